@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Mirror of src_c/fastlstm.h; tests/test_contract.py compares the two.
+from libc.stdint cimport int32_t, int64_t
+
+
+cdef extern from "fastlstm.h" nogil:
+    ctypedef enum fl_dtype:
+        FL_F32
+        FL_F64
+
+    ctypedef enum fl_isa:
+        FL_ISA_GENERIC
+        FL_ISA_AVX2
+        FL_ISA_AVX512
+        FL_ISA_COUNT
+
+    ctypedef enum fl_status:
+        FL_OK
+        FL_TOO_LARGE
+        FL_INTERRUPTED
+
+    ctypedef struct fl_kernels:
+        pass
+    ctypedef struct fl_model:
+        pass
+
+    const char *fl_isa_name(fl_isa isa)
+    int fl_isa_available(fl_isa isa)
+    fl_isa fl_isa_best()
+    const fl_kernels *fl_kernels_for(fl_isa isa, fl_dtype dtype)
+
+    void *fl_alloc(size_t bytes)
+    void fl_free(void *memory, size_t bytes)
+
+    ctypedef struct fl_spec:
+        int64_t input_size, hidden_size, num_layers
+        int32_t directions
+        fl_dtype dtype
+        fl_isa isa
+        int32_t gemm_blas
+
+    ctypedef struct fl_weights:
+        const void *w_ih
+        const void *w_hh
+        const void *b_ih
+        const void *b_hh
+
+    fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes)
+    fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory)
+
+    ctypedef struct fl_plan:
+        int64_t steps, batch
+        int32_t threads
+        int32_t dir_groups
+        int32_t row_groups
+        int32_t unit_groups
+        int64_t project_steps
+        int64_t block_steps
+        size_t workspace_bytes
+
+    fl_status fl_plan_make(const fl_model *model, int64_t steps, int64_t batch, int32_t threads,
+                           fl_plan *plan)
+
+    ctypedef void fl_gemm(fl_dtype dtype, int64_t rows, int64_t n, int64_t k, const void *a,
+                          int64_t lda, const void *b, int64_t ldb, void *c, int64_t ldc)
+
+    ctypedef struct fl_io:
+        const void *x
+        int64_t x_t, x_b
+        void *y
+        int64_t y_t, y_b
+        void *cells
+        int64_t cells_t, cells_b
+        const void *h_0
+        const void *c_0
+        void *h_n
+        void *c_n
+        const int64_t *lengths
+        fl_gemm *gemm
+        int (*poll)(void *)
+        void *poll_arg
+
+    fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io,
+                         void *workspace)
+
+    int fl_team_max()
+    void fl_team_forked()
+    const char *fl_team_name()
+
+    double fl_measure_fma(const fl_kernels *kernels, double seconds)
+    double fl_measure_read(const fl_kernels *kernels, const void *data, int64_t bytes,
+                           double seconds)

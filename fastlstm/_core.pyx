@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Buffers to C, status codes to exceptions. Callers have validated shapes and dtypes."""
+
+from cpython.buffer cimport (
+    PyBUF_FORMAT,
+    PyBUF_STRIDES,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.ref cimport PyObject
+from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+import numpy as np
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject *o)
+
+# Below this much work (flops) a call keeps the GIL: giving it up costs more than the call.
+cdef double SMALL_CALL = 1e6
+
+
+cdef int check_signals(void *arg) noexcept nogil:
+    with gil:
+        try:
+            PyErr_CheckSignals()
+        except BaseException as error:
+            (<Call>arg).error = error
+            return 1
+    return 0
+
+
+cdef class Call:
+    """Buffers held during one run, released when it is over; and what interrupted it."""
+
+    cdef Py_buffer buffers[8]
+    cdef int count
+    cdef object error
+
+    cdef Py_buffer *hold(self, object array, int flags) except NULL:
+        cdef Py_buffer *buffer = &self.buffers[self.count]
+        PyObject_GetBuffer(array, buffer, flags)
+        self.count += 1
+        return buffer
+
+    cdef const void *read(self, object array) except? NULL:
+        return NULL if array is None else self.hold(array, PyBUF_STRIDES).buf
+
+    cdef void *write(self, object array) except? NULL:
+        return NULL if array is None else self.hold(array, PyBUF_STRIDES | PyBUF_WRITABLE).buf
+
+    cdef void release(self) noexcept:
+        while self.count > 0:
+            self.count -= 1
+            PyBuffer_Release(&self.buffers[self.count])
+
+    def __dealloc__(self):
+        self.release()
+
+
+cdef class Block:
+    """Memory from fl_alloc."""
+
+    cdef void *data
+    cdef size_t size
+
+    def __cinit__(self, size_t size):
+        self.data = fl_alloc(size)
+        self.size = size
+        if self.data == NULL:
+            raise MemoryError(f"could not allocate {size} bytes")
+
+    def __dealloc__(self):
+        fl_free(self.data, self.size)
+
+
+cdef fl_isa isa_from_name(str name) except? FL_ISA_COUNT:
+    cdef int isa
+    for isa in range(FL_ISA_COUNT):
+        if fl_isa_name(<fl_isa>isa).decode() == name:
+            return <fl_isa>isa
+    raise ValueError(f"unknown instruction set {name!r}")
+
+
+cdef class Engine:
+    """The packed, immutable weights of one model, and the runs on them.
+
+    ``weights`` lists (w_ih, w_hh, b_ih or None, b_hh or None) for each layer and direction.
+    """
+
+    cdef readonly Block memory
+    cdef fl_model *model
+    cdef readonly int64_t input_size, hidden_size, num_layers
+    cdef readonly int directions
+    cdef readonly str isa
+    cdef fl_spec spec
+    cdef fl_gemm *gemm
+    cdef Block spare  # the workspace of the last run, for the next one
+    cdef double flops_per_row
+
+    def __init__(self, int64_t input_size, int64_t hidden_size, int64_t num_layers, int directions,
+                 bint double_precision, str isa, list weights, uintptr_t gemm=0):
+        cdef fl_spec spec
+        cdef size_t size = 0
+        cdef fl_weights *table
+        cdef list calls = []
+        cdef Call call
+        cdef int64_t i
+        memset(&spec, 0, sizeof(spec))
+        spec.input_size = input_size
+        spec.hidden_size = hidden_size
+        spec.num_layers = num_layers
+        spec.directions = directions
+        spec.dtype = FL_F64 if double_precision else FL_F32
+        spec.isa = isa_from_name(isa)
+        spec.gemm_blas = gemm != 0
+        if fl_model_bytes(&spec, &size) != FL_OK:
+            raise MemoryError("the packed weights would not fit into any memory")
+        self.memory = Block(size)
+        self.spec = spec
+        self.gemm = <fl_gemm *>gemm
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.directions = directions
+        self.isa = isa
+        self.flops_per_row = 8.0 * directions * hidden_size * (
+            input_size + hidden_size + (num_layers - 1.0) * (directions + 1.0) * hidden_size)
+        table = <fl_weights *>calloc(len(weights), sizeof(fl_weights))
+        if table == NULL:
+            raise MemoryError()
+        try:
+            for i in range(len(weights)):
+                call = Call()
+                calls.append(call)
+                w_ih, w_hh, b_ih, b_hh = weights[i]
+                table[i].w_ih = call.read(w_ih)
+                table[i].w_hh = call.read(w_hh)
+                table[i].b_ih = call.read(b_ih)
+                table[i].b_hh = call.read(b_hh)
+            with nogil:
+                self.model = fl_model_pack(&spec, table, self.memory.data)
+        finally:
+            free(table)
+
+    cdef Block workspace(self, size_t size):
+        cdef Block block = self.spare
+        self.spare = None
+        if block is None or block.size < size:
+            block = Block(size)
+        return block
+
+    cdef fl_plan make_plan(self, int64_t steps, int64_t batch, int threads) except *:
+        cdef fl_plan plan
+        if fl_plan_make(self.model, steps, batch, threads, &plan) != FL_OK:
+            raise MemoryError("the workspace would not fit into any memory")
+        return plan
+
+    cdef int run(self, fl_plan *plan, fl_io *io, void *workspace, Call call) except -1:
+        cdef fl_status status
+        io.gemm = self.gemm
+        if self.flops_per_row * plan.steps * plan.batch < SMALL_CALL:
+            status = fl_forward(self.model, plan, io, workspace)
+        else:
+            io.poll = check_signals
+            io.poll_arg = <void *>call
+            with nogil:
+                status = fl_forward(self.model, plan, io, workspace)
+        if status == FL_INTERRUPTED:
+            raise call.error
+        return 0
+
+    def forward(self, x, y, h_0, c_0, h_n, c_n, cells, lengths, int threads):
+        """x (T, B, I) and y, cells (T, B, D*H) with unit last stride; states contiguous."""
+        cdef Call call = Call()
+        cdef fl_io io
+        cdef fl_plan plan
+        cdef Block space
+        cdef Py_buffer *buffer
+        cdef Py_ssize_t item = 8 if self.spec.dtype == FL_F64 else 4
+        memset(&io, 0, sizeof(io))
+        try:
+            buffer = call.hold(x, PyBUF_STRIDES)
+            plan = self.make_plan(buffer.shape[0], buffer.shape[1], threads)
+            io.x = buffer.buf
+            io.x_t = buffer.strides[0] // item
+            io.x_b = buffer.strides[1] // item
+            buffer = call.hold(y, PyBUF_STRIDES | PyBUF_WRITABLE)
+            io.y = buffer.buf
+            io.y_t = buffer.strides[0] // item
+            io.y_b = buffer.strides[1] // item
+            if cells is not None:
+                buffer = call.hold(cells, PyBUF_STRIDES | PyBUF_WRITABLE)
+                io.cells = buffer.buf
+                io.cells_t = buffer.strides[0] // item
+                io.cells_b = buffer.strides[1] // item
+            io.h_0 = call.read(h_0)
+            io.c_0 = call.read(c_0)
+            io.h_n = call.write(h_n)
+            io.c_n = call.write(c_n)
+            io.lengths = <const int64_t *>call.read(lengths)
+            space = self.workspace(plan.workspace_bytes)
+            self.run(&plan, &io, space.data, call)
+            if space.size <= (64 << 20):
+                self.spare = space
+        finally:
+            call.release()
+
+    def plan(self, int64_t steps, int64_t batch, int threads):
+        """The plan of a run as a dict, with the bytes that weights and workspace take."""
+        cdef fl_plan plan = self.make_plan(steps, batch, threads)
+        return {
+            "threads": plan.threads,
+            "dir_groups": plan.dir_groups,
+            "row_groups": plan.row_groups,
+            "unit_groups": plan.unit_groups,
+            "project_steps": plan.project_steps,
+            "block_steps": plan.block_steps,
+            "workspace_bytes": plan.workspace_bytes,
+            "weight_bytes": self.memory.size,
+        }
+
+
+cdef class Stream:
+    """The running state of `batch` sequences on an Engine; see fastlstm.Stream."""
+
+    cdef readonly Engine engine
+    cdef readonly int64_t batch
+    cdef readonly object dtype
+    cdef readonly object h, c  # (L, B, H), written by every call
+    cdef int threads
+    cdef int32_t busy
+    cdef char format
+    cdef Call state  # holds h and c
+    cdef void *h_data
+    cdef void *c_data
+    cdef fl_plan step_plan
+    cdef Block space
+    cdef Call call
+    cdef list outputs  # of recent steps; one that nobody else holds is used again
+    cdef void *output_data[3]
+
+    def __init__(self, Engine engine, int64_t batch, int threads, h, c):
+        self.engine = engine
+        self.batch = batch
+        self.threads = threads
+        self.dtype = h.dtype
+        self.format = b"d" if engine.spec.dtype == FL_F64 else b"f"
+        self.h = h
+        self.c = c
+        self.state = Call()
+        self.h_data = self.state.write(h)
+        self.c_data = self.state.write(c)
+        self.call = Call()
+        self.step_plan = engine.make_plan(1, batch, threads)
+        self.space = Block(self.step_plan.workspace_bytes)
+        self.outputs = [None, None, None]
+
+    cdef object step_output(self, void **data):
+        cdef int i
+        cdef object array
+        cdef Call call
+        for i in range(3):
+            array = self.outputs[i]
+            # References: the list's and ours. A third is a user who still reads it.
+            if array is not None and Py_REFCNT(<PyObject *>array) == 2:
+                data[0] = self.output_data[i]
+                return array
+        array = np.empty((self.batch, self.engine.hidden_size), self.dtype)
+        call = Call()
+        self.outputs.insert(0, array)
+        self.outputs.pop()
+        self.output_data[2] = self.output_data[1]
+        self.output_data[1] = self.output_data[0]
+        self.output_data[0] = call.write(array)
+        data[0] = self.output_data[0]
+        return array
+
+    def __call__(self, x):
+        cdef Py_buffer *buffer
+        cdef fl_io io
+        cdef fl_plan plan
+        cdef fl_plan *used = &self.step_plan
+        cdef Block space = self.space
+        cdef object y
+        cdef Py_ssize_t item = 8 if self.format == b"d" else 4
+        cdef int axis
+        if self.busy:
+            raise RuntimeError("this stream is in use by another thread; give each its own")
+        self.busy = 1
+        try:
+            try:
+                buffer = self.call.hold(x, PyBUF_STRIDES | PyBUF_FORMAT)
+            except (TypeError, BufferError, ValueError):
+                raise TypeError(f"x must be an array of {self.dtype}, got {type(x).__name__}") from None
+            if buffer.format[0] != self.format or buffer.format[1] != 0:
+                raise TypeError(f"x must have dtype {self.dtype}, got buffer format "
+                                f"{buffer.format.decode()!r}")
+            axis = buffer.ndim - 2
+            if (axis not in (0, 1) or buffer.shape[axis] != self.batch
+                    or buffer.shape[axis + 1] != self.engine.input_size):
+                shape = tuple([buffer.shape[i] for i in range(buffer.ndim)])
+                raise ValueError(
+                    f"x must have shape ({self.batch}, {self.engine.input_size}) or "
+                    f"(t, {self.batch}, {self.engine.input_size}), got {shape}")
+            if ((buffer.shape[axis + 1] > 1 and buffer.strides[axis + 1] != item)
+                    or buffer.strides[axis] % item or (axis and buffer.strides[0] % item)
+                    or <uintptr_t>buffer.buf % item):
+                self.call.release()
+                x = np.ascontiguousarray(x).copy()
+                buffer = self.call.hold(x, PyBUF_STRIDES | PyBUF_FORMAT)
+            memset(&io, 0, sizeof(io))
+            io.x = buffer.buf
+            io.x_b = buffer.strides[axis] // item
+            io.h_0 = io.h_n = self.h_data
+            io.c_0 = io.c_n = self.c_data
+            if axis == 0:
+                y = self.step_output(&io.y)
+            else:
+                y = np.empty((buffer.shape[0], self.batch, self.engine.hidden_size), self.dtype)
+                io.x_t = buffer.strides[0] // item
+                io.y = self.call.write(y)
+                io.y_t = self.batch * self.engine.hidden_size
+                plan = self.engine.make_plan(buffer.shape[0], self.batch, self.threads)
+                used = &plan
+                space = self.engine.workspace(plan.workspace_bytes)
+            io.y_b = self.engine.hidden_size
+            self.engine.run(used, &io, space.data, self.call)
+            if axis == 1 and space.size <= (64 << 20):
+                self.engine.spare = space
+            return y
+        finally:
+            self.call.release()
+            self.busy = 0
+
+
+def isa_available(str name):
+    """Whether the instruction set runs here; ValueError for an unknown name."""
+    return bool(fl_isa_available(isa_from_name(name)))
+
+
+def isa_names():
+    """All instruction sets that were compiled in, best first."""
+    return [fl_isa_name(<fl_isa>isa).decode() for isa in reversed(range(FL_ISA_COUNT))]
+
+
+def team_max():
+    return fl_team_max()
+
+
+def team_name():
+    return fl_team_name().decode()
+
+
+def forked():
+    """To be called in a forked child."""
+    fl_team_forked()
+
+
+def measure_fma(double seconds, str dtype, str isa):
+    """Multiply-add peak of one thread in flop/s, measured for that many seconds."""
+    cdef const fl_kernels *kernels = fl_kernels_for(
+        isa_from_name(isa), FL_F64 if dtype == "float64" else FL_F32)
+    if kernels == NULL:
+        raise ValueError(f"instruction set {isa!r} is not available here")
+    with nogil:
+        rate = fl_measure_fma(kernels, seconds)
+    return rate
+
+
+def measure_read_bandwidth(int64_t size, double seconds, str isa):
+    """Bytes per second that one thread reads over and over from `size` bytes."""
+    cdef const fl_kernels *kernels = fl_kernels_for(isa_from_name(isa), FL_F32)
+    cdef Block block
+    if kernels == NULL:
+        raise ValueError(f"instruction set {isa!r} is not available here")
+    size = (size + 1023) // 1024 * 1024
+    block = Block(size)
+    memset(block.data, 0, size)
+    with nogil:
+        rate = fl_measure_read(kernels, block.data, size, seconds)
+    return rate

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// fastlstm's C interface: shapes, strides, aliasing, ownership and lifetime of every pointer.
+//
+//   fl_spec  --fl_model_bytes/fl_model_pack-->  fl_model   packed weights, immutable
+//   fl_model + T, B, threads  --fl_plan_make-->  fl_plan   how the work is split, immutable
+//   fl_model + fl_plan + fl_io + workspace  --fl_forward-->  outputs
+//
+// The library never allocates: the caller gives memory for a model (fl_model_bytes) and a
+// workspace for a run (fl_plan.workspace_bytes), both aligned to FL_ALIGN. fl_alloc and fl_free
+// are there for callers without an allocator of their own. A model and a plan may be used by any
+// number of threads at once, a workspace by one run at a time. Nothing is kept between runs.
+//
+// Arrays hold `real`s: float for FL_F32, double for FL_F64. Strides count elements, not bytes.
+#ifndef FASTLSTM_H
+#define FASTLSTM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FL_ALIGN 64
+
+typedef enum { FL_F32 = 0, FL_F64 = 1 } fl_dtype;
+typedef enum { FL_ISA_GENERIC = 0, FL_ISA_AVX2 = 1, FL_ISA_AVX512 = 2, FL_ISA_COUNT = 3 } fl_isa;
+typedef enum {
+  FL_OK = 0,
+  FL_TOO_LARGE = 1,    // a size overflows what can be addressed
+  FL_INTERRUPTED = 2,  // fl_io.poll asked to stop; outputs are incomplete
+} fl_status;
+
+typedef struct fl_kernels fl_kernels;  // see kernels/kernels.h
+typedef struct fl_model fl_model;      // see model.h
+
+// ---- instruction sets (cpu.c, dispatch.c) ----
+const char *fl_isa_name(fl_isa isa);
+int fl_isa_available(fl_isa isa);  // the CPU has it and the operating system saves its registers
+fl_isa fl_isa_best(void);
+const fl_kernels *fl_kernels_for(fl_isa isa, fl_dtype dtype);  // NULL if not available
+
+// ---- memory (memory.c) ----
+void *fl_alloc(size_t bytes);  // aligned to FL_ALIGN, large blocks on huge pages; NULL if there is none
+void fl_free(void *memory, size_t bytes);
+
+// ---- model (pack.c) ----
+typedef struct fl_spec {
+  int64_t input_size, hidden_size, num_layers;
+  int32_t directions;  // 1 or 2
+  fl_dtype dtype;
+  fl_isa isa;
+  int32_t gemm_blas;  // input weights laid out for one BLAS call instead of our kernels
+} fl_spec;
+
+// Weights of one direction of one layer, row-major, gates i f g o; only read while packing.
+typedef struct fl_weights {
+  const void *w_ih;  // (4H, I), I = input_size in layer 0, else directions * H
+  const void *w_hh;  // (4H, H)
+  const void *b_ih;  // (4H) or NULL
+  const void *b_hh;  // (4H) or NULL
+} fl_weights;
+
+fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes);
+// weights[layer * directions + direction]; the model lives in memory, which must outlive it.
+fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory);
+
+// ---- plan (plan.c) ----
+typedef struct fl_plan {
+  int64_t steps, batch;
+  int32_t threads;       // of the team, 1 for a call without one
+  int32_t dir_groups;    // 2: the directions run side by side
+  int32_t row_groups;    // threads that share a direction by rows of the batch (no barrier)
+  int32_t unit_groups;   // threads that share a row group by hidden units (one barrier a step)
+  int64_t project_steps; // steps projected ahead of the recurrence; 0: projection inside the step
+  int64_t block_steps;   // steps of one layer before the next one (or the next poll) has its turn
+  size_t workspace_bytes;
+} fl_plan;
+
+// threads: at most so many; the plan may take fewer where more would be slower.
+fl_status fl_plan_make(const fl_model *model, int64_t steps, int64_t batch, int32_t threads, fl_plan *plan);
+
+// ---- run (forward.c) ----
+// C[rows, n] += A[rows, k] B[k, n], row-major with leading dimensions lda, ldb, ldc.
+typedef void fl_gemm(fl_dtype dtype, int64_t rows, int64_t n, int64_t k, const void *a, int64_t lda,
+                     const void *b, int64_t ldb, void *c, int64_t ldc);
+
+typedef struct fl_io {
+  const void *x;  // (T, B, I): element (t, b, k) at t * x_t + b * x_b + k
+  int64_t x_t, x_b;
+  void *y;  // (T, B, D H) likewise; overlaps no input. Steps past a sequence's end become zero.
+  int64_t y_t, y_b;
+  void *cells;  // c of every step of the last layer, shaped as y, or NULL
+  int64_t cells_t, cells_b;
+  const void *h_0, *c_0;   // (L D, B, H) contiguous, or NULL for zeros
+  void *h_n, *c_n;         // (L D, B, H) contiguous, or NULL; may be h_0 and c_0 themselves
+  const int64_t *lengths;  // (B), each 0 .. T, or NULL: all T
+  fl_gemm *gemm;           // for a model with gemm_blas, else unused
+  int (*poll)(void *);     // called by the calling thread now and then; not 0 stops; or NULL
+  void *poll_arg;
+} fl_io;
+
+fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io, void *workspace);
+
+// ---- threads (team.c) ----
+int fl_team_max(void);         // threads that the run-time would give
+void fl_team_forked(void);     // call in a forked child: if the parent had a team, runs are single-threaded
+const char *fl_team_name(void);
+
+// ---- limits of the machine, for benchmarks (measure.c) ----
+double fl_measure_fma(const fl_kernels *kernels, double seconds);  // flop/s of one thread
+double fl_measure_read(const fl_kernels *kernels, const void *data, int64_t bytes, double seconds);  // bytes/s
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

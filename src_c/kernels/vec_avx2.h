@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Vector operations on AVX2 + FMA. FL_DOUBLE selects double, else float.
+#ifndef FL_VEC_AVX2_H
+#define FL_VEC_AVX2_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#define FL_INLINE static inline __attribute__((always_inline))
+#define FL_ISA_NAME avx2
+#define FL_ISA_ID FL_ISA_AVX2
+#define FL_ACCUMULATORS 12  // of 16 registers; three hold broadcasts, one a weight
+
+#ifdef FL_DOUBLE
+typedef double real;
+typedef __m256d vreal;
+#define VL 4
+#define FL_OP(name) _mm256_##name##_pd
+#else
+typedef float real;
+typedef __m256 vreal;
+#define VL 8
+#define FL_OP(name) _mm256_##name##_ps
+#endif
+
+FL_INLINE vreal vload(const real *p) { return FL_OP(load)(p); }
+FL_INLINE vreal vloadu(const real *p) { return FL_OP(loadu)(p); }
+FL_INLINE void vstore(real *p, vreal v) { FL_OP(store)(p, v); }
+FL_INLINE void vstoreu(real *p, vreal v) { FL_OP(storeu)(p, v); }
+FL_INLINE vreal vset1(real a) { return FL_OP(set1)(a); }
+FL_INLINE vreal vfma(vreal a, vreal b, vreal c) { return FL_OP(fmadd)(a, b, c); }
+
+FL_INLINE vreal vkeep(vreal v)
+{
+  __asm__("" : "+x"(v));
+  return v;
+}
+
+FL_INLINE void vstore_first(real *p, vreal v, int n)
+{
+#ifdef FL_DOUBLE
+  const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
+  _mm256_maskstore_pd(p, _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), lane), v);
+#else
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  _mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane), v);
+#endif
+}
+
+// t = n + r. Clamped to where 2^n is a normal number or exactly infinity; min and max
+// return their second operand when one is NaN, so NaN passes.
+FL_INLINE vreal vsplit(vreal t, vreal *n)
+{
+#ifdef FL_DOUBLE
+  t = FL_OP(min)(vset1(1024), FL_OP(max)(vset1(-1022), t));
+#else
+  t = FL_OP(min)(vset1(128), FL_OP(max)(vset1(-126), t));
+#endif
+  *n = FL_OP(round)(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  return t - *n;
+}
+
+FL_INLINE vreal vscale2(vreal p, vreal n)
+{
+#ifdef FL_DOUBLE
+  // n + 1.5 * 2^52 carries the integer in its low bits.
+  const __m256i i = _mm256_castpd_si256(n + vset1(0x1.8p52));
+  const __m256i e = _mm256_slli_epi64(_mm256_add_epi64(i, _mm256_set1_epi64x(1023)), 52);
+  return p * _mm256_castsi256_pd(e);
+#else
+  const __m256i i = _mm256_cvtps_epi32(n);
+  const __m256i e = _mm256_slli_epi32(_mm256_add_epi32(i, _mm256_set1_epi32(127)), 23);
+  return p * _mm256_castsi256_ps(e);
+#endif
+}
+
+FL_INLINE vreal vupper(vreal v) { return FL_OP(permute2f128)(v, v, 0x11); }
+
+FL_INLINE vreal vquarter(vreal v, const int q)
+{
+#ifdef FL_DOUBLE
+  return q == 0 ? v : q == 1 ? FL_OP(permute)(v, 1) : q == 2 ? vupper(v) : FL_OP(permute)(vupper(v), 1);
+#else
+  return q == 0 ? v : q == 1 ? FL_OP(permute)(v, 0x4e) : q == 2 ? vupper(v) : FL_OP(permute)(vupper(v), 0x4e);
+#endif
+}
+
+#endif

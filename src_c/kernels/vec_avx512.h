@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Vector operations on AVX-512 (F, DQ, VL, BW). FL_DOUBLE selects double, else float.
+#ifndef FL_VEC_AVX512_H
+#define FL_VEC_AVX512_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#define FL_INLINE static inline __attribute__((always_inline))
+#define FL_ISA_NAME avx512
+#define FL_ISA_ID FL_ISA_AVX512
+#define FL_ACCUMULATORS 24  // of 32 registers; the rest hold weights and broadcasts
+
+#ifdef FL_DOUBLE
+typedef double real;
+typedef __m512d vreal;
+#define VL 8
+#define FL_OP(name) _mm512_##name##_pd
+#define FL_MASK(n) ((__mmask8)((1u << (n)) - 1))
+#else
+typedef float real;
+typedef __m512 vreal;
+#define VL 16
+#define FL_OP(name) _mm512_##name##_ps
+#define FL_MASK(n) ((__mmask16)((1u << (n)) - 1))
+#endif
+
+FL_INLINE vreal vload(const real *p) { return FL_OP(load)(p); }
+FL_INLINE vreal vloadu(const real *p) { return FL_OP(loadu)(p); }
+FL_INLINE void vstore(real *p, vreal v) { FL_OP(store)(p, v); }
+FL_INLINE void vstoreu(real *p, vreal v) { FL_OP(storeu)(p, v); }
+FL_INLINE void vstore_first(real *p, vreal v, int n) { FL_OP(mask_storeu)(p, FL_MASK(n), v); }
+FL_INLINE vreal vset1(real a) { return FL_OP(set1)(a); }
+FL_INLINE vreal vfma(vreal a, vreal b, vreal c) { return FL_OP(fmadd)(a, b, c); }
+
+// Keeps a loaded value in a register: gcc otherwise folds the load into every use.
+FL_INLINE vreal vkeep(vreal v)
+{
+  __asm__("" : "+v"(v));
+  return v;
+}
+
+// t = n + r with n integral, |r| <= 1/2. vreduce gives r = 0 for infinities, so they survive as n.
+FL_INLINE vreal vsplit(vreal t, vreal *n)
+{
+  vreal r = FL_OP(reduce)(t, 0);
+  *n = t - r;
+  return r;
+}
+
+// p * 2^n, overflowing to infinity and underflowing to zero.
+FL_INLINE vreal vscale2(vreal p, vreal n) { return FL_OP(scalef)(p, n); }
+
+// Lanes [q * VL/4, (q + 1) * VL/4) moved to the front; the others are unspecified.
+#define vquarter(v, q) (FL_QUARTER((v), (q)))
+#ifdef FL_DOUBLE
+#define FL_QUARTER(v, q) _mm512_shuffle_f64x2(v, v, q)
+#else
+#define FL_QUARTER(v, q) _mm512_shuffle_f32x4(v, v, q)
+#endif
+// Upper half moved to the front.
+FL_INLINE vreal vupper(vreal v) { return FL_QUARTER(v, 0x4e); }
+
+#endif

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A packed model as the planner and the drivers see it.
+#ifndef FL_MODEL_H
+#define FL_MODEL_H
+
+#include "fastlstm.h"
+#include "kernels/kernels.h"
+
+struct fl_model {
+  fl_spec spec;
+  const fl_kernels *kernels;
+  int32_t panels;   // of a layer, the narrow one included
+  int32_t vectors;  // of a row of gates: 4 * full + tail
+  int64_t weight_bytes;
+  fl_layer *layers;  // [layer * directions + direction]
+};
+
+static inline int64_t fl_elem(fl_dtype dtype) { return dtype == FL_F64 ? 8 : 4; }
+
+static inline int64_t fl_round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+#endif

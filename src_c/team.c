@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#define _GNU_SOURCE
+#include "team.h"
+
+#include <omp.h>
+#include <sched.h>
+
+#include "cpu.h"
+
+// A child forked after a team had started has lost the team's threads for good. These two flags
+// are the library's only mutable globals.
+static atomic_int started, forked;
+
+void fl_team_forked(void)
+{
+  if (atomic_load(&started)) atomic_store(&forked, 1);
+}
+
+int fl_team_max(void) { return atomic_load(&forked) ? 1 : omp_get_max_threads(); }
+
+#define FL_TEXT_(x) #x
+#define FL_TEXT(x) FL_TEXT_(x)
+const char *fl_team_name(void) { return "OpenMP " FL_TEXT(_OPENMP); }
+
+void fl_team_run(int threads, fl_team_body *body, void *arg)
+{
+  if (threads <= 1 || atomic_load(&forked) || omp_in_parallel()) {
+    body(arg, 0, 1);
+    return;
+  }
+  atomic_store(&started, 1);
+#pragma omp parallel num_threads(threads)
+  body(arg, omp_get_thread_num(), omp_get_num_threads());
+}
+
+void fl_barrier_init(fl_barrier *barrier, int members)
+{
+  atomic_init(&barrier->arrived, 0);
+  atomic_init(&barrier->generation, 0);
+  barrier->members = members;
+}
+
+// A step's barrier costs some tens of nanoseconds when both cores run. When another process holds
+// a core, spinning on would burn the very time that the late thread needs, so waiters yield.
+enum { SPINS_BEFORE_YIELD = 2000 };
+
+void fl_barrier_wait(fl_barrier *barrier)
+{
+  if (barrier->members == 1) return;
+  const unsigned generation = atomic_load_explicit(&barrier->generation, memory_order_relaxed);
+  if (atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) == barrier->members - 1) {
+    atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed);
+    atomic_store_explicit(&barrier->generation, generation + 1, memory_order_release);
+    return;
+  }
+  int spins = 0;
+  while (atomic_load_explicit(&barrier->generation, memory_order_acquire) == generation) {
+    fl_pause();
+    if (++spins > SPINS_BEFORE_YIELD) sched_yield();
+  }
+}

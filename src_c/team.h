@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Threads: the only file that knows OpenMP, and a barrier that suits a time loop.
+#ifndef FL_TEAM_H
+#define FL_TEAM_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "fastlstm.h"
+
+typedef void fl_team_body(void *arg, int thread, int threads);
+
+// Runs body on up to `threads` threads (the caller is thread 0); the body is told how many came.
+void fl_team_run(int threads, fl_team_body *body, void *arg);
+
+// A counting barrier; generation tells waiters that it is over. Each on its own cache lines.
+typedef struct fl_barrier {
+  _Alignas(128) atomic_int arrived;
+  _Alignas(128) atomic_uint generation;
+  int members;
+} fl_barrier;
+
+void fl_barrier_init(fl_barrier *barrier, int members);
+void fl_barrier_wait(fl_barrier *barrier);
+
+#endif
