@@ -98,7 +98,7 @@ static int64_t choose_project_steps(const fl_model *model, const fl_plan *plan)
   }
   const int64_t row_bytes = (int64_t)model->vectors * model->kernels->lanes * fl_elem(model->spec.dtype);
   int64_t steps = ceil_div(128 * 1024, row_bytes * rows);
-  if (steps * rows < 48) steps = ceil_div(48, rows);
+  if (steps * rows < 192) steps = ceil_div(192, rows);
   return steps < plan->steps ? steps : plan->steps > 0 ? plan->steps : 1;
 }
 

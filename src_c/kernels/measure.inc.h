@@ -15,7 +15,10 @@ static double fma_flops(int64_t repeats)
   }
   vreal sum = acc[0];
   for (int v = 1; v < FL_ACCUMULATORS; ++v) sum = sum + acc[v];
-  vkeep(sum);
+  real lanes[VL] __attribute__((aligned(64)));
+  vstore(lanes, sum);
+  volatile real sink = lanes[0];  // else all of it would be dead code
+  (void)sink;
   return 2.0 * VL * FL_ACCUMULATORS * (double)repeats;
 }
 

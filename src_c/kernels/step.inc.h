@@ -4,30 +4,53 @@
 #ifndef FL_STEP_H
 #define FL_STEP_H
 
-// Activations of one row's panel, and its way out.
-FL_INLINE void step_cells(const int vectors, const vreal *z, const fl_layer *layer, const fl_step *job,
-                          int64_t panel, int64_t row)
+// Where one panel of the tile's rows keeps its state and puts its output: element strides, rows
+// numbered from the tile's first.
+typedef struct step_out {
+  real *c, *h;
+  int64_t h_stride;
+  void *const *y, *const *cells;
+  int64_t unit;  // of the panel's first lane
+  int count;     // units in the panel
+} step_out;
+
+FL_INLINE void store_units(real *to, vreal v, int count)
 {
-  vreal gate[4];
-  split_gates(vectors, z, gate);
-  real *c_at = (real *)job->c + panel * job->c_panel_stride + row * VL;
-  vreal c = vload(c_at);
-  const vreal h = cell_update(gate[0], gate[1], gate[2], gate[3], &c);
-  vstore(c_at, c);
-  vstore((real *)job->h_next + row * job->h_stride + panel * VL, h);
-  const int64_t left = layer->units - panel * VL;
-  real *y = (real *)job->y[row] + panel * VL;
-  if (left >= VL)
-    vstoreu(y, h);
+  if (count == VL)
+    vstoreu(to, v);
   else
-    vstore_first(y, h, (int)left);
-  if (job->cells) {
-    real *cells = (real *)job->cells[row] + panel * VL;
-    if (left >= VL)
-      vstoreu(cells, c);
-    else
-      vstore_first(cells, c, (int)left);
-  }
+    vstore_first(to, v, count);
+}
+
+// Activations of one row's panel, and its way out.
+FL_INLINE void step_cells(const int vectors, const real *z, const step_out *out, int r)
+{
+  vreal at[4], gate[4];
+  FL_UNROLL
+  for (int v = 0; v < vectors; ++v) at[v] = vload(z + v * VL);
+  split_gates(vectors, at, gate);
+  vreal c = vload(out->c + r * VL);
+  const vreal h = cell_update(gate[0], gate[1], gate[2], gate[3], &c);
+  vstore(out->c + r * VL, c);
+  vstore(out->h + r * out->h_stride, h);
+  store_units((real *)out->y[r] + out->unit, h, out->count);
+  if (out->cells) store_units((real *)out->cells[r] + out->unit, c, out->count);
+}
+
+FL_INLINE void step_panel(const int rows, const int vectors, const int nv, const fl_layer *layer,
+                          const fl_step *job, const real *z, int64_t panel, int64_t row)
+{
+  const int64_t left = layer->units - panel * VL;
+  const step_out out = {
+      .c = (real *)job->c + panel * job->c_panel_stride + row * VL,
+      .h = (real *)job->h_next + row * job->h_stride + panel * VL,
+      .h_stride = job->h_stride,
+      .y = job->y + row,
+      .cells = job->cells ? job->cells + row : 0,
+      .unit = panel * VL,
+      .count = left < VL ? (int)left : VL,
+  };
+  for (int r = 0; r < rows; ++r) step_cells(vectors, z + r * nv * VL, &out, r);
 }
 
 FL_INLINE void step_tile(const int rows, const int full, const int tail, const int chains,
@@ -36,19 +59,17 @@ FL_INLINE void step_tile(const int rows, const int full, const int tail, const i
   const int nv = 4 * full + tail, n = rows * nv;
   vreal acc[FL_ACCUMULATORS];
   // The first chain starts from the bias or from the projection, the others from zero.
-  const real *start = job->gates ? (const real *)job->gates + panel * job->gates_panel_stride
-                                 : (const real *)layer->bias + panel * 4 * VL;
-  const int64_t panel_stride = job->gates ? job->gates_panel_stride : 4 * VL;
-  const int64_t row_stride = job->gates ? job->gates_row_stride : 0;
-  FL_UNROLL
-  for (int r = 0; r < rows; ++r) {
+  if (job->gates) {
     FL_UNROLL
-    for (int v = 0; v < nv; ++v) {
-      const real *at = start + (v / 4) * panel_stride + (row + r) * row_stride;
-      acc[r * nv + v] = vload(at + (v % 4) * VL);
+    for (int r = 0; r < rows; ++r) {
+      const real *gates = (const real *)job->gates + panel * job->gates_panel_stride + (row + r) * job->gates_row_stride;
+      FL_UNROLL
+      for (int v = 0; v < nv; ++v) acc[r * nv + v] = vload(gates + (v / 4) * job->gates_panel_stride + (v % 4) * VL);
     }
-  }
-  if (!job->gates) {
+  } else {
+    const real *bias = (const real *)layer->bias + panel * 4 * VL;
+    FL_UNROLL
+    for (int v = 0; v < n; ++v) acc[v] = vload(bias + (v % nv) * VL);
     const real *w = (const real *)layer->w_x + panel * layer->inputs * 4 * VL;
     multiply(rows, full, tail, 1, acc, (rows_in)job->x + row, w, layer->inputs);
   }
@@ -61,13 +82,11 @@ FL_INLINE void step_tile(const int rows, const int full, const int tail, const i
   multiply(rows, full, tail, chains, acc, h, w, layer->units);
   join_chains(n, chains, acc);
 
-  vreal buffer[FL_ACCUMULATORS];
+  real z[FL_ACCUMULATORS * VL] __attribute__((aligned(64)));
   FL_UNROLL
-  for (int v = 0; v < n; ++v) buffer[v] = acc[v];
-  for (int r = 0; r < rows; ++r) {
-    for (int p = 0; p < full; ++p) step_cells(4, buffer + r * nv + 4 * p, layer, job, panel + p, row + r);
-    if (tail) step_cells(tail, buffer + r * nv + 4 * full, layer, job, panel + full, row + r);
-  }
+  for (int v = 0; v < n; ++v) vstore(z + v * VL, acc[v]);
+  for (int p = 0; p < full; ++p) step_panel(rows, 4, nv, layer, job, z + 4 * p * VL, panel + p, row);
+  if (tail) step_panel(rows, tail, nv, layer, job, z + 4 * full * VL, panel + full, row);
 }
 
 typedef void step_fn(const fl_layer *, const fl_step *, int64_t, int64_t);

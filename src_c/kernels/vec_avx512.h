@@ -40,12 +40,12 @@ FL_INLINE vreal vkeep(vreal v)
   return v;
 }
 
-// t = n + r with n integral, |r| <= 1/2. vreduce gives r = 0 for infinities, so they survive as n.
+// t = n + r with n integral, |r| <= 1/2. For infinite t, t - n is NaN and max gives its second
+// operand; n alone then decides. For NaN, n is NaN.
 FL_INLINE vreal vsplit(vreal t, vreal *n)
 {
-  vreal r = FL_OP(reduce)(t, 0);
-  *n = t - r;
-  return r;
+  *n = FL_OP(roundscale)(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  return FL_OP(max)(t - *n, vset1((real)-0.5));
 }
 
 // p * 2^n, overflowing to infinity and underflowing to zero.
