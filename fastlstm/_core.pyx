@@ -15,10 +15,15 @@ from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+import os
+
 import numpy as np
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *o)
+
+# A larger block could be promised by the system, but not kept.
+cdef double PHYSICAL_MEMORY = os.sysconf("SC_PHYS_PAGES") * <double>os.sysconf("SC_PAGE_SIZE")
 
 # Below this much work (flops) a call keeps the GIL: giving it up costs more than the call.
 cdef double SMALL_CALL = 1e6
@@ -69,8 +74,9 @@ cdef class Block:
     cdef size_t size
 
     def __cinit__(self, size_t size):
-        self.data = fl_alloc(size)
         self.size = size
+        if size <= PHYSICAL_MEMORY:
+            self.data = fl_alloc(size)
         if self.data == NULL:
             raise MemoryError(f"could not allocate {size} bytes")
 
@@ -80,7 +86,7 @@ cdef class Block:
 
 cdef fl_isa isa_from_name(str name) except? FL_ISA_COUNT:
     cdef int isa
-    for isa in range(FL_ISA_COUNT):
+    for isa in range(<int>FL_ISA_COUNT):
         if fl_isa_name(<fl_isa>isa).decode() == name:
             return <fl_isa>isa
     raise ValueError(f"unknown instruction set {name!r}")
@@ -213,7 +219,13 @@ cdef class Engine:
     def plan(self, int64_t steps, int64_t batch, int threads):
         """The plan of a run as a dict, with the bytes that weights and workspace take."""
         cdef fl_plan plan = self.make_plan(steps, batch, threads)
+        cdef fl_panels panels = fl_model_panels(self.model)
         return {
+            "isa": self.isa,
+            "lanes": panels.lanes,
+            "full": panels.full,
+            "tail": panels.tail,
+            "chains": panels.chains,
             "threads": plan.threads,
             "dir_groups": plan.dir_groups,
             "row_groups": plan.row_groups,

@@ -65,15 +65,24 @@ fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes);
 // weights[layer * directions + direction]; the model lives in memory, which must outlive it.
 fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory);
 
+// How a layer's hidden units are cut into panels (kernels/tile.inc.h), for reports.
+typedef struct fl_panels {
+  int32_t lanes;   // units of a whole panel
+  int32_t full;    // whole panels
+  int32_t tail;    // vectors of the narrow last panel: 0 (none), 1 or 2
+  int32_t chains;  // partial sums of the recurrent product
+} fl_panels;
+fl_panels fl_model_panels(const fl_model *model);
+
 // ---- plan (plan.c) ----
 typedef struct fl_plan {
   int64_t steps, batch;
-  int32_t threads;       // of the team, 1 for a call without one
-  int32_t dir_groups;    // 2: the directions run side by side
-  int32_t row_groups;    // threads that share a direction by rows of the batch (no barrier)
-  int32_t unit_groups;   // threads that share a row group by hidden units (one barrier a step)
-  int64_t project_steps; // steps projected ahead of the recurrence; 0: projection inside the step
-  int64_t block_steps;   // steps of one layer before the next one (or the next poll) has its turn
+  int32_t threads;        // of the team, 1 for a call without one
+  int32_t dir_groups;     // 2: the directions run side by side
+  int32_t row_groups;     // threads that share a direction by rows of the batch (no barrier)
+  int32_t unit_groups;    // threads that share a row group by hidden units (one barrier a step)
+  int64_t project_steps;  // steps projected ahead of the recurrence; 0: projection inside the step
+  int64_t block_steps;    // steps of one layer before the next one (or the next poll) has its turn
   size_t workspace_bytes;
 } fl_plan;
 
@@ -103,13 +112,14 @@ typedef struct fl_io {
 fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io, void *workspace);
 
 // ---- threads (team.c) ----
-int fl_team_max(void);         // threads that the run-time would give
-void fl_team_forked(void);     // call in a forked child: if the parent had a team, runs are single-threaded
+int fl_team_max(void);      // threads that the run-time would give
+void fl_team_forked(void);  // call in a forked child: if the parent had a team, runs are single-threaded
 const char *fl_team_name(void);
 
 // ---- limits of the machine, for benchmarks (measure.c) ----
 double fl_measure_fma(const fl_kernels *kernels, double seconds);  // flop/s of one thread
-double fl_measure_read(const fl_kernels *kernels, const void *data, int64_t bytes, double seconds);  // bytes/s
+double fl_measure_read(const fl_kernels *kernels, const void *data, int64_t bytes,
+                       double seconds);  // bytes/s
 
 #ifdef __cplusplus
 }

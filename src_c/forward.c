@@ -31,8 +31,8 @@ typedef struct run {
 
 typedef struct worker {
   run *r;
-  int first_dir, last_dir;         // directions it runs
-  int64_t row_begin, row_end;      // sorted rows
+  int first_dir, last_dir;     // directions it runs
+  int64_t row_begin, row_end;  // sorted rows
   int32_t panel_begin, panel_end;
   fl_barrier *group;  // workers that share its rows by hidden units, or NULL
   fl_barrier *team;   // NULL when alone
@@ -96,9 +96,15 @@ static int64_t running(const worker *w, int64_t t, int64_t end)
 
 // ---- state ----
 
-static char *state_of(const run *r, int64_t index) { return r->space + r->map.state + index * r->map.state_bytes; }
+static char *state_of(const run *r, int64_t index)
+{
+  return r->space + r->map.state + index * r->map.state_bytes;
+}
 
-static char *h_buffer(const run *r, int64_t index, int64_t t) { return state_of(r, index) + (t & 1) * r->map.h_bytes; }
+static char *h_buffer(const run *r, int64_t index, int64_t t)
+{
+  return state_of(r, index) + (t & 1) * r->map.h_bytes;
+}
 
 static char *c_buffer(const run *r, int64_t index) { return state_of(r, index) + 2 * r->map.h_bytes; }
 
@@ -178,7 +184,8 @@ static void place(const worker *w, const rows_of *rows, int dir, int64_t t, char
   for (int64_t row = w->row_begin; row < w->row_end; ++row) {
     const int64_t time = dir ? r->lengths[row] - 1 - t : t;
     const int64_t b = rows->by_batch ? r->order[row] : row;
-    at[row - w->row_begin] = (char *)((uintptr_t)rows->base + (uintptr_t)(time * rows->t_bytes + b * rows->row_bytes));
+    at[row - w->row_begin] =
+        (char *)((uintptr_t)rows->base + (uintptr_t)(time * rows->t_bytes + b * rows->row_bytes));
   }
 }
 
@@ -210,8 +217,12 @@ static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t 
   }
   if (count == 0) return;
   if (!r->model->spec.gemm_blas) {
-    const fl_project job = {.x = (const void *const *)w->project_at, .gates = w->gates, .panel_stride = panel_stride,
-                            .rows = count, .panel_begin = w->panel_begin, .panel_end = w->panel_end};
+    const fl_project job = {.x = (const void *const *)w->project_at,
+                            .gates = w->gates,
+                            .panel_stride = panel_stride,
+                            .rows = count,
+                            .panel_begin = w->panel_begin,
+                            .panel_end = w->panel_end};
     r->model->kernels->project(s->layer, &job);
     return;
   }
@@ -225,7 +236,8 @@ static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t 
            (size_t)((last - first) * r->elem));
   }
   r->io->gemm(r->model->spec.dtype, count, last - first, s->layer->inputs, w->gathered, s->layer->inputs,
-              (const char *)s->layer->w_x + first * r->elem, row_width, w->gates + first * r->elem, row_width);
+              (const char *)s->layer->w_x + first * r->elem, row_width, w->gates + first * r->elem,
+              row_width);
 }
 
 static void run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t t_end)
@@ -259,27 +271,41 @@ static void run_segment(const worker *w, const segment *s, int64_t t_begin, int6
         char *h = h_buffer(r, s->index, t + count - 1) + w->row_begin * r->map.h_stride * elem;
         const char *h_prev = h_buffer(r, s->index, t - 1) + w->row_begin * r->map.h_stride * elem;
         if (h != h_prev) memcpy(h, h_prev, (size_t)(r->model->panels * lanes * elem));
-        const fl_sequence job = {
-            .steps = count, .x = ahead ? NULL : w->x_at[0], .x_stride = x_bytes / elem,
-            .gates = w->gates, .gates_panel_stride = gates_panel, .gates_row_stride = gates_row,
-            .h = h, .c = c, .c_panel_stride = c_stride, .y = w->y_at[0], .y_stride = y_bytes / elem,
-            .cells = s->has_cells ? w->cells_at[0] : NULL, .cells_stride = cells_bytes / elem};
+        const fl_sequence job = {.steps = count,
+                                 .x = ahead ? NULL : w->x_at[0],
+                                 .x_stride = x_bytes / elem,
+                                 .gates = w->gates,
+                                 .gates_panel_stride = gates_panel,
+                                 .gates_row_stride = gates_row,
+                                 .h = h,
+                                 .c = c,
+                                 .c_panel_stride = c_stride,
+                                 .y = w->y_at[0],
+                                 .y_stride = y_bytes / elem,
+                                 .cells = s->has_cells ? w->cells_at[0] : NULL,
+                                 .cells_stride = cells_bytes / elem};
         kernels->sequence(s->layer, &job);
       }
       t += steps;
     }
     for (int64_t i = 0; i < (alone ? 0 : steps); ++i, ++t) {
       end = running(w, t, end);
-      const fl_step job = {
-          .x = ahead ? NULL : (const void *const *)w->x_at,
-          .gates = ahead ? w->gates + done * gates_row * elem : NULL,
-          .gates_panel_stride = gates_panel, .gates_row_stride = gates_row,
-          .h_prev = h_buffer(r, s->index, t - 1) + w->row_begin * r->map.h_stride * elem,
-          .h_next = h_buffer(r, s->index, t) + w->row_begin * r->map.h_stride * elem,
-          .h_stride = r->map.h_stride, .c = c, .c_panel_stride = c_stride,
-          .y = (void *const *)w->y_at, .cells = s->has_cells ? (void *const *)w->cells_at : NULL,
-          .row_begin = 0, .row_end = end - w->row_begin,
-          .panel_begin = w->panel_begin, .panel_end = w->panel_end, .backwards = (int32_t)(t & 1)};
+      const fl_step job = {.x = ahead ? NULL : (const void *const *)w->x_at,
+                           .gates = ahead ? w->gates + done * gates_row * elem : NULL,
+                           .gates_panel_stride = gates_panel,
+                           .gates_row_stride = gates_row,
+                           .h_prev = h_buffer(r, s->index, t - 1) + w->row_begin * r->map.h_stride * elem,
+                           .h_next = h_buffer(r, s->index, t) + w->row_begin * r->map.h_stride * elem,
+                           .h_stride = r->map.h_stride,
+                           .c = c,
+                           .c_panel_stride = c_stride,
+                           .y = (void *const *)w->y_at,
+                           .cells = s->has_cells ? (void *const *)w->cells_at : NULL,
+                           .row_begin = 0,
+                           .row_end = end - w->row_begin,
+                           .panel_begin = w->panel_begin,
+                           .panel_end = w->panel_end,
+                           .backwards = (int32_t)(t & 1)};
       if (job.row_end > 0) kernels->step(s->layer, &job);
       done += job.row_end;
       advance(w->x_at, rows, ahead ? 0 : x_bytes);

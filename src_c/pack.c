@@ -32,8 +32,8 @@ static int64_t layer_inputs(const fl_spec *spec, int64_t layer)
 static layout layer_layout(const fl_layer *layer, int64_t inputs, int64_t lanes, int64_t elem)
 {
   const int64_t gates = (4 * (int64_t)layer->full + layer->tail) * lanes;
-  return (layout){fl_round_up(inputs * gates * elem, FL_ALIGN), fl_round_up(layer->units * gates * elem, FL_ALIGN),
-                  fl_round_up(gates * elem, FL_ALIGN)};
+  return (layout){fl_round_up(inputs * gates * elem, FL_ALIGN),
+                  fl_round_up(layer->units * gates * elem, FL_ALIGN), fl_round_up(gates * elem, FL_ALIGN)};
 }
 
 fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes)
@@ -43,12 +43,14 @@ fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes)
   const double inputs = (double)spec->input_size + 2.0 * (double)spec->hidden_size;
   const double about = (double)spec->num_layers * 2 * 4 * ((double)spec->hidden_size + 32) * 8 *
                        (inputs + (double)spec->hidden_size + 64);
-  if (spec->input_size >= limit || spec->hidden_size >= limit / 8 || spec->num_layers >= limit || about > 4e18)
+  if (spec->input_size >= limit || spec->hidden_size >= limit / 8 || spec->num_layers >= limit ||
+      about > 4e18)
     return FL_TOO_LARGE;
   fl_layer layer = {0};
   divide_units(&layer, spec->hidden_size, kernels->lanes);
   const int64_t elem = fl_elem(spec->dtype), count = spec->num_layers * spec->directions;
-  int64_t total = fl_round_up(sizeof(fl_model), FL_ALIGN) + fl_round_up(count * (int64_t)sizeof(fl_layer), FL_ALIGN);
+  int64_t total =
+      fl_round_up(sizeof(fl_model), FL_ALIGN) + fl_round_up(count * (int64_t)sizeof(fl_layer), FL_ALIGN);
   for (int64_t l = 0; l < spec->num_layers && l < 2; ++l) {  // all layers after the first are alike
     const layout part = layer_layout(&layer, layer_inputs(spec, l), kernels->lanes, elem);
     total += spec->directions * (part.w_x + part.w_h + part.bias) * (l == 0 ? 1 : spec->num_layers - 1);
@@ -106,7 +108,8 @@ static void pack_bias(const fl_layer *layer, int64_t lanes, fl_dtype dtype, cons
     const int64_t column = gate_column(layer, lanes, unit, &gate_step);
     for (int gate = 0; gate < 4; ++gate) {
       const int64_t i = gate * layer->units + unit;
-      const double sum = (w->b_ih ? read_real(w->b_ih, i, dtype) : 0) + (w->b_hh ? read_real(w->b_hh, i, dtype) : 0);
+      const double sum =
+          (w->b_ih ? read_real(w->b_ih, i, dtype) : 0) + (w->b_hh ? read_real(w->b_hh, i, dtype) : 0);
       write_real(out, column + gate * gate_step, dtype, (gate == 2 ? -2 * LOG2E : -LOG2E) * sum);
     }
   }
@@ -142,4 +145,10 @@ fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *me
   model->vectors = 4 * model->layers[0].full + model->layers[0].tail;
   model->weight_bytes = at - first;
   return model;
+}
+
+fl_panels fl_model_panels(const fl_model *model)
+{
+  const fl_layer *layer = &model->layers[0];
+  return (fl_panels){model->kernels->lanes, layer->full, layer->tail, layer->chains};
 }

@@ -8,17 +8,17 @@
 #include "team.h"
 
 // Measured on Zen 5, and near enough elsewhere to rank candidates.
-static const double VECTOR_FMA_PER_NS = 8;    // two a cycle at 4 GHz
-static const double L1_BYTES = 40e3;          // weights that stay in the first-level cache
-static const double L2_BYTES = 900e3;         // ... in the second
-static const double L2_BYTES_PER_NS = 200;    // reading from the second-level cache
-static const double L3_BYTES_PER_NS = 90;     // ... from beyond
-static const double CELL_NS = 8;              // activations of one vector of cells
-static const double STEP_NS = 20;             // latency of a step's dependent chain
-static const double TILE_NS = 3;              // a call
+static const double VECTOR_FMA_PER_NS = 8;  // two a cycle at 4 GHz
+static const double L1_BYTES = 40e3;        // weights that stay in the first-level cache
+static const double L2_BYTES = 900e3;       // ... in the second
+static const double L2_BYTES_PER_NS = 200;  // reading from the second-level cache
+static const double L3_BYTES_PER_NS = 90;   // ... from beyond
+static const double CELL_NS = 8;            // activations of one vector of cells
+static const double STEP_NS = 20;           // latency of a step's dependent chain
+static const double TILE_NS = 3;            // a call
 static const double BARRIER_NS = 120;
-static const double LAUNCH_NS = 8000;         // waking a team
-static const double POLL_NS = 2e7;            // work between two chances to interrupt
+static const double LAUNCH_NS = 8000;  // waking a team
+static const double POLL_NS = 2e7;     // work between two chances to interrupt
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -36,7 +36,8 @@ static double step_ns(const fl_model *model, int64_t rows, int64_t panels, int64
   const fl_kernels *k = model->kernels;
   const int64_t units = model->spec.hidden_size;
   const double vectors = 4.0 * (double)panels;
-  const double fma = (double)rows * vectors * (double)(units + inputs) / VECTOR_FMA_PER_NS / row_efficiency(rows);
+  const double fma =
+      (double)rows * vectors * (double)(units + inputs) / VECTOR_FMA_PER_NS / row_efficiency(rows);
   const double bytes = vectors * k->lanes * (double)fl_elem(k->dtype) * (double)units;
   const double memory = weights_ns(bytes);
   const double tiles = (double)(ceil_div(rows, k->max_rows) * panels);
@@ -91,7 +92,8 @@ static int64_t choose_project_steps(const fl_model *model, const fl_plan *plan)
 {
   const int64_t rows = plan->batch > 0 ? ceil_div(plan->batch, plan->row_groups) : 1;
   const int64_t inputs = model->spec.input_size;
-  const int sequence = rows == 1 && plan->unit_groups == 1 && model->vectors <= model->kernels->sequence_vectors;
+  const int sequence =
+      rows == 1 && plan->unit_groups == 1 && model->vectors <= model->kernels->sequence_vectors;
   if (model->spec.gemm_blas == 0) {
     if (plan->steps * rows < 4 || rows >= 12 || inputs <= 4) return 0;
     if (sequence && inputs <= 8 && model->spec.num_layers == 1) return 0;

@@ -19,7 +19,7 @@ void fl_team_forked(void)
 int fl_team_max(void) { return atomic_load(&forked) ? 1 : omp_get_max_threads(); }
 
 #define FL_TEXT_(x) #x
-#define FL_TEXT(x) FL_TEXT_(x)
+#define FL_TEXT(x)  FL_TEXT_(x)
 const char *fl_team_name(void) { return "OpenMP " FL_TEXT(_OPENMP); }
 
 void fl_team_run(int threads, fl_team_body *body, void *arg)

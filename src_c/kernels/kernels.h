@@ -9,14 +9,14 @@
 
 // What a kernel must know about one direction of one layer.
 typedef struct fl_layer {
-  int64_t inputs;      // I of this layer
-  int64_t units;       // H
-  int32_t full;        // whole panels
-  int32_t tail;        // vectors of the narrow last panel: 0 (none), 1 or 2
-  int32_t chains;      // partial sums of the recurrent product, a function of H alone
-  const void *w_x;     // packed input weights, see tile.inc.h
-  const void *w_h;     // packed recurrent weights
-  const void *bias;    // b_ih + b_hh, per panel [4 VL] (narrow: [tail VL])
+  int64_t inputs;    // I of this layer
+  int64_t units;     // H
+  int32_t full;      // whole panels
+  int32_t tail;      // vectors of the narrow last panel: 0 (none), 1 or 2
+  int32_t chains;    // partial sums of the recurrent product, a function of H alone
+  const void *w_x;   // packed input weights, see tile.inc.h
+  const void *w_h;   // packed recurrent weights
+  const void *bias;  // b_ih + b_hh, per panel [4 VL] (narrow: [tail VL])
 } fl_layer;
 
 // Input projection of `rows` rows for panels [panel_begin, panel_end).
@@ -70,8 +70,8 @@ struct fl_kernels {
   void (*project)(const fl_layer *, const fl_project *);
   void (*step)(const fl_layer *, const fl_step *);
   void (*sequence)(const fl_layer *, const fl_sequence *);
-  double (*fma_flops)(int64_t repeats);                          // returns the flops done
-  double (*read_all)(const void *data, int64_t bytes);           // returns a value that depends on all
+  double (*fma_flops)(int64_t repeats);                 // returns the flops done
+  double (*read_all)(const void *data, int64_t bytes);  // returns a value that depends on all
 };
 
 extern const fl_kernels fl_kernels_generic_f32, fl_kernels_generic_f64;

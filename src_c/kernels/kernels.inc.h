@@ -10,13 +10,13 @@
 #include "measure.inc.h"
 
 #define FL_CAT4_(a, b, c, d) a##b##c##d
-#define FL_CAT4(a, b, c, d) FL_CAT4_(a, b, c, d)
+#define FL_CAT4(a, b, c, d)  FL_CAT4_(a, b, c, d)
 #ifdef FL_DOUBLE
 #define FL_DTYPE_ID FL_F64
-#define FL_TABLE FL_CAT4(fl_kernels_, FL_ISA_NAME, _, f64)
+#define FL_TABLE    FL_CAT4(fl_kernels_, FL_ISA_NAME, _, f64)
 #else
 #define FL_DTYPE_ID FL_F32
-#define FL_TABLE FL_CAT4(fl_kernels_, FL_ISA_NAME, _, f32)
+#define FL_TABLE    FL_CAT4(fl_kernels_, FL_ISA_NAME, _, f32)
 #endif
 
 const fl_kernels FL_TABLE = {

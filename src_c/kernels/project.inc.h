@@ -27,11 +27,11 @@ FL_INLINE void project_tile(const int rows, const int full, const int tail, cons
 
 typedef void project_fn(const fl_layer *, const fl_project *, int64_t, int64_t);
 
-#define FL_PROJECT(rows, full, tail)                                                              \
-  static void project_##rows##_##full##_##tail(const fl_layer *layer, const fl_project *job,      \
-                                               int64_t panel, int64_t row)                        \
-  {                                                                                               \
-    if (FL_FITS(rows, full, tail, 1)) project_tile(rows, full, tail, layer, job, panel, row);     \
+#define FL_PROJECT(rows, full, tail)                                                                        \
+  static void project_##rows##_##full##_##tail(const fl_layer *layer, const fl_project *job, int64_t panel, \
+                                               int64_t row)                                                 \
+  {                                                                                                         \
+    if (FL_FITS(rows, full, tail, 1)) project_tile(rows, full, tail, layer, job, panel, row);               \
   }
 #define FL_PROJECT_ROWS(rows) FL_PROJECT(rows, 1, 0) FL_PROJECT(rows, 0, 1) FL_PROJECT(rows, 0, 2)
 FL_PROJECT_ROWS(1)

@@ -56,27 +56,27 @@ FL_INLINE void sequence_run(const int full, const int tail, const int chains, co
 
 typedef void sequence_fn(const fl_layer *, const fl_sequence *);
 
-#define FL_SEQUENCE(full, tail, chains)                                                           \
-  static void sequence_##full##_##tail##_##chains(const fl_layer *layer, const fl_sequence *job)  \
-  {                                                                                               \
-    if (FL_FITS(1, full, tail, 1)) sequence_run(full, tail, chains, layer, job);                  \
+#define FL_SEQUENCE(full, tail, chains)                                                          \
+  static void sequence_##full##_##tail##_##chains(const fl_layer *layer, const fl_sequence *job) \
+  {                                                                                              \
+    if (FL_FITS(1, full, tail, 1)) sequence_run(full, tail, chains, layer, job);                 \
   }
-#define FL_SEQUENCES(chains)                                                                      \
-  FL_SEQUENCE(0, 1, chains) FL_SEQUENCE(0, 2, chains) FL_SEQUENCE(1, 0, chains)                   \
-  FL_SEQUENCE(1, 1, chains) FL_SEQUENCE(1, 2, chains) FL_SEQUENCE(2, 0, chains)                   \
-  FL_SEQUENCE(2, 1, chains) FL_SEQUENCE(2, 2, chains) FL_SEQUENCE(3, 0, chains)                   \
-  FL_SEQUENCE(3, 1, chains) FL_SEQUENCE(3, 2, chains) FL_SEQUENCE(4, 0, chains)                   \
-  FL_SEQUENCE(4, 1, chains) FL_SEQUENCE(4, 2, chains)
+#define FL_SEQUENCES(chains)                                                                              \
+  FL_SEQUENCE(0, 1, chains)                                                                               \
+  FL_SEQUENCE(0, 2, chains) FL_SEQUENCE(1, 0, chains) FL_SEQUENCE(1, 1, chains) FL_SEQUENCE(1, 2, chains) \
+      FL_SEQUENCE(2, 0, chains) FL_SEQUENCE(2, 1, chains) FL_SEQUENCE(2, 2, chains)                       \
+          FL_SEQUENCE(3, 0, chains) FL_SEQUENCE(3, 1, chains) FL_SEQUENCE(3, 2, chains)                   \
+              FL_SEQUENCE(4, 0, chains) FL_SEQUENCE(4, 1, chains) FL_SEQUENCE(4, 2, chains)
 FL_SEQUENCES(1)
 FL_SEQUENCES(2)
 
-#define FL_SEQUENCE_ENTRY(s)                                                                      \
-  {                                                                                               \
-    {0, sequence_0_1_##s, sequence_0_2_##s},                                                      \
-    {sequence_1_0_##s, sequence_1_1_##s, sequence_1_2_##s},                                       \
-    {sequence_2_0_##s, sequence_2_1_##s, sequence_2_2_##s},                                       \
-    {sequence_3_0_##s, sequence_3_1_##s, sequence_3_2_##s},                                       \
-    {sequence_4_0_##s, sequence_4_1_##s, sequence_4_2_##s},                                       \
+#define FL_SEQUENCE_ENTRY(s)                                  \
+  {                                                           \
+      {0, sequence_0_1_##s, sequence_0_2_##s},                \
+      {sequence_1_0_##s, sequence_1_1_##s, sequence_1_2_##s}, \
+      {sequence_2_0_##s, sequence_2_1_##s, sequence_2_2_##s}, \
+      {sequence_3_0_##s, sequence_3_1_##s, sequence_3_2_##s}, \
+      {sequence_4_0_##s, sequence_4_1_##s, sequence_4_2_##s}, \
   }
 static sequence_fn *const sequences[2][5][3] = {FL_SEQUENCE_ENTRY(1), FL_SEQUENCE_ENTRY(2)};
 

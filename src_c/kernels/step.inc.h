@@ -62,9 +62,11 @@ FL_INLINE void step_tile(const int rows, const int full, const int tail, const i
   if (job->gates) {
     FL_UNROLL
     for (int r = 0; r < rows; ++r) {
-      const real *gates = (const real *)job->gates + panel * job->gates_panel_stride + (row + r) * job->gates_row_stride;
+      const real *gates =
+          (const real *)job->gates + panel * job->gates_panel_stride + (row + r) * job->gates_row_stride;
       FL_UNROLL
-      for (int v = 0; v < nv; ++v) acc[r * nv + v] = vload(gates + (v / 4) * job->gates_panel_stride + (v % 4) * VL);
+      for (int v = 0; v < nv; ++v)
+        acc[r * nv + v] = vload(gates + (v / 4) * job->gates_panel_stride + (v % 4) * VL);
     }
   } else {
     const real *bias = (const real *)layer->bias + panel * 4 * VL;
@@ -91,23 +93,21 @@ FL_INLINE void step_tile(const int rows, const int full, const int tail, const i
 
 typedef void step_fn(const fl_layer *, const fl_step *, int64_t, int64_t);
 
-#define FL_STEP(rows, full, tail, chains)                                                         \
-  static void step_##rows##_##full##_##tail##_##chains(const fl_layer *layer, const fl_step *job, \
-                                                       int64_t panel, int64_t row)                \
-  {                                                                                               \
-    if (FL_FITS(rows, full, tail, chains))                                                        \
-      step_tile(rows, full, tail, chains, layer, job, panel, row);                                \
+#define FL_STEP(rows, full, tail, chains)                                                               \
+  static void step_##rows##_##full##_##tail##_##chains(const fl_layer *layer, const fl_step *job,       \
+                                                       int64_t panel, int64_t row)                      \
+  {                                                                                                     \
+    if (FL_FITS(rows, full, tail, chains)) step_tile(rows, full, tail, chains, layer, job, panel, row); \
   }
-#define FL_STEP_ONE(chains)                                                                       \
-  FL_STEP(1, 0, 1, chains) FL_STEP(1, 0, 2, chains) FL_STEP(1, 1, 0, chains)                      \
-  FL_STEP(1, 1, 1, chains) FL_STEP(1, 1, 2, chains) FL_STEP(1, 2, 0, chains)                      \
-  FL_STEP(1, 2, 1, chains) FL_STEP(1, 2, 2, chains) FL_STEP(1, 3, 0, chains)                      \
-  FL_STEP(1, 3, 1, chains) FL_STEP(1, 3, 2, chains)
-#define FL_STEP_FEW(rows, chains)                                                                 \
-  FL_STEP(rows, 0, 1, chains) FL_STEP(rows, 0, 2, chains) FL_STEP(rows, 1, 0, chains)             \
-  FL_STEP(rows, 2, 0, chains)
-#define FL_STEP_MANY(rows)                                                                        \
-  FL_STEP(rows, 0, 1, 1) FL_STEP(rows, 0, 2, 1) FL_STEP(rows, 1, 0, 1)
+#define FL_STEP_ONE(chains)                                                                               \
+  FL_STEP(1, 0, 1, chains)                                                                                \
+  FL_STEP(1, 0, 2, chains) FL_STEP(1, 1, 0, chains) FL_STEP(1, 1, 1, chains) FL_STEP(1, 1, 2, chains)     \
+      FL_STEP(1, 2, 0, chains) FL_STEP(1, 2, 1, chains) FL_STEP(1, 2, 2, chains) FL_STEP(1, 3, 0, chains) \
+          FL_STEP(1, 3, 1, chains) FL_STEP(1, 3, 2, chains)
+#define FL_STEP_FEW(rows, chains) \
+  FL_STEP(rows, 0, 1, chains)     \
+  FL_STEP(rows, 0, 2, chains) FL_STEP(rows, 1, 0, chains) FL_STEP(rows, 2, 0, chains)
+#define FL_STEP_MANY(rows) FL_STEP(rows, 0, 1, 1) FL_STEP(rows, 0, 2, 1) FL_STEP(rows, 1, 0, 1)
 FL_STEP_ONE(1)
 FL_STEP_FEW(2, 1)
 FL_STEP_FEW(3, 1)
@@ -118,20 +118,23 @@ FL_STEP_ONE(2)
 FL_STEP_FEW(2, 2)
 FL_STEP_FEW(3, 2)
 
-#define FL_ONE_ENTRY(s)                                                                           \
-  {                                                                                               \
-    {0, step_1_0_1_##s, step_1_0_2_##s}, {step_1_1_0_##s, step_1_1_1_##s, step_1_1_2_##s},        \
-    {step_1_2_0_##s, step_1_2_1_##s, step_1_2_2_##s},                                             \
-    {step_1_3_0_##s, step_1_3_1_##s, step_1_3_2_##s},                                             \
+#define FL_ONE_ENTRY(s)                                 \
+  {                                                     \
+      {0, step_1_0_1_##s, step_1_0_2_##s},              \
+      {step_1_1_0_##s, step_1_1_1_##s, step_1_1_2_##s}, \
+      {step_1_2_0_##s, step_1_2_1_##s, step_1_2_2_##s}, \
+      {step_1_3_0_##s, step_1_3_1_##s, step_1_3_2_##s}, \
   }
-#define FL_FEW_ENTRY(rows, s)                                                                     \
-  {                                                                                               \
-    {0, step_##rows##_0_1_##s, step_##rows##_0_2_##s}, {step_##rows##_1_0_##s},                   \
-    {step_##rows##_2_0_##s},                                                                      \
+#define FL_FEW_ENTRY(rows, s)                            \
+  {                                                      \
+      {0, step_##rows##_0_1_##s, step_##rows##_0_2_##s}, \
+      {step_##rows##_1_0_##s},                           \
+      {step_##rows##_2_0_##s},                           \
   }
-#define FL_MANY_ENTRY(rows)                                                                       \
-  {                                                                                               \
-    {0, step_##rows##_0_1_1, step_##rows##_0_2_1}, {step_##rows##_1_0_1},                         \
+#define FL_MANY_ENTRY(rows)                          \
+  {                                                  \
+      {0, step_##rows##_0_1_1, step_##rows##_0_2_1}, \
+      {step_##rows##_1_0_1},                         \
   }
 // [chains - 1][rows - 1][full][tail]
 static step_fn *const step_tiles[2][6][4][3] = {

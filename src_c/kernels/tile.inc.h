@@ -16,15 +16,14 @@
 #ifndef FL_TILE_H
 #define FL_TILE_H
 
-#define FL_UNROLL _Pragma("GCC unroll 64")
+#define FL_UNROLL      _Pragma("GCC unroll 64")
 #define FL_MAX_VECTORS 18  // vectors in a row of the largest tile: 4 panels and a tail
 
 // Rows of the tallest tile of one panel.
 enum { MAX_ROWS = FL_ACCUMULATORS / 4 };
 
 // Whether an instance keeps all its sums in registers; the others are compiled to nothing.
-#define FL_FITS(rows, full, tail, chains) \
-  ((rows) * (4 * (full) + (tail)) * (chains) <= FL_ACCUMULATORS)
+#define FL_FITS(rows, full, tail, chains) ((rows) * (4 * (full) + (tail)) * (chains) <= FL_ACCUMULATORS)
 
 typedef const real *const *rows_in;
 

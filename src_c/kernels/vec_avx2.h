@@ -6,20 +6,20 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#define FL_INLINE static inline __attribute__((always_inline))
-#define FL_ISA_NAME avx2
-#define FL_ISA_ID FL_ISA_AVX2
+#define FL_INLINE       static inline __attribute__((always_inline))
+#define FL_ISA_NAME     avx2
+#define FL_ISA_ID       FL_ISA_AVX2
 #define FL_ACCUMULATORS 12  // of 16 registers; three hold broadcasts, one a weight
 
 #ifdef FL_DOUBLE
 typedef double real;
 typedef __m256d vreal;
-#define VL 4
+#define VL          4
 #define FL_OP(name) _mm256_##name##_pd
 #else
 typedef float real;
 typedef __m256 vreal;
-#define VL 8
+#define VL          8
 #define FL_OP(name) _mm256_##name##_ps
 #endif
 

@@ -6,23 +6,23 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#define FL_INLINE static inline __attribute__((always_inline))
-#define FL_ISA_NAME avx512
-#define FL_ISA_ID FL_ISA_AVX512
+#define FL_INLINE       static inline __attribute__((always_inline))
+#define FL_ISA_NAME     avx512
+#define FL_ISA_ID       FL_ISA_AVX512
 #define FL_ACCUMULATORS 24  // of 32 registers; the rest hold weights and broadcasts
 
 #ifdef FL_DOUBLE
 typedef double real;
 typedef __m512d vreal;
-#define VL 8
+#define VL          8
 #define FL_OP(name) _mm512_##name##_pd
-#define FL_MASK(n) ((__mmask8)((1u << (n)) - 1))
+#define FL_MASK(n)  ((__mmask8)((1u << (n)) - 1))
 #else
 typedef float real;
 typedef __m512 vreal;
-#define VL 16
+#define VL          16
 #define FL_OP(name) _mm512_##name##_ps
-#define FL_MASK(n) ((__mmask16)((1u << (n)) - 1))
+#define FL_MASK(n)  ((__mmask16)((1u << (n)) - 1))
 #endif
 
 FL_INLINE vreal vload(const real *p) { return FL_OP(load)(p); }

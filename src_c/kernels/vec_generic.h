@@ -7,29 +7,29 @@
 #include <stdint.h>
 #include <string.h>
 
-#define FL_INLINE static inline __attribute__((always_inline))
-#define FL_ISA_NAME generic
-#define FL_ISA_ID FL_ISA_GENERIC
+#define FL_INLINE       static inline __attribute__((always_inline))
+#define FL_ISA_NAME     generic
+#define FL_ISA_ID       FL_ISA_GENERIC
 #define FL_ACCUMULATORS 12
 
 #ifdef FL_DOUBLE
 typedef double real;
 typedef int64_t bits;
-#define VL 2
-#define FL_MAGIC 0x1.8p52
+#define VL          2
+#define FL_MAGIC    0x1.8p52
 #define FL_MANTISSA 52
-#define FL_BIAS 1023
-#define FL_T_MIN (-1022)
-#define FL_T_MAX 1024
+#define FL_BIAS     1023
+#define FL_T_MIN    (-1022)
+#define FL_T_MAX    1024
 #else
 typedef float real;
 typedef int32_t bits;
-#define VL 4
-#define FL_MAGIC 0x1.8p23f
+#define VL          4
+#define FL_MAGIC    0x1.8p23f
 #define FL_MANTISSA 23
-#define FL_BIAS 127
-#define FL_T_MIN (-126)
-#define FL_T_MAX 128
+#define FL_BIAS     127
+#define FL_T_MIN    (-126)
+#define FL_T_MAX    128
 #endif
 typedef real vreal __attribute__((vector_size(16)));
 typedef bits vbits __attribute__((vector_size(16)));

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Everything works on a fresh machine: the first target that needs .venv makes it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+C_FILES := $(shell find src_c -name '*.c' -o -name '*.h')
+
+.PHONY: demo test test-deep check bench wheel format clean build
+
+demo: $(VENV)/demo build
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/test build
+	$(BIN)/python -m pytest -q -m "not deep"
+
+test-deep: $(VENV)/test build
+	$(BIN)/python -m pytest -q -m deep
+	tests/sanitize.sh
+
+check: $(VENV)/check build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+	$(BIN)/clang-tidy --quiet --warnings-as-errors='*' $(filter %.c,$(C_FILES)) -- -std=gnu11 -Isrc_c -ffp-contract=off
+
+bench: $(VENV)/bench build
+	$(BIN)/python bench/run.py
+	$(BIN)/python -m pytest -q bench --benchmark-only --benchmark-json=bench/results/hot_calls.json
+
+wheel: $(VENV)/test
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/auditwheel repair --wheel-dir wheelhouse dist/*.whl
+
+format: $(VENV)/check
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(C_FILES)
+
+# Compiles what has changed; the editable install makes `import fastlstm` work from anywhere.
+build: $(VENV)/base
+	$(BIN)/python setup.py -q build_ext --inplace
+
+$(VENV)/base: pyproject.toml
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "setuptools>=77" "cython>=3.1" wheel numpy scipy
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/demo $(VENV)/test $(VENV)/check $(VENV)/bench: $(VENV)/%: $(VENV)/base
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[$*]"
+	touch $@
+
+clean:
+	rm -rf build dist wheelhouse *.egg-info fastlstm/*.so

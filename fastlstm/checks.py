@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Validation of everything a caller hands over; each error names the argument."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+Array = NDArray[Any]
+FLOAT32 = np.dtype(np.float32)
+FLOAT64 = np.dtype(np.float64)
+# Sizes beyond this cannot be addressed in any combination; the C core relies on it.
+MAX_COUNT = 2**31 - 1
+
+
+def count(name: str, value: object, least: int = 0, most: int = MAX_COUNT) -> int:
+    """An integer in [least, most]; bool is not one."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if not least <= number <= most:
+        raise ValueError(f"{name} must be between {least} and {most}, got {number}")
+    return number
+
+
+def flag(name: str, value: object) -> bool:
+    """True or False, nothing that merely counts as such."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def probability(name: str, value: object) -> float:
+    """A number in [0, 1]."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
+        raise TypeError(f"{name} must be a number in [0, 1], got {value!r}")
+    number = float(value)  # type: ignore[arg-type]
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"{name} must be a number in [0, 1], got {value!r}")
+    return number
+
+
+def real_dtype(value: DTypeLike) -> np.dtype[Any]:
+    """float32 or float64, in native byte order."""
+    try:
+        dtype = np.dtype(value)
+    except TypeError:
+        raise TypeError(f"dtype must be float32 or float64, got {value!r}") from None
+    if dtype not in (FLOAT32, FLOAT64):
+        raise TypeError(f"dtype must be float32 or float64, got {dtype}")
+    return dtype
+
+
+def array(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
+    """`value` as an array of `dtype`: itself if it has it, a copy if it widens without loss."""
+    if type(value) is np.ndarray and value.dtype == dtype:
+        return value
+    if isinstance(value, (list, tuple, str, bytes)) or np.isscalar(value) or value is None:
+        raise TypeError(f"{name} must be an array of {dtype}, got {type(value).__name__}")
+    try:
+        result = np.asarray(value)
+    except Exception as error:
+        raise TypeError(
+            f"{name} must be an array of {dtype}, got {type(value).__name__}: {error}"
+        ) from error
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be an array of {dtype}, got a masked array")
+    if result.dtype == dtype:
+        return result
+    if result.dtype.kind != "f" or not np.can_cast(result.dtype, dtype, "safe"):
+        raise TypeError(
+            f"{name} must have dtype {dtype}, got {result.dtype}; convert it with "
+            f"{name}.astype(np.{dtype}) if that is meant"
+        )
+    return result.astype(dtype)
+
+
+def readable(x: Array) -> Array:
+    """`x` itself if the core can read it in place, else a contiguous copy."""
+    strides, item = x.strides, x.itemsize
+    if (
+        (strides[-1] == item or x.shape[-1] <= 1)
+        and x.flags.aligned
+        and not any(s % item for s in strides)
+    ):
+        return x
+    return x.copy(order="C")
+
+
+def writable(name: str, value: object, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """An output array that the core can fill in place."""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array, got {type(value).__name__}")
+    if value.dtype != dtype:
+        raise TypeError(f"{name} must have dtype {dtype}, got {value.dtype}")
+    if value.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {value.shape}")
+    if not value.flags.writeable:
+        raise ValueError(f"{name} must be writable, got a read-only array")
+    steps = [s for s, n in zip(value.strides, shape, strict=True) if n > 1]
+    last = shape[-1] <= 1 or value.strides[-1] == value.itemsize
+    if not last or 0 in steps or any(s % value.itemsize for s in steps):
+        raise ValueError(
+            f"{name} must have a contiguous last axis and no overlapping elements, "
+            f"got strides {value.strides}"
+        )
+    if not value.flags.aligned:
+        raise ValueError(f"{name} must be aligned to its dtype")
+    return value
+
+
+def lengths(value: ArrayLike | Sequence[int], batch: int, steps: int) -> NDArray[np.int64]:
+    """Sequence lengths (batch,), each 0 to steps, as int64."""
+    try:
+        result = np.asarray(value)
+    except Exception as error:
+        raise TypeError(f"lengths must be integers, got {value!r}") from error
+    if result.size == 0 and result.ndim == 1:
+        result = result.astype(np.int64)
+    if result.dtype.kind not in "iu":
+        raise TypeError(f"lengths must be integers, got dtype {result.dtype}")
+    if result.shape != (batch,):
+        raise ValueError(f"lengths must have shape ({batch},), got {result.shape}")
+    wrong = np.flatnonzero((result < 0) | (result > steps))
+    if wrong.size:
+        i = int(wrong[0])
+        raise ValueError(
+            f"lengths must be between 0 and {steps} (the steps of x), "
+            f"got {int(result[i])} at position {i}"
+        )
+    return np.ascontiguousarray(result, dtype=np.int64)
+
+
+def state_pair(
+    value: object, dtype: np.dtype[Any], shape: tuple[int, ...], name: str = "state"
+) -> tuple[Array, Array]:
+    """(h_0, c_0), both of `shape` and contiguous."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"{name} must be a pair (h_0, c_0), got {type(value).__name__}")
+    pair = []
+    for part, given in zip(("h_0", "c_0"), value, strict=True):
+        checked = array(part, given, dtype)
+        if checked.shape != shape:
+            raise ValueError(f"{part} must have shape {shape}, got {checked.shape}")
+        if not checked.flags.c_contiguous or not checked.flags.aligned:
+            checked = checked.copy(order="C")
+        pair.append(checked)
+    return pair[0], pair[1]

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A plan in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .lstm import LSTM
+
+
+def _size(count: int) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024  # type: ignore[assignment]
+    return f"{count:.4g} GiB"
+
+
+def _split(plan: dict[str, Any]) -> str:
+    if plan["threads"] == 1:
+        return "one thread"
+    parts = []
+    if plan["dir_groups"] > 1:
+        parts.append("the directions side by side")
+    if plan["row_groups"] > 1:
+        parts.append(f"the batch in {plan['row_groups']} parts (no barrier)")
+    if plan["unit_groups"] > 1:
+        parts.append(f"the hidden units in {plan['unit_groups']} parts (one barrier a step)")
+    return f"{plan['threads']} threads: " + ", ".join(parts)
+
+
+def explain(lstm: LSTM, steps: int, batch: int, plan: dict[str, Any]) -> str:
+    """The lines that `LSTM.explain` returns."""
+    lanes, full, tail = plan["lanes"], plan["full"], plan["tail"]
+    panels = f"{full} of {lanes} units" if full else ""
+    if tail:
+        panels += (" and " if panels else "") + f"1 of {lanes * tail // 4}"
+    if plan["project_steps"]:
+        how = "BLAS" if lstm.gemm == "blas" else "our kernel"
+        project = f"{plan['project_steps']} steps ahead of the recurrence, by {how}"
+    else:
+        project = "inside each step"
+    chains = "one partial sum" if plan["chains"] == 1 else f"{plan['chains']} partial sums"
+    return "\n".join(
+        [
+            f"{lstm!r} on T={steps}, B={batch}",
+            f"kernels      {plan['isa']}, {lstm.dtype}",
+            f"split        {_split(plan)}",
+            f"panels       {panels}, recurrent products in {chains}",
+            f"projection   {project}",
+            f"blocks       {min(plan['block_steps'], max(steps, 1))} steps of a layer at a time",
+            f"workspace    {_size(plan['workspace_bytes'])}",
+            f"weights      {_size(plan['weight_bytes'])} packed",
+        ]
+    )

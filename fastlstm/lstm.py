@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The LSTM module."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import _core, checks, explain, runtime, weights
+from .checks import Array
+from .stream import Stream
+
+State = tuple[Array, Array]
+
+
+class LSTM:
+    """A stack of LSTM layers with the semantics, names and shapes of ``torch.nn.LSTM``.
+
+    Equations (sources in ``fastlstm.reference``), with gates in the order i, f, g, o::
+
+        i, f, o = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)     g = tanh(likewise)
+        c_t = f * c_{t-1} + i * g        h_t = o * tanh(c_t)
+
+    Parameters
+        input_size     features I of each step
+        hidden_size    hidden units H
+        num_layers     layers L, each reading the outputs of the one before
+        bias           whether there are biases b_ih and b_hh
+        batch_first    x and y are (B, T, ...) instead of (T, B, ...)
+        dropout        probability of dropout between layers; training only, idle in inference
+        bidirectional  a second set of weights runs from each sequence's last step to its first
+        proj_size      must be 0: projections are not supported yet (NotImplementedError)
+        dtype          float32 or float64, of parameters, inputs and outputs
+        seed           seed or Generator of the first parameters, uniform in +-1/sqrt(H)
+        gemm           "auto" and "native": our kernels; "blas": input projections through SciPy's
+                       BLAS, which forfeits the promise that bits do not depend on batch or chunks
+
+    Parameters are read-only arrays named as in torch (``weight_ih_l0``, ...), also reachable as
+    attributes; replace them with `load_state_dict`. Models may be called from many threads at
+    once, pickled and copied.
+
+    Raises TypeError or ValueError for a wrong argument, MemoryError if it does not fit.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        *,
+        dtype: DTypeLike = np.float32,
+        seed: object = None,
+        gemm: Literal["auto", "native", "blas"] = "auto",
+    ) -> None:
+        self.input_size = checks.count("input_size", input_size, 1)
+        self.hidden_size = checks.count("hidden_size", hidden_size, 1)
+        self.num_layers = checks.count("num_layers", num_layers, 1)
+        self.bias = checks.flag("bias", bias)
+        self.batch_first = checks.flag("batch_first", batch_first)
+        self.dropout = checks.probability("dropout", dropout)
+        self.bidirectional = checks.flag("bidirectional", bidirectional)
+        self.proj_size = checks.count("proj_size", proj_size)
+        if self.proj_size:
+            raise NotImplementedError("proj_size > 0 is not supported yet")
+        if self.dropout and self.num_layers == 1:
+            warnings.warn(
+                "dropout acts between layers, so with num_layers=1 it does nothing", stacklevel=2
+            )
+        self.dtype = checks.real_dtype(dtype)
+        if gemm not in ("auto", "native", "blas"):
+            raise ValueError(f"gemm must be 'auto', 'native' or 'blas', got {gemm!r}")
+        self.gemm = gemm
+        self._directions = 2 if self.bidirectional else 1
+        if self.num_layers > 10_000:
+            raise MemoryError(f"num_layers = {self.num_layers} does not fit into memory")
+        self._shapes = weights.lstm_shapes(
+            self.input_size, self.hidden_size, self.num_layers, self.bidirectional, self.bias
+        )
+        self._params = weights.initial(self._shapes, self.hidden_size, self.dtype, seed)
+        self._packed: _core.Engine | None = None
+
+    def __repr__(self) -> str:
+        parts = [str(self.input_size), str(self.hidden_size)]
+        for name, usual in _DEFAULTS.items():
+            value = getattr(self, name)
+            if value != usual:
+                parts.append(f"{name}={value}")
+        return f"LSTM({', '.join(parts)}, dtype={self.dtype})"
+
+    def __getattr__(self, name: str) -> Array:
+        params = self.__dict__.get("_params", {})
+        if name in params:
+            return params[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_packed": None}  # packed for this machine: made anew elsewhere
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for values in self._params.values():
+            values.flags.writeable = False
+
+    # ---- running ----
+
+    @overload
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: tuple[ArrayLike, ArrayLike] | None = None,
+        *,
+        lengths: ArrayLike | Sequence[int] | None = None,
+        out: Array | None = None,
+        return_cells: Literal[False] = False,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State]: ...
+    @overload
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: tuple[ArrayLike, ArrayLike] | None = None,
+        *,
+        lengths: ArrayLike | Sequence[int] | None = None,
+        out: Array | None = None,
+        return_cells: Literal[True],
+        num_threads: int | None = None,
+    ) -> tuple[Array, State, Array]: ...
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: tuple[ArrayLike, ArrayLike] | None = None,
+        *,
+        lengths: ArrayLike | Sequence[int] | None = None,
+        out: Array | None = None,
+        return_cells: bool = False,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State] | tuple[Array, State, Array]:
+        """Run inference; nothing is kept.
+
+        Parameters
+            x             (T, B, I), (B, T, I) with batch_first, or (T, I) for one sequence. A
+                          float16 (or, for a float64 model, float32) array, and one whose last
+                          axis is not contiguous, is copied
+            state         (h_0, c_0), each (D*L, B, H), or (D*L, H) for one sequence; zeros if None
+            lengths       (B,) integers from 0 to T in any order: steps of each sequence
+            out           where to put y: its shape and dtype, last axis contiguous
+            return_cells  also return every c_t of the last layer
+            num_threads   threads for this call, 1 to 1024
+
+        Returns
+            y             (T, B, D*H) in x's layout; zero past a sequence's end
+            (h_n, c_n)    state after each sequence's last step, shaped as `state`
+            cells         with return_cells: (T, B, D*H) in x's layout, zero past the end
+
+        Raises
+            TypeError, ValueError   a wrong argument, named in the message
+            MemoryError             a result or the workspace cannot be allocated
+        """
+        x = checks.array("x", x, self.dtype)
+        rank = x.ndim
+        if rank not in (2, 3) or x.shape[-1] != self.input_size:
+            shape = "(B, T, I)" if self.batch_first else "(T, B, I)"
+            raise ValueError(
+                f"x must have shape {shape} or (T, I) with I = {self.input_size}, got {x.shape}"
+            )
+        given = x.shape[:-1]
+        x = checks.readable(x)
+        if rank == 2:
+            x = x[:, None, :]
+        elif self.batch_first:
+            x = x.transpose(1, 0, 2)
+        steps, batch, _ = x.shape
+        width, dtype = self._directions * self.hidden_size, self.dtype
+        rows = (self._directions * self.num_layers,)
+        state_shape = (*rows, self.hidden_size) if rank == 2 else (*rows, batch, self.hidden_size)
+        h_0 = c_0 = None
+        if state is not None:
+            h_0, c_0 = checks.state_pair(state, dtype, state_shape)
+        if lengths is not None:
+            if rank == 2:
+                raise ValueError("lengths needs a batch: x of shape (T, I) is one whole sequence")
+            lengths = checks.lengths(lengths, batch, steps)
+        if out is None:
+            y = np.empty((*given, width), dtype)
+        else:
+            y = checks.writable("out", out, dtype, (*given, width))
+            if np.may_share_memory(x, y):
+                x = x.copy()
+            if h_0 is not None and c_0 is not None:
+                h_0 = h_0.copy() if np.may_share_memory(h_0, y) else h_0
+                c_0 = c_0.copy() if np.may_share_memory(c_0, y) else c_0
+        h_n, c_n = np.empty(state_shape, dtype), np.empty(state_shape, dtype)
+        cells = (
+            np.empty((*given, width), dtype) if checks.flag("return_cells", return_cells) else None
+        )
+        self._engine().forward(
+            x,
+            self._time_major(y),
+            h_0,
+            c_0,
+            h_n,
+            c_n,
+            None if cells is None else self._time_major(cells),
+            lengths,
+            runtime.call_threads(num_threads),
+        )
+        return (y, (h_n, c_n)) if cells is None else (y, (h_n, c_n), cells)
+
+    def _time_major(self, y: Array) -> Array:
+        if y.ndim == 2:
+            return y[:, None, :]
+        return y.transpose(1, 0, 2) if self.batch_first else y
+
+    def _engine(self) -> _core.Engine:
+        engine = self._packed
+        if engine is None:
+            engine = self._packed = weights.pack(
+                self._params,
+                weights.suffixes(self.num_layers, self.bidirectional),
+                self.input_size,
+                self.hidden_size,
+                self.num_layers,
+                self._directions,
+                self.dtype,
+                self.gemm,
+            )
+        return engine
+
+    def stream(self, batch_size: int = 1, *, num_threads: int | None = None) -> Stream:
+        """A `Stream`: `batch_size` sequences step by step, with their state kept inside.
+
+        It runs on the parameters of this moment. Raises ValueError for a bidirectional model.
+        """
+        if self.bidirectional:
+            raise ValueError("a bidirectional LSTM cannot be streamed: it reads from the end")
+        batch = checks.count("batch_size", batch_size, 1)
+        shape = (self.num_layers, batch, self.hidden_size)
+        return Stream(
+            self._engine(),
+            batch,
+            runtime.call_threads(num_threads),
+            np.zeros(shape, self.dtype),
+            np.zeros(shape, self.dtype),
+        )
+
+    def explain(self, T: int, B: int, *, num_threads: int | None = None) -> str:
+        """How a call with T steps and B sequences would run, in words."""
+        steps, batch = checks.count("T", T), checks.count("B", B)
+        plan = self._engine().plan(steps, batch, runtime.call_threads(num_threads))
+        return explain.explain(self, steps, batch, plan)
+
+    # ---- parameters ----
+
+    def state_dict(self) -> dict[str, Array]:
+        """Name -> read-only array of every parameter, as in torch's state dict."""
+        return dict(self._params)
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True
+    ) -> weights.LoadResult:
+        """Take over parameters: torch tensors, arrays, anything with __array__ or DLPack.
+
+        Values are copied. Either all are taken or, when an error is raised, none.
+
+        Raises
+            TypeError    a value's dtype cannot be widened to the model's without loss
+            ValueError   missing and unexpected names (if strict) and wrong shapes, all listed
+        """
+        strict = checks.flag("strict", strict)
+        found, result = weights.checked_state(state_dict, self._shapes, self.dtype, strict)
+        self._params = {**self._params, **found}
+        self._packed = None
+        return result
+
+    @classmethod
+    def from_torch(cls, module: Any) -> LSTM:
+        """An LSTM with the configuration, dtype and parameters of a ``torch.nn.LSTM``.
+
+        Raises TypeError for another module or dtype, NotImplementedError for a projection.
+        """
+        names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout")
+        if any(not hasattr(module, name) for name in (*names, "bidirectional", "state_dict")):
+            raise TypeError(f"module must be a torch.nn.LSTM, got {type(module).__name__}")
+        if getattr(module, "mode", "LSTM") != "LSTM":
+            raise TypeError(f"module must be a torch.nn.LSTM, got mode {module.mode}")
+        dtype = str(module.weight_ih_l0.dtype).removeprefix("torch.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch has warned about dropout already
+            lstm = cls(
+                **{name: getattr(module, name) for name in names},
+                bidirectional=module.bidirectional,
+                proj_size=getattr(module, "proj_size", 0),
+                dtype=dtype,
+                seed=0,
+            )
+        lstm.load_state_dict(module.state_dict())
+        return lstm
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, as plain Python values."""
+        values = {name: getattr(self, name) for name in ("input_size", "hidden_size", *_DEFAULTS)}
+        return {**values, "dtype": self.dtype.name}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write parameters and configuration to a safetensors file; `fastlstm.load` reads it.
+
+        Raises ImportError without the safetensors package, OSError if it cannot be written.
+        """
+        from . import storage
+
+        storage.save(self, path)
+
+
+_DEFAULTS: dict[str, object] = {
+    "num_layers": 1,
+    "bias": True,
+    "batch_first": False,
+    "dropout": 0.0,
+    "bidirectional": False,
+    "proj_size": 0,
+    "gemm": "auto",
+}

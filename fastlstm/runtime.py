@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Process-wide settings: the instruction set, the number of threads, and a report of both."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from . import _core, checks
+
+__version__ = "0.1.0"
+
+
+def available_isas() -> list[str]:
+    """Instruction sets with kernels that run on this machine, best first."""
+    return [name for name in _core.isa_names() if _core.isa_available(name)]
+
+
+def _choose_isa() -> str:
+    wanted = os.environ.get("FASTLSTM_ISA")
+    available = available_isas()
+    if not wanted:
+        return available[0]
+    if wanted not in available:
+        raise ValueError(
+            f"FASTLSTM_ISA={wanted!r} cannot be used here; available: {', '.join(available)}"
+        )
+    return wanted
+
+
+def _default_threads() -> int:
+    wanted = os.environ.get("FASTLSTM_NUM_THREADS")
+    if wanted:
+        try:
+            return checks.count("FASTLSTM_NUM_THREADS", int(wanted), 1, 1024)
+        except ValueError:
+            raise ValueError(
+                f"FASTLSTM_NUM_THREADS must be an integer between 1 and 1024, got {wanted!r}"
+            ) from None
+    # OpenMP has read OMP_NUM_THREADS; it does not always see the affinity mask.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if os.environ.get("OMP_NUM_THREADS"):
+        return max(1, _core.team_max())
+    return max(1, min(_core.team_max(), cores or 1))
+
+
+_isa = _choose_isa()
+_threads = _default_threads()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_core.forked)
+
+
+def active_isa() -> str:
+    """The instruction set that new models pack their weights for."""
+    return _isa
+
+
+def set_num_threads(n: int) -> None:
+    """Let calls use up to ``n`` threads (1 to 1024). The default is what the environment
+    variable FASTLSTM_NUM_THREADS or OMP_NUM_THREADS says, else the CPUs that the process may
+    run on. Results do not depend on it. Small calls use fewer.
+    """
+    global _threads
+    _threads = checks.count("n", n, 1, 1024)
+
+
+def get_num_threads() -> int:
+    """How many threads a call may use at most."""
+    return _threads
+
+
+def call_threads(num_threads: int | None) -> int:
+    """The threads of one call: its ``num_threads`` argument, or else the process's setting."""
+    return _threads if num_threads is None else checks.count("num_threads", num_threads, 1, 1024)
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _loaded_openmp() -> list[str]:
+    """The OpenMP run-times in this process; more than one (torch brings its own) is worth knowing."""
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return []
+    files = {line.split("/", 1)[1].rsplit("/", 1)[-1] for line in lines if "/" in line}
+    return sorted(f for f in files if any(k in f for k in ("libgomp", "libomp", "libiomp")))
+
+
+def _blas_name() -> str:
+    import scipy
+
+    blas = scipy.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return f"{blas['name']} {blas['version']} (of SciPy {scipy.__version__})"
+
+
+def config() -> dict[str, Any]:
+    """What this process runs with: versions, CPU, kernels, threads, BLAS and OpenMP."""
+    import numpy as np
+
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "cpu": _cpu_name(),
+        "isas": available_isas(),
+        "isa": _isa,
+        "threads": _threads,
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "openmp": _core.team_name(),
+        "openmp_libraries": _loaded_openmp(),
+        "blas": _blas_name(),
+    }
+
+
+def show_config() -> None:
+    """Print `config` for a bug report."""
+    c = config()
+    print(f"fastlstm      {c['version']} (Python {c['python']}, NumPy {c['numpy']})")
+    print(f"CPU           {c['cpu']}, {c['cpus']} for this process")
+    print(f"kernels       {c['isa']} (available: {', '.join(c['isas'])})")
+    print(f"threads       {c['threads']}")
+    print(f"OpenMP        {c['openmp']} ({', '.join(c['openmp_libraries']) or 'not found'})")
+    print(f"BLAS          {c['blas']}, used with gemm='blas' only")

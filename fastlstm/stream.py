@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Step-by-step inference."""
+
+from __future__ import annotations
+
+from . import _core, checks
+from .checks import Array
+
+
+class Stream(_core.Stream):
+    """Running sequences whose state lives here; made by `LSTM.stream`.
+
+    ``stream(x)`` takes one step (B, I) and returns h_t of the last layer, (B, H); or a chunk
+    (t, B, I) and returns (t, B, H). x must be an array of the model's dtype. The bits are those
+    of one call over the whole sequence.
+
+    A step allocates nothing as long as the caller lets go of earlier results: an output array
+    that nobody refers to any more is used again, one that is kept stays as it is.
+
+    Raises TypeError for another dtype, ValueError for another shape, RuntimeError when two
+    threads use one stream at the same time.
+    """
+
+    __slots__ = ()
+
+    def reset(self) -> None:
+        """Start anew: all states to zero."""
+        self.h[...] = 0
+        self.c[...] = 0
+
+    @property
+    def state(self) -> tuple[Array, Array]:
+        """Copies of (h, c), each (L, B, H). Assigning a pair of such arrays sets the state."""
+        return self.h.copy(), self.c.copy()
+
+    @state.setter
+    def state(self, value: tuple[Array, Array]) -> None:
+        h, c = checks.state_pair(value, self.dtype, self.h.shape)
+        self.h[...] = h
+        self.c[...] = c

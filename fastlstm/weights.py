@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Parameters: names and shapes as in torch's state dict, first values, loading and checking."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _core, runtime
+from .checks import Array
+
+
+class LoadResult(NamedTuple):
+    """What `load_state_dict` with ``strict=False`` passed over."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def suffixes(num_layers: int, bidirectional: bool) -> list[str]:
+    """Name endings of the layers and directions in order: _l0, _l0_reverse, _l1, ..."""
+    ends = ("", "_reverse") if bidirectional else ("",)
+    return [f"_l{layer}{end}" for layer in range(num_layers) for end in ends]
+
+
+def lstm_shapes(
+    input_size: int, hidden_size: int, num_layers: int, bidirectional: bool, bias: bool
+) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every parameter, in torch's order."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    directions = 2 if bidirectional else 1
+    for i, end in enumerate(suffixes(num_layers, bidirectional)):
+        inputs = input_size if i < directions else directions * hidden_size
+        shapes[f"weight_ih{end}"] = (4 * hidden_size, inputs)
+        shapes[f"weight_hh{end}"] = (4 * hidden_size, hidden_size)
+        if bias:
+            shapes[f"bias_ih{end}"] = (4 * hidden_size,)
+            shapes[f"bias_hh{end}"] = (4 * hidden_size,)
+    return shapes
+
+
+def initial(
+    shapes: Mapping[str, tuple[int, ...]], hidden_size: int, dtype: np.dtype[Any], seed: object
+) -> dict[str, Array]:
+    """Uniform in (-1/sqrt(H), 1/sqrt(H)), as torch.nn.LSTM; read-only arrays.
+
+    Raises MemoryError where they and their packed copy cannot fit into this machine.
+    """
+    total = 2 * dtype.itemsize * sum(math.prod(shape) for shape in shapes.values())
+    if total > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        raise MemoryError(f"the parameters take {total} bytes with their packed copy")
+    try:
+        rng = np.random.default_rng(seed)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"seed must be None, an integer >= 0 or a Generator, got {seed!r}"
+        ) from error
+    bound = 1.0 / math.sqrt(hidden_size)
+    params = {}
+    for name, shape in shapes.items():
+        values = rng.random(shape, dtype=dtype.type)
+        values *= dtype.type(2 * bound)
+        values -= dtype.type(bound)
+        values.flags.writeable = False
+        params[name] = values
+    return params
+
+
+def _to_numpy(name: str, value: Any) -> Array:
+    """A tensor, an array, or anything with __array__ or DLPack, as an array."""
+    if hasattr(value, "detach") and hasattr(value, "cpu"):  # a torch tensor
+        value = value.detach().cpu()
+        if str(value.dtype) == "torch.bfloat16":  # NumPy has none; float32 holds it exactly
+            value = value.float()
+        return np.asarray(value.numpy())
+    if isinstance(value, np.ndarray) or hasattr(value, "__array__"):
+        return np.asarray(value)
+    if hasattr(value, "__dlpack__"):
+        return np.from_dlpack(value)
+    try:
+        return np.asarray(memoryview(value))
+    except TypeError:
+        raise TypeError(f"{name} must be an array, got {type(value).__name__}") from None
+
+
+def checked_state(
+    state_dict: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: np.dtype[Any],
+    strict: bool,
+) -> tuple[dict[str, Array], LoadResult]:
+    """Copies of the parameters found, read-only; all that is wrong goes into one error.
+
+    Raises
+        TypeError   state_dict is no mapping, or a value's dtype would lose digits
+        ValueError  names missing or unexpected (strict), or wrong shapes (always)
+    """
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"state_dict must be a mapping, got {type(state_dict).__name__}")
+    missing = [name for name in shapes if name not in state_dict]
+    unexpected = [str(name) for name in state_dict if name not in shapes]
+    found: dict[str, Array] = {}
+    misshapen, mistyped = [], []
+    for name, shape in shapes.items():
+        if name not in state_dict:
+            continue
+        value = _to_numpy(name, state_dict[name])
+        if value.shape != shape:
+            misshapen.append(f"{name} has shape {value.shape}, must have {shape}")
+        elif value.dtype.kind != "f" or not np.can_cast(value.dtype, dtype, "safe"):
+            mistyped.append(f"{name} has dtype {value.dtype}, the model {dtype}")
+        else:
+            copy = np.array(value, dtype=dtype, order="C")
+            copy.flags.writeable = False
+            found[name] = copy
+    problems = list(misshapen)
+    if strict and missing:
+        problems.append(f"missing: {', '.join(missing)}")
+    if strict and unexpected:
+        problems.append(f"unexpected: {', '.join(unexpected)}")
+    if problems:
+        raise ValueError("state_dict does not fit: " + "; ".join([*problems, *mistyped]))
+    if mistyped:
+        raise TypeError(
+            "state_dict would lose digits: " + "; ".join(mistyped) + "; convert the values first"
+        )
+    return found, LoadResult(missing, unexpected)
+
+
+def pack(
+    params: Mapping[str, Array],
+    ends: Iterable[str],
+    input_size: int,
+    hidden_size: int,
+    num_layers: int,
+    directions: int,
+    dtype: np.dtype[Any],
+    gemm: str,
+) -> _core.Engine:
+    """Packed weights for the active instruction set."""
+    address = 0
+    if gemm == "blas":
+        from . import _blas
+
+        address = _blas.gemm_address()
+    table = [
+        (
+            params[f"weight_ih{end}"],
+            params[f"weight_hh{end}"],
+            params.get(f"bias_ih{end}"),
+            params.get(f"bias_hh{end}"),
+        )
+        for end in ends
+    ]
+    return _core.Engine(
+        input_size,
+        hidden_size,
+        num_layers,
+        directions,
+        dtype == np.float64,
+        runtime.active_isa(),
+        table,
+        address,
+    )
