@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Every example runs as a user would run it, and prints what it promises."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def run_python(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """The finished run of this interpreter in `folder`."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        # One thread: tests run side by side, and examples must not fight over the cores.
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def run_example(name: str, folder: Path, *arguments: str) -> str:
+    """Standard output of an example run in `folder`; fails the test unless it exits with 0."""
+    done = run_python(folder, str(EXAMPLES / name), *arguments)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def number_after(label: str, output: str) -> float:
+    """The number that follows `label` in the output."""
+    return float(output.split(label, 1)[1].split()[0].strip(",;%"))
+
+
+def test_demo(tmp_path: Path) -> None:
+    for package in ("torch", "sklearn", "matplotlib", "tqdm"):
+        pytest.importorskip(package)
+    output = run_example("demo.py", tmp_path, "--quick")
+    assert "same predictions: yes (whole scans, 3 to 8 rows of each, row by row)" in output
+    assert "same continuation: yes" in output
+    assert "both engines wrote after the prompt" in output
+    assert "same predictions: yes; same continuation: yes" in output
+
+    # Even three epochs name far more than the tenth that chance would.
+    accuracies = [number_after(f"{e:<9} test accuracy: ", output) for e in ("PyTorch", "fastlstm")]
+    assert accuracies[0] == accuracies[1] > 50
+    bits = [
+        number_after(f"{e:<9} bits per held-out character: ", output)
+        for e in ("PyTorch", "fastlstm")
+    ]
+    assert bits[0] == pytest.approx(bits[1], abs=2e-6)
+    assert 1 < bits[0] < 6.5  # 94 characters drawn blindly cost 6.55 bits
+
+    for task in (
+        "one scan",
+        "batch of 64 scans",
+        "ragged batch of 64",
+        "one streaming step",
+        "one character, LSTM only",
+        "one character, sampling included",
+    ):
+        (line,) = (line for line in output.splitlines() if line.startswith(task))
+        assert line.endswith(" x"), line
+        assert line.count(" us") + line.count(" ms") == 2, line
+    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_demo_says_so_when_the_engines_disagree(tmp_path: Path) -> None:
+    """A demo that could only ever say yes would prove nothing: spoil one weight on the way."""
+    for package in ("torch", "sklearn", "matplotlib", "tqdm"):
+        pytest.importorskip(package)
+    script = tmp_path / "spoiled.py"
+    script.write_text(
+        "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
+        "import demo, digits, text\n"
+        "for module, name in ((digits, 'FastReader'), (text, 'FastWriter')):\n"
+        "    right = getattr(module, name)\n"
+        "    def spoiled(*models, right=right):\n"
+        "        made = right(*models)\n"
+        "        made.bias = -20 * made.bias\n"
+        "        return made\n"
+        "    setattr(module, name, spoiled)\n"
+        "sys.exit(demo.main())\n"
+    )
+    done = run_python(tmp_path, str(script), str(EXAMPLES), "--quick")
+    assert done.returncode == 1, f"{done.stdout}\n{done.stderr}"
+    assert "same predictions: NO; same continuation: NO" in done.stdout
+
+
+def test_from_torch(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    output = run_example("from_torch.py", tmp_path)
+    # Two layers of dot products of at most 192 terms in float32: a few 1e-6 at the very most.
+    assert number_after("largest difference to PyTorch ", output) < 5e-6
+    assert "y (4, 50, 192), h_n (4, 4, 96)" in output
+    assert "same bits: True" in output
+
+
+def test_streaming(tmp_path: Path) -> None:
+    output = run_example("streaming.py", tmp_path)
+    assert output.count("True") == 3
+    assert "False" not in output
+    assert " us a step" in output
+
+
+def test_ragged(tmp_path: Path) -> None:
+    output = run_example("ragged.py", tmp_path)
+    assert output.count("True") == 8
+    assert "False" not in output
