@@ -41,7 +41,7 @@ def probability(name: str, value: object) -> float:
     """A number in [0, 1]."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
         raise TypeError(f"{name} must be a number in [0, 1], got {value!r}")
-    number = float(value)  # type: ignore[arg-type]
+    number = float(value)
     if not 0.0 <= number <= 1.0:
         raise ValueError(f"{name} must be a number in [0, 1], got {value!r}")
     return number

@@ -98,7 +98,7 @@ class LSTM:
         return f"LSTM({', '.join(parts)}, dtype={self.dtype})"
 
     def __getattr__(self, name: str) -> Array:
-        params = self.__dict__.get("_params", {})
+        params: dict[str, Array] = self.__dict__.get("_params", {})
         if name in params:
             return params[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

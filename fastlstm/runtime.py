@@ -87,7 +87,7 @@ def _cpu_name() -> str:
 
 
 def _loaded_openmp() -> list[str]:
-    """The OpenMP run-times in this process; more than one (torch brings its own) is worth knowing."""
+    """The OpenMP run-times in this process: two (torch brings its own) are worth knowing of."""
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:

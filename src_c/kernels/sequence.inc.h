@@ -13,7 +13,7 @@ FL_INLINE void sequence_run(const int full, const int tail, const int chains, co
   const real *bias = (const real *)layer->bias;
   const real *w_x = (const real *)layer->w_x, *w_h = (const real *)layer->w_h;
   const int last = (int)(layer->units - (panels - 1) * VL);
-  vreal c[5];
+  vreal c[4];
   FL_UNROLL
   for (int p = 0; p < panels; ++p) c[p] = vload((const real *)job->c + p * job->c_panel_stride);
 
@@ -61,24 +61,25 @@ typedef void sequence_fn(const fl_layer *, const fl_sequence *);
   {                                                                                              \
     if (FL_FITS(1, full, tail, 1)) sequence_run(full, tail, chains, layer, job);                 \
   }
-#define FL_SEQUENCES(chains)                                                                              \
-  FL_SEQUENCE(0, 1, chains)                                                                               \
-  FL_SEQUENCE(0, 2, chains) FL_SEQUENCE(1, 0, chains) FL_SEQUENCE(1, 1, chains) FL_SEQUENCE(1, 2, chains) \
-      FL_SEQUENCE(2, 0, chains) FL_SEQUENCE(2, 1, chains) FL_SEQUENCE(2, 2, chains)                       \
-          FL_SEQUENCE(3, 0, chains) FL_SEQUENCE(3, 1, chains) FL_SEQUENCE(3, 2, chains)                   \
-              FL_SEQUENCE(4, 0, chains) FL_SEQUENCE(4, 1, chains) FL_SEQUENCE(4, 2, chains)
+// clang-format off
+#define FL_SEQUENCES(chains)                                                          \
+  FL_SEQUENCE(0, 1, chains) FL_SEQUENCE(0, 2, chains) FL_SEQUENCE(1, 0, chains)       \
+  FL_SEQUENCE(1, 1, chains) FL_SEQUENCE(1, 2, chains) FL_SEQUENCE(2, 0, chains)       \
+  FL_SEQUENCE(2, 1, chains) FL_SEQUENCE(2, 2, chains) FL_SEQUENCE(3, 0, chains)       \
+  FL_SEQUENCE(3, 1, chains) FL_SEQUENCE(3, 2, chains)
 FL_SEQUENCES(1)
 FL_SEQUENCES(2)
 
-#define FL_SEQUENCE_ENTRY(s)                                  \
-  {                                                           \
-      {0, sequence_0_1_##s, sequence_0_2_##s},                \
-      {sequence_1_0_##s, sequence_1_1_##s, sequence_1_2_##s}, \
-      {sequence_2_0_##s, sequence_2_1_##s, sequence_2_2_##s}, \
-      {sequence_3_0_##s, sequence_3_1_##s, sequence_3_2_##s}, \
-      {sequence_4_0_##s, sequence_4_1_##s, sequence_4_2_##s}, \
+#define FL_SEQUENCE_ENTRY(s)                                                          \
+  {                                                                                   \
+    {0, sequence_0_1_##s, sequence_0_2_##s},                                          \
+    {sequence_1_0_##s, sequence_1_1_##s, sequence_1_2_##s},                           \
+    {sequence_2_0_##s, sequence_2_1_##s, sequence_2_2_##s},                           \
+    {sequence_3_0_##s, sequence_3_1_##s, sequence_3_2_##s},                           \
   }
-static sequence_fn *const sequences[2][5][3] = {FL_SEQUENCE_ENTRY(1), FL_SEQUENCE_ENTRY(2)};
+// [chains - 1][full][tail]
+static sequence_fn *const sequences[2][4][3] = {FL_SEQUENCE_ENTRY(1), FL_SEQUENCE_ENTRY(2)};
+// clang-format on
 
 static void sequence(const fl_layer *layer, const fl_sequence *job)
 {

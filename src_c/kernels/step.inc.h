@@ -99,15 +99,17 @@ typedef void step_fn(const fl_layer *, const fl_step *, int64_t, int64_t);
   {                                                                                                     \
     if (FL_FITS(rows, full, tail, chains)) step_tile(rows, full, tail, chains, layer, job, panel, row); \
   }
-#define FL_STEP_ONE(chains)                                                                               \
-  FL_STEP(1, 0, 1, chains)                                                                                \
-  FL_STEP(1, 0, 2, chains) FL_STEP(1, 1, 0, chains) FL_STEP(1, 1, 1, chains) FL_STEP(1, 1, 2, chains)     \
-      FL_STEP(1, 2, 0, chains) FL_STEP(1, 2, 1, chains) FL_STEP(1, 2, 2, chains) FL_STEP(1, 3, 0, chains) \
-          FL_STEP(1, 3, 1, chains) FL_STEP(1, 3, 2, chains)
-#define FL_STEP_FEW(rows, chains) \
-  FL_STEP(rows, 0, 1, chains)     \
-  FL_STEP(rows, 0, 2, chains) FL_STEP(rows, 1, 0, chains) FL_STEP(rows, 2, 0, chains)
-#define FL_STEP_MANY(rows) FL_STEP(rows, 0, 1, 1) FL_STEP(rows, 0, 2, 1) FL_STEP(rows, 1, 0, 1)
+// clang-format off
+#define FL_STEP_ONE(chains)                                                           \
+  FL_STEP(1, 0, 1, chains) FL_STEP(1, 0, 2, chains) FL_STEP(1, 1, 0, chains)          \
+  FL_STEP(1, 1, 1, chains) FL_STEP(1, 1, 2, chains) FL_STEP(1, 2, 0, chains)          \
+  FL_STEP(1, 2, 1, chains) FL_STEP(1, 2, 2, chains) FL_STEP(1, 3, 0, chains)          \
+  FL_STEP(1, 3, 1, chains) FL_STEP(1, 3, 2, chains)
+#define FL_STEP_FEW(rows, chains)                                                     \
+  FL_STEP(rows, 0, 1, chains) FL_STEP(rows, 0, 2, chains) FL_STEP(rows, 1, 0, chains) \
+  FL_STEP(rows, 2, 0, chains)
+#define FL_STEP_MANY(rows)                                                            \
+  FL_STEP(rows, 0, 1, 1) FL_STEP(rows, 0, 2, 1) FL_STEP(rows, 1, 0, 1)
 FL_STEP_ONE(1)
 FL_STEP_FEW(2, 1)
 FL_STEP_FEW(3, 1)
@@ -118,30 +120,31 @@ FL_STEP_ONE(2)
 FL_STEP_FEW(2, 2)
 FL_STEP_FEW(3, 2)
 
-#define FL_ONE_ENTRY(s)                                 \
-  {                                                     \
-      {0, step_1_0_1_##s, step_1_0_2_##s},              \
-      {step_1_1_0_##s, step_1_1_1_##s, step_1_1_2_##s}, \
-      {step_1_2_0_##s, step_1_2_1_##s, step_1_2_2_##s}, \
-      {step_1_3_0_##s, step_1_3_1_##s, step_1_3_2_##s}, \
+#define FL_ONE_ENTRY(s)                                                               \
+  {                                                                                   \
+    {0, step_1_0_1_##s, step_1_0_2_##s},                                              \
+    {step_1_1_0_##s, step_1_1_1_##s, step_1_1_2_##s},                                 \
+    {step_1_2_0_##s, step_1_2_1_##s, step_1_2_2_##s},                                 \
+    {step_1_3_0_##s, step_1_3_1_##s, step_1_3_2_##s},                                 \
   }
-#define FL_FEW_ENTRY(rows, s)                            \
-  {                                                      \
-      {0, step_##rows##_0_1_##s, step_##rows##_0_2_##s}, \
-      {step_##rows##_1_0_##s},                           \
-      {step_##rows##_2_0_##s},                           \
+#define FL_FEW_ENTRY(rows, s)                                                         \
+  {                                                                                   \
+    {0, step_##rows##_0_1_##s, step_##rows##_0_2_##s},                                \
+    {step_##rows##_1_0_##s},                                                          \
+    {step_##rows##_2_0_##s},                                                          \
   }
-#define FL_MANY_ENTRY(rows)                          \
-  {                                                  \
-      {0, step_##rows##_0_1_1, step_##rows##_0_2_1}, \
-      {step_##rows##_1_0_1},                         \
+#define FL_MANY_ENTRY(rows)                                                           \
+  {                                                                                   \
+    {0, step_##rows##_0_1_1, step_##rows##_0_2_1},                                    \
+    {step_##rows##_1_0_1},                                                            \
   }
 // [chains - 1][rows - 1][full][tail]
 static step_fn *const step_tiles[2][6][4][3] = {
-    {FL_ONE_ENTRY(1), FL_FEW_ENTRY(2, 1), FL_FEW_ENTRY(3, 1), FL_MANY_ENTRY(4), FL_MANY_ENTRY(5),
-     FL_MANY_ENTRY(6)},
+    {FL_ONE_ENTRY(1), FL_FEW_ENTRY(2, 1), FL_FEW_ENTRY(3, 1), FL_MANY_ENTRY(4),
+     FL_MANY_ENTRY(5), FL_MANY_ENTRY(6)},
     {FL_ONE_ENTRY(2), FL_FEW_ENTRY(2, 2), FL_FEW_ENTRY(3, 2)},
 };
+// clang-format on
 
 static void step(const fl_layer *layer, const fl_step *job)
 {

@@ -17,7 +17,7 @@
 #define FL_TILE_H
 
 #define FL_UNROLL      _Pragma("GCC unroll 64")
-#define FL_MAX_VECTORS 18  // vectors in a row of the largest tile: 4 panels and a tail
+#define FL_MAX_VECTORS 14  // vectors in a row of the widest tile: 3 panels and a tail
 
 // Rows of the tallest tile of one panel.
 enum { MAX_ROWS = FL_ACCUMULATORS / 4 };
