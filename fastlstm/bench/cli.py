@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The ``bench`` command: which shapes, which engines, and what is written where."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import limits, peers, report, runner, zoo
+from .shapes import Shape
+
+QUICK_FLOPS = 2e9  # --quick leaves out calls of more arithmetic than this
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``python -m fastlstm bench``."""
+    which = parser.add_argument_group("which shapes (the zoo, unless sizes are given)")
+    which.add_argument("--zoo", action="store_true", help="the shapes of real models")
+    which.add_argument("--targets", action="store_true", help="the shapes with a required ratio")
+    which.add_argument("--sweep", action="store_true", help="odd sizes that nothing is tuned for")
+    which.add_argument("--shapes", nargs="+", metavar="NAME", help="some of them by name")
+    own = parser.add_argument_group("one shape of your own")
+    own.add_argument("--input-size", type=_positive, metavar="I")
+    own.add_argument("--hidden-size", type=_positive, metavar="H")
+    own.add_argument("--batch", type=_positive, metavar="B", help="default 1")
+    own.add_argument("--steps", type=_positive, metavar="T", help="default 100")
+    own.add_argument("--layers", type=_positive, metavar="L", help="default 1")
+    own.add_argument("--bidirectional", action="store_true")
+    own.add_argument("--ragged", action="store_true", help="lengths drawn from T/8 to T")
+    own.add_argument("--stream", action="store_true", help="calls of T steps that carry the state")
+    own.add_argument("--dtype", choices=("float32", "float64"), help="default float32")
+    how = parser.add_argument_group("how")
+    how.add_argument("--threads", type=_positive, nargs="+", default=[1], metavar="N")
+    how.add_argument(
+        "--engines",
+        nargs="+",
+        choices=tuple(peers.ENGINES),
+        metavar="ENGINE",
+        help="of " + ", ".join(peers.ENGINES) + "; default: all that are installed",
+    )
+    how.add_argument(
+        "--rounds", type=_positive, metavar="N", help="turns of each engine, default 5"
+    )
+    how.add_argument("--seconds", type=float, metavar="S", help="per turn, default 0.2")
+    how.add_argument("--quick", action="store_true", help="two short rounds, no large shapes")
+    how.add_argument("--no-limits", action="store_true", help="don't measure the machine itself")
+    out = parser.add_argument_group("output")
+    out.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    out.add_argument(
+        "--output",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="also write each FILE: .json, or .md for Markdown",
+    )
+
+
+def choose_shapes(args: argparse.Namespace, error: Callable[[str], Any]) -> list[Shape]:
+    """The shapes that the options ask for; ``error`` ends the program with a message."""
+    own = ("batch", "steps", "layers", "bidirectional", "ragged", "stream", "dtype")
+    shapes: list[Shape] = []
+    if args.input_size and args.hidden_size:
+        try:
+            shapes.append(
+                Shape(
+                    "own",
+                    "",
+                    "none",
+                    T=args.steps or (1 if args.stream else 100),
+                    B=args.batch or 1,
+                    I=args.input_size,
+                    H=args.hidden_size,
+                    layers=args.layers or 1,
+                    bidirectional=args.bidirectional,
+                    ragged=args.ragged,
+                    dtype=args.dtype or "float32",
+                    stream=args.stream,
+                )
+            )
+        except ValueError as problem:
+            error(str(problem))
+    elif args.input_size or args.hidden_size:
+        error("--input-size and --hidden-size go together")
+    elif any(getattr(args, name) for name in own):
+        error("a shape of your own needs --input-size and --hidden-size")
+    if args.shapes:
+        try:
+            shapes += zoo.find(args.shapes)
+        except ValueError as problem:
+            error(str(problem))
+    if args.zoo or not (shapes or args.targets or args.sweep):
+        shapes += zoo.ZOO
+    if args.targets:
+        shapes += [target.shape for target in zoo.TARGETS]
+    if args.sweep:
+        shapes += zoo.SWEEP
+    shapes = list({shape.name: shape for shape in shapes}.values())
+    if args.quick and len(shapes) > 1:
+        shapes = [shape for shape in shapes if limits.flops(shape) <= QUICK_FLOPS]
+    return shapes
+
+
+def choose_engines(wanted: Sequence[str] | None, error: Callable[[str], Any]) -> list[str]:
+    """Installed engines in the order of `peers.ENGINES`; a line on stderr for each left out."""
+    names = [name for name in peers.ENGINES if wanted is None or name in wanted]
+    absent = [name for name in names if not peers.ENGINES[name].available()]
+    # A variant of an absent engine needs no line of its own.
+    for name in absent:
+        if not peers.ENGINES[name].padded:
+            package = peers.ENGINES[name].package
+            needs = f"{package} and onnx" if name in ("onnxruntime", "openvino") else package
+            print(f"{name} is left out: it needs {needs}, not installed here", file=sys.stderr)
+    present = [name for name in names if name not in absent]
+    if not present:
+        error("none of the engines asked for is installed")
+    return present
+
+
+def progress_line(total: int) -> Callable[[str], None]:
+    """A callback that gets each shape's name: tqdm if installed, else a counter, on stderr."""
+    if not sys.stderr.isatty():
+        return lambda name: None
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        done = iter(range(1, total + 1))
+        return lambda name: print(f"\r[{next(done)}/{total}] {name:<40}", end="", file=sys.stderr)
+    bar: Any = tqdm(total=total, unit="shape", leave=False)
+    started = False
+
+    def advance(name: str) -> None:
+        nonlocal started
+        bar.update(1 if started else 0)
+        bar.set_description(name)
+        started = True
+
+    return advance
+
+
+def write(path: Path, page: str, values: dict[str, Any]) -> None:
+    """JSON for ``.json``, else the Markdown page."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".json":
+        path.write_text(json.dumps(values, indent=1, default=str) + "\n")
+    else:
+        path.write_text(page)
+
+
+def run(args: argparse.Namespace, error: Callable[[str], Any]) -> int:
+    """Measure and report. Returns the exit status: 1 if engines disagree on a result."""
+    for path in args.output:
+        if path.suffix not in (".json", ".md"):
+            error(f"--output {path}: the name must end in .json or .md")
+    if args.seconds is not None and not 0 < args.seconds <= 60:
+        error("--seconds must be above 0 and at most 60")
+    threads = sorted(set(args.threads))
+    if threads[-1] > 4 * (os.cpu_count() or 1):
+        error(f"--threads {threads[-1]}: this machine has {os.cpu_count()} CPUs")
+    shapes = choose_shapes(args, error)
+    engines = choose_engines(args.engines, error)
+    plan = runner.Plan(
+        rounds=args.rounds or (2 if args.quick else 5),
+        seconds=args.seconds or (0.05 if args.quick else 0.2),
+    )
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1):
+        busy = f"the load average is {os.getloadavg()[0]:.1f}"
+        print(f"other work is running ({busy}): figures will be too high", file=sys.stderr)
+    machines = {}
+    if not args.no_limits and runner.OURS in engines:
+        machines = {n: limits.measure_machine(n, 0.02 if args.quick else 0.1) for n in threads}
+    results: list[runner.Result] = []
+    with runner.Runner(engines, threads, plan) as session:
+        advance = progress_line(len(shapes))
+        try:
+            for shape in shapes:
+                advance(shape.name)
+                results += session.run(shape)
+        except KeyboardInterrupt:
+            print("\ninterrupted: only the shapes done so far are reported", file=sys.stderr)
+        versions = session.versions
+    if sys.stderr.isatty():
+        print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+
+    targets = zoo.TARGETS if args.targets else ()
+    values = report.document(results, machines, versions, plan, targets)
+    page = report.markdown(results, engines, machines, versions, targets)
+    for path in args.output:
+        write(path, page, values)
+    if args.json:
+        print(json.dumps(values, default=str))
+    else:
+        for machine in machines.values():
+            print(report.machine_line(machine))
+        print(report.text_table(results, engines, machines))
+        for verdict in report.judge(results, targets):
+            measured = "no figure" if verdict.value is None else f"{verdict.value:.2f}"
+            mark = "met   " if verdict.met else "MISSED"
+            print(f"{mark} {verdict.text}: {measured} of {verdict.required:.2f}")
+    refused = {
+        (n, why) for r in results for n, why in r.missing.items() if not _expected(n, r, why)
+    }
+    for name, why in sorted(refused):
+        print(f"{name} has no figure for some shapes: {why}", file=sys.stderr)
+    problems = runner.disagreements(results)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _expected(engine: str, result: runner.Result, why: str) -> bool:
+    return peers.ENGINES[engine].refuses(result.shape) == why

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""An ONNX model of a stack of LSTM layers, with weights in torch's layout as the source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .shapes import Shape
+
+# torch keeps the gates as i f g o, ONNX as i o f c.
+GATE_ORDER = (0, 3, 1, 2)
+OPSET = 17
+
+
+def _reorder(values: NDArray[Any], hidden: int) -> NDArray[Any]:
+    return np.concatenate([values[g * hidden : (g + 1) * hidden] for g in GATE_ORDER])
+
+
+def build(shape: Shape, params: dict[str, NDArray[Any]]) -> Any:
+    """The model as an ``onnx.ModelProto``.
+
+    Inputs   x (T, B, I); lengths int32 (B,) if ragged;
+             h_0_l<k> and c_0_l<k> (1, B, H) for each layer if it is a stream
+    Outputs  y (T, B, D*H); h_n_l<k> and c_n_l<k> if it is a stream
+    """
+    from onnx import TensorProto, checker, helper, numpy_helper
+
+    element = TensorProto.DOUBLE if shape.dtype == "float64" else TensorProto.FLOAT
+    directions, hidden = shape.directions, shape.H
+    state_dims = [directions, shape.B, hidden]
+
+    def value(name: str, dims: list[int], kind: int = element) -> Any:
+        return helper.make_tensor_value_info(name, kind, dims)
+
+    inputs = [value("x", [shape.T, shape.B, shape.I])]
+    outputs = [value("y", [shape.T, shape.B, directions * hidden])]
+    if shape.ragged:
+        inputs.append(value("lengths", [shape.B], TensorProto.INT32))
+    nodes, initializers = [], []
+
+    def constant(name: str, array: NDArray[Any]) -> str:
+        initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    flat = constant("flat", np.array([shape.T, shape.B, directions * hidden], np.int64))
+    axis = constant("direction_axis", np.array([1], np.int64))
+    current = "x"
+    for layer in range(shape.layers):
+        suffixes = [f"l{layer}", f"l{layer}_reverse"][:directions]
+        stacked = {
+            name: np.stack([_reorder(params[f"{name}_{s}"], hidden) for s in suffixes])
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        }
+        bias = np.concatenate([stacked["bias_ih"], stacked["bias_hh"]], axis=1)
+        names = [
+            current,
+            constant(f"W_l{layer}", stacked["weight_ih"]),
+            constant(f"R_l{layer}", stacked["weight_hh"]),
+            constant(f"B_l{layer}", bias),
+            "lengths" if shape.ragged else "",
+        ]
+        results = [f"Y_l{layer}"]
+        if shape.stream:
+            states = [f"h_0_l{layer}", f"c_0_l{layer}"]
+            finals = [f"h_n_l{layer}", f"c_n_l{layer}"]
+            inputs += [value(name, state_dims) for name in states]
+            outputs += [value(name, state_dims) for name in finals]
+            names += states
+            results += finals
+        nodes.append(
+            helper.make_node(
+                "LSTM",
+                names,
+                results,
+                hidden_size=hidden,
+                direction="bidirectional" if shape.bidirectional else "forward",
+            )
+        )
+        # Y is (T, D, B, H); one direction needs no data moved to become (T, B, H).
+        current = "y" if layer == shape.layers - 1 else f"x_l{layer + 1}"
+        if directions == 1:
+            nodes.append(helper.make_node("Squeeze", [results[0], axis], [current]))
+        else:
+            turned = f"turned_l{layer}"
+            nodes.append(helper.make_node("Transpose", [results[0]], [turned], perm=[0, 2, 1, 3]))
+            nodes.append(helper.make_node("Reshape", [turned, flat], [current]))
+    graph = helper.make_graph(nodes, "lstm", inputs, outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    checker.check_model(model)
+    return model

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What is measured: the sizes of one LSTM call, and the arrays that go with them.
+
+Imports NumPy only, so that a worker process holds nothing but the engine it measures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One LSTM call.
+
+    name           unique, for the command line and the tables
+    model, source  the real model, and the file or paper that documents its sizes
+    T, B, I, H     steps, batch, input size, hidden size
+    layers, bidirectional   as in ``torch.nn.LSTM``
+    ragged         sequence lengths drawn from T/8 .. T (`make_lengths`) instead of all T
+    dtype          "float32" or "float64"
+    stream         each call takes T new steps and carries (h, c) over from the call before
+    """
+
+    name: str
+    model: str
+    source: str
+    T: int
+    B: int
+    I: int  # noqa: E741  (the field's own name for it)
+    H: int
+    layers: int = 1
+    bidirectional: bool = False
+    ragged: bool = False
+    dtype: str = "float32"
+    stream: bool = False
+
+    def __post_init__(self) -> None:
+        for field in ("T", "B", "I", "H", "layers"):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{field} must be a positive integer, got {value!r}")
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
+        if self.stream and (self.ragged or self.bidirectional):
+            raise ValueError("a stream is neither ragged nor bidirectional")
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    def layer_input_size(self, layer: int) -> int:
+        return self.I if layer == 0 else self.directions * self.H
+
+    def describe(self) -> str:
+        """Such as ``T100 B8 I64 H128 L2 bi ragged``."""
+        words = [f"T{self.T} B{self.B} I{self.I} H{self.H}"]
+        if self.layers > 1:
+            words.append(f"L{self.layers}")
+        if self.bidirectional:
+            words.append("bi")
+        if self.ragged:
+            words.append("ragged")
+        if self.stream:
+            words.append("stream")
+        if self.dtype != "float32":
+            words.append(self.dtype)
+        return " ".join(words)
+
+
+def make_lengths(shape: Shape, seed: int = 0) -> NDArray[np.int64] | None:
+    """Valid steps per sequence, int64 (B,), in no order; the longest is T. None if not ragged."""
+    if not shape.ragged:
+        return None
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(max(1, shape.T // 8), shape.T + 1, size=shape.B)
+    lengths[rng.integers(shape.B)] = shape.T
+    return lengths.astype(np.int64)
+
+
+def make_input(shape: Shape, seed: int = 0) -> NDArray[Any]:
+    """Standard normal x, (T, B, I), in the shape's dtype; zeros where a sequence has ended."""
+    rng = np.random.default_rng(seed + 1)
+    x = rng.standard_normal((shape.T, shape.B, shape.I)).astype(shape.dtype)
+    lengths = make_lengths(shape, seed)
+    if lengths is not None:
+        x[np.arange(shape.T)[:, None] >= lengths[None, :]] = 0
+    return x
+
+
+def make_params(shape: Shape, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """Weights U(-1/sqrt(H), 1/sqrt(H)) under torch's names and layouts."""
+    rng = np.random.default_rng(seed + 2)
+    bound = shape.H**-0.5
+    params = {}
+    for layer in range(shape.layers):
+        for suffix in ("", "_reverse")[: shape.directions]:
+            sizes = {
+                "weight_ih": (4 * shape.H, shape.layer_input_size(layer)),
+                "weight_hh": (4 * shape.H, shape.H),
+                "bias_ih": (4 * shape.H,),
+                "bias_hh": (4 * shape.H,),
+            }
+            for name, size in sizes.items():
+                values = rng.uniform(-bound, bound, size)
+                params[f"{name}_l{layer}{suffix}"] = values.astype(shape.dtype)
+    return params
