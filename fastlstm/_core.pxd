@@ -48,6 +48,14 @@ cdef extern from "fastlstm.h" nogil:
     fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes)
     fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory)
 
+    ctypedef struct fl_panels:
+        int32_t lanes
+        int32_t full
+        int32_t tail
+        int32_t chains
+
+    fl_panels fl_model_panels(const fl_model *model)
+
     ctypedef struct fl_plan:
         int64_t steps, batch
         int32_t threads
