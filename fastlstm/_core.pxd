@@ -87,6 +87,7 @@ cdef extern from "fastlstm.h" nogil:
         fl_gemm *gemm
         int (*poll)(void *)
         void *poll_arg
+        int32_t *late
 
     fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io,
                          void *workspace)
@@ -94,6 +95,7 @@ cdef extern from "fastlstm.h" nogil:
     int fl_team_max()
     void fl_team_forked()
     const char *fl_team_name()
+    double fl_now()
 
     double fl_measure_fma(const fl_kernels *kernels, double seconds)
     double fl_measure_read(const fl_kernels *kernels, const void *data, int64_t bytes,

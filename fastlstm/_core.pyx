@@ -25,6 +25,10 @@ cdef extern from "Python.h":
 # A larger block could be promised by the system, but not kept.
 cdef double PHYSICAL_MEMORY = os.sysconf("SC_PHYS_PAGES") * <double>os.sysconf("SC_PAGE_SIZE")
 
+# After a late team the next calls stay on one thread: seconds at first and, doubling, at most.
+cdef double HOLD_FIRST = 0.02
+cdef double HOLD_MOST = 1.0
+
 # Below this much work (flops) a call keeps the GIL: giving it up costs more than the call.
 cdef double SMALL_CALL = 1e6
 
@@ -107,6 +111,7 @@ cdef class Engine:
     cdef fl_gemm *gemm
     cdef Block spare  # the workspace of the last run, for the next one
     cdef double flops_per_row
+    cdef double hold, hold_until
 
     def __init__(self, int64_t input_size, int64_t hidden_size, int64_t num_layers, int directions,
                  bint double_precision, str isa, list weights, uintptr_t gemm=0):
@@ -166,9 +171,15 @@ cdef class Engine:
             raise MemoryError("the workspace would not fit into any memory")
         return plan
 
+    cdef bint held(self) noexcept:
+        """Whether teams are better avoided just now, because one came late."""
+        return self.hold_until > 0 and fl_now() < self.hold_until
+
     cdef int run(self, fl_plan *plan, fl_io *io, void *workspace, Call call) except -1:
         cdef fl_status status
+        cdef int32_t late = 0
         io.gemm = self.gemm
+        io.late = &late
         if self.flops_per_row * plan.steps * plan.batch < SMALL_CALL:
             status = fl_forward(self.model, plan, io, workspace)
         else:
@@ -176,6 +187,9 @@ cdef class Engine:
             io.poll_arg = <void *>call
             with nogil:
                 status = fl_forward(self.model, plan, io, workspace)
+        if plan.threads > 1:
+            self.hold = min(HOLD_MOST, max(HOLD_FIRST, 2 * self.hold)) if late else 0
+            self.hold_until = fl_now() + self.hold if late else 0
         if status == FL_INTERRUPTED:
             raise call.error
         return 0
@@ -191,7 +205,7 @@ cdef class Engine:
         memset(&io, 0, sizeof(io))
         try:
             buffer = call.hold(x, PyBUF_STRIDES)
-            plan = self.make_plan(buffer.shape[0], buffer.shape[1], threads)
+            plan = self.make_plan(buffer.shape[0], buffer.shape[1], 1 if self.held() else threads)
             io.x = buffer.buf
             io.x_t = buffer.strides[0] // item
             io.x_b = buffer.strides[1] // item
@@ -250,7 +264,7 @@ cdef class Stream:
     cdef Call state  # holds h and c
     cdef void *h_data
     cdef void *c_data
-    cdef fl_plan step_plan
+    cdef fl_plan step_plan, step_plan_alone
     cdef Block space
     cdef Call call
     cdef list outputs  # of recent steps; one that nobody else holds is used again
@@ -269,7 +283,8 @@ cdef class Stream:
         self.c_data = self.state.write(c)
         self.call = Call()
         self.step_plan = engine.make_plan(1, batch, threads)
-        self.space = Block(self.step_plan.workspace_bytes)
+        self.step_plan_alone = engine.make_plan(1, batch, 1)
+        self.space = Block(max(self.step_plan.workspace_bytes, self.step_plan_alone.workspace_bytes))
         self.outputs = [None, None, None]
 
     cdef object step_output(self, void **data):
@@ -296,7 +311,8 @@ cdef class Stream:
         cdef Py_buffer *buffer
         cdef fl_io io
         cdef fl_plan plan
-        cdef fl_plan *used = &self.step_plan
+        cdef bint alone = self.step_plan.threads > 1 and self.engine.held()
+        cdef fl_plan *used = &self.step_plan_alone if alone else &self.step_plan
         cdef Block space = self.space
         cdef object y
         cdef Py_ssize_t item = 8 if self.format == b"d" else 4
@@ -337,7 +353,8 @@ cdef class Stream:
                 io.x_t = buffer.strides[0] // item
                 io.y = self.call.write(y)
                 io.y_t = self.batch * self.engine.hidden_size
-                plan = self.engine.make_plan(buffer.shape[0], self.batch, self.threads)
+                plan = self.engine.make_plan(buffer.shape[0], self.batch,
+                                             1 if self.engine.held() else self.threads)
                 used = &plan
                 space = self.engine.workspace(plan.workspace_bytes)
             io.y_b = self.engine.hidden_size

@@ -107,6 +107,9 @@ typedef struct fl_io {
   fl_gemm *gemm;           // for a model with gemm_blas, else unused
   int (*poll)(void *);     // called by the calling thread now and then; not 0 stops; or NULL
   void *poll_arg;
+  // Out, or NULL: set to 1 if a thread of the team came so late that others waited long. Another
+  // process holds its core; the caller had better take one thread for a while.
+  int32_t *late;
 } fl_io;
 
 fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io, void *workspace);
@@ -115,6 +118,8 @@ fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io
 int fl_team_max(void);      // threads that the run-time would give
 void fl_team_forked(void);  // call in a forked child: if the parent had a team, runs are single-threaded
 const char *fl_team_name(void);
+
+double fl_now(void);  // seconds of a monotonic clock
 
 // ---- limits of the machine, for benchmarks (measure.c) ----
 double fl_measure_fma(const fl_kernels *kernels, double seconds);  // flop/s of one thread

@@ -9,11 +9,13 @@
 // Worker slices take every n-th of them: each gets its share of the long ones.
 #define _GNU_SOURCE
 #include <string.h>
-#include <time.h>
 
 #include "cpu.h"
 #include "plan.h"
 #include "team.h"
+
+// A team that spent so much of its time waiting for late threads has been held up.
+static const double LATE_SHARE = 0.25, LATE_SECONDS = 2e-4;
 
 typedef struct run {
   const fl_model *model;
@@ -26,7 +28,9 @@ typedef struct run {
   int64_t *lengths;  // [B] of sorted rows
   fl_barrier *team;  // all threads
   atomic_int stop;
-  double polled;  // when fl_io.poll was last called, by thread 0 only
+  atomic_llong waited;  // nanoseconds that threads waited for late ones
+  double finished;      // when thread 0 had done its part of a team's work
+  double polled;        // when fl_io.poll was last called, by thread 0 only
 } run;
 
 typedef struct worker {
@@ -41,16 +45,11 @@ typedef struct worker {
   char **x_at, **y_at, **cells_at, **project_at;  // row pointers
 } worker;
 
-static double now(void)
+static void wait_for(const worker *w, fl_barrier *barrier)
 {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void wait_for(fl_barrier *barrier)
-{
-  if (barrier) fl_barrier_wait(barrier);
+  if (!barrier) return;
+  const int64_t waited = fl_barrier_wait(barrier);
+  if (waited > 0) atomic_fetch_add(&w->r->waited, waited);
 }
 
 // ---- rows ----
@@ -311,7 +310,7 @@ static void run_segment(const worker *w, const segment *s, int64_t t_begin, int6
       advance(w->x_at, rows, ahead ? 0 : x_bytes);
       advance(w->y_at, rows, y_bytes);
       if (s->has_cells) advance(w->cells_at, rows, cells_bytes);
-      wait_for(w->group);
+      wait_for(w, w->group);
     }
     if (alone || ahead) advance(w->x_at, rows, steps * x_bytes);
     if (alone) {
@@ -356,13 +355,13 @@ static int stopped(const worker *w)
 {
   run *r = w->r;
   if (!r->io->poll) return 0;
-  if (w->thread == 0 && now() - r->polled > 0.05) {
+  if (w->thread == 0 && fl_now() - r->polled > 0.05) {
     if (r->io->poll(r->io->poll_arg)) atomic_store(&r->stop, 1);
-    r->polled = now();
+    r->polled = fl_now();
   }
-  wait_for(w->team);
+  wait_for(w, w->team);
   const int stop = atomic_load(&r->stop);
-  wait_for(w->team);  // nobody polls again before all have looked
+  wait_for(w, w->team);  // nobody polls again before all have looked
   return stop;
 }
 
@@ -373,7 +372,7 @@ static void run_worker(const worker *w)
   const int64_t steps = r->plan->steps, block = r->plan->block_steps, layers = spec->num_layers;
   for (int64_t l = 0; l < layers; ++l)
     for (int dir = w->first_dir; dir <= w->last_dir; ++dir) load_state(w, l * spec->directions + dir);
-  wait_for(w->team);
+  wait_for(w, w->team);
   // One direction: a block of steps goes through all layers. Two: a layer needs all steps of the
   // one before it.
   const int64_t span = spec->directions == 1 ? block : steps;
@@ -386,7 +385,7 @@ static void run_worker(const worker *w)
           run_layer(w, l, dir, t, t + block < to ? t + block : to);
         }
       }
-      if (spec->directions == 2) wait_for(w->team);
+      if (spec->directions == 2) wait_for(w, w->team);
     }
   }
   for (int64_t l = 0; l < layers; ++l)
@@ -428,6 +427,7 @@ static void team_body(void *arg, int thread, int threads)
   if (threads == p->threads && threads > 1) {
     const int unit = thread % p->unit_groups, group = thread / p->unit_groups;
     start_worker(r, group / p->row_groups, group % p->row_groups, unit, thread, 0);
+    if (thread == 0) r->finished = fl_now();
   } else if (thread == 0) {
     // No team, or a run-time that gave fewer threads than planned: the caller does it all.
     for (int row = 0; row < p->row_groups; ++row) start_worker(r, 0, row, 0, 0, 1);
@@ -443,12 +443,19 @@ fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io
   r.lengths = (int64_t *)(r.space + r.map.lengths);
   r.team = (fl_barrier *)(r.space + r.map.barriers);
   atomic_init(&r.stop, 0);
+  atomic_init(&r.waited, 0);
   order_rows(&r);
-  if (io->poll) r.polled = now();
+  if (io->poll) r.polled = fl_now();
   if (plan->threads > 1) {
     fl_barrier_init(&r.team[0], plan->threads);
     for (int g = 0; g < plan->threads; ++g) fl_barrier_init(&r.team[1 + g], plan->unit_groups);
   }
+  const double start = plan->threads > 1 ? fl_now() : 0;
+  r.finished = 0;
   fl_team_run(plan->threads, team_body, &r);
+  if (io->late && r.finished != 0) {
+    const double end = fl_now(), waited = 1e-9 * (double)atomic_load(&r.waited) + (end - r.finished);
+    *io->late = waited > LATE_SECONDS && waited > LATE_SHARE * (end - start);
+  }
   return atomic_load(&r.stop) ? FL_INTERRUPTED : FL_OK;
 }

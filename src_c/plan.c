@@ -20,6 +20,9 @@ static const double BARRIER_NS = 120;
 static const double LAUNCH_NS = 8000;  // waking a team
 static const double POLL_NS = 2e7;     // work between two chances to interrupt
 
+// Rows projected at a time: enough to use each input weight well, and what a cache holds anyway.
+enum { PROJECT_BYTES = 128 << 10, PROJECT_ROWS = 384 };
+
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Share of the multiply-add peak that a tile of so many rows reaches.
@@ -87,20 +90,26 @@ static void choose_split(const fl_model *model, int32_t threads, fl_plan *plan)
 }
 
 // Projecting ahead reads the input weights once for many steps; inside the step it spares the
-// trip of the gates through memory. Rows of 48 and more use the weights well either way.
+// gates their trip through memory. Few rows make bad use of weights, so they always project
+// ahead; more rows do if the input weights come from so far away that a thirtieth of the time to read
+// them, which is what the arithmetic does not hide, exceeds the trip.
 static int64_t choose_project_steps(const fl_model *model, const fl_plan *plan)
 {
   const int64_t rows = plan->batch > 0 ? ceil_div(plan->batch, plan->row_groups) : 1;
   const int64_t inputs = model->spec.input_size;
-  const int sequence =
-      rows == 1 && plan->unit_groups == 1 && model->vectors <= model->kernels->sequence_vectors;
-  if (model->spec.gemm_blas == 0) {
-    if (plan->steps * rows < 4 || rows >= 12 || inputs <= 4) return 0;
-    if (sequence && inputs <= 8 && model->spec.num_layers == 1) return 0;
-  }
   const int64_t row_bytes = (int64_t)model->vectors * model->kernels->lanes * fl_elem(model->spec.dtype);
-  int64_t steps = ceil_div(128 * 1024, row_bytes * rows);
-  if (steps * rows < 192) steps = ceil_div(192, rows);
+  if (model->spec.gemm_blas == 0) {
+    if (plan->steps * rows < 4 || inputs <= 4) return 0;
+    const int sequence =
+        rows == 1 && plan->unit_groups == 1 && model->vectors <= model->kernels->sequence_vectors;
+    if (sequence && inputs <= 8 && model->spec.num_layers == 1) return 0;
+    const double share = 1.0 / plan->unit_groups;
+    const double read = 0.035 * weights_ns(share * (double)row_bytes * (double)inputs);
+    const double trip = 2 * share * (double)row_bytes * (double)rows / L2_BYTES_PER_NS;
+    if (rows >= 12 && read < trip) return 0;
+  }
+  int64_t steps = ceil_div(PROJECT_BYTES, row_bytes * rows);
+  if (steps * rows < PROJECT_ROWS) steps = ceil_div(PROJECT_ROWS, rows);
   return steps < plan->steps ? steps : plan->steps > 0 ? plan->steps : 1;
 }
 

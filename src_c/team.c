@@ -4,6 +4,7 @@
 
 #include <omp.h>
 #include <sched.h>
+#include <time.h>
 
 #include "cpu.h"
 
@@ -44,18 +45,27 @@ void fl_barrier_init(fl_barrier *barrier, int members)
 // a core, spinning on would burn the very time that the late thread needs, so waiters yield.
 enum { SPINS_BEFORE_YIELD = 2000 };
 
-void fl_barrier_wait(fl_barrier *barrier)
+int64_t fl_barrier_wait(fl_barrier *barrier)
 {
-  if (barrier->members == 1) return;
+  if (barrier->members == 1) return 0;
   const unsigned generation = atomic_load_explicit(&barrier->generation, memory_order_relaxed);
   if (atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) == barrier->members - 1) {
     atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed);
     atomic_store_explicit(&barrier->generation, generation + 1, memory_order_release);
-    return;
+    return 0;
   }
-  int spins = 0;
-  while (atomic_load_explicit(&barrier->generation, memory_order_acquire) == generation) {
+  for (int spins = 0; spins < SPINS_BEFORE_YIELD; ++spins) {
+    if (atomic_load_explicit(&barrier->generation, memory_order_acquire) != generation) return 0;
     fl_pause();
-    if (++spins > SPINS_BEFORE_YIELD) sched_yield();
   }
+  const double start = fl_now();
+  while (atomic_load_explicit(&barrier->generation, memory_order_acquire) == generation) sched_yield();
+  return (int64_t)(1e9 * (fl_now() - start));
+}
+
+double fl_now(void)
+{
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }

@@ -21,6 +21,7 @@ typedef struct fl_barrier {
 } fl_barrier;
 
 void fl_barrier_init(fl_barrier *barrier, int members);
-void fl_barrier_wait(fl_barrier *barrier);
+// Returns the nanoseconds waited after patience ran out and the thread began to yield its core.
+int64_t fl_barrier_wait(fl_barrier *barrier);
 
 #endif

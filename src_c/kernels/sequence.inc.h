@@ -13,7 +13,7 @@ FL_INLINE void sequence_run(const int full, const int tail, const int chains, co
   const real *bias = (const real *)layer->bias;
   const real *w_x = (const real *)layer->w_x, *w_h = (const real *)layer->w_h;
   const int last = (int)(layer->units - (panels - 1) * VL);
-  vreal c[4];
+  vreal c[4], o[4];
   FL_UNROLL
   for (int p = 0; p < panels; ++p) c[p] = vload((const real *)job->c + p * job->c_panel_stride);
 
@@ -37,7 +37,11 @@ FL_INLINE void sequence_run(const int full, const int tail, const int chains, co
     for (int p = 0; p < panels; ++p) {
       vreal gate[4];
       split_gates(p < full ? 4 : tail, acc + 4 * p, gate);
-      const vreal out = cell_update(gate[0], gate[1], gate[2], gate[3], &c[p]);
+      o[p] = cell_state(gate[0], gate[1], gate[2], gate[3], &c[p]);
+    }
+    FL_UNROLL
+    for (int p = 0; p < panels; ++p) {
+      const vreal out = cell_output(o[p], c[p]);
       vstore(h + p * VL, out);
       if (p < panels - 1 || last == VL) {
         vstoreu(y + p * VL, out);

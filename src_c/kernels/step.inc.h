@@ -22,23 +22,29 @@ FL_INLINE void store_units(real *to, vreal v, int count)
     vstore_first(to, v, count);
 }
 
-// Activations of one row's panel, and its way out.
-FL_INLINE void step_cells(const int vectors, const real *z, const step_out *out, int r)
+// First half of one row's panel: c, and the output gate in place of the gates.
+FL_INLINE void step_state(const int vectors, real *z, const step_out *out, int r)
 {
   vreal at[4], gate[4];
   FL_UNROLL
   for (int v = 0; v < vectors; ++v) at[v] = vload(z + v * VL);
   split_gates(vectors, at, gate);
   vreal c = vload(out->c + r * VL);
-  const vreal h = cell_update(gate[0], gate[1], gate[2], gate[3], &c);
+  vstore(z, cell_state(gate[0], gate[1], gate[2], gate[3], &c));
   vstore(out->c + r * VL, c);
+}
+
+// Second half: h, and the way out.
+FL_INLINE void step_output(const real *z, const step_out *out, int r)
+{
+  const vreal c = vload(out->c + r * VL), h = cell_output(vload(z), c);
   vstore(out->h + r * out->h_stride, h);
   store_units((real *)out->y[r] + out->unit, h, out->count);
   if (out->cells) store_units((real *)out->cells[r] + out->unit, c, out->count);
 }
 
 FL_INLINE void step_panel(const int rows, const int vectors, const int nv, const fl_layer *layer,
-                          const fl_step *job, const real *z, int64_t panel, int64_t row)
+                          const fl_step *job, real *z, int64_t panel, int64_t row)
 {
   const int64_t left = layer->units - panel * VL;
   const step_out out = {
@@ -50,7 +56,8 @@ FL_INLINE void step_panel(const int rows, const int vectors, const int nv, const
       .unit = panel * VL,
       .count = left < VL ? (int)left : VL,
   };
-  for (int r = 0; r < rows; ++r) step_cells(vectors, z + r * nv * VL, &out, r);
+  for (int r = 0; r < rows; ++r) step_state(vectors, z + r * nv * VL, &out, r);
+  for (int r = 0; r < rows; ++r) step_output(z + r * nv * VL, &out, r);
 }
 
 FL_INLINE void step_tile(const int rows, const int full, const int tail, const int chains,

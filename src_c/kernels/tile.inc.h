@@ -119,7 +119,10 @@ FL_INLINE void multiply(const int rows, const int full, const int tail, const in
   const int n = rows * (4 * full + tail);
   const real *a[6];
   FL_UNROLL
-  for (int r = 0; r < rows; ++r) a[r] = a_rows[r];
+  for (int r = 0; r < rows; ++r) {
+    a[r] = a_rows[r];
+    __asm__("" : "+r"(a[r]));  // else gcc counts rows from each other and runs out of registers
+  }
   int64_t k = 0;
   for (; k + chains <= inputs; k += chains) {
     FL_UNROLL

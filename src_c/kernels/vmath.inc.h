@@ -43,18 +43,26 @@ FL_INLINE vreal vexp2(vreal t)
   return vscale2(exp2_fraction(r), n);
 }
 
-// One cell update: c' = f c + i g, h = o tanh(c'), with i g = i (q - 1) and q = 2 / (1 + 2^tg),
-// arranged so that only the last operation of each sum waits for a division.
-FL_INLINE vreal cell_update(vreal ti, vreal tf, vreal tg, vreal to, vreal *c)
+// The cell update in two halves, so that a caller with several cells can run the first half of
+// all before the second of any: each half is one long chain of dependent operations.
+//
+// First half: c' = f c + i g and the output gate. With q = 2 / (1 + 2^tg) = 1 + g, i g = i q - i,
+// so that only the last operation of each sum waits for a division.
+FL_INLINE vreal cell_state(vreal ti, vreal tf, vreal tg, vreal to, vreal *c)
 {
   const vreal one = vset1(1), two = vset1(2);
   const vreal i = one / (one + vexp2(ti));
   const vreal f = one / (one + vexp2(tf));
   const vreal q = two / (one + vexp2(tg));
-  const vreal o = one / (one + vexp2(to));
   *c = vfma(i, q, vfma(f, *c, -i));
-  const vreal e = vexp2(*c * vset1((real)(-2 * FL_LOG2E)));
-  return (two * o) / (one + e) - o;
+  return one / (one + vexp2(to));
+}
+
+// Second half: h = o tanh(c').
+FL_INLINE vreal cell_output(vreal o, vreal c)
+{
+  const vreal one = vset1(1), two = vset1(2);
+  return (two * o) / (one + vexp2(c * vset1((real)(-2 * FL_LOG2E)))) - o;
 }
 
 #endif
