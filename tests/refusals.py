@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the tests of bad input share."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastlstm
+
+T, B, F, H, L = 5, 3, 4, 6, 2  # steps, batch, features, hidden units, layers
+
+
+def random(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+X, X_STEP = random(T, B, F), random(B, F)
+H_0, C_0 = random(L, B, H, seed=1), random(L, B, H, seed=2)
+LSTM = fastlstm.LSTM(F, H, L, seed=0)
+CELL = fastlstm.LSTMCell(F, H, seed=0)
+
+
+@pytest.fixture(autouse=True)
+def unharmed() -> Iterator[None]:
+    """Whatever a test tried, the models still give what they gave before."""
+    before = LSTM(X, (H_0, C_0))[0], CELL(X_STEP)[0]
+    yield
+    assert np.array_equal(LSTM(X, (H_0, C_0))[0], before[0])
+    assert np.array_equal(CELL(X_STEP)[0], before[1])
+
+
+def refused(name: str, error: type[BaseException], call: Callable[[], object]) -> None:
+    """Exactly `error` comes of the call, and its message names the argument."""
+    with pytest.raises(error) as caught:
+        call()
+    assert caught.type is error, f"{caught.type.__name__} is a special kind of {error.__name__}"
+    assert re.search(rf"\b{re.escape(name)}\b", str(caught.value)), str(caught.value)
+
+
+def bug(reason: str) -> pytest.MarkDecorator:
+    """Known to fail; strict, so that the mark must go when the bug does."""
+    return pytest.mark.xfail(strict=True, reason=reason)
+
+
+def params(keys: Iterable[Any], bugs: Mapping[Any, str]) -> list[Any]:
+    """The keys of a table, those of known bugs marked."""
+    return [pytest.param(key, marks=[bug(bugs[key])] if key in bugs else []) for key in keys]
+
+
+def pairs(first: Iterable[Any], second: Iterable[Any], bugs: Mapping[Any, str]) -> list[Any]:
+    return [
+        pytest.param(*pair, marks=[bug(bugs[pair])] if pair in bugs else [])
+        for pair in itertools.product(first, second)
+    ]
+
+
+def misaligned(a: np.ndarray) -> np.ndarray:
+    copy = np.empty(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
+    copy[...] = a
+    assert not copy.flags.aligned
+    return copy

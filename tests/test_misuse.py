@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Objects in the hands of somebody careless: the process lives, whatever becomes of the call.
+
+Sizes that no longer fit the packed weights would have the C core write past its arrays, which
+only shows in a process that goes on allocating: each try has one of its own. (Under sanitize.sh
+an access outside of an array kills it at once.)
+"""
+
+from __future__ import annotations
+
+import processes
+import pytest
+from refusals import params
+
+# Whatever a caller does to an object, the process lives. Each line may raise what it likes.
+MISUSE = {
+    "smaller hidden_size": "lstm.hidden_size = 1\n    use()",
+    "larger hidden_size": "lstm.hidden_size = 5000\n    use()",
+    "smaller input_size": "lstm.input_size = 1\n    lstm(x[..., :1])",
+    "larger input_size": "lstm.input_size = 4000\n    lstm(np.ones((50, 2, 4000), np.float32))",
+    "fewer layers": "lstm.num_layers = 1\n    use()",
+    "more layers": "lstm.num_layers = 50\n    use()",
+    "other direction": "lstm.bidirectional = True\n    use()",
+    "directions": "lstm._directions = 1\n    lstm.bidirectional = False\n    use()",
+    "dtype": "lstm.dtype = np.dtype('float64')\n    lstm(x.astype(float))",
+    "dtype of a cell": "cell.dtype = np.dtype('float64')\n    cell(x[0].astype(float))",
+    "hidden_size of a cell": "cell.hidden_size = 1\n    cell(x[0])",
+    "a stream made by hand": "fastlstm.Stream(None, 1, 1, x, x)",
+    "a stream of nothing": "fastlstm.Stream()",
+    "a stream never made": "fastlstm.Stream.__new__(fastlstm.Stream)(x)",
+    "a stream never made, reset": "fastlstm.Stream.__new__(fastlstm.Stream).reset()",
+    "a stream made twice": """
+    small = np.zeros((1, 1, 1), np.float32)
+    stream.__init__(stream.engine, 2, 1, small, small)
+    for _ in range(100): stream(x[0])""",
+    "a stream's state reshaped": "stream.h.shape = (-1,)\n    print(stream.state)\n    stream(x)",
+    "a model never made": "fastlstm.LSTM.__new__(fastlstm.LSTM)(x)",
+    "a weight made writable": "lstm.weight_hh_l0.flags.writeable = True\n    use()",
+    "a lost parameter": "lstm._params.clear()\n    lstm._packed = None\n    use()",
+}
+DEADLY = {
+    "smaller hidden_size": "writes past y",
+    "fewer layers": "writes past h_n",
+    "directions": "writes past y",
+    "a stream made by hand": "NULL",
+    "a stream never made": "NULL",
+    "a stream made twice": "writes past the states given",
+    "hidden_size of a cell": "writes past h",
+}
+
+
+@pytest.mark.parametrize("what", params(MISUSE, DEADLY))
+def test_misuse_kills_nobody(what: str) -> None:
+    done = processes.run(
+        f"""
+import warnings
+import numpy as np, fastlstm
+warnings.simplefilter("ignore")
+x = np.ones((50, 2, 4), np.float32)
+def use():
+    for _ in range(20): print(lstm(x, lengths=[50, 3])[0].sum())
+def make(bidirectional):
+    lstm = fastlstm.LSTM(4, 64, 3, bidirectional=bidirectional, seed=0)
+    lstm(x)
+    return lstm
+lstm = make({what == "directions"})
+cell = fastlstm.LSTMCell(4, 64, seed=0)
+cell(x[0])
+stream = make(False).stream(2)
+stream(x)
+try:
+    {MISUSE[what]}
+except Exception as error:
+    print(type(error), error)
+again = make(True)
+for _ in range(20): again(x, return_cells=True)
+blocks = [np.ones(n, np.float32) for n in range(1, 3000)]
+del blocks
+""",
+    )
+    assert done.code == 0, str(done)
