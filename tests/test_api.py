@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from refusals import CELL, LSTM, B, F, H, L, T, X, bug
+from refusals import CELL, LSTM, B, F, H, L, T, X, bug, random
 
 import fastlstm
 
