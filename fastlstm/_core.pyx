@@ -22,8 +22,21 @@ import numpy as np
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *o)
 
-# A larger block could be promised by the system, but not kept.
-cdef double PHYSICAL_MEMORY = os.sysconf("SC_PHYS_PAGES") * <double>os.sysconf("SC_PAGE_SIZE")
+# The system may promise blocks of this size and more that it cannot keep: look before.
+cdef size_t LARGE = 1 << 28
+
+
+def available_memory():
+    """Bytes that new allocations may take without swapping; all there is where that is unknown."""
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
 
 # After a late team the next calls stay on one thread: seconds at first and, doubling, at most.
 cdef double HOLD_FIRST = 0.02
@@ -79,7 +92,7 @@ cdef class Block:
 
     def __cinit__(self, size_t size):
         self.size = size
-        if size <= PHYSICAL_MEMORY:
+        if size < LARGE or size <= available_memory():
             self.data = fl_alloc(size)
         if self.data == NULL:
             raise MemoryError(f"could not allocate {size} bytes")
@@ -268,7 +281,6 @@ cdef class Stream:
     cdef Block space
     cdef Call call
     cdef list outputs  # of recent steps; one that nobody else holds is used again
-    cdef void *output_data[3]
 
     def __init__(self, Engine engine, int64_t batch, int threads, h, c):
         self.engine = engine
@@ -285,26 +297,35 @@ cdef class Stream:
         self.step_plan = engine.make_plan(1, batch, threads)
         self.step_plan_alone = engine.make_plan(1, batch, 1)
         self.space = Block(max(self.step_plan.workspace_bytes, self.step_plan_alone.workspace_bytes))
-        self.outputs = [None, None, None]
+        self.outputs = []
 
     cdef object step_output(self, void **data):
+        """An array (B, H) that nobody else holds, with a buffer of it in self.call."""
         cdef int i
         cdef object array
-        cdef Call call
-        for i in range(3):
+        cdef Py_buffer *buffer
+        for i in range(len(self.outputs)):
             array = self.outputs[i]
             # References: the list's and ours. A third is a user who still reads it.
-            if array is not None and Py_REFCNT(<PyObject *>array) == 2:
-                data[0] = self.output_data[i]
+            if Py_REFCNT(<PyObject *>array) != 2:
+                continue
+            try:  # whoever had it may have changed its shape, dtype or flags
+                buffer = self.call.hold(array, PyBUF_STRIDES | PyBUF_WRITABLE | PyBUF_FORMAT)
+            except (BufferError, ValueError):
+                buffer = NULL
+            if (buffer != NULL and buffer.ndim == 2 and buffer.shape[0] == self.batch
+                    and buffer.shape[1] == self.engine.hidden_size
+                    and buffer.format[0] == self.format and buffer.format[1] == 0
+                    and buffer.strides[0] == self.engine.hidden_size * buffer.itemsize
+                    and buffer.strides[1] == buffer.itemsize):
+                data[0] = buffer.buf
                 return array
+            del self.outputs[i]
+            break
         array = np.empty((self.batch, self.engine.hidden_size), self.dtype)
-        call = Call()
         self.outputs.insert(0, array)
-        self.outputs.pop()
-        self.output_data[2] = self.output_data[1]
-        self.output_data[1] = self.output_data[0]
-        self.output_data[0] = call.write(array)
-        data[0] = self.output_data[0]
+        del self.outputs[3:]
+        data[0] = self.call.write(array)
         return array
 
     def __call__(self, x):

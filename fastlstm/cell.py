@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, checks, weights
 from .checks import Array
+from .module import Module
 
 
-class LSTMCell:
+class LSTMCell(Module):
     """One LSTM step with the semantics and names of ``torch.nn.LSTMCell``.
 
     Parameters
@@ -38,26 +38,12 @@ class LSTMCell:
         self.dtype = checks.real_dtype(dtype)
         layer = weights.lstm_shapes(self.input_size, self.hidden_size, 1, False, self.bias)
         self._shapes = {name.removesuffix("_l0"): shape for name, shape in layer.items()}
+        self._packed = None
         self._params = weights.initial(self._shapes, self.hidden_size, self.dtype, seed)
-        self._packed: _core.Engine | None = None
 
     def __repr__(self) -> str:
         bias = "" if self.bias else ", bias=False"
         return f"LSTMCell({self.input_size}, {self.hidden_size}{bias}, dtype={self.dtype})"
-
-    def __getattr__(self, name: str) -> Array:
-        params: dict[str, Array] = self.__dict__.get("_params", {})
-        if name in params:
-            return params[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packed": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        for values in self._params.values():
-            values.flags.writeable = False
 
     def __call__(
         self, x: ArrayLike, state: tuple[ArrayLike, ArrayLike] | None = None
@@ -76,6 +62,7 @@ class LSTMCell:
                 f"x must have shape (B, I) or (I,) with I = {self.input_size}, got {x.shape}"
             )
         shape = (*x.shape[:-1], self.hidden_size)
+        checks.fits(3 * self.dtype.itemsize * math.prod(shape))
         h_0 = c_0 = None
         if state is not None:
             h_0, c_0 = checks.state_pair(state, self.dtype, shape)
@@ -85,24 +72,5 @@ class LSTMCell:
         self._engine().forward(x, y, h_0, c_0, h, c, None, None, 1)
         return h, c
 
-    def _engine(self) -> _core.Engine:
-        engine = self._packed
-        if engine is None:
-            engine = self._packed = weights.pack(
-                self._params, [""], self.input_size, self.hidden_size, 1, 1, self.dtype, "native"
-            )
-        return engine
-
-    def state_dict(self) -> dict[str, Array]:
-        """Name -> read-only array: weight_ih, weight_hh and, with bias, bias_ih, bias_hh."""
-        return dict(self._params)
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True
-    ) -> weights.LoadResult:
-        """As `LSTM.load_state_dict`, with names without a layer's ending."""
-        strict = checks.flag("strict", strict)
-        found, result = weights.checked_state(state_dict, self._shapes, self.dtype, strict)
-        self._params = {**self._params, **found}
-        self._packed = None
-        return result
+    def _pack(self, params: dict[str, Array]) -> _core.Engine:
+        return self._pack_as(params, [""], 1, 1, "native")

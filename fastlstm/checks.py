@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from . import _core
+
 Array = NDArray[Any]
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
+LARGE = 1 << 28  # bytes below which nobody asks how much memory there is
 # Sizes beyond this cannot be addressed in any combination; the C core relies on it.
 MAX_COUNT = 2**31 - 1
 
@@ -39,9 +43,14 @@ def flag(name: str, value: object) -> bool:
 
 def probability(name: str, value: object) -> float:
     """A number in [0, 1]."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(
+        value, (int, float, np.integer, np.floating)
+    ):
         raise TypeError(f"{name} must be a number in [0, 1], got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not 0.0 <= number <= 1.0:
         raise ValueError(f"{name} must be a number in [0, 1], got {value!r}")
     return number
@@ -50,8 +59,10 @@ def probability(name: str, value: object) -> float:
 def real_dtype(value: DTypeLike) -> np.dtype[Any]:
     """float32 or float64, in native byte order."""
     try:
+        if value is None:  # NumPy would take it for float64
+            raise TypeError
         dtype = np.dtype(value)
-    except TypeError:
+    except Exception:  # NumPy raises SyntaxError and ValueError as well
         raise TypeError(f"dtype must be float32 or float64, got {value!r}") from None
     if dtype not in (FLOAT32, FLOAT64):
         raise TypeError(f"dtype must be float32 or float64, got {dtype}")
@@ -82,6 +93,15 @@ def array(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     return result.astype(dtype)
 
 
+def fits(size: int) -> None:
+    """MemoryError if so many bytes of results are more than the machine has to give.
+
+    The system may promise more than it has, and end the process when it is called upon.
+    """
+    if size > LARGE and size > _core.available_memory():
+        raise MemoryError(f"{size} bytes are more than the memory available")
+
+
 def readable(x: Array) -> Array:
     """`x` itself if the core can read it in place, else a contiguous copy."""
     strides, item = x.strides, x.itemsize
@@ -91,6 +111,7 @@ def readable(x: Array) -> Array:
         and not any(s % item for s in strides)
     ):
         return x
+    fits(x.nbytes)
     return x.copy(order="C")
 
 
@@ -104,6 +125,8 @@ def writable(name: str, value: object, dtype: np.dtype[Any], shape: tuple[int, .
         raise ValueError(f"{name} must have shape {shape}, got {value.shape}")
     if not value.flags.writeable:
         raise ValueError(f"{name} must be writable, got a read-only array")
+    if value.size == 0:
+        return value
     steps = [s for s, n in zip(value.strides, shape, strict=True) if n > 1]
     last = shape[-1] <= 1 or value.strides[-1] == value.itemsize
     if not last or 0 in steps or any(s % value.itemsize for s in steps):

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -13,12 +14,13 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, checks, explain, runtime, weights
 from .checks import Array
+from .module import Module
 from .stream import Stream
 
 State = tuple[Array, Array]
 
 
-class LSTM:
+class LSTM(Module):
     """A stack of LSTM layers with the semantics, names and shapes of ``torch.nn.LSTM``.
 
     Equations (sources in ``fastlstm.reference``), with gates in the order i, f, g, o::
@@ -77,7 +79,7 @@ class LSTM:
                 "dropout acts between layers, so with num_layers=1 it does nothing", stacklevel=2
             )
         self.dtype = checks.real_dtype(dtype)
-        if gemm not in ("auto", "native", "blas"):
+        if not isinstance(gemm, str) or gemm not in ("auto", "native", "blas"):
             raise ValueError(f"gemm must be 'auto', 'native' or 'blas', got {gemm!r}")
         self.gemm = gemm
         self._directions = 2 if self.bidirectional else 1
@@ -86,8 +88,8 @@ class LSTM:
         self._shapes = weights.lstm_shapes(
             self.input_size, self.hidden_size, self.num_layers, self.bidirectional, self.bias
         )
+        self._packed = None
         self._params = weights.initial(self._shapes, self.hidden_size, self.dtype, seed)
-        self._packed: _core.Engine | None = None
 
     def __repr__(self) -> str:
         parts = [str(self.input_size), str(self.hidden_size)]
@@ -96,20 +98,6 @@ class LSTM:
             if value != usual:
                 parts.append(f"{name}={value}")
         return f"LSTM({', '.join(parts)}, dtype={self.dtype})"
-
-    def __getattr__(self, name: str) -> Array:
-        params: dict[str, Array] = self.__dict__.get("_params", {})
-        if name in params:
-            return params[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packed": None}  # packed for this machine: made anew elsewhere
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        for values in self._params.values():
-            values.flags.writeable = False
 
     # ---- running ----
 
@@ -174,15 +162,19 @@ class LSTM:
                 f"x must have shape {shape} or (T, I) with I = {self.input_size}, got {x.shape}"
             )
         given = x.shape[:-1]
+        return_cells = checks.flag("return_cells", return_cells)
+        width = self._directions * self.hidden_size
+        rows = math.prod(given)
+        checks.fits(self.dtype.itemsize * rows * ((out is None) + return_cells) * width)
         x = checks.readable(x)
         if rank == 2:
             x = x[:, None, :]
         elif self.batch_first:
             x = x.transpose(1, 0, 2)
         steps, batch, _ = x.shape
-        width, dtype = self._directions * self.hidden_size, self.dtype
-        rows = (self._directions * self.num_layers,)
-        state_shape = (*rows, self.hidden_size) if rank == 2 else (*rows, batch, self.hidden_size)
+        dtype, layers = self.dtype, self._directions * self.num_layers
+        middle = () if rank == 2 else (batch,)
+        state_shape = (layers, *middle, self.hidden_size)
         h_0 = c_0 = None
         if state is not None:
             h_0, c_0 = checks.state_pair(state, dtype, state_shape)
@@ -221,20 +213,9 @@ class LSTM:
             return y[:, None, :]
         return y.transpose(1, 0, 2) if self.batch_first else y
 
-    def _engine(self) -> _core.Engine:
-        engine = self._packed
-        if engine is None:
-            engine = self._packed = weights.pack(
-                self._params,
-                weights.suffixes(self.num_layers, self.bidirectional),
-                self.input_size,
-                self.hidden_size,
-                self.num_layers,
-                self._directions,
-                self.dtype,
-                self.gemm,
-            )
-        return engine
+    def _pack(self, params: dict[str, Array]) -> _core.Engine:
+        ends = weights.suffixes(self.num_layers, self.bidirectional)
+        return self._pack_as(params, ends, self.num_layers, self._directions, self.gemm)
 
     def stream(self, batch_size: int = 1, *, num_threads: int | None = None) -> Stream:
         """A `Stream`: `batch_size` sequences step by step, with their state kept inside.
@@ -261,27 +242,6 @@ class LSTM:
 
     # ---- parameters ----
 
-    def state_dict(self) -> dict[str, Array]:
-        """Name -> read-only array of every parameter, as in torch's state dict."""
-        return dict(self._params)
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True
-    ) -> weights.LoadResult:
-        """Take over parameters: torch tensors, arrays, anything with __array__ or DLPack.
-
-        Values are copied. Either all are taken or, when an error is raised, none.
-
-        Raises
-            TypeError    a value's dtype cannot be widened to the model's without loss
-            ValueError   missing and unexpected names (if strict) and wrong shapes, all listed
-        """
-        strict = checks.flag("strict", strict)
-        found, result = weights.checked_state(state_dict, self._shapes, self.dtype, strict)
-        self._params = {**self._params, **found}
-        self._packed = None
-        return result
-
     @classmethod
     def from_torch(cls, module: Any) -> LSTM:
         """An LSTM with the configuration, dtype and parameters of a ``torch.nn.LSTM``.
@@ -289,7 +249,8 @@ class LSTM:
         Raises TypeError for another module or dtype, NotImplementedError for a projection.
         """
         names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout")
-        if any(not hasattr(module, name) for name in (*names, "bidirectional", "state_dict")):
+        known = (*names, "bidirectional", "weight_ih_l0", "state_dict")
+        if any(not hasattr(module, name) for name in known) or isinstance(module, type):
             raise TypeError(f"module must be a torch.nn.LSTM, got {type(module).__name__}")
         if getattr(module, "mode", "LSTM") != "LSTM":
             raise TypeError(f"module must be a torch.nn.LSTM, got mode {module.mode}")

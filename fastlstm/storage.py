@@ -7,6 +7,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from . import checks
+
 if TYPE_CHECKING:
     from .lstm import LSTM
 
@@ -26,7 +28,12 @@ def _safetensors() -> Any:
 def save(lstm: LSTM, path: str | os.PathLike[str]) -> None:
     """Write parameters and configuration to `path`."""
     metadata = {KEY: json.dumps({"class": "LSTM", **lstm.config()})}
-    _safetensors().numpy.save_file(lstm.state_dict(), os.fspath(path), metadata)
+    safetensors = _safetensors()
+    name = os.fspath(path)
+    try:
+        safetensors.numpy.save_file(lstm.state_dict(), name, metadata)
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{name} cannot be written: {error}") from error
 
 
 def load(path: str | os.PathLike[str]) -> LSTM:
@@ -35,29 +42,40 @@ def load(path: str | os.PathLike[str]) -> LSTM:
     Raises
         FileNotFoundError   there is no such file
         ValueError          it is no safetensors file, or not one of ours, or damaged
+        OSError             it cannot be read
         ImportError         the safetensors package is not installed
     """
-    from .lstm import LSTM
-
     safetensors = _safetensors()
     name = os.fspath(path)
     try:
         with safetensors.safe_open(name, framework="numpy") as file:
             metadata = file.metadata() or {}
+            if KEY not in metadata:
+                raise ValueError("it has no fastlstm configuration: use load_state_dict")
+            lstm = _from_config(metadata[KEY], file)
             params = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{name} is not a sound safetensors file: {error}") from error
-    try:
-        config = json.loads(metadata[KEY])
-    except (KeyError, ValueError) as error:
-        raise ValueError(
-            f"{name} has no fastlstm configuration; load its arrays with load_state_dict"
-        ) from error
+            lstm.load_state_dict(params)
+            return lstm
+    except OSError:
+        raise
+    except MemoryError as error:
+        raise MemoryError(f"{name}: {error}") from error
+    except Exception as error:  # the file decides what goes wrong, so all of it is a bad value
+        raise ValueError(f"{name} cannot be loaded: {error}") from error
+
+
+def _from_config(text: str, file: Any) -> LSTM:
+    """The model that the file's metadata describe, made only if its arrays have those sizes."""
+    from .lstm import LSTM
+
+    config = json.loads(text)
     if not isinstance(config, dict) or config.pop("class", None) != "LSTM":
-        raise ValueError(f"{name} holds no fastlstm.LSTM")
-    try:
-        lstm = LSTM(**config, seed=0)
-    except TypeError as error:
-        raise ValueError(f"{name} has a configuration that does not fit: {error}") from error
-    lstm.load_state_dict(params)
-    return lstm
+        raise ValueError("it holds no fastlstm.LSTM")
+    layers = [key for key in file.keys() if key.startswith("weight_hh_")]  # noqa: SIM118
+    directions = 2 if config.get("bidirectional") is True else 1
+    if len(layers) != directions * checks.count("num_layers", config.get("num_layers"), 1):
+        raise ValueError(f"num_layers = {config['num_layers']} does not fit its arrays")
+    shape = tuple(file.get_slice("weight_ih_l0").get_shape())
+    if shape != (4 * config.get("hidden_size", 0), config.get("input_size", 0)):
+        raise ValueError(f"its sizes do not fit weight_ih_l0 of shape {shape}")
+    return LSTM(**config, seed=0)

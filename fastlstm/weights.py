@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _core, runtime
+from . import checks
 from .checks import Array
 
 
@@ -51,8 +50,7 @@ def initial(
     Raises MemoryError where they and their packed copy cannot fit into this machine.
     """
     total = 2 * dtype.itemsize * sum(math.prod(shape) for shape in shapes.values())
-    if total > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
-        raise MemoryError(f"the parameters take {total} bytes with their packed copy")
+    checks.fits(total)
     try:
         rng = np.random.default_rng(seed)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
@@ -73,6 +71,8 @@ def initial(
 def _to_numpy(name: str, value: Any) -> Array:
     """A tensor, an array, or anything with __array__ or DLPack, as an array."""
     if hasattr(value, "detach") and hasattr(value, "cpu"):  # a torch tensor
+        if str(getattr(value, "device", "")) == "meta":
+            raise TypeError(f"{name} must hold values, got a tensor on the meta device")
         value = value.detach().cpu()
         if str(value.dtype) == "torch.bfloat16":  # NumPy has none; float32 holds it exactly
             value = value.float()
@@ -129,40 +129,3 @@ def checked_state(
             "state_dict would lose digits: " + "; ".join(mistyped) + "; convert the values first"
         )
     return found, LoadResult(missing, unexpected)
-
-
-def pack(
-    params: Mapping[str, Array],
-    ends: Iterable[str],
-    input_size: int,
-    hidden_size: int,
-    num_layers: int,
-    directions: int,
-    dtype: np.dtype[Any],
-    gemm: str,
-) -> _core.Engine:
-    """Packed weights for the active instruction set."""
-    address = 0
-    if gemm == "blas":
-        from . import _blas
-
-        address = _blas.gemm_address()
-    table = [
-        (
-            params[f"weight_ih{end}"],
-            params[f"weight_hh{end}"],
-            params.get(f"bias_ih{end}"),
-            params.get(f"bias_hh{end}"),
-        )
-        for end in ends
-    ]
-    return _core.Engine(
-        input_size,
-        hidden_size,
-        num_layers,
-        directions,
-        dtype == np.float64,
-        runtime.active_isa(),
-        table,
-        address,
-    )

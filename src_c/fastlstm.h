@@ -116,7 +116,7 @@ fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io
 
 // ---- threads (team.c) ----
 int fl_team_max(void);      // threads that the run-time would give
-void fl_team_forked(void);  // call in a forked child: if the parent had a team, runs are single-threaded
+void fl_team_forked(void);  // call in a forked child: runs are single-threaded from then on
 const char *fl_team_name(void);
 
 double fl_now(void);  // seconds of a monotonic clock

@@ -8,14 +8,11 @@
 
 #include "cpu.h"
 
-// A child forked after a team had started has lost the team's threads for good. These two flags
-// are the library's only mutable globals.
-static atomic_int started, forked;
+// A forked child has lost the threads of every team, ours and those of other users of the same
+// run-time, which would wait for them for ever. The library's only mutable global.
+static atomic_int forked;
 
-void fl_team_forked(void)
-{
-  if (atomic_load(&started)) atomic_store(&forked, 1);
-}
+void fl_team_forked(void) { atomic_store(&forked, 1); }
 
 int fl_team_max(void) { return atomic_load(&forked) ? 1 : omp_get_max_threads(); }
 
@@ -29,7 +26,6 @@ void fl_team_run(int threads, fl_team_body *body, void *arg)
     body(arg, 0, 1);
     return;
   }
-  atomic_store(&started, 1);
 #pragma omp parallel num_threads(threads)
   body(arg, omp_get_thread_num(), omp_get_num_threads());
 }
