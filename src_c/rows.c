@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Which row of the batch stands where, and how states come in and go out.
+#include <string.h>
+
+#include "run.h"
+
+// ---- rows ----
+
+int64_t fl_slice_begin(int64_t count, int64_t parts, int64_t part)
+{
+  const int64_t rest = count % parts;
+  return part * (count / parts) + (part < rest ? part : rest);
+}
+
+// Sorts rows by falling length (counting sort, stable) and deals them to the row groups in turn.
+void fl_order_rows(run *r)
+{
+  const int64_t batch = r->plan->batch, steps = r->plan->steps, groups = r->plan->row_groups;
+  if (!r->io->lengths) {
+    for (int64_t b = 0; b < batch; ++b) {
+      r->order[b] = b;
+      r->lengths[b] = steps;
+    }
+    return;
+  }
+  int64_t *start = (int64_t *)(r->space + r->map.counts);  // start[n]: rows longer than n
+  memset(start, 0, (size_t)(steps + 2) * sizeof *start);
+  for (int64_t b = 0; b < batch; ++b) start[r->io->lengths[b]] += 1;
+  for (int64_t n = steps, before = 0; n >= 0; --n) {
+    const int64_t here = start[n];
+    start[n] = before;
+    before += here;
+  }
+  for (int64_t b = 0; b < batch; ++b) {
+    const int64_t rank = start[r->io->lengths[b]]++;
+    const int64_t row = fl_slice_begin(batch, groups, rank % groups) + rank / groups;
+    r->order[row] = b;
+    r->lengths[row] = r->io->lengths[b];
+  }
+}
+
+int64_t fl_running(const worker *w, int64_t t, int64_t end)
+{
+  while (end > w->row_begin && w->r->lengths[end - 1] <= t) --end;
+  return end;
+}
+
+// ---- state ----
+
+static char *state_of(const run *r, int64_t index)
+{
+  return r->space + r->map.state + index * r->map.state_bytes;
+}
+
+char *fl_h_buffer(const run *r, int64_t index, int64_t t)
+{
+  return state_of(r, index) + (t & 1) * r->map.h_bytes;
+}
+
+char *fl_c_buffer(const run *r, int64_t index) { return state_of(r, index) + 2 * r->map.h_bytes; }
+
+// Units of panel p: where they begin and how many there are.
+static int64_t panel_units(const run *r, int32_t p, int64_t *begin)
+{
+  const int64_t lanes = r->model->kernels->lanes, units = r->model->spec.hidden_size;
+  *begin = p * lanes;
+  return units - *begin < lanes ? units - *begin : lanes;
+}
+
+// The h that step 0 reads stands where step -1 would have put it.
+void fl_load_state(const worker *w, int64_t index)
+{
+  const run *r = w->r;
+  const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
+  for (int32_t p = w->panel_begin; p < w->panel_end; ++p) {
+    int64_t unit;
+    const int64_t bytes = panel_units(r, p, &unit) * r->elem, full = lanes * r->elem;
+    for (int64_t row = w->row_begin; row < w->row_end; ++row) {
+      char *h = fl_h_buffer(r, index, -1) + (row * r->map.h_stride + unit) * r->elem;
+      char *c = fl_c_buffer(r, index) + (p * batch + row) * full;
+      const int64_t from = ((index * batch + r->order[row]) * units + unit) * r->elem;
+      memset(h, 0, (size_t)full);
+      memset(c, 0, (size_t)full);
+      if (r->io->h_0) memcpy(h, (const char *)r->io->h_0 + from, (size_t)bytes);
+      if (r->io->c_0) memcpy(c, (const char *)r->io->c_0 + from, (size_t)bytes);
+    }
+  }
+}
+
+void fl_store_state(const worker *w, int64_t index)
+{
+  const run *r = w->r;
+  const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
+  for (int32_t p = w->panel_begin; p < w->panel_end; ++p) {
+    int64_t unit;
+    const int64_t bytes = panel_units(r, p, &unit) * r->elem;
+    for (int64_t row = w->row_begin; row < w->row_end; ++row) {
+      const char *h = fl_h_buffer(r, index, r->lengths[row] - 1) + (row * r->map.h_stride + unit) * r->elem;
+      const char *c = fl_c_buffer(r, index) + (p * batch + row) * lanes * r->elem;
+      const int64_t to = ((index * batch + r->order[row]) * units + unit) * r->elem;
+      if (r->io->h_n) memcpy((char *)r->io->h_n + to, h, (size_t)bytes);
+      if (r->io->c_n) memcpy((char *)r->io->c_n + to, c, (size_t)bytes);
+    }
+  }
+}
+
+// ---- where a layer reads and writes ----
+
+rows_of fl_user_rows(const run *r, const void *base, int64_t t, int64_t b, int dir)
+{
+  const int64_t shift = dir * r->model->spec.hidden_size * r->elem;
+  return (rows_of){(char *)base + shift, t * r->elem, b * r->elem, 1};
+}
+
+// Output of an inner layer. With one direction the buffer holds the steps of one block only.
+rows_of fl_inner_rows(const run *r, int64_t layer, int dir, int64_t block)
+{
+  const int64_t row = r->map.inner_stride * r->elem, step = r->plan->batch * row;
+  char *base = r->space + r->map.inner + (layer & 1) * r->map.inner_bytes;
+  const int64_t skip = r->model->spec.directions == 1 ? block * step : 0;
+  return (rows_of){base - skip + dir * r->model->spec.hidden_size * r->elem, step, row, 0};
+}
+
+// Pointers of the worker's rows for step t of a direction; each next step is one add further on.
+void fl_place(const worker *w, const rows_of *rows, int dir, int64_t t, char **at)
+{
+  const run *r = w->r;
+  for (int64_t row = w->row_begin; row < w->row_end; ++row) {
+    const int64_t time = dir ? r->lengths[row] - 1 - t : t;
+    const int64_t b = rows->by_batch ? r->order[row] : row;
+    at[row - w->row_begin] =
+        (char *)((uintptr_t)rows->base + (uintptr_t)(time * rows->t_bytes + b * rows->row_bytes));
+  }
+}
+
+void fl_advance(char **at, int64_t count, int64_t bytes)
+{
+  for (int64_t i = 0; i < count; ++i) at[i] = (char *)((uintptr_t)at[i] + (uintptr_t)bytes);
+}

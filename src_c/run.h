@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// One run: what its threads share, and what each has for itself. Private to the time loops.
+//
+//   forward.c   team -> worker (a direction, some rows, some panels) -> block of steps -> layer
+//   segment.c   layer and block -> project | step, step, step ... (barrier after each, where workers
+//               share the hidden units)
+//   rows.c      which row of the batch stands where, row pointers, states in and out
+//
+// Rows are sorted by falling length, so that the rows still running at a step are the first ones.
+// Worker slices take every n-th of them: each gets its share of the long ones.
+#ifndef FL_RUN_H
+#define FL_RUN_H
+
+#include "plan.h"
+#include "team.h"
+
+typedef struct run {
+  const fl_model *model;
+  const fl_plan *plan;
+  const fl_io *io;
+  fl_map map;
+  char *space;
+  int64_t elem;
+  int64_t *order;    // [B] sorted row -> place in the batch
+  int64_t *lengths;  // [B] of sorted rows
+  fl_barrier *team;  // all threads
+  atomic_int stop;
+  atomic_llong waited;  // nanoseconds that threads waited for late ones
+  double finished;      // when thread 0 had done its part of a team's work
+  double polled;        // when fl_io.poll was last called, by thread 0 only
+} run;
+
+typedef struct worker {
+  run *r;
+  int first_dir, last_dir;     // directions it runs
+  int64_t row_begin, row_end;  // sorted rows
+  int32_t panel_begin, panel_end;
+  fl_barrier *group;  // workers that share its rows by hidden units, or NULL
+  fl_barrier *team;   // NULL when alone
+  int thread;
+  char *gates, *gathered;
+  char **x_at, **y_at, **cells_at, **project_at;  // row pointers
+} worker;
+
+// Rows of an array of steps: row (t, b) at base + t * t_bytes + b * row_bytes.
+typedef struct rows_of {
+  char *base;
+  int64_t t_bytes, row_bytes;
+  int by_batch;  // b is the place in the batch, else the sorted row
+} rows_of;
+
+typedef struct segment {
+  const fl_layer *layer;
+  int64_t index;  // layer * directions + direction
+  int dir;
+  rows_of x, y, cells;
+  int has_cells;
+} segment;
+
+// rows.c
+int64_t fl_slice_begin(int64_t count, int64_t parts, int64_t part);
+void fl_order_rows(run *r);
+int64_t fl_running(const worker *w, int64_t t, int64_t end);  // end of the rows longer than t
+char *fl_h_buffer(const run *r, int64_t index, int64_t t);    // where step t leaves h
+char *fl_c_buffer(const run *r, int64_t index);
+void fl_load_state(const worker *w, int64_t index);
+void fl_store_state(const worker *w, int64_t index);
+rows_of fl_user_rows(const run *r, const void *base, int64_t t, int64_t b, int dir);
+rows_of fl_inner_rows(const run *r, int64_t layer, int dir, int64_t block);
+void fl_place(const worker *w, const rows_of *rows, int dir, int64_t t, char **at);
+void fl_advance(char **at, int64_t count, int64_t bytes);
+
+// segment.c
+void fl_wait_for(const worker *w, fl_barrier *barrier);  // nothing to wait for if NULL
+void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t t_end);
+
+#endif

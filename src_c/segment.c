@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Some steps of one direction of one layer, by one worker.
+#include <string.h>
+
+#include "run.h"
+
+void fl_wait_for(const worker *w, fl_barrier *barrier)
+{
+  if (!barrier) return;
+  const int64_t waited = fl_barrier_wait(barrier);
+  if (waited > 0) atomic_fetch_add(&w->r->waited, waited);
+}
+
+// Projects `steps` steps from t on; rows of later steps follow those of earlier ones.
+static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t steps, int64_t panel_stride)
+{
+  const run *r = w->r;
+  const int64_t x_bytes = s->dir ? -s->x.t_bytes : s->x.t_bytes;
+  int64_t count = 0, end = w->row_end;
+  for (int64_t i = 0; i < steps; ++i) {
+    end = fl_running(w, t + i, end);
+    for (int64_t row = w->row_begin; row < end; ++row)
+      w->project_at[count++] = (char *)((uintptr_t)w->x_at[row - w->row_begin] + (uintptr_t)(i * x_bytes));
+  }
+  if (count == 0) return;
+  if (!r->model->spec.gemm_blas) {
+    const fl_project job = {.x = (const void *const *)w->project_at,
+                            .gates = w->gates,
+                            .panel_stride = panel_stride,
+                            .rows = count,
+                            .panel_begin = w->panel_begin,
+                            .panel_end = w->panel_end};
+    r->model->kernels->project(s->layer, &job);
+    return;
+  }
+  const int64_t lanes = r->model->kernels->lanes, row_width = r->model->vectors * lanes;
+  const int64_t first = w->panel_begin * 4 * lanes;
+  const int64_t last = w->panel_end * 4 * lanes < row_width ? w->panel_end * 4 * lanes : row_width;
+  const size_t row_bytes = (size_t)(s->layer->inputs * r->elem);
+  for (int64_t i = 0; i < count; ++i) {
+    memcpy(w->gathered + (size_t)i * row_bytes, w->project_at[i], row_bytes);
+    memcpy(w->gates + (i * row_width + first) * r->elem, (const char *)s->layer->bias + first * r->elem,
+           (size_t)((last - first) * r->elem));
+  }
+  r->io->gemm(r->model->spec.dtype, count, last - first, s->layer->inputs, w->gathered, s->layer->inputs,
+              (const char *)s->layer->w_x + first * r->elem, row_width, w->gates + first * r->elem,
+              row_width);
+}
+
+void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t t_end)
+{
+  const run *r = w->r;
+  const fl_kernels *kernels = r->model->kernels;
+  const int64_t rows = w->row_end - w->row_begin, lanes = kernels->lanes, elem = r->elem;
+  const int64_t ahead = r->plan->project_steps;
+  const int blas = r->model->spec.gemm_blas;
+  const int64_t gates_row = blas ? r->model->vectors * lanes : 4 * lanes;
+  const int64_t gates_panel = blas ? 4 * lanes : ahead * rows * 4 * lanes;
+  const int64_t x_bytes = s->dir ? -s->x.t_bytes : s->x.t_bytes;
+  const int64_t y_bytes = s->dir ? -s->y.t_bytes : s->y.t_bytes;
+  const int64_t cells_bytes = s->dir ? -s->cells.t_bytes : s->cells.t_bytes;
+  const int alone = rows == 1 && !w->group && r->model->vectors <= kernels->sequence_vectors;
+  const int64_t c_stride = r->plan->batch * lanes;
+  char *c = fl_c_buffer(r, s->index) + w->row_begin * lanes * elem;
+
+  fl_place(w, &s->x, s->dir, t_begin, w->x_at);
+  fl_place(w, &s->y, s->dir, t_begin, w->y_at);
+  if (s->has_cells) fl_place(w, &s->cells, s->dir, t_begin, w->cells_at);
+  int64_t end = w->row_end;
+  for (int64_t t = t_begin; t < t_end;) {
+    const int64_t steps = ahead && ahead < t_end - t ? ahead : t_end - t;
+    if (ahead) project_ahead(w, s, t, steps, gates_panel);
+    int64_t done = 0;  // rows of the projection used up
+    if (alone) {
+      const int64_t left = r->lengths[w->row_begin] - t, count = left < steps ? left : steps;
+      if (count > 0) {
+        // h leaves in the buffer that the next step reads: the parity of the last step.
+        char *h = fl_h_buffer(r, s->index, t + count - 1) + w->row_begin * r->map.h_stride * elem;
+        const char *h_prev = fl_h_buffer(r, s->index, t - 1) + w->row_begin * r->map.h_stride * elem;
+        if (h != h_prev) memcpy(h, h_prev, (size_t)(r->model->panels * lanes * elem));
+        const fl_sequence job = {.steps = count,
+                                 .x = ahead ? NULL : w->x_at[0],
+                                 .x_stride = x_bytes / elem,
+                                 .gates = w->gates,
+                                 .gates_panel_stride = gates_panel,
+                                 .gates_row_stride = gates_row,
+                                 .h = h,
+                                 .c = c,
+                                 .c_panel_stride = c_stride,
+                                 .y = w->y_at[0],
+                                 .y_stride = y_bytes / elem,
+                                 .cells = s->has_cells ? w->cells_at[0] : NULL,
+                                 .cells_stride = cells_bytes / elem};
+        kernels->sequence(s->layer, &job);
+      }
+      t += steps;
+    }
+    for (int64_t i = 0; i < (alone ? 0 : steps); ++i, ++t) {
+      end = fl_running(w, t, end);
+      const fl_step job = {.x = ahead ? NULL : (const void *const *)w->x_at,
+                           .gates = ahead ? w->gates + done * gates_row * elem : NULL,
+                           .gates_panel_stride = gates_panel,
+                           .gates_row_stride = gates_row,
+                           .h_prev = fl_h_buffer(r, s->index, t - 1) + w->row_begin * r->map.h_stride * elem,
+                           .h_next = fl_h_buffer(r, s->index, t) + w->row_begin * r->map.h_stride * elem,
+                           .h_stride = r->map.h_stride,
+                           .c = c,
+                           .c_panel_stride = c_stride,
+                           .y = (void *const *)w->y_at,
+                           .cells = s->has_cells ? (void *const *)w->cells_at : NULL,
+                           .row_begin = 0,
+                           .row_end = end - w->row_begin,
+                           .panel_begin = w->panel_begin,
+                           .panel_end = w->panel_end,
+                           .backwards = (int32_t)(t & 1)};
+      if (job.row_end > 0) kernels->step(s->layer, &job);
+      done += job.row_end;
+      fl_advance(w->x_at, rows, ahead ? 0 : x_bytes);
+      fl_advance(w->y_at, rows, y_bytes);
+      if (s->has_cells) fl_advance(w->cells_at, rows, cells_bytes);
+      fl_wait_for(w, w->group);
+    }
+    if (alone || ahead) fl_advance(w->x_at, rows, steps * x_bytes);
+    if (alone) {
+      fl_advance(w->y_at, rows, steps * y_bytes);
+      if (s->has_cells) fl_advance(w->cells_at, rows, steps * cells_bytes);
+    }
+  }
+}
