@@ -99,18 +99,18 @@ def test_projection_ahead_or_inside_the_step(isa: str, dtype: str, units: int) -
 # ---- threads ----
 
 SPLIT_CONFIGS = [
-    helpers.Config(30, 1, 20, 256),
-    helpers.Config(30, 3, 20, 200, 2, with_state=True, lengths=(11, 30, 0)),
-    helpers.Config(30, 64, 9, 32, 2),
-    helpers.Config(60, 37, 9, 17, lengths=tuple(range(24, 61))),
-    helpers.Config(40, 50, 3, 1),
-    helpers.Config(60, 1, 8, 64, bidirectional=True),
-    helpers.Config(60, 9, 20, 70, 3, bidirectional=True, lengths=(60, 1, 0, 7, 59, 30, 30, 31, 2)),
-    helpers.Config(20, 2, 20, 300, 2, bidirectional=True, with_state=True),
-    helpers.Config(20, 8, 20, 330, 2),
-    helpers.Config(30, 2, 50, 130),
-    helpers.Config(60, 64, 9, 2, 2, bidirectional=True),
-    helpers.Config(60, 8, 9, 90, bidirectional=True),
+    helpers.Config(12, 1, 20, 256),
+    helpers.Config(12, 3, 20, 200, 2, with_state=True, lengths=(7, 12, 0)),
+    helpers.Config(20, 64, 9, 32, 2),
+    helpers.Config(40, 37, 9, 17, lengths=tuple(range(4, 41))),
+    helpers.Config(30, 50, 3, 1),
+    helpers.Config(40, 1, 8, 64, bidirectional=True),
+    helpers.Config(40, 9, 20, 70, 3, bidirectional=True, lengths=(40, 1, 0, 7, 39, 30, 30, 31, 2)),
+    helpers.Config(10, 2, 20, 300, 2, bidirectional=True, with_state=True),
+    helpers.Config(10, 8, 20, 330, 2),
+    helpers.Config(15, 2, 50, 130),
+    helpers.Config(40, 64, 9, 2, 2, bidirectional=True),
+    helpers.Config(30, 8, 9, 90, bidirectional=True),
 ]
 
 
@@ -118,9 +118,9 @@ def test_any_number_of_threads(isa: str, dtype: str) -> None:
     seen = set()
     for seed, config in enumerate(SPLIT_CONFIGS):
         case = case_of(replace(config, dtype=dtype), seed)
-        lstm = case.lstm()
-        alone = run(lstm, case.inputs, num_threads=1)
-        for threads in (2, 3, 4, 5, 8):
+        alone = run(case.lstm(), case.inputs, num_threads=1)
+        for threads in (2, 3, 4, 5):
+            lstm = case.lstm()  # anew: a model whose team came late takes one thread for a while
             plan = lstm._engine().plan(config.steps, config.batch, threads)
             split = tuple(plan[k] for k in ("dir_groups", "row_groups", "unit_groups"))
             assert np.prod(split) == plan["threads"] <= threads
@@ -190,7 +190,7 @@ def test_random_configurations(isa: str, seed: int) -> None:
     x, state, lengths = case.inputs
     whole = run(lstm, case.inputs, num_threads=1)
     for threads in rng.choice(np.arange(2, 9), 2, replace=False).tolist():
-        assert_all_same_bits(run(lstm, case.inputs, num_threads=threads), whole, config)
+        assert_all_same_bits(run(case.lstm(), case.inputs, num_threads=threads), whole, config)
     for _ in range(3):
         rows = rng.permutation(config.batch)[: rng.integers(1, config.batch + 1)].tolist()
         part = run(lstm, rows_of(case.inputs, rows), num_threads=int(rng.integers(1, 4)))
@@ -274,7 +274,7 @@ def test_whole_in_chunks_or_step_by_step(isa: str, dtype: str, units: int, batch
         )
         assert_all_same_bits(joined, whole, f"calls {cuts}")
         for threads in (1, 2):
-            stream = lstm.stream(batch, num_threads=threads)
+            stream = case.lstm().stream(batch, num_threads=threads)
             stream.state = state
             y = np.concatenate([stream(x[a:b]) for a, b in parts])
             assert_same_bits(y, whole.y, f"stream {cuts}")

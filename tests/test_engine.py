@@ -100,14 +100,14 @@ def test_agrees_with_the_reference(isa: str, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(NUM_CONFIGS))
 def test_agrees_with_torch(isa: str, seed: int) -> None:
     at = known(seed)
-    actual = engine_runs.run(at.case.lstm(), at.case.inputs)
+    actual = engine_runs.run(at.case.lstm(), at.case.inputs, num_threads=1)
     ours = helpers.Outputs(actual.y, actual.h_n, actual.c_n)
     at.compare(ours, helpers.torch_forward(*at.case, dtype="float64"))
 
 
 @pytest.mark.parametrize("seed", range(NUM_CONFIGS))
 def test_blas_agrees_with_the_reference(isa: str, seed: int) -> None:
-    known(seed).check(gemm="blas", threads=1 + seed % 3)
+    known(seed).check(gemm="blas", threads=1 if seed % 5 else 3)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -147,10 +147,10 @@ def test_isa_is_the_one_asked_for(isa: str) -> None:
     "config",
     [
         # Inner outputs of a block have to fit a cache.
-        helpers.Config(220, 5, 10, 160, num_layers=3, lengths=(220, 0, 193, 192, 1)),
-        helpers.Config(2500, 1, 9, 40, num_layers=2, dtype="float64"),
+        helpers.Config(500, 5, 10, 160, num_layers=3, lengths=(500, 0, 463, 462, 1)),
+        helpers.Config(4000, 1, 9, 40, num_layers=2, dtype="float64"),
         # Two directions are cut up only so that a caller can interrupt.
-        helpers.Config(500, 8, 30, 250, num_layers=2, bidirectional=True),
+        helpers.Config(500, 11, 30, 250, num_layers=2, bidirectional=True),
     ],
     ids=["three-layers", "one-row", "two-directions"],
 )
@@ -328,7 +328,7 @@ def test_nan_stays_in_its_sequence(
     x, h_0, c_0 = x.copy(), h_0.copy(), c_0.copy()
     {"x": x[2], "h_0": h_0[0], "c_0": c_0[1]}[where][3, 1] = np.nan
     dirty = helpers.Inputs(x, (h_0, c_0), lengths)
-    actual = engine_runs.run(lstm, dirty, num_threads=threads)
+    actual = engine_runs.run(case.lstm(gemm=gemm), dirty, num_threads=threads)
     expected = helpers.reference_forward(config, case.params, dirty)
     others = np.arange(7) != 3
     for name in actual._fields:
@@ -379,7 +379,9 @@ def test_denormals_count_as_zero_and_stay_so_for_the_caller(isa: str, dtype: str
     for name in actual._fields:
         ours, theirs = getattr(actual, name), getattr(expected, name)
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance, err_msg=name)
-    assert (np.full(64, denormal) * np.ones(64, dtype) == denormal).all()
+    # Bytes, as a comparison would find a denormal equal to zero while they are flushed.
+    expected = np.full(64, denormal, dtype)
+    assert (expected * np.ones(64, dtype)).tobytes() == expected.tobytes()
 
 
 def test_cell_is_one_step(isa: str, dtype: str) -> None:
