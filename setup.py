@@ -12,7 +12,8 @@ sanitize = os.environ.get("FASTLSTM_SANITIZE", "")  # for example "address,undef
 compile_args = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fopenmp", "-g0"]
 link_args = ["-fopenmp"]
 if sanitize:
-    compile_args += [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-g", "-O1"]
+    compile_args += [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all"]
+    compile_args += ["-fno-omit-frame-pointer", "-g", "-O1"]
     link_args += [f"-fsanitize={sanitize}"]
 
 common = {

@@ -389,6 +389,23 @@ def test_empty_out(shape: tuple[int, ...]) -> None:
     assert LSTM(np.zeros(shape, np.float32), out=out)[0] is out
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_nothing_beside_out(isa: str, dtype: Any, batch: int) -> None:
+    """Every width of the last panel, between canaries that overlap no vector of an output."""
+    pad = 17
+    for hidden in [*range(1, 71), 96, 100]:
+        for directions in (1, 2):
+            lstm = fastlstm.LSTM(2, hidden, bidirectional=directions == 2, dtype=dtype, seed=0)
+            width = directions * hidden
+            x = np.ones((3, batch, 2), dtype)
+            space = np.full((5, batch + 2, width + 2 * pad), 7, dtype)
+            for lengths in (None, [0] * (batch - 1) + [3]):
+                y, _ = lstm(x, lengths=lengths, out=space[1:-1, 1:-1, pad:-pad], num_threads=1)
+                assert np.abs(y).max() < 1
+                assert np.count_nonzero(space == 7) == space.size - y.size, (hidden, directions)
+
+
 @pytest.mark.parametrize("what", ["x", "h_0", "c_0", "lengths", "everything"])
 @pytest.mark.parametrize("shift", [0, 1, F, H * B])
 def test_out_shares_memory(what: str, shift: int) -> None:

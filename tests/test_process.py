@@ -235,7 +235,8 @@ def test_interrupt(what: str) -> None:
         """,
         timeout=60,
     )
-    assert float(out) < 1.0  # NaN and "not interrupted" fail as well
+    # "not interrupted" is no number, and fails as well
+    assert float(out) < (10 if processes.SANITIZED else 1)
 
 
 def test_handler_that_raises_or_uses_the_model() -> None:
