@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Weights -> panels (layout in kernels/tile.inc.h), with the activation's scale folded in.
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
 #include "model.h"
@@ -64,12 +66,15 @@ static double read_real(const void *array, int64_t i, fl_dtype dtype)
   return dtype == FL_F64 ? ((const double *)array)[i] : (double)((const float *)array)[i];
 }
 
-static void write_real(void *array, int64_t i, fl_dtype dtype, double value)
+// Stores scale * value, saturated: a finite weight stays finite, or 0 times it would be NaN.
+static void write_scaled(void *array, int64_t i, fl_dtype dtype, double scale, double value)
 {
+  const double limit = dtype == FL_F64 ? DBL_MAX : (double)FLT_MAX, product = scale * value;
+  const double kept = isfinite(value) && fabs(product) > limit ? copysign(limit, product) : product;
   if (dtype == FL_F64)
-    ((double *)array)[i] = value;
+    ((double *)array)[i] = kept;
   else
-    ((float *)array)[i] = (float)value;
+    ((float *)array)[i] = (float)kept;
 }
 
 // Where the gates of unit u stand in a row of gates: element of gate 0, and the step to the next gate.
@@ -96,7 +101,7 @@ static void pack_matrix(const fl_layer *layer, int64_t lanes, fl_dtype dtype, co
       int64_t at = merged ? column + gate * gate_step
                           : panel * inputs * 4 * lanes + column % (4 * lanes) + gate * gate_step;
       for (int64_t k = 0; k < inputs; ++k, at += row)
-        write_real(out, at, dtype, scale * read_real(w, source + k, dtype));
+        write_scaled(out, at, dtype, scale, read_real(w, source + k, dtype));
     }
   }
 }
@@ -110,7 +115,7 @@ static void pack_bias(const fl_layer *layer, int64_t lanes, fl_dtype dtype, cons
       const int64_t i = gate * layer->units + unit;
       const double sum =
           (w->b_ih ? read_real(w->b_ih, i, dtype) : 0) + (w->b_hh ? read_real(w->b_hh, i, dtype) : 0);
-      write_real(out, column + gate * gate_step, dtype, (gate == 2 ? -2 * LOG2E : -LOG2E) * sum);
+      write_scaled(out, column + gate * gate_step, dtype, gate == 2 ? -2 * LOG2E : -LOG2E, sum);
     }
   }
 }

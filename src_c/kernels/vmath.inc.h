@@ -29,9 +29,9 @@ FL_INLINE vreal exp2_fraction(vreal r)
   const vreal p8b = vfma(pab, r2, p89);
   return vfma(vfma(p8b, r4, p47), r4, p03);
 #else
-  const vreal p01 = vfma(vset1(6.931465959e-01f), r, vset1(1.0f));
-  const vreal p23 = vfma(vset1(5.551047383e-02f), r, vset1(2.402216601e-01f));
-  const vreal p45 = vfma(vset1(1.320298232e-03f), r, vset1(9.674951930e-03f));
+  const vreal p01 = vfma(vset1(0.6931470036506653f), r, vset1(1.0f));
+  const vreal p23 = vfma(vset1(0.0555071085691452f), r, vset1(0.24022246897220612f));
+  const vreal p45 = vfma(vset1(0.0013269521296024323f), r, vset1(0.009671291336417198f));
   return vfma(vfma(p45, r2, p23), r2, p01);
 #endif
 }
