@@ -18,6 +18,7 @@ from libc.string cimport memset
 import os
 
 import numpy as np
+from numpy.ma import MaskedArray
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *o)
@@ -162,6 +163,8 @@ cdef class Engine:
                 call = Call()
                 calls.append(call)
                 w_ih, w_hh, b_ih, b_hh = weights[i]
+                if w_ih is None or w_hh is None:
+                    raise TypeError("a layer lacks its weights")
                 table[i].w_ih = call.read(w_ih)
                 table[i].w_hh = call.read(w_hh)
                 table[i].b_ih = call.read(b_ih)
@@ -215,6 +218,8 @@ cdef class Engine:
         cdef Block space
         cdef Py_buffer *buffer
         cdef Py_ssize_t item = 8 if self.spec.dtype == FL_F64 else 4
+        if self.model == NULL:
+            raise RuntimeError("this engine was never made")
         memset(&io, 0, sizeof(io))
         try:
             buffer = call.hold(x, PyBUF_STRIDES)
@@ -282,7 +287,14 @@ cdef class Stream:
     cdef Call call
     cdef list outputs  # of recent steps; one that nobody else holds is used again
 
-    def __init__(self, Engine engine, int64_t batch, int threads, h, c):
+    def __init__(self, Engine engine not None, int64_t batch, int threads, h, c):
+        if self.engine is not None or engine.model == NULL or batch < 1:
+            raise RuntimeError("a stream is made by LSTM.stream, and once")
+        for state in (h, c):
+            if (state.shape != (engine.num_layers, batch, engine.hidden_size)
+                    or state.dtype != ("f8" if engine.spec.dtype == FL_F64 else "f4")
+                    or not state.flags.c_contiguous):
+                raise ValueError("h and c must be contiguous arrays (L, B, H) of the model's dtype")
         self.engine = engine
         self.batch = batch
         self.threads = threads
@@ -332,12 +344,17 @@ cdef class Stream:
         cdef Py_buffer *buffer
         cdef fl_io io
         cdef fl_plan plan
-        cdef bint alone = self.step_plan.threads > 1 and self.engine.held()
-        cdef fl_plan *used = &self.step_plan_alone if alone else &self.step_plan
+        cdef const char *format
+        cdef bint alone
+        cdef fl_plan *used
         cdef Block space = self.space
         cdef object y
         cdef Py_ssize_t item = 8 if self.format == b"d" else 4
         cdef int axis
+        if self.engine is None:
+            raise RuntimeError("a stream is made by LSTM.stream")
+        alone = self.step_plan.threads > 1 and self.engine.held()
+        used = &self.step_plan_alone if alone else &self.step_plan
         if self.busy:
             raise RuntimeError("this stream is in use by another thread; give each its own")
         self.busy = 1
@@ -346,9 +363,12 @@ cdef class Stream:
                 buffer = self.call.hold(x, PyBUF_STRIDES | PyBUF_FORMAT)
             except (TypeError, BufferError, ValueError):
                 raise TypeError(f"x must be an array of {self.dtype}, got {type(x).__name__}") from None
-            if buffer.format[0] != self.format or buffer.format[1] != 0:
-                raise TypeError(f"x must have dtype {self.dtype}, got buffer format "
-                                f"{buffer.format.decode()!r}")
+            format = buffer.format
+            if format[0] == b"=":  # so NumPy says of an array that is not aligned
+                format += 1
+            if format[0] != self.format or format[1] != 0 or type(x) is MaskedArray:
+                raise TypeError(f"x must be a plain array of {self.dtype}, got "
+                                f"{type(x).__name__} of format {buffer.format.decode()!r}")
             axis = buffer.ndim - 2
             if (axis not in (0, 1) or buffer.shape[axis] != self.batch
                     or buffer.shape[axis + 1] != self.engine.input_size):

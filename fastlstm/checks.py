@@ -30,7 +30,8 @@ def count(name: str, value: object, least: int = 0, most: int = MAX_COUNT) -> in
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {value!r}") from None
     if not least <= number <= most:
-        raise ValueError(f"{name} must be between {least} and {most}, got {number}")
+        given = str(number) if number.bit_length() < 256 else f"one of {number.bit_length()} bits"
+        raise ValueError(f"{name} must be between {least} and {most}, got {given}")
     return number
 
 
@@ -69,6 +70,12 @@ def real_dtype(value: DTypeLike) -> np.dtype[Any]:
     return dtype
 
 
+def no_mask(name: str, value: object) -> None:
+    """TypeError for a masked array: nobody here would look at its mask."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a plain array, got a masked array")
+
+
 def array(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     """`value` as an array of `dtype`: itself if it has it, a copy if it widens without loss."""
     if type(value) is np.ndarray and value.dtype == dtype:
@@ -81,8 +88,7 @@ def array(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
         raise TypeError(
             f"{name} must be an array of {dtype}, got {type(value).__name__}: {error}"
         ) from error
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} must be an array of {dtype}, got a masked array")
+    no_mask(name, value)
     if result.dtype == dtype:
         return result
     if result.dtype.kind != "f" or not np.can_cast(result.dtype, dtype, "safe"):
@@ -115,10 +121,23 @@ def readable(x: Array) -> Array:
     return x.copy(order="C")
 
 
+def _overlaps(value: Array) -> bool:
+    """Whether elements may share memory: some stride is shorter than what it should step over."""
+    extent = value.itemsize
+    for stride, size in sorted(
+        (abs(s), n) for s, n in zip(value.strides, value.shape, strict=True)
+    ):
+        if size > 1 and stride < extent:
+            return True
+        extent += stride * (size - 1)
+    return False
+
+
 def writable(name: str, value: object, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     """An output array that the core can fill in place."""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, got {type(value).__name__}")
+    no_mask(name, value)
     if value.dtype != dtype:
         raise TypeError(f"{name} must have dtype {dtype}, got {value.dtype}")
     if value.shape != shape:
@@ -127,9 +146,8 @@ def writable(name: str, value: object, dtype: np.dtype[Any], shape: tuple[int, .
         raise ValueError(f"{name} must be writable, got a read-only array")
     if value.size == 0:
         return value
-    steps = [s for s, n in zip(value.strides, shape, strict=True) if n > 1]
     last = shape[-1] <= 1 or value.strides[-1] == value.itemsize
-    if not last or 0 in steps or any(s % value.itemsize for s in steps):
+    if not last or _overlaps(value) or any(s % value.itemsize for s in value.strides):
         raise ValueError(
             f"{name} must have a contiguous last axis and no overlapping elements, "
             f"got strides {value.strides}"
@@ -145,6 +163,7 @@ def lengths(value: ArrayLike | Sequence[int], batch: int, steps: int) -> NDArray
         result = np.asarray(value)
     except Exception as error:
         raise TypeError(f"lengths must be integers, got {value!r}") from error
+    no_mask("lengths", value)
     if result.size == 0 and result.ndim == 1:
         result = result.astype(np.int64)
     if result.dtype.kind not in "iu":

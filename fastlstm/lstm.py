@@ -165,8 +165,8 @@ class LSTM(Module):
         return_cells = checks.flag("return_cells", return_cells)
         width = self._directions * self.hidden_size
         rows = math.prod(given)
-        checks.fits(self.dtype.itemsize * rows * ((out is None) + return_cells) * width)
         x = checks.readable(x)
+        checks.fits(self.dtype.itemsize * rows * ((out is None) + return_cells) * width)
         if rank == 2:
             x = x[:, None, :]
         elif self.batch_first:

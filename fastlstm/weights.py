@@ -70,21 +70,22 @@ def initial(
 
 def _to_numpy(name: str, value: Any) -> Array:
     """A tensor, an array, or anything with __array__ or DLPack, as an array."""
-    if hasattr(value, "detach") and hasattr(value, "cpu"):  # a torch tensor
-        if str(getattr(value, "device", "")) == "meta":
-            raise TypeError(f"{name} must hold values, got a tensor on the meta device")
-        value = value.detach().cpu()
-        if str(value.dtype) == "torch.bfloat16":  # NumPy has none; float32 holds it exactly
-            value = value.float()
-        return np.asarray(value.numpy())
-    if isinstance(value, np.ndarray) or hasattr(value, "__array__"):
-        return np.asarray(value)
-    if hasattr(value, "__dlpack__"):
-        return np.from_dlpack(value)
+    checks.no_mask(name, value)
+    if str(getattr(value, "device", "")) == "meta":
+        raise TypeError(f"{name} must hold values, got a tensor on the meta device")
     try:
+        if hasattr(value, "detach") and hasattr(value, "cpu"):  # a torch tensor
+            value = value.detach().cpu()
+            if str(value.dtype) == "torch.bfloat16":  # NumPy has none; float32 holds it exactly
+                value = value.float()
+            return np.asarray(value.numpy())
+        if isinstance(value, np.ndarray) or hasattr(value, "__array__"):
+            return np.asarray(value)
+        if hasattr(value, "__dlpack__"):
+            return np.from_dlpack(value)
         return np.asarray(memoryview(value))
-    except TypeError:
-        raise TypeError(f"{name} must be an array, got {type(value).__name__}") from None
+    except Exception as error:
+        raise TypeError(f"{name} must be an array, got {type(value).__name__}: {error}") from error
 
 
 def checked_state(
