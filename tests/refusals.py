@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -41,23 +39,6 @@ def refused(name: str, error: type[BaseException], call: Callable[[], object]) -
         call()
     assert caught.type is error, f"{caught.type.__name__} is a special kind of {error.__name__}"
     assert re.search(rf"\b{re.escape(name)}\b", str(caught.value)), str(caught.value)
-
-
-def bug(reason: str) -> pytest.MarkDecorator:
-    """Known to fail; strict, so that the mark must go when the bug does."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
-def params(keys: Iterable[Any], bugs: Mapping[Any, str]) -> list[Any]:
-    """The keys of a table, those of known bugs marked."""
-    return [pytest.param(key, marks=[bug(bugs[key])] if key in bugs else []) for key in keys]
-
-
-def pairs(first: Iterable[Any], second: Iterable[Any], bugs: Mapping[Any, str]) -> list[Any]:
-    return [
-        pytest.param(*pair, marks=[bug(bugs[pair])] if pair in bugs else [])
-        for pair in itertools.product(first, second)
-    ]
 
 
 def misaligned(a: np.ndarray) -> np.ndarray:

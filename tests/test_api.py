@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from refusals import CELL, LSTM, B, F, H, L, T, X, bug, random
+from refusals import CELL, LSTM, B, F, H, L, T, X, random
 
 import fastlstm
 
@@ -94,7 +94,6 @@ ATTRIBUTES = [
 ]
 
 
-@bug("they can be set: sizes then lie about the weights, and a call writes past its arrays")
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_attributes_are_read_only(name: str) -> None:
     lstm = fastlstm.LSTM(F, H, L, seed=0)
@@ -106,7 +105,6 @@ def test_attributes_are_read_only(name: str) -> None:
     assert getattr(lstm, name) is before
 
 
-@bug("they can be set")
 @pytest.mark.parametrize("name", ["input_size", "hidden_size", "bias", "dtype", "weight_ih"])
 def test_attributes_of_a_cell_are_read_only(name: str) -> None:
     cell = fastlstm.LSTMCell(F, H, seed=0)
@@ -279,10 +277,6 @@ def test_from_torch(dtype: str) -> None:
     assert type(Special.from_torch(module)) is Special
 
 
-QUANTIZED = bug("AttributeError: no attribute 'weight_ih_l0'")
-META = bug("NotImplementedError without a name, out of torch")
-
-
 @pytest.mark.parametrize(
     ("make", "error", "name"),
     [
@@ -294,8 +288,8 @@ META = bug("NotImplementedError without a name, out of torch")
         (lambda nn: nn.LSTM(3, 4).half(), TypeError, "dtype"),
         (lambda nn: nn.LSTM(3, 4).bfloat16(), TypeError, "dtype"),
         (lambda nn: nn.LSTM(3, 4, proj_size=2), NotImplementedError, "proj_size"),
-        pytest.param(lambda nn: quantized(nn), TypeError, "module", marks=QUANTIZED),
-        pytest.param(lambda nn: nn.LSTM(3, 4, device="meta"), TypeError, "weight_ih", marks=META),
+        (lambda nn: quantized(nn), TypeError, "module"),
+        (lambda nn: nn.LSTM(3, 4, device="meta"), TypeError, "weight_ih"),
     ],
 )
 def test_from_other_modules(make: Any, error: type[Exception], name: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from refusals import CELL, LSTM, X_STEP, B, T, X, bug, pairs, params, refused, unharmed
+from refusals import CELL, LSTM, X_STEP, B, T, X, refused, unharmed
 
 import fastlstm
 
@@ -66,12 +66,8 @@ BAD_COUNTS: dict[str, tuple[Any, type[Exception]]] = {
 }
 
 
-TOO_LONG = dict.fromkeys(
-    [(what, "too long to print") for what in COUNTS], "ValueError, but the message is lost"
-)
-
-
-@pytest.mark.parametrize("what, bad", pairs(COUNTS, BAD_COUNTS, TOO_LONG))
+@pytest.mark.parametrize("bad", BAD_COUNTS)
+@pytest.mark.parametrize("what", COUNTS)
 def test_bad_count(what: str, bad: str) -> None:
     name, _, call = COUNTS[what]
     value, error = BAD_COUNTS[bad]
@@ -127,13 +123,13 @@ def test_bad_flag(what: str, value: Any) -> None:
         (1.1, ValueError),
         (NAN, ValueError),
         (float("inf"), ValueError),
-        pytest.param(10**400, ValueError, marks=bug("OverflowError")),
+        (10**400, ValueError),
         (True, TypeError),
         (None, TypeError),
         ("0.5", TypeError),
         ([0.5], TypeError),
         (0.5j, TypeError),
-        pytest.param(np.complex64(0.5), TypeError, marks=bug("taken for 0.5, with a warning")),
+        (np.complex64(0.5), TypeError),
         (np.array([0.5]), TypeError),
     ],
     ids=lambda v: repr(v)[:20],
@@ -146,7 +142,7 @@ def test_bad_dropout(value: Any, error: type[Exception]) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        pytest.param(None, marks=bug("taken for float64")),
+        None,
         "float16",
         "longdouble",
         "complex64",
@@ -158,11 +154,11 @@ def test_bad_dropout(value: Any, error: type[Exception]) -> None:
         "(2,)f4",
         "no such dtype",
         "",
-        pytest.param(",", marks=bug("SyntaxError out of NumPy")),
+        ",",
         7,
         1.5,
         [("a",)],
-        pytest.param({"names": ["a"]}, marks=bug("ValueError out of NumPy")),
+        {"names": ["a"]},
         np.array([1.0]),
     ],
     ids=repr,
@@ -186,7 +182,7 @@ def test_bad_seed(make: Any, value: Any, error: type[Exception]) -> None:
     "value",
     [
         *(None, True, 1, "BLAS", "", b"auto", ["auto"], ("auto", "native")),
-        pytest.param(np.array(["auto", "x"]), marks=bug("an array's truth value is asked for")),
+        np.array(["auto", "x"]),
     ],
     ids=repr,
 )
@@ -258,15 +254,9 @@ BAD_PARAMETERS: dict[str, tuple[Callable[[np.ndarray], Any], type[Exception]]] =
 }
 
 
-BUGS_OF_PARAMETERS = {
-    "masked": "the mask is passed over",
-    "what cannot be read": "BufferError without the name",
-}
-
-
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("position", [0, -1], ids=["first", "last"])
-@pytest.mark.parametrize("kind", params(BAD_PARAMETERS, BUGS_OF_PARAMETERS))
+@pytest.mark.parametrize("kind", BAD_PARAMETERS)
 def test_bad_parameter(model: str, position: int, kind: str) -> None:
     make, error = BAD_PARAMETERS[kind]
     values: dict[str, Any] = MODELS[model].state_dict()

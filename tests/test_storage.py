@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from refusals import bug
 
 import fastlstm
 
@@ -100,7 +99,6 @@ def test_folder(tmp_path: Path) -> None:
         fastlstm.load(tmp_path)
 
 
-@bug("SafetensorError, which is no OSError")
 @pytest.mark.parametrize("place", ["no folder/model.safetensors", "."])
 def test_saving_where_one_cannot(tmp_path: Path, place: str) -> None:
     with pytest.raises(OSError):
@@ -121,7 +119,6 @@ def test_truncated_file(saved: Path, share: float) -> None:
     refused(saved)
 
 
-@bug("proj_size 0 made 1: NotImplementedError")
 def test_damaged_header(saved: Path) -> None:
     """Every byte of the header, one at a time: an error of the promised kinds, or (a digit of
     the dropout, say) a model."""
@@ -211,30 +208,9 @@ CONFIGURATIONS: dict[str, Any] = {
     "an unknown gemm": {**SOUND, "gemm": "magic"},
     "projections": {**SOUND, "proj_size": 2},
 }
-BUGS = {
-    "deeply nested": "RecursionError",
-    "a size that fits nowhere": "MemoryError: made before it is compared with the arrays",
-    "too many layers": "MemoryError",
-    "projections": "NotImplementedError",
-    **dict.fromkeys(
-        [
-            "a size of zero",
-            "a negative size",
-            "a size that does not fit",
-            "too few layers",
-            "both directions",
-            "no bias",
-            "NaN",
-            "an unknown gemm",
-        ],
-        "the message does not name the file",
-    ),
-}
 
 
-@pytest.mark.parametrize(
-    "what", [pytest.param(w, marks=[bug(BUGS[w])] if w in BUGS else []) for w in CONFIGURATIONS]
-)
+@pytest.mark.parametrize("what", CONFIGURATIONS)
 def test_bad_configuration(tmp_path: Path, what: str) -> None:
     refused(write(tmp_path / "bad.safetensors", CONFIGURATIONS[what]))
 
@@ -248,19 +224,12 @@ ARRAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@bug("the message does not name the file; a wrong dtype is a TypeError")
 @pytest.mark.parametrize("what", ARRAYS)
 def test_bad_arrays(tmp_path: Path, what: str) -> None:
     refused(write(tmp_path / "bad.safetensors", SOUND, **ARRAYS[what]))
 
 
-NOT_VALUE_ERRORS = bug("TypeError or AttributeError, without the file's name")
-
-
-@pytest.mark.parametrize(
-    "dtype",
-    ["F16", *(pytest.param(d, marks=NOT_VALUE_ERRORS) for d in ("BF16", "F8_E4M3", "I8", "BOOL"))],
-)
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "F8_E4M3", "I8", "BOOL"])
 def test_other_dtypes(tmp_path: Path, dtype: str) -> None:
     """float16 is widened without loss; what is narrower or no float, and NumPy's or not, is
     none of ours."""
