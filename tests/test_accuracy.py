@@ -179,7 +179,6 @@ def test_saturation(isa: str, dtype: str, name: str) -> None:
     assert (at(-np.inf) == low).all()
 
 
-@pytest.mark.xfail(strict=True, reason="a weight overflows when it is scaled while packed")
 def test_the_largest_weights_stay_finite(isa: str, dtype: str) -> None:
     # Scaled by 2 log2(e), they are no numbers of the dtype; 0 times infinity would be NaN.
     largest = np.finfo(dtype).max
@@ -229,16 +228,6 @@ def coefficients(dtype: str) -> list[np.longdouble]:
 
 
 @needs_extended
-@pytest.mark.parametrize(
-    "dtype",
-    [
-        pytest.param(
-            "float32",
-            marks=pytest.mark.xfail(strict=True, reason="coefficients are off by 1.62e-7"),
-        ),
-        "float64",
-    ],
-)
 def test_polynomial_is_within_its_bound(dtype: str) -> None:
     r = np.linspace(-0.5, 0.5, 20_001, dtype=np.longdouble)
     value = np.zeros_like(r)

