@@ -136,8 +136,8 @@ static int64_t choose_block_steps(const fl_model *model, const fl_plan *plan)
 static int64_t take(double *total, double bytes)
 {
   const double at = *total;
-  *total += bytes + (2 * FL_ALIGN - 1);
-  return at < 9e18 ? (int64_t)at / (2 * FL_ALIGN) * (2 * FL_ALIGN) : 0;
+  *total += bytes + (FL_ALIGN - 1);
+  return at < 9e18 ? fl_round_up((int64_t)at, FL_ALIGN) : 0;
 }
 
 int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map)

@@ -13,10 +13,10 @@ typedef void fl_team_body(void *arg, int thread, int threads);
 // Runs body on up to `threads` threads (the caller is thread 0); the body is told how many came.
 void fl_team_run(int threads, fl_team_body *body, void *arg);
 
-// A counting barrier; generation tells waiters that it is over. Each on its own cache lines.
+// A counting barrier; generation tells waiters that it is over. Each on its own cache line.
 typedef struct fl_barrier {
-  _Alignas(128) atomic_int arrived;
-  _Alignas(128) atomic_uint generation;
+  _Alignas(FL_ALIGN) atomic_int arrived;
+  _Alignas(FL_ALIGN) atomic_uint generation;
   int members;
 } fl_barrier;
 

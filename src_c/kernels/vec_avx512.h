@@ -40,15 +40,15 @@ FL_INLINE vreal vkeep(vreal v)
   return v;
 }
 
-// t = n + r with n integral, |r| <= 1/2. For infinite t, t - n is NaN and max gives its second
-// operand; n alone then decides. For NaN, n is NaN.
+// t = n + r with n integral, |r| <= 1/2. For an infinite t, r is NaN; vscale2 then goes by n alone.
 FL_INLINE vreal vsplit(vreal t, vreal *n)
 {
   *n = FL_OP(roundscale)(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  return FL_OP(max)(t - *n, vset1((real)-0.5));
+  return t - *n;
 }
 
-// p * 2^n, overflowing to infinity and underflowing to zero.
+// p * 2^n, overflowing to infinity and underflowing to zero. By definition infinity and zero for
+// infinite n, even where p is NaN.
 FL_INLINE vreal vscale2(vreal p, vreal n) { return FL_OP(scalef)(p, n); }
 
 // Lanes [q * VL/4, (q + 1) * VL/4) moved to the front; the others are unspecified.
