@@ -25,9 +25,10 @@ common = {
 }
 core = sorted(str(path) for path in Path("src_c").rglob("*.c"))
 headers = sorted(str(path) for path in Path("src_c").rglob("*.h"))
+parts = [str(path) for path in Path("fastlstm").glob("*.px[di]")]
 extensions = [
-    Extension("fastlstm._core", ["fastlstm/_core.pyx", *core], depends=headers, **common),
-    Extension("fastlstm._blas", ["fastlstm/_blas.pyx"], depends=headers, **common),
+    Extension("fastlstm._core", ["fastlstm/_core.pyx", *core], depends=headers + parts, **common),
+    Extension("fastlstm._blas", ["fastlstm/_blas.pyx"], depends=headers + parts, **common),
 ]
 
 setup(
