@@ -33,13 +33,25 @@ MISUSE = {
     stream.__init__(stream.engine, 2, 1, small, small)
     for _ in range(100): stream(x[0])""",
     "a stream's state reshaped": "stream.h.shape = (-1,)\n    print(stream.state)\n    stream(x)",
+    "lengths changed by another thread once they were checked": """
+    lengths, checked = np.array([50, 3]), fastlstm.runtime.call_threads
+    def late(*options):
+        lengths[...] = 10**9
+        return checked(*options)
+    fastlstm.runtime.call_threads = late
+    lstm(x, lengths=lengths)""",
     "a model never made": "fastlstm.LSTM.__new__(fastlstm.LSTM)(x)",
     "a weight made writable": "lstm.weight_hh_l0.flags.writeable = True\n    use()",
     "a lost parameter": "lstm._params.clear()\n    lstm._packed = None\n    use()",
 }
 
 
-@pytest.mark.parametrize("what", MISUSE)
+LATE = pytest.mark.xfail(strict=True, reason="the caller's own array is read after the check")
+
+
+@pytest.mark.parametrize(
+    "what", [pytest.param(w, marks=[LATE] if w.startswith("lengths") else []) for w in MISUSE]
+)
 def test_misuse_kills_nobody(what: str) -> None:
     done = processes.run(
         f"""
