@@ -111,8 +111,10 @@ cdef class Stream:
             if ((buffer.shape[axis + 1] > 1 and buffer.strides[axis + 1] != item)
                     or buffer.strides[axis] % item or (axis and buffer.strides[0] % item)
                     or <uintptr_t>buffer.buf % item):
+                if buffer.len > <Py_ssize_t>LARGE and buffer.len > available_memory():
+                    raise MemoryError(f"a contiguous copy of x takes {buffer.len} bytes")
                 self.call.release()
-                x = np.ascontiguousarray(x).copy()
+                x = np.array(x, order="C")
                 buffer = self.call.hold(x, PyBUF_STRIDES | PyBUF_FORMAT)
             memset(&io, 0, sizeof(io))
             io.x = buffer.buf

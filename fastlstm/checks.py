@@ -96,6 +96,7 @@ def array(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
             f"{name} must have dtype {dtype}, got {result.dtype}; convert it with "
             f"{name}.astype(np.{dtype}) if that is meant"
         )
+    fits(result.size * dtype.itemsize)
     return result.astype(dtype)
 
 
@@ -177,7 +178,7 @@ def lengths(value: ArrayLike | Sequence[int], batch: int, steps: int) -> NDArray
             f"lengths must be between 0 and {steps} (the steps of x), "
             f"got {int(result[i])} at position {i}"
         )
-    return np.ascontiguousarray(result, dtype=np.int64)
+    return np.array(result, dtype=np.int64)  # ours: nobody changes it after the check
 
 
 def state_pair(
@@ -192,6 +193,7 @@ def state_pair(
         if checked.shape != shape:
             raise ValueError(f"{part} must have shape {shape}, got {checked.shape}")
         if not checked.flags.c_contiguous or not checked.flags.aligned:
+            fits(checked.nbytes)
             checked = checked.copy(order="C")
         pair.append(checked)
     return pair[0], pair[1]

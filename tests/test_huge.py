@@ -90,13 +90,9 @@ lstm(view(1, free(0.5) // 256, 64, dtype=np.float16))""",
 stream = LSTM(64, 1).stream(1)
 stream(view(free(0.5) // 256, 1, 64))""",
 }
-COPIES = pytest.mark.xfail(strict=True, reason="a copy of an input is made unseen")
 
 
-@pytest.mark.parametrize(
-    "what",
-    [pytest.param(w, marks=[COPIES] if "copy" in w and "nearly" in w else []) for w in TRIES],
-)
+@pytest.mark.parametrize("what", TRIES)
 def test_memory_error(what: str) -> None:
     body = "\n".join(f"    {line}" for line in TRIES[what].strip().splitlines())
     done = processes.run(
