@@ -97,7 +97,8 @@ def test_memory_error(what: str) -> None:
     body = "\n".join(f"    {line}" for line in TRIES[what].strip().splitlines())
     done = processes.run(
         f"{PRELUDE}\ntry:\n{body}\nexcept MemoryError as error:\n    print('refused:', error)\n"
-        "y = lstm(np.ones((3, 2, lstm.input_size), np.float32))[0] if isinstance(lstm, LSTM) else 0\n"
+        "x = np.ones((3, 2, lstm.input_size), np.float32)\n"
+        "y = lstm(x)[0] if isinstance(lstm, LSTM) else 0\n"
         "print('works' if np.isfinite(y).all() else 'does not work')",
         rss_limit=RSS_LIMIT,
         timeout=30,
