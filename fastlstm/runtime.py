@@ -76,7 +76,8 @@ def call_threads(num_threads: int | None) -> int:
     return _threads if num_threads is None else checks.count("num_threads", num_threads, 1, 1024)
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -111,7 +112,7 @@ def config() -> dict[str, Any]:
         "version": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "isas": available_isas(),
         "isa": _isa,
         "threads": _threads,

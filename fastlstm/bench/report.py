@@ -8,8 +8,9 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
+
+from fastlstm.runtime import cpu_name
 
 from .limits import Limit, Machine, flops, limit
 from .runner import OURS, Plan, Result
@@ -229,17 +230,6 @@ def markdown(
         body = [[s.name, s.model, s.source] for s in sources.values()]
         lines += _markdown_rows(["name", "model", "sizes documented in"], body, 3)
     return "\n".join(lines) + "\n"
-
-
-def cpu_name() -> str:
-    """The processor's name as the system gives it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _library_config() -> dict[str, Any]:
