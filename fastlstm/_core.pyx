@@ -39,6 +39,9 @@ def available_memory():
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+# A larger workspace is not kept for the next run.
+cdef size_t SPARE_MOST = 64 << 20
+
 # After late teams the next calls stay on one thread: seconds at first and, doubling, at most.
 cdef double HOLD_FIRST = 0.02
 cdef double HOLD_MOST = 1.0
@@ -182,6 +185,10 @@ cdef class Engine:
             block = Block(size)
         return block
 
+    cdef void keep(self, Block space) noexcept:
+        if space.size <= SPARE_MOST:
+            self.spare = space
+
     cdef fl_plan make_plan(self, int64_t steps, int64_t batch, int threads) except *:
         cdef fl_plan plan
         if fl_plan_make(self.model, steps, batch, threads, &plan) != FL_OK:
@@ -252,8 +259,7 @@ cdef class Engine:
             io.lengths = <const int64_t *>call.read(lengths)
             space = self.workspace(plan.workspace_bytes)
             self.run(&plan, &io, space.data, call)
-            if space.size <= (64 << 20):
-                self.spare = space
+            self.keep(space)
         finally:
             call.release()
 

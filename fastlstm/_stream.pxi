@@ -134,8 +134,8 @@ cdef class Stream:
                 space = self.engine.workspace(plan.workspace_bytes)
             io.y_b = self.engine.hidden_size
             self.engine.run(used, &io, space.data, self.call)
-            if axis == 1 and space.size <= (64 << 20):
-                self.engine.spare = space
+            if axis == 1:
+                self.engine.keep(space)
             return y
         finally:
             self.call.release()

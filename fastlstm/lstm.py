@@ -167,10 +167,7 @@ class LSTM(Module):
         rows = math.prod(given)
         x = checks.readable(x)
         checks.fits(self.dtype.itemsize * rows * ((out is None) + return_cells) * width)
-        if rank == 2:
-            x = x[:, None, :]
-        elif self.batch_first:
-            x = x.transpose(1, 0, 2)
+        x = self._time_major(x)
         steps, batch, _ = x.shape
         dtype, layers = self.dtype, self._directions * self.num_layers
         middle = () if rank == 2 else (batch,)
@@ -192,9 +189,7 @@ class LSTM(Module):
                 h_0 = h_0.copy() if np.may_share_memory(h_0, y) else h_0
                 c_0 = c_0.copy() if np.may_share_memory(c_0, y) else c_0
         h_n, c_n = np.empty(state_shape, dtype), np.empty(state_shape, dtype)
-        cells = (
-            np.empty((*given, width), dtype) if checks.flag("return_cells", return_cells) else None
-        )
+        cells = np.empty((*given, width), dtype) if return_cells else None
         self._engine().forward(
             x,
             self._time_major(y),

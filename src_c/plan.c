@@ -7,7 +7,8 @@
 
 #include "team.h"
 
-// Measured on Zen 5, and near enough elsewhere to rank candidates.
+// Rates and sizes are rounded from measurements on Zen 5; what a step, a tile, a barrier and a launch
+// cost is estimated. Enough to rank candidates.
 static const double VECTOR_FMA_PER_NS = 8;  // two a cycle at 4 GHz
 static const double L1_BYTES = 40e3;        // weights that stay in the first-level cache
 static const double L2_BYTES = 900e3;       // ... in the second

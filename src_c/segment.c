@@ -115,7 +115,7 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
                            .backwards = (int32_t)(t & 1)};
       if (job.row_end > 0) kernels->step(s->layer, &job);
       done += job.row_end;
-      fl_advance(w->x_at, rows, ahead ? 0 : x_bytes);
+      if (!ahead) fl_advance(w->x_at, rows, x_bytes);
       fl_advance(w->y_at, rows, y_bytes);
       if (s->has_cells) fl_advance(w->cells_at, rows, cells_bytes);
       fl_wait_for(w, w->group);
