@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Mirror of src_c/fastlstm.h; tests/test_contract.py compares the two.
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
 
 cdef extern from "fastlstm.h" nogil:
@@ -38,6 +38,11 @@ cdef extern from "fastlstm.h" nogil:
         fl_dtype dtype
         fl_isa isa
         int32_t gemm_blas
+        int32_t passes
+
+    enum:
+        FL_PASS_FORWARD
+        FL_PASS_BACKWARD
 
     ctypedef struct fl_weights:
         const void *w_ih
@@ -56,7 +61,13 @@ cdef extern from "fastlstm.h" nogil:
 
     fl_panels fl_model_panels(const fl_model *model)
 
+    ctypedef enum fl_purpose:
+        FL_INFER
+        FL_TRAIN
+        FL_BACK
+
     ctypedef struct fl_plan:
+        fl_purpose purpose
         int64_t steps, batch
         int32_t threads
         int32_t dir_groups
@@ -64,10 +75,12 @@ cdef extern from "fastlstm.h" nogil:
         int32_t unit_groups
         int64_t project_steps
         int64_t block_steps
+        int64_t chunk_rows
         size_t workspace_bytes
 
-    fl_status fl_plan_make(const fl_model *model, int64_t steps, int64_t batch, int32_t threads,
-                           fl_plan *plan)
+    fl_status fl_plan_make(const fl_model *model, fl_purpose purpose, int64_t steps, int64_t batch,
+                           int32_t threads, fl_plan *plan)
+    fl_status fl_tape_bytes(const fl_spec *spec, int64_t steps, int64_t batch, size_t *bytes)
 
     ctypedef void fl_gemm(fl_dtype dtype, int64_t rows, int64_t n, int64_t k, const void *a,
                           int64_t lda, const void *b, int64_t ldb, void *c, int64_t ldc)
@@ -87,10 +100,45 @@ cdef extern from "fastlstm.h" nogil:
         fl_gemm *gemm
         int (*poll)(void *)
         void *poll_arg
+        void *tape
+        double dropout
+        uint64_t seed
         int32_t *late
 
     fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io,
                          void *workspace)
+
+    ctypedef struct fl_gradients:
+        void *w_ih
+        void *w_hh
+        void *b_ih
+        void *b_hh
+
+    ctypedef struct fl_back_io:
+        const void *tape
+        const void *x
+        int64_t x_t, x_b
+        const int64_t *lengths
+        const void *dy
+        int64_t dy_t, dy_b
+        const void *dcells
+        int64_t dcells_t, dcells_b
+        const void *dh_n
+        const void *dc_n
+        void *dx
+        int64_t dx_t, dx_b
+        void *dh_0
+        void *dc_0
+        const fl_gradients *gradients
+        int32_t accumulate
+        double dropout
+        uint64_t seed
+        int (*poll)(void *)
+        void *poll_arg
+        int32_t *late
+
+    fl_status fl_backward(const fl_model *model, const fl_plan *plan, const fl_back_io *io,
+                          void *workspace)
 
     int fl_team_max()
     void fl_team_forked()

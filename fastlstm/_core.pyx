@@ -6,12 +6,13 @@ from cpython.buffer cimport (
     PyBUF_FORMAT,
     PyBUF_STRIDES,
     PyBUF_WRITABLE,
+    PyBuffer_FillInfo,
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport PyObject
-from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -63,7 +64,7 @@ cdef int check_signals(void *arg) noexcept nogil:
 cdef class Call:
     """Buffers held during one run, released when it is over; and what interrupted it."""
 
-    cdef Py_buffer buffers[8]
+    cdef Py_buffer buffers[12]
     cdef int count
     cdef object error
 
@@ -78,6 +79,16 @@ cdef class Call:
 
     cdef void *write(self, object array) except? NULL:
         return NULL if array is None else self.hold(array, PyBUF_STRIDES | PyBUF_WRITABLE).buf
+
+    cdef const void *rows(self, object array, int flags, Py_ssize_t item, int64_t *t,
+                          int64_t *b) except? NULL:
+        """A (T, B, n) array with its strides in elements; NULL for None."""
+        if array is None:
+            return NULL
+        cdef Py_buffer *buffer = self.hold(array, PyBUF_STRIDES | flags)
+        t[0] = buffer.strides[0] // item
+        b[0] = buffer.strides[1] // item
+        return buffer.buf
 
     cdef void release(self) noexcept:
         while self.count > 0:
@@ -101,6 +112,13 @@ cdef class Block:
         if self.data == NULL:
             raise MemoryError(f"could not allocate {size} bytes")
 
+    @property
+    def nbytes(self):
+        return self.size
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.data, <Py_ssize_t>self.size, 0, flags)
+
     def __dealloc__(self):
         fl_free(self.data, self.size)
 
@@ -113,10 +131,37 @@ cdef fl_isa isa_from_name(str name) except? FL_ISA_COUNT:
     raise ValueError(f"unknown instruction set {name!r}")
 
 
+cdef fl_spec make_spec(int64_t input_size, int64_t hidden_size, int64_t num_layers, int directions,
+                       bint double_precision, str isa, bint blas, int passes) except *:
+    cdef fl_spec spec
+    memset(&spec, 0, sizeof(spec))
+    spec.input_size = input_size
+    spec.hidden_size = hidden_size
+    spec.num_layers = num_layers
+    spec.directions = directions
+    spec.dtype = FL_F64 if double_precision else FL_F32
+    spec.isa = isa_from_name(isa)
+    spec.gemm_blas = blas
+    spec.passes = passes
+    return spec
+
+
+def tape_bytes(int64_t input_size, int64_t hidden_size, int64_t num_layers, int directions,
+               bint double_precision, str isa, int64_t steps, int64_t batch):
+    """Bytes of a tape for so many steps of so many sequences."""
+    cdef fl_spec spec = make_spec(input_size, hidden_size, num_layers, directions,
+                                  double_precision, isa, False, 3)
+    cdef size_t size = 0
+    if fl_tape_bytes(&spec, steps, batch, &size) != FL_OK:
+        raise MemoryError("the tape would not fit into any memory")
+    return size
+
+
 cdef class Engine:
     """The packed, immutable weights of one model, and the runs on them.
 
     ``weights`` lists (w_ih, w_hh, b_ih or None, b_hh or None) for each layer and direction.
+    ``passes`` is what they are packed for: 1 forward, 2 backward, 3 both.
     """
 
     cdef readonly Block memory
@@ -132,21 +177,15 @@ cdef class Engine:
     cdef bint late_before
 
     def __init__(self, int64_t input_size, int64_t hidden_size, int64_t num_layers, int directions,
-                 bint double_precision, str isa, list weights, uintptr_t gemm=0):
+                 bint double_precision, str isa, list weights, uintptr_t gemm=0, int passes=1):
         cdef fl_spec spec
         cdef size_t size = 0
         cdef fl_weights *table
         cdef list calls = []
         cdef Call call
         cdef int64_t i
-        memset(&spec, 0, sizeof(spec))
-        spec.input_size = input_size
-        spec.hidden_size = hidden_size
-        spec.num_layers = num_layers
-        spec.directions = directions
-        spec.dtype = FL_F64 if double_precision else FL_F32
-        spec.isa = isa_from_name(isa)
-        spec.gemm_blas = gemm != 0
+        spec = make_spec(input_size, hidden_size, num_layers, directions, double_precision, isa,
+                         gemm != 0, passes)
         if fl_model_bytes(&spec, &size) != FL_OK:
             raise MemoryError("the packed weights would not fit into any memory")
         self.memory = Block(size)
@@ -189,11 +228,26 @@ cdef class Engine:
         if space.size <= SPARE_MOST:
             self.spare = space
 
-    cdef fl_plan make_plan(self, int64_t steps, int64_t batch, int threads) except *:
+    cdef fl_plan make_plan(self, fl_purpose purpose, int64_t steps, int64_t batch,
+                           int threads) except *:
         cdef fl_plan plan
-        if fl_plan_make(self.model, steps, batch, threads, &plan) != FL_OK:
+        cdef int passes = FL_PASS_BACKWARD if purpose == FL_BACK else FL_PASS_FORWARD
+        if self.model == NULL:
+            raise RuntimeError("this engine was never made")
+        if not self.spec.passes & passes:
+            raise RuntimeError("the weights were not packed for this pass")
+        if fl_plan_make(self.model, purpose, steps, batch, threads, &plan) != FL_OK:
             raise MemoryError("the workspace would not fit into any memory")
         return plan
+
+    cdef void *tape_of(self, Call call, object tape, fl_plan *plan) except NULL:
+        cdef size_t size = 0
+        cdef Py_buffer *buffer = call.hold(tape, PyBUF_WRITABLE)
+        if fl_tape_bytes(&self.spec, plan.steps, plan.batch, &size) != FL_OK:
+            raise MemoryError("the tape would not fit into any memory")
+        if <size_t>buffer.len < size or <uintptr_t>buffer.buf % 64 != 0:
+            raise ValueError(f"tape must have {size} bytes at a multiple of 64")
+        return buffer.buf
 
     cdef bint held(self) noexcept:
         """Whether teams are better avoided just now, because one came late."""
@@ -226,7 +280,8 @@ cdef class Engine:
             raise call.error
         return 0
 
-    def forward(self, x, y, h_0, c_0, h_n, c_n, cells, lengths, int threads):
+    def forward(self, x, y, h_0, c_0, h_n, c_n, cells, lengths, int threads, tape=None,
+                double dropout=0.0, uint64_t seed=0):
         """x (T, B, I) and y, cells (T, B, D*H) with unit last stride; states contiguous."""
         cdef Call call = Call()
         cdef fl_io io
@@ -234,38 +289,101 @@ cdef class Engine:
         cdef Block space
         cdef Py_buffer *buffer
         cdef Py_ssize_t item = 8 if self.spec.dtype == FL_F64 else 4
-        if self.model == NULL:
-            raise RuntimeError("this engine was never made")
         memset(&io, 0, sizeof(io))
         try:
-            buffer = call.hold(x, PyBUF_STRIDES)
-            plan = self.make_plan(buffer.shape[0], buffer.shape[1], 1 if self.held() else threads)
-            io.x = buffer.buf
-            io.x_t = buffer.strides[0] // item
-            io.x_b = buffer.strides[1] // item
-            buffer = call.hold(y, PyBUF_STRIDES | PyBUF_WRITABLE)
-            io.y = buffer.buf
-            io.y_t = buffer.strides[0] // item
-            io.y_b = buffer.strides[1] // item
-            if cells is not None:
-                buffer = call.hold(cells, PyBUF_STRIDES | PyBUF_WRITABLE)
-                io.cells = buffer.buf
-                io.cells_t = buffer.strides[0] // item
-                io.cells_b = buffer.strides[1] // item
+            io.x = call.rows(x, 0, item, &io.x_t, &io.x_b)
+            buffer = &call.buffers[0]
+            plan = self.make_plan(FL_INFER if tape is None else FL_TRAIN, buffer.shape[0],
+                                  buffer.shape[1], 1 if self.held() else threads)
+            io.y = <void *>call.rows(y, PyBUF_WRITABLE, item, &io.y_t, &io.y_b)
+            io.cells = <void *>call.rows(cells, PyBUF_WRITABLE, item, &io.cells_t, &io.cells_b)
             io.h_0 = call.read(h_0)
             io.c_0 = call.read(c_0)
             io.h_n = call.write(h_n)
             io.c_n = call.write(c_n)
             io.lengths = <const int64_t *>call.read(lengths)
+            if tape is not None:
+                io.tape = self.tape_of(call, tape, &plan)
+                io.dropout = dropout
+                io.seed = seed
             space = self.workspace(plan.workspace_bytes)
             self.run(&plan, &io, space.data, call)
             self.keep(space)
         finally:
             call.release()
 
-    def plan(self, int64_t steps, int64_t batch, int threads):
-        """The plan of a run as a dict, with the bytes that weights and workspace take."""
-        cdef fl_plan plan = self.make_plan(steps, batch, threads)
+    def backward(self, tape, x, lengths, dy, dcells, dh_n, dc_n, dx, dh_0, dc_0, list grads,
+                 bint accumulate, int threads, double dropout=0.0, uint64_t seed=0):
+        """Gradients from the tape of a forward pass with the same x, lengths, dropout and seed.
+
+        Arrays as in `forward`; ``grads`` is None or lists (w_ih, w_hh, b_ih or None, b_hh or None)
+        for each layer and direction, contiguous.
+        """
+        cdef Call call = Call(), held
+        cdef fl_back_io io
+        cdef fl_plan plan
+        cdef fl_status status
+        cdef Block space
+        cdef Py_buffer *buffer
+        cdef Py_ssize_t item = 8 if self.spec.dtype == FL_F64 else 4
+        cdef fl_gradients *table = NULL
+        cdef list calls = []
+        cdef int32_t late = 0
+        cdef int64_t i
+        memset(&io, 0, sizeof(io))
+        try:
+            io.x = call.rows(x, 0, item, &io.x_t, &io.x_b)
+            buffer = &call.buffers[0]
+            plan = self.make_plan(FL_BACK, buffer.shape[0], buffer.shape[1],
+                                  1 if self.held() else threads)
+            io.tape = self.tape_of(call, tape, &plan)
+            io.lengths = <const int64_t *>call.read(lengths)
+            io.dy = call.rows(dy, 0, item, &io.dy_t, &io.dy_b)
+            io.dcells = call.rows(dcells, 0, item, &io.dcells_t, &io.dcells_b)
+            io.dh_n = call.read(dh_n)
+            io.dc_n = call.read(dc_n)
+            io.dx = <void *>call.rows(dx, PyBUF_WRITABLE, item, &io.dx_t, &io.dx_b)
+            io.dh_0 = call.write(dh_0)
+            io.dc_0 = call.write(dc_0)
+            if grads is not None:
+                if <int64_t>len(grads) != self.num_layers * self.directions:
+                    raise ValueError("gradients are missing")
+                table = <fl_gradients *>calloc(len(grads), sizeof(fl_gradients))
+                if table == NULL:
+                    raise MemoryError()
+                for i in range(len(grads)):
+                    held = Call()
+                    calls.append(held)
+                    w_ih, w_hh, b_ih, b_hh = grads[i]
+                    if w_ih is None or w_hh is None:
+                        raise TypeError("a layer lacks its gradients")
+                    table[i].w_ih = held.write(w_ih)
+                    table[i].w_hh = held.write(w_hh)
+                    table[i].b_ih = held.write(b_ih)
+                    table[i].b_hh = held.write(b_hh)
+                io.gradients = table
+                io.accumulate = accumulate
+            io.dropout = dropout
+            io.seed = seed
+            io.late = &late
+            io.poll = check_signals
+            io.poll_arg = <void *>call
+            space = self.workspace(plan.workspace_bytes)
+            with nogil:
+                status = fl_backward(self.model, &plan, &io, space.data)
+            if plan.threads > 1:
+                self.note_team(late)
+            if status == FL_INTERRUPTED:
+                raise call.error
+            self.keep(space)
+        finally:
+            call.release()
+            free(table)
+
+    def plan(self, int64_t steps, int64_t batch, int threads, str purpose="infer"):
+        """The plan of a run ("infer", "train" or "back") as a dict, with what it takes in bytes."""
+        cdef fl_plan plan = self.make_plan(
+            {"infer": FL_INFER, "train": FL_TRAIN, "back": FL_BACK}[purpose], steps, batch, threads)
         cdef fl_panels panels = fl_model_panels(self.model)
         return {
             "isa": self.isa,
@@ -279,6 +397,7 @@ cdef class Engine:
             "unit_groups": plan.unit_groups,
             "project_steps": plan.project_steps,
             "block_steps": plan.block_steps,
+            "chunk_rows": plan.chunk_rows,
             "workspace_bytes": plan.workspace_bytes,
             "weight_bytes": self.memory.size,
         }

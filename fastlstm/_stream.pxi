@@ -38,8 +38,8 @@ cdef class Stream:
         self.h_data = self.state.write(h)
         self.c_data = self.state.write(c)
         self.call = Call()
-        self.step_plan = engine.make_plan(1, batch, threads)
-        self.step_plan_alone = engine.make_plan(1, batch, 1)
+        self.step_plan = engine.make_plan(FL_INFER, 1, batch, threads)
+        self.step_plan_alone = engine.make_plan(FL_INFER, 1, batch, 1)
         self.space = Block(max(self.step_plan.workspace_bytes, self.step_plan_alone.workspace_bytes))
         self.outputs = []
 
@@ -128,7 +128,7 @@ cdef class Stream:
                 io.x_t = buffer.strides[0] // item
                 io.y = self.call.write(y)
                 io.y_t = self.batch * self.engine.hidden_size
-                plan = self.engine.make_plan(buffer.shape[0], self.batch,
+                plan = self.engine.make_plan(FL_INFER, buffer.shape[0], self.batch,
                                              1 if self.engine.held() else self.threads)
                 used = &plan
                 space = self.engine.workspace(plan.workspace_bytes)

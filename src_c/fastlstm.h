@@ -3,11 +3,12 @@
 //
 //   fl_spec  --fl_model_bytes/fl_model_pack-->  fl_model   packed weights, immutable
 //   fl_model + T, B, threads  --fl_plan_make-->  fl_plan   how the work is split, immutable
-//   fl_model + fl_plan + fl_io + workspace  --fl_forward-->  outputs
+//   fl_model + fl_plan + fl_io + workspace  --fl_forward-->  outputs, and a tape if one is given
+//   fl_model + fl_plan + fl_back_io (with the tape) + workspace  --fl_backward-->  gradients
 //
 // The library never allocates: the caller gives memory for a model (fl_model_bytes) and a
-// workspace for a run (fl_plan.workspace_bytes), both aligned to FL_ALIGN. fl_alloc and fl_free
-// are there for callers without an allocator of their own. A model and a plan may be used by any
+// workspace for a run (fl_plan.workspace_bytes) and a tape (fl_tape_bytes), all aligned to FL_ALIGN. fl_alloc
+// and fl_free are there for callers without an allocator of their own. A model and a plan may be used by any
 // number of threads at once, a workspace by one run at a time. Nothing is kept between runs.
 //
 // Arrays hold `real`s: float for FL_F32, double for FL_F64. Strides count elements, not bytes.
@@ -51,7 +52,10 @@ typedef struct fl_spec {
   fl_dtype dtype;
   fl_isa isa;
   int32_t gemm_blas;  // input weights laid out for one BLAS call instead of our kernels
+  int32_t passes;     // what the weights are packed for: FL_PASS_FORWARD, FL_PASS_BACKWARD or both
 } fl_spec;
+
+enum { FL_PASS_FORWARD = 1, FL_PASS_BACKWARD = 2 };
 
 // Weights of one direction of one layer, row-major, gates i f g o; only read while packing.
 typedef struct fl_weights {
@@ -75,19 +79,34 @@ typedef struct fl_panels {
 fl_panels fl_model_panels(const fl_model *model);
 
 // ---- plan (plan.c) ----
+typedef enum {
+  FL_INFER = 0,  // forward, nothing kept
+  FL_TRAIN = 1,  // forward onto a tape
+  FL_BACK = 2,   // backward from a tape
+} fl_purpose;
+
 typedef struct fl_plan {
+  fl_purpose purpose;
   int64_t steps, batch;
-  int32_t threads;        // of the team, 1 for a call without one
-  int32_t dir_groups;     // 2: the directions run side by side
-  int32_t row_groups;     // threads that share a direction by rows of the batch (no barrier)
+  int32_t threads;     // of the team, 1 for a call without one
+  int32_t dir_groups;  // 2: the directions run side by side
+  // Parts of the batch that run without barriers. For FL_INFER one a thread; else their number is a
+  // function of the shapes alone, since gradients are summed part by part, and threads take turns.
+  int32_t row_groups;
   int32_t unit_groups;    // threads that share a row group by hidden units (one barrier a step)
   int64_t project_steps;  // steps projected ahead of the recurrence; 0: projection inside the step
   int64_t block_steps;    // steps of one layer before the next one (or the next poll) has its turn
+  int64_t chunk_rows;     // FL_BACK: rows whose gate gradients are turned into weight gradients at a time
   size_t workspace_bytes;
 } fl_plan;
 
 // threads: at most so many; the plan may take fewer where more would be slower.
-fl_status fl_plan_make(const fl_model *model, int64_t steps, int64_t batch, int32_t threads, fl_plan *plan);
+fl_status fl_plan_make(const fl_model *model, fl_purpose purpose, int64_t steps, int64_t batch,
+                       int32_t threads, fl_plan *plan);
+
+// What a forward pass must keep for the backward pass, whatever the threads of either. Contents are
+// private; they hold for this spec and these sizes.
+fl_status fl_tape_bytes(const fl_spec *spec, int64_t steps, int64_t batch, size_t *bytes);
 
 // ---- run (forward.c) ----
 // C[rows, n] += A[rows, k] B[k, n], row-major with leading dimensions lda, ldb, ldc.
@@ -107,12 +126,46 @@ typedef struct fl_io {
   fl_gemm *gemm;           // for a model with gemm_blas, else unused
   int (*poll)(void *);     // called by the calling thread now and then; not 0 stops; or NULL
   void *poll_arg;
+  void *tape;      // written for fl_backward under a plan for FL_TRAIN, else NULL
+  double dropout;  // probability for outputs of layers but the last; 0 without a tape
+  uint64_t seed;   // of the dropout masks
   // Out, or NULL: set to 1 if a thread of the team came so late that others waited long. Another
   // process holds its core; the caller had better take one thread for a while.
   int32_t *late;
 } fl_io;
 
 fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io, void *workspace);
+
+// ---- backward (backward.c) ----
+// Gradients of one direction of one layer, contiguous, shaped as fl_weights.
+typedef struct fl_gradients {
+  void *w_ih, *w_hh;
+  void *b_ih, *b_hh;  // both get the same; each may be NULL
+} fl_gradients;
+
+typedef struct fl_back_io {
+  const void *tape;  // from a forward pass over the same x, lengths, dropout and seed
+  const void *x;     // as in fl_io
+  int64_t x_t, x_b;
+  const int64_t *lengths;  // as in fl_io
+  const void *dy;          // (T, B, D H) gradient of y, or NULL for zeros; padding is not read
+  int64_t dy_t, dy_b;
+  const void *dcells;  // (T, B, D H) gradient of all c of the last layer, or NULL
+  int64_t dcells_t, dcells_b;
+  const void *dh_n, *dc_n;  // (L D, B, H) contiguous, or NULL for zeros
+  void *dx;                 // (T, B, I) out, or NULL; padding becomes zero
+  int64_t dx_t, dx_b;
+  void *dh_0, *dc_0;              // (L D, B, H) contiguous out, or NULL
+  const fl_gradients *gradients;  // [layer * directions + direction] out, or NULL
+  int32_t accumulate;             // add to gradients instead of overwriting them
+  double dropout;
+  uint64_t seed;
+  int (*poll)(void *);  // as in fl_io, like the rest
+  void *poll_arg;
+  int32_t *late;
+} fl_back_io;
+
+fl_status fl_backward(const fl_model *model, const fl_plan *plan, const fl_back_io *io, void *workspace);
 
 // ---- threads (team.c) ----
 int fl_team_max(void);      // threads that the run-time would give

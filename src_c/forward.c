@@ -8,6 +8,23 @@
 // A team that spent so much of its time waiting for late threads has been held up.
 static const double LATE_SHARE = 0.25, LATE_SECONDS = 2e-4;
 
+// Dropout of what a segment has put out. Each worker drops what it wrote itself; h of the tape stays whole.
+static void drop_outputs(const worker *w, const segment *s, int64_t layer, int64_t t_begin, int64_t t_end)
+{
+  const run *r = w->r;
+  const int64_t lanes = r->model->kernels->lanes, units = r->model->spec.hidden_size;
+  const int64_t begin = w->panel_begin * lanes;
+  const int64_t end = w->panel_end * lanes < units ? w->panel_end * lanes : units;
+  const int64_t shift = s->dir * units;
+  rows_of rows = s->y;
+  rows.base -= shift * r->elem;
+  if (!s->dir)
+    fl_drop(w, &rows, layer, t_begin, t_end - t_begin, begin, end - begin);
+  else if (t_end == r->plan->steps)  // its steps run against time: once all are there
+    fl_drop(w, &rows, layer, 0, r->plan->steps, shift + begin, end - begin);
+  fl_wait_for(w, w->group);
+}
+
 static void run_layer(const worker *w, int64_t layer, int dir, int64_t t_begin, int64_t t_end)
 {
   const run *r = w->r;
@@ -20,6 +37,7 @@ static void run_layer(const worker *w, int64_t layer, int dir, int64_t t_begin, 
   s.y = last ? fl_user_rows(r, io->y, io->y_t, io->y_b, dir) : fl_inner_rows(r, layer, dir, t_begin);
   if (s.has_cells) s.cells = fl_user_rows(r, io->cells, io->cells_t, io->cells_b, dir);
   fl_run_segment(w, &s, t_begin, t_end);
+  if (io->dropout > 0 && !last) drop_outputs(w, &s, layer, t_begin, t_end);
 }
 
 // Steps past the end of a sequence, in the columns of the worker's directions.
@@ -29,22 +47,26 @@ static void zero_padding(const worker *w, const void *base, int64_t t_stride, in
   if (!base || !r->io->lengths || w->panel_begin != 0) return;
   for (int dir = w->first_dir; dir <= w->last_dir; ++dir) {
     const rows_of rows = fl_user_rows(r, base, t_stride, b_stride, dir);
-    for (int64_t row = w->row_begin; row < w->row_end; ++row)
-      for (int64_t t = r->lengths[row]; t < r->plan->steps; ++t)
-        memset(rows.base + t * rows.t_bytes + r->order[row] * rows.row_bytes, 0,
-               (size_t)(r->model->spec.hidden_size * r->elem));
+    fl_zero_padding(w, &rows, r->model->spec.hidden_size);
   }
 }
 
 // ---- workers ----
 
-// Lets the caller interrupt between blocks; returns whether to stop. All threads agree.
-static int stopped(const worker *w)
+void fl_wait_for(const worker *w, fl_barrier *barrier)
+{
+  if (!barrier) return;
+  const int64_t waited = fl_barrier_wait(barrier);
+  if (waited > 0) atomic_fetch_add(&w->r->waited, waited);
+}
+
+// Lets the caller interrupt between blocks; returns whether to stop. All threads of a team agree.
+int fl_stopped(const worker *w)
 {
   run *r = w->r;
-  if (!r->io->poll) return 0;
+  if (!r->poll) return 0;
   if (w->thread == 0 && fl_now() - r->polled > 0.05) {
-    if (r->io->poll(r->io->poll_arg)) atomic_store(&r->stop, 1);
+    if (r->poll(r->poll_arg)) atomic_store(&r->stop, 1);
     r->polled = fl_now();
   }
   fl_wait_for(w, w->team);
@@ -69,7 +91,7 @@ static void run_worker(const worker *w)
     for (int64_t l = 0; l < layers; ++l) {
       for (int dir = w->first_dir; dir <= w->last_dir; ++dir) {
         for (int64_t t = from; t < to; t += block) {
-          if (t > 0 && stopped(w)) return;
+          if (t > 0 && fl_stopped(w)) return;
           run_layer(w, l, dir, t, t + block < to ? t + block : to);
         }
       }
@@ -112,38 +134,52 @@ static void team_body(void *arg, int thread, int threads)
   run *r = arg;
   const fl_plan *p = r->plan;
   const uint32_t mode = fl_fp_enter();
-  if (threads == p->threads && threads > 1) {
+  if (threads == p->threads && threads > 1 && threads == p->dir_groups * p->row_groups * p->unit_groups) {
     const int unit = thread % p->unit_groups, group = thread / p->unit_groups;
     start_worker(r, group / p->row_groups, group % p->row_groups, unit, thread, 0);
-    if (thread == 0) r->finished = fl_now();
-  } else if (thread == 0) {
-    // No team, or a run-time that gave fewer threads than planned: the caller does it all.
-    for (int row = 0; row < p->row_groups; ++row) start_worker(r, 0, row, 0, 0, 1);
+  } else {
+    // Parts of the batch in turn; also if there is no team, or fewer threads came than were planned.
+    for (int row = thread; row < p->row_groups; row += threads) start_worker(r, 0, row, 0, thread, 1);
   }
+  if (thread == 0 && p->threads > 1) r->finished = fl_now();
   fl_fp_leave(mode);
+}
+
+// Runs `body` on the plan's threads; barriers of the team and of its groups are ready then.
+void fl_run_team(run *r, fl_team_body *body, int32_t *late)
+{
+  const fl_plan *plan = r->plan;
+  atomic_init(&r->stop, 0);
+  atomic_init(&r->waited, 0);
+  r->started = r->poll || plan->threads > 1 ? fl_now() : 0;
+  r->polled = r->started;
+  if (plan->threads > 1) {
+    fl_barrier_init(&r->team[0], plan->threads);
+    for (int g = 0; g < plan->threads; ++g) fl_barrier_init(&r->team[1 + g], plan->unit_groups);
+  }
+  r->finished = 0;
+  fl_team_run(plan->threads, body, r);
+  if (late && plan->threads > 1) {
+    const double end = fl_now(), waited = 1e-9 * (double)atomic_load(&r->waited) + (end - r->finished);
+    *late = waited > LATE_SECONDS && waited > LATE_SHARE * (end - r->started);
+  }
 }
 
 fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io, void *workspace)
 {
   run r = {.model = model, .plan = plan, .io = io, .space = workspace, .elem = fl_elem(model->spec.dtype)};
   fl_plan_map(model, plan, &r.map);
+  if (plan->purpose == FL_TRAIN) {
+    fl_tape_plan(&model->spec, plan->steps, plan->batch, &r.tape_map);
+    r.tape = io->tape;
+  }
   r.order = (int64_t *)(r.space + r.map.order);
   r.lengths = (int64_t *)(r.space + r.map.lengths);
+  r.counts = (int64_t *)(r.space + r.map.counts);
   r.team = (fl_barrier *)(r.space + r.map.barriers);
-  atomic_init(&r.stop, 0);
-  atomic_init(&r.waited, 0);
-  fl_order_rows(&r);
-  if (io->poll) r.polled = fl_now();
-  if (plan->threads > 1) {
-    fl_barrier_init(&r.team[0], plan->threads);
-    for (int g = 0; g < plan->threads; ++g) fl_barrier_init(&r.team[1 + g], plan->unit_groups);
-  }
-  const double start = plan->threads > 1 ? fl_now() : 0;
-  r.finished = 0;
-  fl_team_run(plan->threads, team_body, &r);
-  if (io->late && r.finished != 0) {
-    const double end = fl_now(), waited = 1e-9 * (double)atomic_load(&r.waited) + (end - r.finished);
-    *io->late = waited > LATE_SECONDS && waited > LATE_SHARE * (end - start);
-  }
+  r.poll = io->poll;
+  r.poll_arg = io->poll_arg;
+  fl_order_rows(&r, io->lengths);
+  fl_run_team(&r, team_body, io->late);
   return atomic_load(&r.stop) ? FL_INTERRUPTED : FL_OK;
 }

@@ -21,6 +21,11 @@ static const double BARRIER_NS = 120;
 static const double LAUNCH_NS = 8000;  // waking a team
 static const double POLL_NS = 2e7;     // work between two chances to interrupt
 
+// Training: how the batch is cut into parts, and rows of gate gradients that are made before they are
+// turned into weight gradients while still in cache.
+static const double PART_BYTES = 256e3;  // weight gradients of a part
+enum { PART_ROWS = 8, MOST_PARTS = 16, CHUNK_ROWS = 512 };
+
 // Rows projected at a time: enough to use each input weight well, and what a cache holds anyway.
 enum { PROJECT_BYTES = 128 << 10, PROJECT_ROWS = 384 };
 
@@ -67,13 +72,24 @@ static double plan_ns(const fl_model *model, const fl_plan *plan)
 
 static void choose_split(const fl_model *model, int32_t threads, fl_plan *plan)
 {
+  if (plan->row_groups > 1) {  // parts are given: threads take them in turn
+    const double part = plan_ns(model, plan), parts = plan->row_groups;
+    const int32_t team = threads < plan->row_groups ? threads : plan->row_groups;
+    if ((double)ceil_div(plan->row_groups, team) * part + LAUNCH_NS < 0.9 * parts * part)
+      plan->threads = team;
+    return;
+  }
+  const int32_t most_dirs = plan->purpose == FL_BACK ? 1 : model->spec.directions;
+  // Backward, hidden units are shared out by two vectors.
+  const int32_t most_units = plan->purpose == FL_BACK ? (model->panels + 1) / 2 : model->panels;
   fl_plan best = *plan;
   best.threads = best.dir_groups = best.row_groups = best.unit_groups = 1;
   // A team must promise a tenth at least: its second core may be busy.
   double best_ns = 0.9 * plan_ns(model, &best);
-  for (int32_t dirs = 1; dirs <= model->spec.directions && dirs <= threads; ++dirs) {
-    for (int32_t rows = 1; rows <= threads / dirs && rows <= plan->batch; ++rows) {
-      for (int32_t units = 1; units <= threads / dirs / rows && units <= model->panels; ++units) {
+  for (int32_t dirs = 1; dirs <= most_dirs && dirs <= threads; ++dirs) {
+    const int64_t most_rows = plan->purpose == FL_INFER ? plan->batch : 1;
+    for (int32_t rows = 1; rows <= threads / dirs && rows <= most_rows; ++rows) {
+      for (int32_t units = 1; units <= threads / dirs / rows && units <= most_units; ++units) {
         fl_plan candidate = *plan;
         candidate.dir_groups = dirs;
         candidate.row_groups = rows;
@@ -134,74 +150,51 @@ static int64_t choose_block_steps(const fl_model *model, const fl_plan *plan)
   return fl_round_up(steps, project);  // whole projections
 }
 
-static int64_t take(double *total, double bytes)
-{
-  const double at = *total;
-  *total += bytes + (FL_ALIGN - 1);
-  return at < 9e18 ? fl_round_up((int64_t)at, FL_ALIGN) : 0;
-}
-
-int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map)
+// Parts of the batch for training, from the shapes alone. A part's thread sums its own weight
+// gradients next to its other work, if they fit into its cache; else threads share hidden units.
+static int32_t training_parts(const fl_model *model, int64_t batch)
 {
   const fl_spec *spec = &model->spec;
-  const double elem = (double)fl_elem(spec->dtype), batch = (double)plan->batch;
-  const double lanes = model->kernels->lanes;
-  const int64_t width = (int64_t)model->panels * model->kernels->lanes;
-  const double rows_per_group = (double)ceil_div(plan->batch, plan->row_groups);
-  const int blas = spec->gemm_blas;
-  memset(map, 0, sizeof *map);
-  // Rows a multiple of 4096 bytes apart would all fall into one set of the cache.
-  map->h_stride = width + 64 / fl_elem(spec->dtype);
-  const int64_t outputs = spec->directions * spec->hidden_size;
-  map->inner_stride = fl_round_up(outputs, 16) + 16;
-  const double h_bytes = batch * (double)map->h_stride * elem;
-  const double c_bytes = batch * (double)model->panels * lanes * elem;
-  const double projected = (double)plan->project_steps * batch;
-  const double gates = projected * 4 * (double)model->panels * lanes * elem;
-  double widest = (double)(spec->num_layers > 1 && outputs > spec->input_size ? outputs : spec->input_size);
-  const double gathered = blas ? (double)plan->project_steps * rows_per_group * widest * elem : 0;
-  const double pointers = (double)plan->project_steps * rows_per_group + 3 * rows_per_group;
-  const double inner_steps = spec->directions == 2 ? (double)plan->steps : (double)plan->block_steps;
-  const double inner = spec->num_layers > 1 ? inner_steps * batch * (double)map->inner_stride * elem : 0;
-  const double largest = 1e18;
-  if (h_bytes > largest || c_bytes > largest || gates > largest || gathered > largest || pointers > largest ||
-      inner > largest || (double)plan->steps > largest)
-    return 0;
-  map->h_bytes = fl_round_up((int64_t)h_bytes, FL_ALIGN);
-  map->c_bytes = fl_round_up((int64_t)c_bytes, FL_ALIGN);
-  map->state_bytes = 2 * map->h_bytes + map->c_bytes;
-  map->gates_bytes = fl_round_up((int64_t)gates, FL_ALIGN);
-  map->gathered_bytes = fl_round_up((int64_t)gathered, FL_ALIGN);
-  map->pointer_count = fl_round_up((int64_t)pointers, FL_ALIGN / 8);
-  map->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
-
-  double total = 0;
-  const double threads = plan->threads;
-  map->barriers = take(&total, (double)sizeof(fl_barrier) * (threads + 1));
-  map->order = take(&total, 8 * batch);
-  map->lengths = take(&total, 8 * batch);
-  map->counts = take(&total, 8 * ((double)plan->steps + 2));
-  map->state = take(&total, (double)map->state_bytes * (double)(spec->num_layers * spec->directions));
-  map->gates = take(&total, (double)map->gates_bytes * plan->dir_groups);
-  map->gathered = take(&total, (double)map->gathered_bytes * threads);
-  map->pointers = take(&total, 8 * (double)map->pointer_count * threads);
-  map->inner = take(&total, 2 * (double)map->inner_bytes);
-  if (total > largest) return 0;
-  map->total = (int64_t)total + FL_ALIGN;
-  return 1;
+  const int64_t inner = spec->num_layers > 1 ? spec->directions * spec->hidden_size : 0;
+  const double inputs = (double)(inner > spec->input_size ? inner : spec->input_size);
+  const double bytes =
+      4.0 * (double)spec->hidden_size * (inputs + (double)spec->hidden_size) * (double)fl_elem(spec->dtype);
+  if (bytes > PART_BYTES || batch < 2 * PART_ROWS) return 1;
+  const int64_t parts = batch / (4 * PART_ROWS);
+  return parts < 2 ? 2 : parts > MOST_PARTS ? MOST_PARTS : (int32_t)parts;
 }
 
-fl_status fl_plan_make(const fl_model *model, int64_t steps, int64_t batch, int32_t threads, fl_plan *plan)
+// Steps of the backward pass whose gate gradients become weight gradients together.
+static int64_t choose_chunk_rows(const fl_plan *plan)
+{
+  const int64_t rows = ceil_div(plan->batch, plan->row_groups), all = rows * plan->steps;
+  const int64_t chunk = rows > CHUNK_ROWS ? rows : CHUNK_ROWS / (rows > 0 ? rows : 1) * rows;
+  return chunk < all ? chunk : all;
+}
+
+fl_status fl_plan_make(const fl_model *model, fl_purpose purpose, int64_t steps, int64_t batch,
+                       int32_t threads, fl_plan *plan)
 {
   memset(plan, 0, sizeof *plan);
+  plan->purpose = purpose;
   plan->steps = steps;
   plan->batch = batch;
   plan->threads = plan->dir_groups = plan->row_groups = plan->unit_groups = 1;
+  if (purpose != FL_INFER) plan->row_groups = training_parts(model, batch);
   if (threads > 1 && steps > 0 && batch > 0) choose_split(model, threads, plan);
-  plan->project_steps = choose_project_steps(model, plan);
-  plan->block_steps = choose_block_steps(model, plan);
-  fl_map map;
-  if (!fl_plan_map(model, plan, &map)) return FL_TOO_LARGE;
-  plan->workspace_bytes = (size_t)map.total;
+  int64_t bytes;
+  if (purpose == FL_BACK) {
+    plan->chunk_rows = choose_chunk_rows(plan);
+    fl_back_map map;
+    if (!fl_back_plan_map(model, plan, &map)) return FL_TOO_LARGE;
+    bytes = map.total;
+  } else {
+    plan->project_steps = choose_project_steps(model, plan);
+    plan->block_steps = choose_block_steps(model, plan);
+    fl_map map;
+    if (!fl_plan_map(model, plan, &map)) return FL_TOO_LARGE;
+    bytes = map.total;
+  }
+  plan->workspace_bytes = (size_t)bytes;
   return FL_OK;
 }

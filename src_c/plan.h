@@ -23,7 +23,40 @@ typedef struct fl_map {
   int64_t total;
 } fl_map;
 
-// Returns 0 when a size overflows.
+//   tape:  for each (layer, direction), steps in the direction's own order:
+//              gates [T][panel][B][4 VL] | c [T + 1][panel][B][VL] | h [T + 1][B][h_stride]
+//          outputs of inner layers after dropout [T][B][inner_stride], steps in the order of time
+//
+// Slot 0 of c and h holds the initial state. Rows are sorted as in run.h; what is past a sequence's end
+// is never written nor read.
+typedef struct fl_tape_map {
+  int64_t saved_step, c_step, h_step;  // bytes of a step
+  int64_t c, h;                        // bytes from the start of a (layer, direction)
+  int64_t index_bytes;                 // of a (layer, direction)
+  int64_t inner, inner_bytes;
+  int64_t h_stride, inner_stride;  // elements
+  int64_t total;
+} fl_tape_map;
+
+//   workspace of a backward pass:  barriers | order, lengths, counts | dc carried from step to step |
+//       dh_n of every row | sums of bias gradients: of the chunk, of all | gate gradients of two chunks,
+//       by turns | inputs packed for weight gradients | row pointers of every thread | weight gradients of
+//       every part | gradients of inner layers' outputs (two, by turns)
+typedef struct fl_back_map {
+  int64_t barriers, order, lengths, counts, dc, dh_last, bias, grads, scratch, pointers, parts, inner;
+  int64_t dh_stride, grads_stride, inner_stride;  // elements
+  int64_t grads_bytes;                            // of one chunk
+  int64_t scratch_bytes;                          // of one thread
+  int64_t pointer_count;                          // of one thread
+  int64_t bias_bytes;                             // of one (layer, direction) of one part, once
+  int64_t part_bytes;                             // of one part; 0 where there is only one
+  int64_t inner_bytes;
+  int64_t total;
+} fl_back_map;
+
+// These return 0 when a size overflows.
 int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map);
+int fl_tape_plan(const fl_spec *spec, int64_t steps, int64_t batch, fl_tape_map *map);
+int fl_back_plan_map(const fl_model *model, const fl_plan *plan, fl_back_map *map);
 
 #endif

@@ -4,6 +4,8 @@
 //   forward.c   team -> worker (a direction, some rows, some panels) -> block of steps -> layer
 //   segment.c   layer and block -> project | step, step, step ... (barrier after each, where workers
 //               share the hidden units)
+//   backward.c  team -> worker (some rows, some column panels) -> layer, from the last to the first
+//   chunk.c     layer -> chunk of steps -> step, step ... | weight gradients | gradients of the inputs
 //   rows.c      which row of the batch stands where, row pointers, states in and out
 //
 // Rows are sorted by falling length, so that the rows still running at a step are the first ones.
@@ -17,17 +19,25 @@
 typedef struct run {
   const fl_model *model;
   const fl_plan *plan;
-  const fl_io *io;
+  const fl_io *io;         // of a forward pass
+  const fl_back_io *back;  // of a backward pass
   fl_map map;
+  fl_back_map back_map;
+  fl_tape_map tape_map;
   char *space;
+  char *tape;  // or NULL
   int64_t elem;
   int64_t *order;    // [B] sorted row -> place in the batch
   int64_t *lengths;  // [B] of sorted rows
+  int64_t *counts;   // [T + 2] room for sorting
+  int (*poll)(void *);
+  void *poll_arg;
   fl_barrier *team;  // all threads
   atomic_int stop;
   atomic_llong waited;  // nanoseconds that threads waited for late ones
   double finished;      // when thread 0 had done its part of a team's work
-  double polled;        // when fl_io.poll was last called, by thread 0 only
+  double started;
+  double polled;  // when poll was last called, by thread 0 only
 } run;
 
 typedef struct worker {
@@ -59,19 +69,27 @@ typedef struct segment {
 
 // rows.c
 int64_t fl_slice_begin(int64_t count, int64_t parts, int64_t part);
-void fl_order_rows(run *r);
+void fl_order_rows(run *r, const int64_t *lengths);
 int64_t fl_running(const worker *w, int64_t t, int64_t end);  // end of the rows longer than t
 char *fl_h_buffer(const run *r, int64_t index, int64_t t);    // where step t leaves h
-char *fl_c_buffer(const run *r, int64_t index);
+char *fl_c_buffer(const run *r, int64_t index, int64_t t);    // ... and c
+char *fl_saved(const run *r, int64_t index, int64_t t);       // ... and its gates, NULL without a tape
 void fl_load_state(const worker *w, int64_t index);
 void fl_store_state(const worker *w, int64_t index);
 rows_of fl_user_rows(const run *r, const void *base, int64_t t, int64_t b, int dir);
 rows_of fl_inner_rows(const run *r, int64_t layer, int dir, int64_t block);
-void fl_place(const worker *w, const rows_of *rows, int dir, int64_t t, char **at);
+void fl_place(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t count, char **at);
+void fl_zero_padding(const worker *w, const rows_of *rows, int64_t columns);
+void fl_drop(const worker *w, const rows_of *rows, int64_t layer, int64_t t, int64_t count, int64_t first,
+             int64_t columns);
 void fl_advance(char **at, int64_t count, int64_t bytes);
 
-// segment.c
+// team of a run, in forward.c
+void fl_run_team(run *r, fl_team_body *body, int32_t *late);
 void fl_wait_for(const worker *w, fl_barrier *barrier);  // nothing to wait for if NULL
+int fl_stopped(const worker *w);
+
+// segment.c
 void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t t_end);
 
 #endif

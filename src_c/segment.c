@@ -4,13 +4,6 @@
 
 #include "run.h"
 
-void fl_wait_for(const worker *w, fl_barrier *barrier)
-{
-  if (!barrier) return;
-  const int64_t waited = fl_barrier_wait(barrier);
-  if (waited > 0) atomic_fetch_add(&w->r->waited, waited);
-}
-
 // Projects `steps` steps from t on; rows of later steps follow those of earlier ones.
 static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t steps, int64_t panel_stride)
 {
@@ -59,13 +52,12 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
   const int64_t x_bytes = s->dir ? -s->x.t_bytes : s->x.t_bytes;
   const int64_t y_bytes = s->dir ? -s->y.t_bytes : s->y.t_bytes;
   const int64_t cells_bytes = s->dir ? -s->cells.t_bytes : s->cells.t_bytes;
-  const int alone = rows == 1 && !w->group && r->model->vectors <= kernels->sequence_vectors;
-  const int64_t c_stride = r->plan->batch * lanes;
-  char *c = fl_c_buffer(r, s->index) + w->row_begin * lanes * elem;
+  const int alone = rows == 1 && !w->group && !r->tape && r->model->vectors <= kernels->sequence_vectors;
+  const int64_t c_stride = r->plan->batch * lanes, c_row = w->row_begin * lanes * elem;
 
-  fl_place(w, &s->x, s->dir, t_begin, w->x_at);
-  fl_place(w, &s->y, s->dir, t_begin, w->y_at);
-  if (s->has_cells) fl_place(w, &s->cells, s->dir, t_begin, w->cells_at);
+  fl_place(w, &s->x, s->dir, t_begin, rows, w->x_at);
+  fl_place(w, &s->y, s->dir, t_begin, rows, w->y_at);
+  if (s->has_cells) fl_place(w, &s->cells, s->dir, t_begin, rows, w->cells_at);
   int64_t end = w->row_end;
   for (int64_t t = t_begin; t < t_end;) {
     const int64_t steps = ahead && ahead < t_end - t ? ahead : t_end - t;
@@ -85,7 +77,7 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
                                  .gates_panel_stride = gates_panel,
                                  .gates_row_stride = gates_row,
                                  .h = h,
-                                 .c = c,
+                                 .c = fl_c_buffer(r, s->index, t) + c_row,
                                  .c_panel_stride = c_stride,
                                  .y = w->y_at[0],
                                  .y_stride = y_bytes / elem,
@@ -97,6 +89,7 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
     }
     for (int64_t i = 0; i < (alone ? 0 : steps); ++i, ++t) {
       end = fl_running(w, t, end);
+      char *saved = fl_saved(r, s->index, t);
       const fl_step job = {.x = ahead ? NULL : (const void *const *)w->x_at,
                            .gates = ahead ? w->gates + done * gates_row * elem : NULL,
                            .gates_panel_stride = gates_panel,
@@ -104,8 +97,10 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
                            .h_prev = fl_h_buffer(r, s->index, t - 1) + w->row_begin * r->map.h_stride * elem,
                            .h_next = fl_h_buffer(r, s->index, t) + w->row_begin * r->map.h_stride * elem,
                            .h_stride = r->map.h_stride,
-                           .c = c,
+                           .c_prev = fl_c_buffer(r, s->index, t - 1) + c_row,
+                           .c = fl_c_buffer(r, s->index, t) + c_row,
                            .c_panel_stride = c_stride,
+                           .saved = saved ? saved + 4 * c_row : NULL,
                            .y = (void *const *)w->y_at,
                            .cells = s->has_cells ? (void *const *)w->cells_at : NULL,
                            .row_begin = 0,

@@ -17,6 +17,8 @@ typedef struct fl_layer {
   const void *w_x;   // packed input weights, see tile.inc.h
   const void *w_h;   // packed recurrent weights
   const void *bias;  // b_ih + b_hh, per panel [4 VL] (narrow: [tail VL])
+  const void *t_x;   // transposed weights for the backward pass, see back.inc.h
+  const void *t_h;
 } fl_layer;
 
 // Input projection of `rows` rows for panels [panel_begin, panel_end).
@@ -36,9 +38,11 @@ typedef struct fl_step {
   const void *h_prev;  // row r at r * h_stride; not h_next
   void *h_next;
   int64_t h_stride;
-  void *c;  // [panel][row][VL], updated in place
+  const void *c_prev;  // [panel][row][VL]
+  void *c;             // likewise; may be c_prev
   int64_t c_panel_stride;
-  void *const *y;      // [rows] where h goes as well
+  void *saved;     // [panel][row][4 VL] gates for the backward pass, panel stride 4 c_panel_stride; or NULL
+  void *const *y;  // [rows] where h goes as well
   void *const *cells;  // [rows] where c goes as well, or NULL
   int64_t row_begin, row_end;
   int32_t panel_begin, panel_end;
@@ -61,6 +65,68 @@ typedef struct fl_sequence {
   int64_t cells_stride;
 } fl_sequence;
 
+// Gate gradients: vector v = 4 panel + gate of row r at v * stride + r * VL. Rows of a chunk of steps
+// stand one after another.
+typedef struct fl_gate_grads {
+  void *at;
+  int64_t stride;
+} fl_gate_grads;
+
+// One time step backwards of rows [0, rows) for column panels [panel_begin, panel_end).
+typedef struct fl_back_step {
+  const void *next;       // gate gradients of the step after this one, or NULL: it has none of these rows
+  void *now;              // where those of this step go
+  int64_t stride;         // of both, see fl_gate_grads
+  const void *const *dy;  // [rows] gradients of h, or NULL for zeros
+  const void *const *dc;  // [rows] gradients of c, or NULL for zeros
+  const void *dh_last;    // [rows] more gradients of h, at r * dh_stride, or NULL
+  int64_t dh_stride;
+  const void *saved;       // [panel][row][4 VL], panel stride 4 c_panel_stride
+  const void *c, *c_prev;  // [panel][row][VL]
+  void *dc_carry;          // [panel][row][VL] gradient of c that steps hand back to each other
+  int64_t c_panel_stride;
+  void *bias;  // [panel][4 VL] sums of the gate gradients
+  int64_t rows;
+  int32_t panel_begin, panel_end;
+  int32_t backwards;
+} fl_back_step;
+
+// out[r] (+)= gate gradients of row r times the weights (units of the layer by `columns`).
+typedef struct fl_back_product {
+  const void *grads;
+  int64_t stride;
+  const void *weights;  // t_x or t_h
+  int64_t columns;      // I or H
+  void *const *out;     // [rows]
+  int32_t add;
+  int64_t rows;
+  int32_t panel_begin, panel_end;
+} fl_back_product;
+
+// Weight gradients: dw (4H, columns) (+)= gate gradients^T times the rows of `in`, for the gate
+// vectors [begin, end).
+typedef struct fl_outer {
+  const void *grads;
+  int64_t stride;
+  int64_t rows;
+  const void *const *in;  // [rows] of `columns` elements
+  int64_t columns;
+  void *dw;
+  int32_t add;
+  int32_t begin, end;
+  void *scratch;  // rows * FL_OUTER_SCRATCH vectors
+} fl_outer;
+
+enum { FL_OUTER_SCRATCH = 12 };  // vectors of `in` that are packed at a time
+
+// Inverted dropout in place: element k of a row stays, times `scale`, if its number, word k % 4 of
+// Philox4x32-10 at the counter (k / 4, counter), is at least `threshold`; else it becomes 0.
+typedef struct fl_dropout {
+  uint32_t counter[3], key[2];
+  uint32_t threshold;  // of 24 bits; 2^24 drops all
+  double scale;
+} fl_dropout;
+
 struct fl_kernels {
   fl_isa isa;
   fl_dtype dtype;
@@ -70,6 +136,12 @@ struct fl_kernels {
   void (*project)(const fl_layer *, const fl_project *);
   void (*step)(const fl_layer *, const fl_step *);
   void (*sequence)(const fl_layer *, const fl_sequence *);
+  void (*back_step)(const fl_layer *, const fl_back_step *);
+  void (*back_product)(const fl_layer *, const fl_back_product *);
+  void (*outer)(const fl_layer *, const fl_outer *);
+  void (*dropout)(const fl_dropout *, int64_t first, int64_t count, void *row);
+  // rows [0, rows) of w, `inputs` long, times `scale`, transposed: element (r, k) to k * stride + r
+  void (*pack)(const void *w, int64_t inputs, int rows, double scale, void *out, int64_t stride);
   double (*fma_flops)(int64_t repeats);                 // returns the flops done
   double (*read_all)(const void *data, int64_t bytes);  // returns a value that depends on all
 };

@@ -7,6 +7,10 @@
 #include "project.inc.h"
 #include "step.inc.h"
 #include "sequence.inc.h"
+#include "back.inc.h"
+#include "outer.inc.h"
+#include "dropout.inc.h"
+#include "pack.inc.h"
 #include "measure.inc.h"
 
 #define FL_CAT4_(a, b, c, d) a##b##c##d
@@ -28,6 +32,11 @@ const fl_kernels FL_TABLE = {
     .project = project,
     .step = step,
     .sequence = sequence,
+    .back_step = back_step,
+    .back_product = back_product,
+    .outer = outer,
+    .dropout = dropout,
+    .pack = pack,
     .fma_flops = fma_flops,
     .read_all = read_all,
 };

@@ -37,7 +37,9 @@ FL_INLINE void sequence_run(const int full, const int tail, const int chains, co
     for (int p = 0; p < panels; ++p) {
       vreal gate[4];
       split_gates(p < full ? 4 : tail, acc + 4 * p, gate);
-      o[p] = cell_state(gate[0], gate[1], gate[2], gate[3], &c[p]);
+      cell_gates(gate);
+      c[p] = cell_state(gate, c[p]);
+      o[p] = gate[3];
     }
     FL_UNROLL
     for (int p = 0; p < panels; ++p) {

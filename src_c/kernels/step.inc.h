@@ -7,7 +7,8 @@
 // Where one panel of the tile's rows keeps its state and puts its output: element strides, rows
 // numbered from the tile's first.
 typedef struct step_out {
-  real *c, *h;
+  const real *c_prev;
+  real *c, *h, *saved;
   int64_t h_stride;
   void *const *y, *const *cells;
   int64_t unit;  // of the panel's first lane
@@ -29,9 +30,10 @@ FL_INLINE void step_state(const int vectors, real *z, const step_out *out, int r
   FL_UNROLL
   for (int v = 0; v < vectors; ++v) at[v] = vload(z + v * VL);
   split_gates(vectors, at, gate);
-  vreal c = vload(out->c + r * VL);
-  vstore(z, cell_state(gate[0], gate[1], gate[2], gate[3], &c));
-  vstore(out->c + r * VL, c);
+  cell_gates(gate);
+  vstore(out->c + r * VL, cell_state(gate, vload(out->c_prev + r * VL)));
+  vstore(z, gate[3]);
+  if (out->saved) cell_save(out->saved + r * 4 * VL, gate);
 }
 
 // Second half: h, and the way out.
@@ -48,7 +50,9 @@ FL_INLINE void step_panel(const int rows, const int vectors, const int nv, const
 {
   const int64_t left = layer->units - panel * VL;
   const step_out out = {
+      .c_prev = (const real *)job->c_prev + panel * job->c_panel_stride + row * VL,
       .c = (real *)job->c + panel * job->c_panel_stride + row * VL,
+      .saved = job->saved ? (real *)job->saved + 4 * (panel * job->c_panel_stride + row * VL) : 0,
       .h = (real *)job->h_next + row * job->h_stride + panel * VL,
       .h_stride = job->h_stride,
       .y = job->y + row,

@@ -36,16 +36,17 @@ FL_INLINE vreal vkeep(vreal v)
   return v;
 }
 
-FL_INLINE void vstore_first(real *p, vreal v, int n)
+FL_INLINE __m256i first_lanes(int n)
 {
 #ifdef FL_DOUBLE
-  const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
-  _mm256_maskstore_pd(p, _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), lane), v);
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
 #else
-  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  _mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane), v);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 #endif
 }
+
+FL_INLINE void vstore_first(real *p, vreal v, int n) { FL_OP(maskstore)(p, first_lanes(n), v); }
+FL_INLINE vreal vload_first(const real *p, int n) { return FL_OP(maskload)(p, first_lanes(n)); }
 
 // t = n + r. Clamped to where 2^n is a normal number or exactly infinity; min and max
 // return their second operand when one is NaN, so NaN passes.

@@ -30,6 +30,8 @@ FL_INLINE vreal vloadu(const real *p) { return FL_OP(loadu)(p); }
 FL_INLINE void vstore(real *p, vreal v) { FL_OP(store)(p, v); }
 FL_INLINE void vstoreu(real *p, vreal v) { FL_OP(storeu)(p, v); }
 FL_INLINE void vstore_first(real *p, vreal v, int n) { FL_OP(mask_storeu)(p, FL_MASK(n), v); }
+// The first n lanes, zeros after them.
+FL_INLINE vreal vload_first(const real *p, int n) { return FL_OP(maskz_loadu)(FL_MASK(n), p); }
 FL_INLINE vreal vset1(real a) { return FL_OP(set1)(a); }
 FL_INLINE vreal vfma(vreal a, vreal b, vreal c) { return FL_OP(fmadd)(a, b, c); }
 

@@ -51,6 +51,13 @@ FL_INLINE void vstore_first(real *p, vreal v, int n)
   for (int i = 0; i < n; ++i) p[i] = lanes[i];
 }
 
+FL_INLINE vreal vload_first(const real *p, int n)
+{
+  real lanes[VL] = {0};
+  for (int i = 0; i < n; ++i) lanes[i] = p[i];
+  return vloadu(lanes);
+}
+
 FL_INLINE vreal vselect(vbits mask, vreal yes, vreal no)
 {
   return (vreal)(((vbits)yes & mask) | ((vbits)no & ~mask));

@@ -46,16 +46,21 @@ FL_INLINE vreal vexp2(vreal t)
 // The cell update in two halves, so that a caller with several cells can run the first half of
 // all before the second of any: each half is one long chain of dependent operations.
 //
-// First half: c' = f c + i g and the output gate. With q = 2 / (1 + 2^tg) = 1 + g, i g = i q - i,
-// so that only the last operation of each sum waits for a division.
-FL_INLINE vreal cell_state(vreal ti, vreal tf, vreal tg, vreal to, vreal *c)
+// First half: i, f, q = 2 / (1 + 2^tg) = 1 + g, and o in place of the pre-activations; then
+// c' = f c + i g, where i g = i q - i, so that only the last operation of each sum waits for a
+// division.
+FL_INLINE void cell_gates(vreal gate[4])
 {
   const vreal one = vset1(1), two = vset1(2);
-  const vreal i = one / (one + vexp2(ti));
-  const vreal f = one / (one + vexp2(tf));
-  const vreal q = two / (one + vexp2(tg));
-  *c = vfma(i, q, vfma(f, *c, -i));
-  return one / (one + vexp2(to));
+  gate[0] = one / (one + vexp2(gate[0]));
+  gate[1] = one / (one + vexp2(gate[1]));
+  gate[2] = two / (one + vexp2(gate[2]));
+  gate[3] = one / (one + vexp2(gate[3]));
+}
+
+FL_INLINE vreal cell_state(const vreal gate[4], vreal c)
+{
+  return vfma(gate[0], gate[2], vfma(gate[1], c, -gate[0]));
 }
 
 // Second half: h = o tanh(c').
@@ -63,6 +68,35 @@ FL_INLINE vreal cell_output(vreal o, vreal c)
 {
   const vreal one = vset1(1), two = vset1(2);
   return (two * o) / (one + vexp2(c * vset1((real)(-2 * FL_LOG2E)))) - o;
+}
+
+FL_INLINE vreal cell_tanh(vreal c)
+{
+  return vset1(2) / (vset1(1) + vexp2(c * vset1((real)(-2 * FL_LOG2E)))) - vset1(1);
+}
+
+// What backward keeps of a row's panel: i, f, g, o after activation.
+FL_INLINE void cell_save(real *saved, const vreal gate[4])
+{
+  vstore(saved, gate[0]);
+  vstore(saved + VL, gate[1]);
+  vstore(saved + 2 * VL, gate[2] - vset1(1));
+  vstore(saved + 3 * VL, gate[3]);
+}
+
+// Backward of the cell: from dh and dc of its outputs to the gradients of the pre-activations, in
+// `d`, and of the c that came in, which is returned. The derivation is in fastlstm/reference.py.
+FL_INLINE vreal cell_backward(const real *saved, vreal c, vreal c_prev, vreal dh, vreal dc, vreal d[4])
+{
+  const vreal one = vset1(1);
+  const vreal i = vload(saved), f = vload(saved + VL), g = vload(saved + 2 * VL), o = vload(saved + 3 * VL);
+  const vreal tanh_c = cell_tanh(c), through = dh * o;
+  const vreal total = dc + (through - through * tanh_c * tanh_c);
+  d[0] = total * g * (i - i * i);
+  d[1] = total * c_prev * (f - f * f);
+  d[2] = total * i * (one - g * g);
+  d[3] = dh * tanh_c * (o - o * o);
+  return total * f;
 }
 
 #endif

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What a worker of the backward pass has for itself. Private to backward.c and chunk.c.
+//
+// A worker takes one part of the batch, or, where there is only one part, a share of everything:
+// column panels of the recurrent product, gate rows of the weight gradients, rows of dx.
+#ifndef FL_BACK_H_
+#define FL_BACK_H_
+
+#include "run.h"
+
+typedef struct back_worker {
+  worker w;  // rows, panels of cells, barriers
+  int64_t part;
+  int32_t unit, units;               // its share
+  int32_t column_begin, column_end;  // panels of two vectors of hidden units
+  char *grads[2];                    // gate gradients of two chunks, by turns
+  int turn;
+  char *scratch;
+  char **x_at, **h_at, **dx_at;  // rows of the chunk
+  char **dy_at, **dc_at;         // rows of a step
+} back_worker;
+
+typedef struct back_segment {
+  const fl_layer *layer;
+  int64_t index;  // layer * directions + direction
+  int dir;
+  rows_of x, dy, dcells, dx;
+  int has_dy, has_dcells, has_dx, add_dx;
+  void *dw_x, *dw_h;  // or NULL
+  int add_dw;
+} back_segment;
+
+// chunk.c
+int64_t fl_share(int64_t count, const back_worker *b, int64_t share);
+char *fl_bias_sums(const run *r, int64_t part, int64_t index, int total);
+int fl_run_back_segment(back_worker *b, const back_segment *s);  // returns whether it was stopped
+
+#endif

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// One direction of one layer backwards, by one worker: steps from the last to the first, in chunks
+// whose gate gradients become weight gradients and gradients of the inputs while they are in cache.
+#include <string.h>
+
+#include "back.h"
+
+// Where a worker's share of `count` things begins.
+int64_t fl_share(int64_t count, const back_worker *b, int64_t share) { return count * share / b->units; }
+
+// Bias gradients of a part: of the chunk at hand, or the total.
+char *fl_bias_sums(const run *r, int64_t part, int64_t index, int total)
+{
+  const fl_spec *spec = &r->model->spec;
+  const int64_t place = part * spec->num_layers * spec->directions + index;
+  return r->space + r->back_map.bias + (2 * place + total) * r->back_map.bias_bytes;
+}
+
+static char *carry(const back_worker *b)
+{
+  const run *r = b->w.r;
+  return r->space + r->back_map.dc + b->w.row_begin * r->model->kernels->lanes * r->elem;
+}
+
+static char *dh_last(const back_worker *b)
+{
+  const run *r = b->w.r;
+  return r->space + r->back_map.dh_last + b->w.row_begin * r->back_map.dh_stride * r->elem;
+}
+
+// Units of panel p: where they begin, and their bytes.
+static size_t panel_bytes(const run *r, int64_t p, int64_t *unit)
+{
+  const int64_t lanes = r->model->kernels->lanes, units = r->model->spec.hidden_size;
+  *unit = p * lanes;
+  return (size_t)((units - *unit < lanes ? units - *unit : lanes) * r->elem);
+}
+
+// The gradients that come from behind the last step, in the worker's panels; empty sums.
+static void begin_segment(const back_worker *b, const back_segment *s)
+{
+  const run *r = b->w.r;
+  const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
+  const size_t full = (size_t)(lanes * r->elem);
+  for (int64_t p = b->w.panel_begin; p < b->w.panel_end; ++p) {
+    int64_t unit;
+    const size_t bytes = panel_bytes(r, p, &unit);
+    for (int64_t i = 0; i < b->w.row_end - b->w.row_begin; ++i) {
+      const int64_t from = ((s->index * batch + r->order[b->w.row_begin + i]) * units + unit) * r->elem;
+      char *dc = carry(b) + (p * batch + i) * lanes * r->elem;
+      char *dh = dh_last(b) + (i * r->back_map.dh_stride + unit) * r->elem;
+      memset(dc, 0, full);
+      memset(dh, 0, full);
+      if (r->back->dc_n) memcpy(dc, (const char *)r->back->dc_n + from, bytes);
+      if (r->back->dh_n) memcpy(dh, (const char *)r->back->dh_n + from, bytes);
+    }
+    for (int total = 0; total < 2; ++total)
+      memset(fl_bias_sums(r, b->part, s->index, total) + p * 4 * (int64_t)full, 0, 4 * full);
+  }
+}
+
+// Step t for rows [from, to) of the worker; rows from next_rows on begin here.
+static void step_rows(const back_worker *b, const back_segment *s, int64_t t, int64_t from, int64_t to,
+                      const char *next, char *now)
+{
+  if (from >= to) return;
+  const run *r = b->w.r;
+  const int64_t lanes = r->model->kernels->lanes, vector = lanes * r->elem;
+  const int64_t row = (b->w.row_begin + from) * vector;
+  const fl_back_step job = {
+      .next = next ? next + from * vector : NULL,
+      .now = now + from * vector,
+      .stride = r->back_map.grads_stride,
+      .dy = s->has_dy ? (const void *const *)(b->dy_at + from) : NULL,
+      .dc = s->has_dcells ? (const void *const *)(b->dc_at + from) : NULL,
+      .dh_last = next ? NULL : dh_last(b) + from * r->back_map.dh_stride * r->elem,
+      .dh_stride = r->back_map.dh_stride,
+      .saved = fl_saved(r, s->index, t) + 4 * row,
+      .c = fl_c_buffer(r, s->index, t) + row,
+      .c_prev = fl_c_buffer(r, s->index, t - 1) + row,
+      .dc_carry = carry(b) + from * vector,
+      .c_panel_stride = r->plan->batch * lanes,
+      .bias = fl_bias_sums(r, b->part, s->index, 0),
+      .rows = to - from,
+      .panel_begin = b->column_begin,
+      .panel_end = b->column_end,
+      .backwards = (int32_t)(t & 1),
+  };
+  r->model->kernels->back_step(s->layer, &job);
+}
+
+// Weight gradients, bias gradients and input gradients of the rows of a chunk.
+static void finish_chunk(const back_worker *b, const back_segment *s, const char *grads, int64_t rows,
+                         int add)
+{
+  const run *r = b->w.r;
+  const fl_kernels *kernels = r->model->kernels;
+  const int64_t vectors = 4 * (int64_t)r->model->panels, lanes = kernels->lanes;
+  if (s->dw_x) {
+    fl_outer job = {.grads = grads,
+                    .stride = r->back_map.grads_stride,
+                    .rows = rows,
+                    .in = (const void *const *)b->h_at,
+                    .columns = s->layer->units,
+                    .dw = s->dw_h,
+                    .add = add,
+                    .begin = (int32_t)fl_share(vectors, b, b->unit),
+                    .end = (int32_t)fl_share(vectors, b, b->unit + 1),
+                    .scratch = b->scratch};
+    kernels->outer(s->layer, &job);
+    job.in = (const void *const *)b->x_at;
+    job.columns = s->layer->inputs;
+    job.dw = s->dw_x;
+    kernels->outer(s->layer, &job);
+  }
+  for (int64_t p = b->w.panel_begin; p < b->w.panel_end; ++p) {
+    const int64_t at = p * 4 * lanes;
+    char *chunk = fl_bias_sums(r, b->part, s->index, 0), *total = fl_bias_sums(r, b->part, s->index, 1);
+    for (int64_t i = at; i < at + 4 * lanes; ++i) {
+      if (r->elem == 8)
+        ((double *)total)[i] += ((double *)chunk)[i];
+      else
+        ((float *)total)[i] += ((float *)chunk)[i];
+    }
+    memset(chunk + at * r->elem, 0, (size_t)(4 * lanes * r->elem));
+  }
+  if (s->has_dx) {
+    const int64_t begin = fl_share(rows, b, b->unit), inputs = s->layer->inputs;
+    const fl_back_product job = {.grads = grads + begin * lanes * r->elem,
+                                 .stride = r->back_map.grads_stride,
+                                 .weights = s->layer->t_x,
+                                 .columns = inputs,
+                                 .out = (void *const *)(b->dx_at + begin),
+                                 .add = s->add_dx,
+                                 .rows = fl_share(rows, b, b->unit + 1) - begin,
+                                 .panel_begin = 0,
+                                 .panel_end = (int32_t)((inputs + 2 * lanes - 1) / (2 * lanes))};
+    kernels->back_product(s->layer, &job);
+  }
+}
+
+// dh_0 and dc_0 from the first step's gate gradients, which `rows` rows have; the others never ran.
+static void end_segment(const back_worker *b, const back_segment *s, const char *grads, int64_t rows)
+{
+  const run *r = b->w.r;
+  const fl_back_io *io = r->back;
+  const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
+  for (int64_t i = 0; i < b->w.row_end - b->w.row_begin; ++i) {
+    const int64_t place = (s->index * batch + r->order[b->w.row_begin + i]) * units * r->elem;
+    if (io->dh_0) b->dy_at[i] = (char *)io->dh_0 + place;
+    for (int64_t p = b->w.panel_begin; p < b->w.panel_end; ++p) {
+      int64_t unit;
+      const size_t bytes = panel_bytes(r, p, &unit);
+      if (io->dc_0)
+        memcpy((char *)io->dc_0 + place + unit * r->elem, carry(b) + (p * batch + i) * lanes * r->elem,
+               bytes);
+      if (io->dh_0 && i >= rows)
+        memcpy((char *)io->dh_0 + place + unit * r->elem,
+               dh_last(b) + (i * r->back_map.dh_stride + unit) * r->elem, bytes);
+    }
+  }
+  if (!io->dh_0 || rows == 0) return;
+  const fl_back_product job = {.grads = grads,
+                               .stride = r->back_map.grads_stride,
+                               .weights = s->layer->t_h,
+                               .columns = units,
+                               .out = (void *const *)b->dy_at,
+                               .rows = rows,
+                               .panel_begin = b->column_begin,
+                               .panel_end = b->column_end};
+  r->model->kernels->back_product(s->layer, &job);
+}
+
+// Without a single step there is nothing to sum.
+static void clear_gradients(const back_worker *b, const back_segment *s)
+{
+  const run *r = b->w.r;
+  if (!s->dw_x || s->add_dw || b->unit != 0) return;
+  memset(s->dw_x, 0, (size_t)(4 * s->layer->units * s->layer->inputs * r->elem));
+  memset(s->dw_h, 0, (size_t)(4 * s->layer->units * s->layer->units * r->elem));
+}
+
+int fl_run_back_segment(back_worker *b, const back_segment *s)
+{
+  const run *r = b->w.r;
+  const worker *w = &b->w;
+  const int64_t rows = w->row_end - w->row_begin, vector = r->model->kernels->lanes * r->elem;
+  const int64_t h_row = r->tape_map.h_stride * r->elem;
+  const char *next = NULL;
+  int64_t running = 0, next_rows = 0, t = r->plan->steps - 1;
+  int add = s->add_dw;
+  begin_segment(b, s);
+  while (t >= 0) {
+    if (fl_stopped(w)) return 1;
+    char *grads = b->grads[b->turn];
+    int64_t chunk = 0;
+    for (; t >= 0; --t) {
+      while (running < rows && r->lengths[w->row_begin + running] > t) ++running;
+      if (chunk + running > r->plan->chunk_rows) break;
+      if (running == 0) continue;
+      char *now = grads + chunk * vector, *h = fl_h_buffer(r, s->index, t - 1) + w->row_begin * h_row;
+      for (int64_t i = 0; i < running; ++i) b->h_at[chunk + i] = h + i * h_row;
+      fl_place(w, &s->x, s->dir, t, running, b->x_at + chunk);
+      if (s->has_dx) fl_place(w, &s->dx, s->dir, t, running, b->dx_at + chunk);
+      if (s->has_dy) fl_place(w, &s->dy, s->dir, t, running, b->dy_at);
+      if (s->has_dcells) fl_place(w, &s->dcells, s->dir, t, running, b->dc_at);
+      step_rows(b, s, t, 0, next_rows, next, now);
+      step_rows(b, s, t, next_rows, running, NULL, now);
+      fl_wait_for(w, w->group);
+      next = now;
+      next_rows = running;
+      chunk += running;
+    }
+    if (chunk > 0) {
+      finish_chunk(b, s, grads, chunk, add);
+      add = 1;
+    }
+    b->turn ^= 1;
+  }
+  if (next_rows == 0) clear_gradients(b, s);
+  end_segment(b, s, next, next_rows);
+  fl_wait_for(w, w->group);  // dx of all rows, for the other direction and the layer before
+  return 0;
+}

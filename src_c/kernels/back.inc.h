@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The backward pass of one step, and products with transposed weights.
+//
+// Transposed weights of a layer (packed by pack.c), columns n = inputs of W_x or W_h, K = 4H:
+//
+//     panel 0      panel 1      ...  last panel, one vector if their number is odd
+//   k=0 | n n |                        | n |
+//   k=1 | n n |                        | n |
+//   ...    each cell one vector
+//
+//   address(panel q, k, vector v) = q * K * 2 VL + k * (vectors of the panel) * VL + v * VL
+//
+// k runs through the gate gradients in the order they are kept in: panel p of VL units, gate i f g
+// o, unit of the panel. A sum has one order, whatever the tile; so bits do not depend on the batch.
+//
+// A tile is `rows` rows by `nv` vectors: panels side by side when there are few rows.
+#ifndef FL_BACK_H
+#define FL_BACK_H
+
+enum { BACK_ROWS = FL_ACCUMULATORS / 2, BACK_WIDE = 4 };
+
+#define FL_BACK_FITS(rows, nv) ((rows) * (nv) <= FL_ACCUMULATORS)
+
+// acc[r][v] += sum over k of grads[k][r] * w[k][v]
+FL_INLINE void back_multiply(const int rows, const int nv, vreal *acc, const fl_layer *layer,
+                             const real *grads, int64_t stride, const real *w)
+{
+  const int64_t panels = (layer->units + VL - 1) / VL;
+  const int64_t inputs = 4 * layer->units, last = layer->units - (panels - 1) * VL;
+  for (int64_t b = 0; b < 4 * panels; ++b) {
+    const int64_t count = b < 4 * (panels - 1) ? VL : last;
+    const real *a = grads + b * stride;
+    for (int64_t j = 0; j < count; ++j, ++a, w += nv == 1 ? VL : 2 * VL) {
+      vreal weight[2 * BACK_WIDE];
+      if (FL_ACCUMULATORS >= 24) {
+        FL_UNROLL
+        for (int v = 0; v < nv; ++v) {
+          weight[v] = vload(w + (v / 2) * inputs * 2 * VL + (v % 2) * VL);
+          if (rows > 1) weight[v] = vkeep(weight[v]);
+        }
+        FL_UNROLL
+        for (int r = 0; r < rows; ++r) {
+          const vreal x = vkeep(vset1(a[r * VL]));
+          FL_UNROLL
+          for (int v = 0; v < nv; ++v) acc[r * nv + v] = vfma(x, weight[v], acc[r * nv + v]);
+        }
+      } else {  // few registers
+        FL_UNROLL
+        for (int v = 0; v < nv && v < 2; ++v) weight[v] = vkeep(vload(w + v * VL));
+        FL_UNROLL
+        for (int r = 0; r < rows; ++r) {
+          const vreal x = vkeep(vset1(a[r * VL]));
+          FL_UNROLL
+          for (int v = 0; v < nv; ++v) {
+            const vreal one = v < 2 ? weight[v] : vload(w + (v / 2) * inputs * 2 * VL + (v % 2) * VL);
+            acc[r * nv + v] = vfma(x, one, acc[r * nv + v]);
+          }
+        }
+      }
+    }
+  }
+}
+
+FL_INLINE vreal load_columns(const real *row, int64_t column, int64_t columns)
+{
+  return columns - column >= VL ? vloadu(row + column) : vload_first(row + column, (int)(columns - column));
+}
+
+// The cells of one panel, after the product has given dh.
+FL_INLINE void back_cells(const int rows, const int nv, const fl_layer *layer, const fl_back_step *job,
+                          const real *dh, int64_t panel, int64_t row)
+{
+  const int64_t first = panel * job->c_panel_stride + row * VL;
+  const real *saved = (const real *)job->saved + 4 * first;
+  const real *c = (const real *)job->c + first, *c_prev = (const real *)job->c_prev + first;
+  real *carry = (real *)job->dc_carry + first, *bias = (real *)job->bias + panel * 4 * VL;
+  real *now = (real *)job->now + 4 * panel * job->stride + row * VL;
+  vreal sum[4], d[4];
+  FL_UNROLL
+  for (int g = 0; g < 4; ++g) sum[g] = vload(bias + g * VL);
+  for (int r = 0; r < rows; ++r) {
+    vreal dc = vload(carry + r * VL);
+    if (job->dc) dc = dc + load_columns(job->dc[row + r], panel * VL, layer->units);
+    dc = cell_backward(saved + r * 4 * VL, vload(c + r * VL), vload(c_prev + r * VL), vload(dh + r * nv * VL),
+                       dc, d);
+    vstore(carry + r * VL, dc);
+    FL_UNROLL
+    for (int g = 0; g < 4; ++g) {
+      vstore(now + g * job->stride + r * VL, d[g]);
+      sum[g] = sum[g] + d[g];
+    }
+  }
+  FL_UNROLL
+  for (int g = 0; g < 4; ++g) vstore(bias + g * VL, sum[g]);
+}
+
+FL_INLINE void back_step_tile(const int rows, const int nv, const fl_layer *layer, const fl_back_step *job,
+                              int64_t panel, int64_t row)
+{
+  vreal acc[FL_ACCUMULATORS];
+  FL_UNROLL
+  for (int r = 0; r < rows; ++r) {
+    FL_UNROLL
+    for (int v = 0; v < nv; ++v) {
+      const int64_t column = (2 * panel + v) * VL;
+      vreal start = job->dy ? load_columns(job->dy[row + r], column, layer->units) : vset1(0);
+      if (job->dh_last)
+        start = start + vload((const real *)job->dh_last + (row + r) * job->dh_stride + column);
+      acc[r * nv + v] = start;
+    }
+  }
+  if (job->next) {
+    const real *w = (const real *)layer->t_h + panel * 4 * layer->units * 2 * VL;
+    back_multiply(rows, nv, acc, layer, (const real *)job->next + row * VL, job->stride, w);
+  }
+  real dh[FL_ACCUMULATORS * VL] __attribute__((aligned(64)));
+  FL_UNROLL
+  for (int v = 0; v < rows * nv; ++v) vstore(dh + v * VL, acc[v]);
+  for (int v = 0; v < nv; ++v) back_cells(rows, nv, layer, job, dh + v * VL, 2 * panel + v, row);
+}
+
+FL_INLINE void back_product_tile(const int rows, const int nv, const fl_layer *layer,
+                                 const fl_back_product *job, int64_t panel, int64_t row)
+{
+  vreal acc[FL_ACCUMULATORS];
+  FL_UNROLL
+  for (int v = 0; v < rows * nv; ++v) acc[v] = vset1(0);
+  const real *w = (const real *)job->weights + panel * 4 * layer->units * 2 * VL;
+  back_multiply(rows, nv, acc, layer, (const real *)job->grads + row * VL, job->stride, w);
+  FL_UNROLL
+  for (int r = 0; r < rows; ++r) {
+    real *out = (real *)job->out[row + r];
+    FL_UNROLL
+    for (int v = 0; v < nv; ++v) {
+      const int64_t column = (2 * panel + v) * VL, left = job->columns - column;
+      vreal sum = acc[r * nv + v];
+      if (job->add) sum = load_columns(out, column, job->columns) + sum;
+      store_units(out + column, sum, left < VL ? (int)left : VL);
+    }
+  }
+}
+
+typedef void back_step_fn(const fl_layer *, const fl_back_step *, int64_t, int64_t);
+typedef void back_product_fn(const fl_layer *, const fl_back_product *, int64_t, int64_t);
+
+#define FL_BACK(rows, nv)                                                                                  \
+  static void back_step_##rows##_##nv(const fl_layer *layer, const fl_back_step *job, int64_t panel,       \
+                                      int64_t row)                                                         \
+  {                                                                                                        \
+    if (FL_BACK_FITS(rows, nv)) back_step_tile(rows, nv, layer, job, panel, row);                          \
+  }                                                                                                        \
+  static void back_product_##rows##_##nv(const fl_layer *layer, const fl_back_product *job, int64_t panel, \
+                                         int64_t row)                                                      \
+  {                                                                                                        \
+    if (FL_BACK_FITS(rows, nv)) back_product_tile(rows, nv, layer, job, panel, row);                       \
+  }
+// clang-format off
+#define FL_BACK_FEW(rows)  FL_BACK(rows, 1) FL_BACK(rows, 2) FL_BACK(rows, 4) FL_BACK(rows, 6) FL_BACK(rows, 8)
+#define FL_BACK_MANY(rows) FL_BACK(rows, 1) FL_BACK(rows, 2)
+FL_BACK_FEW(1) FL_BACK_FEW(2) FL_BACK_FEW(3)
+FL_BACK_MANY(4) FL_BACK(4, 4) FL_BACK(4, 6)
+FL_BACK_MANY(5) FL_BACK(5, 4)
+FL_BACK_MANY(6) FL_BACK(6, 4)
+FL_BACK_MANY(7) FL_BACK_MANY(8) FL_BACK_MANY(9) FL_BACK_MANY(10) FL_BACK_MANY(11) FL_BACK_MANY(12)
+
+#define FL_BACK_TABLE(name)                                                           \
+  {                                                                                   \
+    {name##_1_1, name##_1_2, name##_1_4, name##_1_6, name##_1_8},                     \
+    {name##_2_1, name##_2_2, name##_2_4, name##_2_6, name##_2_8},                     \
+    {name##_3_1, name##_3_2, name##_3_4, name##_3_6, name##_3_8},                     \
+    {name##_4_1, name##_4_2, name##_4_4, name##_4_6},                                 \
+    {name##_5_1, name##_5_2, name##_5_4},                                             \
+    {name##_6_1, name##_6_2, name##_6_4},                                             \
+    {name##_7_1, name##_7_2}, {name##_8_1, name##_8_2}, {name##_9_1, name##_9_2},     \
+    {name##_10_1, name##_10_2}, {name##_11_1, name##_11_2}, {name##_12_1, name##_12_2}, \
+  }
+    // clang-format on
+    // [rows - 1][panels of two vectors, 0: a panel of one]
+    static back_step_fn *const back_step_tiles[12][BACK_WIDE + 1] = FL_BACK_TABLE(back_step);
+static back_product_fn *const back_product_tiles[12][BACK_WIDE + 1] = FL_BACK_TABLE(back_product);
+
+// Walks column panels in groups, from either end: the wider, the fewer rows there are.
+typedef struct column_walk {
+  int64_t begin, end;  // panels of two vectors left
+  int narrow;          // a panel of one vector is left behind them
+  int backwards, widest;
+  int64_t panel;  // the group's first
+  int wide;       // panels of two vectors in it, 0: the narrow one
+} column_walk;
+
+FL_INLINE column_walk walk_columns(int64_t columns, int64_t begin, int64_t end, int64_t rows, int backwards)
+{
+  const int64_t vectors = (columns + VL - 1) / VL, tallest = rows < BACK_ROWS ? rows : BACK_ROWS;
+  column_walk w = {.begin = begin, .end = end < vectors / 2 ? end : vectors / 2, .backwards = backwards};
+  w.narrow = end > vectors / 2 && vectors % 2;
+  w.widest = tallest > 0 ? (int)(FL_ACCUMULATORS / (2 * tallest)) : 1;
+  if (w.widest > BACK_WIDE) w.widest = BACK_WIDE;
+  return w;
+}
+
+FL_INLINE int next_columns(column_walk *w)
+{
+  const int64_t left = w->end - w->begin;
+  if (left <= 0 && !w->narrow) return 0;
+  if (w->narrow && (w->backwards || left <= 0)) {
+    w->narrow = 0;
+    w->wide = 0;
+    w->panel = w->end;
+    return 1;
+  }
+  w->wide = left < w->widest ? (int)left : w->widest;
+  w->panel = w->backwards ? w->end - w->wide : w->begin;
+  if (w->backwards)
+    w->end -= w->wide;
+  else
+    w->begin += w->wide;
+  return 1;
+}
+
+static void back_step(const fl_layer *layer, const fl_back_step *job)
+{
+  const int64_t tiles = tile_count(job->rows, BACK_ROWS);
+  column_walk walk = walk_columns(layer->units, job->panel_begin, job->panel_end, job->rows, job->backwards);
+  while (next_columns(&walk)) {
+    for (int64_t q = 0; q < tiles; ++q) {
+      const int64_t row = job->rows * q / tiles, end = job->rows * (q + 1) / tiles;
+      back_step_tiles[end - row - 1][walk.wide](layer, job, walk.panel, row);
+    }
+  }
+}
+
+// Rows by the dozen stay in the first cache while the weights pass by.
+static void back_product(const fl_layer *layer, const fl_back_product *job)
+{
+  enum { GROUP = 8 * BACK_ROWS };
+  for (int64_t first = 0; first < job->rows; first += GROUP) {
+    const int64_t rows = job->rows - first < GROUP ? job->rows - first : GROUP;
+    const int64_t tiles = tile_count(rows, BACK_ROWS);
+    column_walk walk = walk_columns(job->columns, job->panel_begin, job->panel_end, rows, 0);
+    while (next_columns(&walk)) {
+      for (int64_t q = 0; q < tiles; ++q) {
+        const int64_t row = first + rows * q / tiles, end = first + rows * (q + 1) / tiles;
+        back_product_tiles[end - row - 1][walk.wide](layer, job, walk.panel, row);
+      }
+    }
+  }
+}
+
+#endif
