@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Builds the two extensions under CPython's limited API: one wheel serves 3.11 and later."""
+"""Builds the extensions under CPython's limited API: one wheel serves 3.11 and later."""
 
 import os
 from pathlib import Path
@@ -23,12 +23,15 @@ common = {
     "define_macros": [("Py_LIMITED_API", "0x030B0000")],
     "py_limited_api": True,
 }
-core = sorted(str(path) for path in Path("src_c").rglob("*.c"))
+core = sorted(str(path) for path in Path("src_c").rglob("*.c") if path.name != "optim.c")
 headers = sorted(str(path) for path in Path("src_c").rglob("*.h"))
 parts = [str(path) for path in Path("fastlstm").glob("*.px[di]")]
 extensions = [
     Extension("fastlstm._core", ["fastlstm/_core.pyx", *core], depends=headers + parts, **common),
     Extension("fastlstm._blas", ["fastlstm/_blas.pyx"], depends=headers + parts, **common),
+    Extension(
+        "fastlstm._optim", ["fastlstm/_optim.pyx", "src_c/optim.c"], depends=headers, **common
+    ),
 ]
 
 setup(
