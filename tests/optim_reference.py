@@ -12,6 +12,7 @@ import numpy as np
 import fastlstm.optim as optim
 
 STEPS = 60
+U32 = 2.0**-24  # unit roundoff of float32
 # What test_optim.py runs; `run` halves lr half-way.
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd": ("SGD", {"lr": 0.01}),
@@ -32,6 +33,20 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "adamw all": ("AdamW", {"lr": 0.01, "weight_decay": 0.1, "amsgrad": True}),
     "adamw no decay": ("AdamW", {"lr": 0.01, "weight_decay": 0.0}),
 }
+
+SHAPES = {"weight_ih_l0": (12, 5), "bias": (12,), "scalar": (), "empty": (0, 3), "long": (1031,)}
+
+
+def arrays(dtype: str, seed: int, low: float = -1.0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {k: np.asarray(rng.uniform(low, 1, shape), dtype) for k, shape in SHAPES.items()}
+
+
+class Gradients:
+    """Anything with .params."""
+
+    def __init__(self, **params: np.ndarray) -> None:
+        self.params = params
 
 
 def made(kind: str, params: object, options: dict[str, Any]) -> optim.Optimizer:
@@ -103,3 +118,73 @@ class Reference:
         size = real(lr / (1 - power(beta1, self.steps)))
         root = real(1 / math.sqrt(1 - power(beta2, self.steps)))
         p[...] = kept - (size * m) / (np.sqrt(largest) * root + real(option("eps", 1e-8)))
+
+
+# ---- how far float32 may be from exact arithmetic ----
+
+
+def sgd_bound(
+    lr: float,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+) -> float:
+    """How far p may be from exact arithmetic after STEPS steps in float32, u = 2^-24.
+
+    |p| <= P, |d| <= D = 1 + weight_decay P, |b| <= B D, B = 1 + |1 - dampening| F and F the sum of
+    momentum^k; |move| <= lr D B (1 + momentum). Of rounding alone (constants count as well):
+
+    - d is off by at most 3 u D (constant, product, sum)
+    - b takes in 5 u B D a step, fading by momentum, and what d brings: u D (5 B F + 3 B)
+    - the move with Nesterov at most (1 + momentum) u D (5 B F + 3 B + 3), without it less
+    - lr and its product add 2 u of the move, p's subtraction u P: together 3 u P
+
+    An error of p comes back through the decay: times 1 + lr weight_decay B (1 + momentum) a step.
+    """
+    fading = sum(momentum**k for k in range(STEPS))
+    most_b = 1 + abs(1 - dampening) * fading
+    reach = lr * most_b * (1 + momentum)
+    moved = STEPS * reach
+    assert moved * weight_decay < 0.5
+    most_p = (1 + moved) / (1 - moved * weight_decay)  # as P = 1 + moved D
+    most_d = 1 + weight_decay * most_p
+    move = lr * (1 + momentum) * U32 * most_d * (5 * most_b * fading + 3 * most_b + 3)
+    growth = math.exp(moved * weight_decay)
+    return growth * STEPS * (move + 3 * U32 * most_p)
+
+
+def adam_bound(
+    lr: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    amsgrad: bool = False,
+    decoupled: bool = False,
+) -> float:
+    """The same for Adam. R <= |d| <= D, |p| <= P; so |move| <= lr D / R.
+
+    - m / (1 - beta1^t) is off by at most u D (3 / (1 - beta1) + 5): of its old value 3 u a step
+      (constant, product, sum), of the new part 5 u (constant, product, 3 of d)
+    - v, a sum of positive terms, by (3 STEPS + 8) u of itself: 3 u a step, and 8 u of a new term,
+      whose d is off by 2 u of itself; the root halves that; the largest v so far is no worse
+    - the rest of the move takes 8 roundings, p's own line 3 of P
+
+    An error e of p comes back through L2 decay: m by weight_decay e, the root (a norm of all d) by
+    weight_decay e. Together times 1 + lr weight_decay / R (1 + D / R) a step. Decoupled decay
+    only shrinks it.
+    """
+    least_d, most_d = 0.35, 1.15
+    most_p = 1 + STEPS * lr * most_d / least_d
+    back = 0.0 if decoupled else weight_decay
+    assert 0.5 - back * most_p >= least_d
+    assert 1 + back * most_p <= most_d
+    move = lr * most_d / least_d * U32 * (3 / (1 - betas[0]) + 5 + 1.5 * STEPS + 4 + 8)
+    growth = math.exp(STEPS * lr * back / least_d * (1 + most_d / least_d))
+    return growth * STEPS * (move + 3 * U32 * most_p)
+
+
+def bound(kind: str, options: dict[str, Any]) -> float:
+    if kind == "SGD":
+        return sgd_bound(**options)
+    return adam_bound(**options, decoupled=kind == "AdamW")

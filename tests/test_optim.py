@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
-import math
 import pickle
 import platform
 import sys
@@ -18,18 +17,10 @@ from typing import Any
 import numpy as np
 import processes
 import pytest
-from optim_reference import OPTIONS, STEPS, Reference, made, run
+from optim_reference import OPTIONS, SHAPES, STEPS, Gradients, Reference, arrays, bound, made, run
 
 import fastlstm.optim as optim
 from fastlstm.optim import SGD, Adam, AdamW, clip_grad_norm, clip_grad_value
-
-U32 = 2.0**-24  # unit roundoff of float32
-SHAPES = {"weight_ih_l0": (12, 5), "bias": (12,), "scalar": (), "empty": (0, 3), "long": (1031,)}
-
-
-def arrays(dtype: str, seed: int, low: float = -1.0) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {k: np.asarray(rng.uniform(low, 1, shape), dtype) for k, shape in SHAPES.items()}
 
 
 def gradients(dtype: str) -> Iterator[dict[str, np.ndarray]]:
@@ -64,73 +55,6 @@ def test_torch_float64(what: str) -> None:
     theirs = torch_run(kind, options, arrays("float64", 0), gradients("float64"))
     for name in SHAPES:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-12, atol=1e-12)
-
-
-def sgd_bound(
-    lr: float,
-    momentum: float = 0.0,
-    dampening: float = 0.0,
-    weight_decay: float = 0.0,
-    nesterov: bool = False,
-) -> float:
-    """How far p may be from exact arithmetic after STEPS steps in float32, u = 2^-24.
-
-    |p| <= P, |d| <= D = 1 + weight_decay P, |b| <= B D, B = 1 + |1 - dampening| F and F the sum of
-    momentum^k; |move| <= lr D B (1 + momentum). Of rounding alone (constants count as well):
-
-    - d is off by at most 3 u D (constant, product, sum)
-    - b takes in 5 u B D a step, fading by momentum, and what d brings: u D (5 B F + 3 B)
-    - the move with Nesterov at most (1 + momentum) u D (5 B F + 3 B + 3), without it less
-    - lr and its product add 2 u of the move, p's subtraction u P: together 3 u P
-
-    An error of p comes back through the decay: times 1 + lr weight_decay B (1 + momentum) a step.
-    """
-    fading = sum(momentum**k for k in range(STEPS))
-    most_b = 1 + abs(1 - dampening) * fading
-    reach = lr * most_b * (1 + momentum)
-    moved = STEPS * reach
-    assert moved * weight_decay < 0.5
-    most_p = (1 + moved) / (1 - moved * weight_decay)  # as P = 1 + moved D
-    most_d = 1 + weight_decay * most_p
-    move = lr * (1 + momentum) * U32 * most_d * (5 * most_b * fading + 3 * most_b + 3)
-    growth = math.exp(moved * weight_decay)
-    return growth * STEPS * (move + 3 * U32 * most_p)
-
-
-def adam_bound(
-    lr: float = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    amsgrad: bool = False,
-    decoupled: bool = False,
-) -> float:
-    """The same for Adam. R <= |d| <= D, |p| <= P; so |move| <= lr D / R.
-
-    - m / (1 - beta1^t) is off by at most u D (3 / (1 - beta1) + 5): of its old value 3 u a step
-      (constant, product, sum), of the new part 5 u (constant, product, 3 of d)
-    - v, a sum of positive terms, by (3 STEPS + 8) u of itself: 3 u a step, and 8 u of a new term,
-      whose d is off by 2 u of itself; the root halves that; the largest v so far is no worse
-    - the rest of the move takes 8 roundings, p's own line 3 of P
-
-    An error e of p comes back through L2 decay: m by weight_decay e, the root (a norm of all d) by
-    weight_decay e. Together times 1 + lr weight_decay / R (1 + D / R) a step. Decoupled decay
-    only shrinks it.
-    """
-    least_d, most_d = 0.35, 1.15
-    most_p = 1 + STEPS * lr * most_d / least_d
-    back = 0.0 if decoupled else weight_decay
-    assert 0.5 - back * most_p >= least_d
-    assert 1 + back * most_p <= most_d
-    move = lr * most_d / least_d * U32 * (3 / (1 - betas[0]) + 5 + 1.5 * STEPS + 4 + 8)
-    growth = math.exp(STEPS * lr * back / least_d * (1 + most_d / least_d))
-    return growth * STEPS * (move + 3 * U32 * most_p)
-
-
-def bound(kind: str, options: dict[str, Any]) -> float:
-    if kind == "SGD":
-        return sgd_bound(**options)
-    return adam_bound(**options, decoupled=kind == "AdamW")
 
 
 @pytest.mark.parametrize("what", OPTIONS)
@@ -247,13 +171,6 @@ class Model:
 
     def parameters(self) -> dict[str, np.ndarray]:
         return dict(self.arrays)
-
-
-class Gradients:
-    """Anything with .params."""
-
-    def __init__(self, **params: np.ndarray) -> None:
-        self.params = params
 
 
 def test_model_and_gradients_as_objects() -> None:
@@ -417,89 +334,6 @@ def test_copies() -> None:
         assert not np.array_equal(other.arrays["a"], start)
         assert twin.steps == 2
         assert opt.steps == 1
-
-
-# ---- clipping ----
-
-
-def norm_in_order(given: dict[str, np.ndarray]) -> float:
-    """The documented order of summation: 16 partial sums, added in pairs, then array by array."""
-    total = 0.0
-    for value in given.values():
-        flat = value.astype(np.float64).ravel()
-        padded = np.concatenate([flat, np.zeros(-flat.size % 16)])
-        sums = np.zeros(16)
-        for row in padded.reshape(-1, 16):
-            sums += row * row
-        for half in (8, 4, 2, 1):
-            sums = sums[:half] + sums[half : 2 * half]
-        total += float(sums[0])
-    return math.sqrt(total)
-
-
-@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e25])
-def test_norm(dtype: str, scale: float) -> None:
-    """Squares of large and small float32 do not leave the range of float64."""
-    grads = {k: np.asarray(v * np.asarray(scale, dtype)) for k, v in arrays(dtype, 3).items()}
-    norm = clip_grad_norm(grads, math.inf)
-    assert type(norm) is float
-    assert norm == norm_in_order(grads)
-    exact = math.sqrt(math.fsum(float(x) ** 2 for v in grads.values() for x in v.ravel()))
-    # n/16 + 4 + 5 additions and one product, each one roundoff, halved by the root; the root's own
-    assert norm == pytest.approx(exact, rel=(1031 / 16 + 12) / 2 * 2.0**-53)
-
-
-@pytest.mark.parametrize("max_norm", [0.0, 1e-3, 1.0, 10.0, 1e9])
-def test_clip_norm_as_torch(dtype: str, max_norm: float) -> None:
-    torch = pytest.importorskip("torch")
-    grads = arrays(dtype, 3)
-    params = []
-    for value in grads.values():
-        params.append(torch.nn.Parameter(torch.zeros(value.shape, dtype=getattr(torch, dtype))))
-        params[-1].grad = torch.from_numpy(value.copy())
-    before = copy.deepcopy(grads)
-    theirs = torch.nn.utils.clip_grad_norm_(params, max_norm)
-    ours = clip_grad_norm(Gradients(**grads), max_norm)
-    # torch sums in the dtype, in chains no longer than the 1,103 entries: n / 2 roundoffs, and
-    # the factor and the product have three more.
-    rel = 560 * float(np.finfo(dtype).eps) / 2
-    assert ours == pytest.approx(float(theirs), rel=rel)
-    for value, parameter in zip(grads.values(), params, strict=True):
-        np.testing.assert_allclose(value, parameter.grad.numpy(), rtol=rel)
-    unchanged = all(np.array_equal(grads[k], before[k]) for k in grads)
-    assert unchanged == (max_norm >= ours)
-
-
-@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
-def test_norm_not_finite(bad: float) -> None:
-    """As in torch: an error if asked for, else infinity leaves zeros and NaN, NaN leaves NaN."""
-    grads = {"a": np.ones(20), "b": np.array([bad])}
-    with pytest.raises(RuntimeError, match="norm of grads"):
-        clip_grad_norm(grads, 1.0, error_if_nonfinite=True)
-    assert (grads["a"] == 1).all()
-    norm = clip_grad_norm(grads, 1.0)
-    assert np.isnan(norm) if np.isnan(bad) else norm == math.inf
-    assert np.isnan(grads["b"]).all()
-    assert np.isnan(grads["a"]).all() if np.isnan(bad) else not grads["a"].any()
-
-
-def test_clip_value_as_torch(dtype: str) -> None:
-    torch = pytest.importorskip("torch")
-    grads = {"w": np.array([-np.inf, -3, -0.1, -0.0, 0.0, 0.1, 3, np.inf, np.nan] * 7, dtype)}
-    parameter = torch.nn.Parameter(torch.zeros(63, dtype=getattr(torch, dtype)))
-    parameter.grad = torch.from_numpy(grads["w"].copy())
-    for limit in (math.inf, 0.1, 0.0):
-        torch.nn.utils.clip_grad_value_([parameter], limit)
-        clip_grad_value(grads, limit)
-        np.testing.assert_array_equal(grads["w"], parameter.grad.numpy())
-
-
-def test_one_array_under_two_names_is_clipped_once() -> None:
-    """Its entries count twice in the norm, as they are gradients of two parameters."""
-    shared = np.array([3.0, 4.0])
-    grads = {"bias_ih": shared, "bias_hh": shared}
-    assert clip_grad_norm(grads, 1.0) == pytest.approx(math.sqrt(50), rel=1e-15)
-    assert np.linalg.norm(shared) == pytest.approx(math.sqrt(0.5), rel=1e-6)
 
 
 # ---- memory ----
