@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
 import itertools
@@ -249,6 +250,19 @@ def test_documented() -> None:
         for member, value in vars(part).items() if isinstance(part, type) else ():
             if not member.startswith("_") and (callable(value) or isinstance(value, property)):
                 assert value.__doc__, f"{name}.{member}"
+
+
+def test_stub_lists_the_compiled_module() -> None:
+    tree = ast.parse(Path(optim.__file__).with_name("_optim.pyi").read_text())
+    listed = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
+    module = optim._optim
+    own = {
+        n for n, part in vars(module).items() if getattr(part, "__module__", "") == module.__name__
+    }
+    assert {n for n in own if not n.startswith("_")} - {"Memory"} == listed.keys()
+    for name, function in listed.items():
+        arguments = [argument.arg for argument in function.args.args]
+        assert list(inspect.signature(getattr(module, name)).parameters) == arguments, name
 
 
 # ---- state ----
