@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the core does not do, and the one warning about it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+Tensor = Any  # torch is an optional dependency, which mypy sees as Any
+
+_DTYPES = (torch.float32, torch.float64)
+_warned: set[tuple[str, str]] = set()
+
+
+def unsupported(module: Any, weights: list[Tensor]) -> str:
+    """Why a module cannot run in the core wherever it is called; "" if it can."""
+    if getattr(module, "proj_size", 0):
+        return "proj_size > 0"
+    for weight in weights:
+        if not isinstance(weight, torch.Tensor):
+            return "a missing parameter"
+        if not weight.is_cpu:
+            return f"device {weight.device.type}"
+        if weight.dtype not in _DTYPES:
+            return f"dtype {str(weight.dtype).removeprefix('torch.')}"
+        if weight.layout is not torch.strided:
+            return f"layout {str(weight.layout).removeprefix('torch.')}"
+    return ""
+
+
+def obstacle(module: Any, x: Tensor, weights: list[Tensor]) -> str:
+    """Why this call cannot run in the core; "" if it can, "-" if PyTorch refuses it as well."""
+    unfit = unsupported(module, weights)
+    if unfit:
+        return unfit
+    if not isinstance(x, torch.Tensor):
+        return "-"
+    if torch.is_autocast_enabled("cpu"):
+        return "autocast"
+    dtype = weights[0].dtype
+    if x.dtype is not dtype or not x.is_cpu or x.layout is not torch.strided:
+        return "-"
+    if len(weights) > 1 and any(w.dtype is not dtype for w in weights):
+        return "-"
+    if torch.compiler.is_compiling():
+        return "ONNX export" if torch.onnx.is_in_onnx_export() else ""
+    if torch._C._get_tracing_state() is not None:
+        return "TorchScript"
+    if torch._C._are_functorch_transforms_active():
+        return "torch.func"
+    if forward_ad._current_level >= 0:
+        return "forward-mode differentiation"
+    return ""
+
+
+def warn(module: Any, reason: str) -> None:
+    """Tell once for each reason that PyTorch does the work."""
+    if reason in ("", "-") or torch.compiler.is_compiling():
+        return
+    key = type(module).__name__, reason
+    if key not in _warned:
+        _warned.add(key)
+        name = torch.nn.LSTM.__name__ if isinstance(module, torch.nn.LSTM) else "LSTMCell"
+        warnings.warn(
+            f"fastlstm.torch.{name} runs as torch.nn.{name} where it meets {reason}: the core "
+            "does not support it",
+            stacklevel=3,
+        )

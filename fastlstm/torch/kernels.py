@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Both passes on plain CPU tensors, whose memory the core reads and writes in place.
+
+A `layout` says what x is; y and the states follow it (L layers, D directions):
+
+    "tbi"     x (T, B, I)   y (T, B, D*H)   states (L*D, B, H)
+    "bti"     x (B, T, I)   y (B, T, D*H)   states (L*D, B, H)
+    "ti"      x (T, I)      y (T, D*H)      states (L*D, H)
+    "packed"  x (N, I)      y (N, D*H)      states (L*D, B, H)   the data of a PackedSequence
+    "cell"    x (B, I)      y (B, H), the new h                  states (B, H)
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import _core, runtime
+from .engines import BACKWARD, FORWARD, Spec, engine_for
+
+Tensor = Any  # torch is an optional dependency, which mypy sees as Any
+Array = np.ndarray[Any, Any]
+
+LAYOUTS = ("tbi", "bti", "ti", "packed", "cell")
+ALIGN = 64  # of a tape
+
+
+class Packing:
+    """The rows of a PackedSequence, step after step, as places in a padded (T, B) batch."""
+
+    def __init__(self, batch_sizes: Array) -> None:
+        self.steps, self.batch = len(batch_sizes), int(batch_sizes[0])
+        self.rows = int(batch_sizes.sum())
+        self.lengths: Array | None = None
+        if self.rows != self.steps * self.batch:
+            # Sequence b lives at the steps whose batch size exceeds b; sizes never rise.
+            rising = batch_sizes[::-1]
+            shorter = np.searchsorted(rising, np.arange(self.batch), side="right")
+            self.lengths = self.steps - shorter.astype(np.int64)
+            gaps = np.arange(self.steps) * self.batch - (np.cumsum(batch_sizes) - batch_sizes)
+            self.places = np.repeat(gaps, batch_sizes) + np.arange(self.rows)
+
+    def pad(self, data: Array) -> Array:
+        """(N, F) -> (T, B, F); what lies past a sequence's end is never read, hence anything."""
+        shape = self.steps, self.batch, data.shape[1]
+        if self.lengths is None:
+            return data.reshape(shape)
+        padded = np.empty((self.steps * self.batch, data.shape[1]), data.dtype)
+        padded[self.places] = data
+        return padded.reshape(shape)
+
+    def unpad(self, padded: Array) -> Array:
+        """(T, B, F) -> (N, F)."""
+        rows = padded.reshape(self.steps * self.batch, padded.shape[2])
+        return rows if self.lengths is None else rows[self.places]
+
+
+def time_major(layout: str, a: Array) -> Array:
+    """The (T, B, F) view of x, y or their gradients in any layout but "packed"."""
+    if layout == "tbi":
+        return a
+    if layout == "bti":
+        return a.transpose(1, 0, 2)
+    return a[:, None] if layout == "ti" else a[None]
+
+
+def output_shape(layout: str, x_shape: Any, spec: Spec) -> tuple[int, ...]:
+    """Of y."""
+    return (*x_shape[:-1], spec.directions * spec.hidden_size)
+
+
+def state_shape(layout: str, batch: int, spec: Spec) -> tuple[int, ...]:
+    """Of h_0, c_0, h_n, c_n; `batch` counts the sequences."""
+    layers = spec.num_layers * spec.directions
+    if layout == "cell":
+        return batch, spec.hidden_size
+    return (layers, spec.hidden_size) if layout == "ti" else (layers, batch, spec.hidden_size)
+
+
+def extent(layout: str, x_shape: Any, batch_sizes: Tensor | None, batch: int) -> tuple[int, int]:
+    """(T, B). `batch` is used for "packed" only, where no shape shows it."""
+    if layout == "tbi":
+        return x_shape[0], x_shape[1]
+    if layout == "bti":
+        return x_shape[1], x_shape[0]
+    if layout == "packed" and batch_sizes is not None:
+        return batch_sizes.shape[0], batch
+    return (x_shape[0], 1) if layout == "ti" else (1, x_shape[0])
+
+
+def tape_bytes(spec: Spec, steps: Any, batch: Any) -> Any:
+    """Size of the tape of a call, an expression that symbolic sizes of a compiler go through.
+
+    It is bilinear in T and B, which the core's own size is but for its rounding.
+    """
+    one, per_step, per_sequence, per_both = _tape_terms(spec, runtime.active_isa())
+    return one + per_step * steps + per_sequence * batch + per_both * steps * batch
+
+
+@functools.lru_cache(maxsize=256)
+def _tape_terms(spec: Spec, isa: str) -> tuple[int, int, int, int]:
+    def size(steps: int, batch: int) -> int:
+        return _core.tape_bytes(
+            spec.input_size,
+            spec.hidden_size,
+            spec.num_layers,
+            spec.directions,
+            spec.double,
+            isa,
+            steps,
+            batch,
+        )
+
+    # At multiples of the alignment nothing is rounded, so four points give the exact terms. The
+    # core rounds three parts of each layer and direction and one more of each layer.
+    n = ALIGN
+    corner, down, right, far = size(n, n), size(2 * n, n), size(n, 2 * n), size(2 * n, 2 * n)
+    both = (far - down - right + corner) // n**2
+    step, sequence = (down - corner) // n - both * n, (right - corner) // n - both * n
+    rounding = ALIGN * spec.num_layers * (3 * spec.directions + 1)
+    return corner - n * (step + sequence + n * both) + rounding, step, sequence, both
+
+
+def forward(
+    x: Tensor,
+    h_0: Tensor | None,
+    c_0: Tensor | None,
+    weights: list[Tensor],
+    batch_sizes: Tensor | None,
+    seed: Tensor | None,
+    layout: str,
+    bidirectional: bool,
+    dropout: float,
+    batch: int,
+    with_tape: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(y, h_n, c_n, tape). The tape is empty unless asked for, and so is h_n of a cell (it is y).
+
+    seed: a scalar int64 tensor, or None for no dropout. Callers have checked shapes and dtypes.
+    """
+    spec = Spec.of(weights, bidirectional)
+    engine = engine_for(weights, spec, FORWARD)
+    dtype = np.float64 if spec.double else np.float32
+    lengths = packing = None
+    if batch_sizes is None:
+        x_array = time_major(layout, _rows(x))
+        y = np.empty(output_shape(layout, x.shape, spec), dtype)
+        y_array = time_major(layout, y)
+    else:
+        packing = Packing(batch_sizes.numpy())
+        x_array, lengths = packing.pad(_rows(x)), packing.lengths
+        y_array = np.empty((*x_array.shape[:2], spec.directions * spec.hidden_size), dtype)
+    steps, count, _ = x_array.shape
+    shape = state_shape(layout, count, spec)
+    c_n = np.empty(shape, dtype)
+    h_n = np.empty(0 if layout == "cell" else shape, dtype)
+    # The core draws dropout masks in a pass that has a tape, wanted or not.
+    recorded = with_tape or seed is not None
+    tape = _aligned(tape_bytes(spec, steps, count) if recorded else 0)
+    engine.forward(
+        x_array,
+        y_array,
+        None if h_0 is None else h_0.detach().contiguous().numpy(),
+        None if c_0 is None else c_0.detach().contiguous().numpy(),
+        None if layout == "cell" else h_n,
+        c_n,
+        None,
+        lengths,
+        runtime.call_threads(None),
+        tape.numpy() if recorded else None,
+        0.0 if seed is None else dropout,
+        0 if seed is None else int(seed),
+    )
+    if packing is not None:
+        y = packing.unpad(y_array)
+    if recorded and not with_tape:
+        tape = _aligned(0)
+    return torch.from_numpy(y), torch.from_numpy(h_n), torch.from_numpy(c_n), tape
+
+
+def backward(
+    tape: Tensor,
+    x: Tensor,
+    weights: list[Tensor],
+    batch_sizes: Tensor | None,
+    seed: Tensor | None,
+    dy: Tensor | None,
+    dh_n: Tensor | None,
+    dc_n: Tensor | None,
+    layout: str,
+    bidirectional: bool,
+    dropout: float,
+    batch: int,
+    needs: list[bool],
+) -> list[Tensor]:
+    """The gradients of x, h_0, c_0 and the weights in this order, as far as `needs` asks for them.
+
+    Of dy, dh_n and dc_n, those that are None are zero.
+    """
+    spec = Spec.of(weights, bidirectional)
+    engine = engine_for(weights, spec, BACKWARD)
+    dtype = np.float64 if spec.double else np.float32
+    lengths = packing = dx = dx_array = dy_array = None
+    if batch_sizes is None:
+        x_array = time_major(layout, _rows(x))
+        if dy is not None:
+            dy_array = time_major(layout, _rows(dy))
+        if needs[0]:
+            dx = np.empty(x.shape, dtype)
+            dx_array = time_major(layout, dx)
+    else:
+        packing = Packing(batch_sizes.numpy())
+        x_array, lengths = packing.pad(_rows(x)), packing.lengths
+        if dy is not None:
+            dy_array = packing.pad(_rows(dy))
+        if needs[0]:
+            dx_array = np.empty(x_array.shape, dtype)
+    shape = state_shape(layout, x_array.shape[1], spec)
+    dh_0 = np.empty(shape, dtype) if needs[1] else None
+    dc_0 = np.empty(shape, dtype) if needs[2] else None
+    flat: list[Array] = []
+    grads: list[tuple[Array | None, ...]] | None = None
+    if any(needs[3:]):
+        flat = [np.empty(w.shape, dtype) for w in weights]
+        grads = [
+            (*flat[at : at + spec.tensors], None, None)[:4]
+            for at in range(0, len(flat), spec.tensors)
+        ]
+    if tape.data_ptr() % ALIGN:  # hooks on saved tensors may have moved it
+        tape = _aligned(tape.numel()).copy_(tape)
+    engine.backward(
+        tape.numpy(),
+        x_array,
+        lengths,
+        dy_array,
+        None,
+        None if dh_n is None else dh_n.detach().contiguous().numpy(),
+        None if dc_n is None else dc_n.detach().contiguous().numpy(),
+        dx_array,
+        dh_0,
+        dc_0,
+        grads,
+        False,
+        runtime.call_threads(None),
+        0.0 if seed is None else dropout,
+        0 if seed is None else int(seed),
+    )
+    if packing is not None and dx_array is not None:
+        dx = packing.unpad(dx_array)
+    results = [dx, dh_0, dc_0, *(flat or weights)]
+    return [torch.from_numpy(a) for a, need in zip(results, needs, strict=True) if need]
+
+
+_BYTES = {"dtype": torch.uint8, "device": "cpu"}
+
+
+def _rows(x: Tensor) -> Array:
+    """The memory of x, whose last axis the core wants contiguous."""
+    x = x.detach()
+    if x.stride(-1) != 1 and x.shape[-1] != 1:
+        x = x.contiguous()
+    array: Array = x.numpy()
+    return array
+
+
+def _aligned(size: int) -> Tensor:
+    tape = torch.empty(size, **_BYTES)
+    if tape.data_ptr() % ALIGN:
+        tape = torch.empty(size + ALIGN, **_BYTES)
+        start = -tape.data_ptr() % ALIGN
+        tape = tape[start : start + size]
+    return tape

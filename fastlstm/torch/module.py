@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""torch.nn.LSTM and torch.nn.LSTMCell whose arithmetic runs in the core."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import PackedSequence
+
+from . import fallback, ops
+
+Tensor = Any  # torch is an optional dependency, which mypy sees as Any
+
+
+class LSTM(torch.nn.LSTM):  # type: ignore[misc]
+    """A ``torch.nn.LSTM``, parameters, state dict and arguments included, that runs in the core.
+
+    Taken over: float32 and float64 on the CPU, every combination of layers, directions, bias,
+    batch_first and dropout, PackedSequence, unbatched input, first derivatives, ``torch.compile``
+    and ``torch.export``. What the core lacks (projections, other devices and dtypes, autocast,
+    TorchScript, torch.func, forward-mode derivatives) runs in PyTorch's own forward, with one
+    warning that says why. A second derivative raises NotImplementedError.
+
+    The seed of dropout comes from torch's default CPU generator: `torch.manual_seed` reproduces a
+    run, though not the masks that PyTorch's own forward would draw. Threads are those of
+    `fastlstm.set_num_threads`, not torch's.
+    """
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """As ``torch.nn.LSTM.forward``, shapes, PackedSequence and errors included."""
+        if isinstance(input, PackedSequence):
+            return self._forward_packed(input, hx)
+        weights = _parameters(self, self._flat_weights_names)
+        unfit = fallback.obstacle(self, input, weights)
+        rank = 0 if unfit else input.dim()
+        if rank == 3:
+            layout = "bti" if self.batch_first else "tbi"
+            batch = input.shape[0 if self.batch_first else 1]
+            states: tuple[int, ...] = (_layers(self), batch, self.hidden_size)
+        else:
+            layout = "ti"
+            states = _layers(self), self.hidden_size
+        if unfit or not _fits(self, input, hx, rank in (2, 3), states):
+            fallback.warn(self, unfit)
+            return super().forward(input, hx)
+        y, h_n, c_n = ops.lstm(
+            input,
+            (None, None) if hx is None else (hx[0], hx[1]),
+            weights,
+            layout,
+            self.bidirectional,
+            dropout=_dropout(self),
+        )
+        return y, (h_n, c_n)
+
+    def _forward_packed(self, packed: Any, hx: Any) -> Any:
+        data, batch_sizes, order, back = packed
+        weights = _parameters(self, self._flat_weights_names)
+        unfit = fallback.obstacle(self, data, weights)
+        if hx is not None and isinstance(hx[0], torch.Tensor) and hx[0].dim() == 3:
+            batch = hx[0].shape[1]
+        else:
+            batch = int(batch_sizes[0]) if back is None else back.shape[0]
+        # Compilers cannot know the first size; the operator looks again when it runs.
+        known = torch.compiler.is_compiling() or batch == int(batch_sizes[0])
+        states = (_layers(self), batch, self.hidden_size)
+        if unfit or not _fits(self, data, hx, known and data.dim() == 2, states):
+            fallback.warn(self, unfit)
+            return super().forward(packed, hx)
+        hx = (None, None) if hx is None else self.permute_hidden((hx[0], hx[1]), order)
+        y, h_n, c_n = ops.lstm(
+            data,
+            hx,
+            weights,
+            "packed",
+            self.bidirectional,
+            batch_sizes=batch_sizes,
+            dropout=_dropout(self),
+            batch=batch,
+        )
+        return PackedSequence(y, batch_sizes, order, back), self.permute_hidden((h_n, c_n), back)
+
+    def __prepare_scriptable__(self) -> Any:
+        fallback.warn(self, "TorchScript")
+        return as_torch(self)
+
+
+class LSTMCell(torch.nn.LSTMCell):  # type: ignore[misc]
+    """A ``torch.nn.LSTMCell`` that runs in the core; falls back as `LSTM` does."""
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """As ``torch.nn.LSTMCell.forward``, shapes and errors included."""
+        weights = _parameters(self, _CELL_NAMES if self.bias else _CELL_NAMES[:2])
+        unfit = fallback.obstacle(self, input, weights)
+        states = () if unfit else (*input.shape[:-1], self.hidden_size)
+        if unfit or not _fits(self, input, hx, input.dim() in (1, 2), states):
+            fallback.warn(self, unfit)
+            return super().forward(input, hx)
+        if input.dim() == 1:
+            h, c = self.forward(
+                input.unsqueeze(0), None if hx is None else (hx[0].unsqueeze(0), hx[1].unsqueeze(0))
+            )
+            return h.squeeze(0), c.squeeze(0)
+        state = (None, None) if hx is None else (hx[0], hx[1])
+        h, _, c = ops.lstm(input, state, weights, "cell", False)
+        return h, c
+
+    def __prepare_scriptable__(self) -> Any:
+        fallback.warn(self, "TorchScript")
+        return as_torch(self)
+
+
+_CELL_NAMES = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
+
+
+def as_torch(module: Any) -> Any:
+    """A plain torch module with the very parameters, buffers and hooks of one of ours."""
+    twin = (torch.nn.LSTM if isinstance(module, LSTM) else torch.nn.LSTMCell).__new__(
+        torch.nn.LSTM if isinstance(module, LSTM) else torch.nn.LSTMCell
+    )
+    twin.__dict__.update(module.__dict__)
+    return twin
+
+
+def _parameters(module: Any, names: list[str]) -> list[Tensor]:
+    """The weights as they are now, whatever a parametrization or functional_call makes of them."""
+    if not torch.compiler.is_compiling():
+        parameters = module._parameters
+        try:
+            found = [parameters[name] for name in names]
+        except KeyError:
+            pass
+        else:
+            if None not in map(type_or_none, found):
+                return found
+    return [getattr(module, name) for name in names]
+
+
+def type_or_none(tensor: Tensor | None) -> Any:
+    return None if tensor is None else type(tensor)
+
+
+def _layers(module: Any) -> int:
+    layers: int = module.num_layers * (2 if module.bidirectional else 1)
+    return layers
+
+
+def _dropout(module: Any) -> float:
+    return module.dropout if module.training and module.num_layers > 1 else 0.0
+
+
+def _fits(module: Any, x: Tensor, hx: Any, rank_fits: bool, states: tuple[int, ...]) -> bool:
+    """Whether the call is one that PyTorch would accept, with something in it to do.
+
+    All else goes to PyTorch, which has the right error message, or empty result, for it.
+    """
+    if not rank_fits or x.shape[-1] != module.input_size or 0 in x.shape:
+        return False
+    if hx is None:
+        return True
+    dtype = x.dtype
+    return len(hx) == 2 and all(
+        isinstance(s, torch.Tensor) and s.shape == states and s.dtype is dtype and s.is_cpu
+        for s in hx
+    )

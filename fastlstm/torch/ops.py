@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The operators ``torch.ops.fastlstm.lstm_forward`` and ``lstm_backward``.
+
+    key        lstm_forward                             lstm_backward
+    Autograd   with grad: _Forward, which asks for a    with grad (create_graph): _Backward, which
+               tape, else on to the CPU                 refuses to be differentiated once more
+    CPU        kernels.forward                          kernels.backward
+    fake       shapes alone: meta tensors, compilers, exporters
+
+A caller passes ``with_tape=False``; only _Forward asks for tapes and hides them from the caller. So
+an exported or compiled inference graph keeps nothing, and one that is trained after all gets its
+tape when it runs. In plain eager code `lstm` and _Forward go straight to the kernels: a round
+through the dispatcher to a Python kernel costs more than a small LSTM.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from . import kernels
+from .engines import Spec
+
+Tensor = Any  # torch is an optional dependency, which mypy sees as Any
+
+_library = torch.library.Library("fastlstm", "DEF")
+_library.define(
+    "lstm_forward(Tensor x, Tensor? h_0, Tensor? c_0, Tensor[] weights, Tensor? batch_sizes, "
+    "Tensor? seed, str layout, bool bidirectional, float dropout, SymInt batch, "
+    "bool with_tape=False) -> (Tensor y, Tensor h_n, Tensor c_n, Tensor tape)"
+)
+_library.define(
+    "lstm_backward(Tensor tape, Tensor x, Tensor[] weights, Tensor? batch_sizes, Tensor? seed, "
+    "Tensor? dy, Tensor? dh_n, Tensor? dc_n, str layout, bool bidirectional, float dropout, "
+    "SymInt batch, bool[] needs) -> Tensor[]"
+)
+_forward_op = torch.ops.fastlstm.lstm_forward.default
+_backward_op = torch.ops.fastlstm.lstm_backward.default
+
+
+def lstm(
+    x: Tensor,
+    state: tuple[Tensor, Tensor] | tuple[None, None],
+    weights: list[Tensor],
+    layout: str,
+    bidirectional: bool,
+    *,
+    batch_sizes: Tensor | None = None,
+    dropout: float = 0.0,
+    batch: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(y, h_n, c_n) of checked arguments, differentiable.
+
+    With dropout > 0 its masks come from a seed drawn from torch's default CPU generator.
+    """
+    seed = None
+    if dropout > 0:
+        seed = torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device="cpu")
+    h_0, c_0 = state
+    if torch.compiler.is_compiling() or not _plain(x, h_0, c_0, weights):
+        y, h_n, c_n, _ = _forward_op(
+            x, h_0, c_0, weights, batch_sizes, seed, layout, bidirectional, dropout, batch
+        )
+        return y, h_n, c_n
+    options = (layout, bidirectional, dropout, batch)
+    if torch.is_grad_enabled() and _any_grad(x, h_0, c_0, weights):
+        y, h_n, c_n, _ = _Forward.apply(*options, batch_sizes, seed, x, h_0, c_0, *weights)
+        return y, h_n, c_n
+    return kernels.forward(x, h_0, c_0, weights, batch_sizes, seed, *options, False)[:3]
+
+
+_PLAIN = frozenset((torch.Tensor, torch.nn.Parameter, torch.nn.Buffer, type(None)))
+
+
+def _plain(x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor]) -> bool:
+    """Whether nobody between here and the CPU kernel could want to see the operators."""
+    return (
+        not torch._C._len_torch_dispatch_stack()
+        and not torch._C._is_torch_function_mode_enabled()
+        and type(x) in _PLAIN
+        and type(h_0) in _PLAIN
+        and type(c_0) in _PLAIN
+        and all(type(w) in _PLAIN for w in weights)
+    )
+
+
+def _any_grad(x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor]) -> bool:
+    return any(t is not None and t.requires_grad for t in (*weights, x, h_0, c_0))
+
+
+class _Forward(torch.autograd.Function):  # type: ignore[misc]
+    @staticmethod
+    def forward(
+        ctx: Any,
+        layout: str,
+        bidirectional: bool,
+        dropout: float,
+        batch: int,
+        batch_sizes: Tensor | None,
+        seed: Tensor | None,
+        x: Tensor,
+        h_0: Tensor | None,
+        c_0: Tensor | None,
+        *weights: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        ctx.options = layout, bidirectional, dropout, batch
+        ctx.set_materialize_grads(False)
+        arguments = (x, h_0, c_0, list(weights), batch_sizes, seed, *ctx.options, True)
+        if _plain(x, h_0, c_0, arguments[3]) and type(seed) in _PLAIN:
+            y, h_n, c_n, tape = kernels.forward(*arguments)
+        else:
+            with torch._C._AutoDispatchBelowAutograd():
+                y, h_n, c_n, tape = _forward_op(*arguments)
+        ctx.save_for_backward(tape, batch_sizes, seed, x, *weights)
+        hidden = tape.new_empty(0)
+        ctx.mark_non_differentiable(*((hidden, h_n) if layout == "cell" else (hidden,)))
+        return y, h_n, c_n, hidden
+
+    @staticmethod
+    def backward(
+        ctx: Any, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None, _: None
+    ) -> tuple[Tensor | None, ...]:
+        tape, batch_sizes, seed, x, *weights = ctx.saved_tensors
+        needs = list(ctx.needs_input_grad[6:])
+        arguments = (tape, x, weights, batch_sizes, seed, dy, dh_n, dc_n, *ctx.options, needs)
+        if torch.is_grad_enabled() or not (_plain(x, dy, dc_n, weights) and type(dh_n) in _PLAIN):
+            found = iter(_backward_op(*arguments))
+        else:
+            found = iter(kernels.backward(*arguments))
+        grads = (next(found) if need else None for need in needs)
+        return None, None, None, None, None, None, *grads
+
+
+class _Backward(torch.autograd.Function):  # type: ignore[misc]
+    """lstm_backward with a gradient of its own: an error in place of a wrong number."""
+
+    @staticmethod
+    def forward(ctx: Any, options: tuple[Any, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
+        tape, x, batch_sizes, seed, dy, dh_n, dc_n, *weights = tensors
+        with torch._C._AutoDispatchBelowAutograd():
+            found = _backward_op(tape, x, weights, batch_sizes, seed, dy, dh_n, dc_n, *options)
+        return tuple(found)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        raise NotImplementedError(
+            "fastlstm.torch gives first derivatives only: for a gradient of a gradient run the "
+            "model through fastlstm.torch.restore first"
+        )
+
+
+def _forward_autograd(
+    x: Tensor,
+    h_0: Tensor | None,
+    c_0: Tensor | None,
+    weights: list[Tensor],
+    batch_sizes: Tensor | None,
+    seed: Tensor | None,
+    layout: str,
+    bidirectional: bool,
+    dropout: float,
+    batch: int,
+    with_tape: bool = False,
+) -> Any:
+    options = (layout, bidirectional, dropout, batch)
+    if torch.is_grad_enabled() and _any_grad(x, h_0, c_0, weights):
+        if with_tape:
+            raise ValueError("with_tape=True is for calls without gradients: autograd makes a tape")
+        return _Forward.apply(*options, batch_sizes, seed, x, h_0, c_0, *weights)
+    with torch._C._AutoDispatchBelowAutograd():
+        return _forward_op(x, h_0, c_0, weights, batch_sizes, seed, *options, with_tape)
+
+
+def _backward_autograd(
+    tape: Tensor,
+    x: Tensor,
+    weights: list[Tensor],
+    batch_sizes: Tensor | None,
+    seed: Tensor | None,
+    dy: Tensor | None,
+    dh_n: Tensor | None,
+    dc_n: Tensor | None,
+    layout: str,
+    bidirectional: bool,
+    dropout: float,
+    batch: int,
+    needs: list[bool],
+) -> Any:
+    options = (layout, bidirectional, dropout, batch, needs)
+    incoming = (dy, dh_n, dc_n)
+    if torch.is_grad_enabled() and (_any_grad(x, None, None, weights) or _any_grad(*incoming, [])):
+        return list(_Backward.apply(options, tape, x, batch_sizes, seed, *incoming, *weights))
+    with torch._C._AutoDispatchBelowAutograd():
+        return _backward_op(tape, x, weights, batch_sizes, seed, *incoming, *options)
+
+
+def _checked(
+    x: Tensor,
+    h_0: Tensor | None,
+    c_0: Tensor | None,
+    weights: list[Tensor],
+    batch_sizes: Tensor | None,
+    seed: Tensor | None,
+    layout: str,
+    bidirectional: bool,
+    dropout: float,
+    batch: int,
+) -> tuple[Spec, int, int]:
+    """The sizes, or ValueError: whoever calls the operators by hand must not crash the process."""
+    if layout not in kernels.LAYOUTS:
+        raise ValueError(f"layout must be one of {', '.join(kernels.LAYOUTS)}, got {layout!r}")
+    if (layout == "packed") != (batch_sizes is not None):
+        raise ValueError("batch_sizes goes with layout='packed' and with no other")
+    spec = Spec.of(weights, bidirectional)
+    if weights[0].dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"weights must be float32 or float64, got {weights[0].dtype}")
+    if layout == "cell" and (spec.num_layers != 1 or bidirectional):
+        raise ValueError("layout='cell' takes the weights of one layer and direction")
+    rank = 3 if layout in ("tbi", "bti") else 2
+    if x.dim() != rank or x.shape[-1] != spec.input_size or x.dtype != spec.dtype:
+        raise ValueError(
+            f"x must be a {spec.dtype} tensor of {rank} axes, the last of {spec.input_size}; got "
+            f"{x.dtype}, {tuple(x.shape)}"
+        )
+    if batch_sizes is not None and (batch_sizes.dtype != torch.int64 or batch_sizes.dim() != 1):
+        raise ValueError("batch_sizes must be an int64 tensor of one axis")
+    steps, batch = kernels.extent(layout, x.shape, batch_sizes, batch)
+    shape = kernels.state_shape(layout, batch, spec)
+    for name, state in (("h_0", h_0), ("c_0", c_0)):
+        if state is not None and (tuple(state.shape) != shape or state.dtype != spec.dtype):
+            raise ValueError(
+                f"{name} must be a {spec.dtype} tensor of shape {shape}, got {state.dtype}, "
+                f"{tuple(state.shape)}"
+            )
+    if not 0 <= dropout <= 1:
+        raise ValueError(f"dropout must lie in 0..1, got {dropout}")
+    if seed is not None and (seed.dtype != torch.int64 or seed.dim() != 0):
+        raise ValueError("seed must be an int64 tensor without axes")
+    return spec, steps, batch
+
+
+def _forward_cpu(x: Tensor, *rest: Any) -> Any:
+    *arguments, with_tape = rest if len(rest) == 10 else (*rest, False)
+    _, _, batch = _checked(x, *arguments)
+    sizes = arguments[3]
+    if sizes is not None:
+        falling = bool((sizes[1:] <= sizes[:-1]).all()) and bool(sizes.min() > 0)
+        if not falling or int(sizes[0]) != batch or int(sizes.sum()) != x.shape[0]:
+            raise ValueError("batch_sizes must fall, start with `batch` and sum up to x's rows")
+    return kernels.forward(*(x, *arguments, with_tape))
+
+
+def _forward_fake(x: Tensor, *rest: Any) -> Any:
+    *arguments, with_tape = rest if len(rest) == 10 else (*rest, False)
+    spec, steps, batch = _checked(x, *arguments)
+    layout = arguments[5]
+    state = kernels.state_shape(layout, batch, spec)
+    size = kernels.tape_bytes(spec, steps, batch) if with_tape else 0
+    return (
+        x.new_empty(kernels.output_shape(layout, x.shape, spec)),
+        x.new_empty(0 if layout == "cell" else state),
+        x.new_empty(state),
+        x.new_empty(size, dtype=torch.uint8),
+    )
+
+
+def _backward_cpu(
+    tape: Tensor, x: Tensor, weights: Any, batch_sizes: Any, seed: Any, *rest: Any
+) -> Any:
+    dy, dh_n, dc_n, layout, bidirectional, dropout, batch, needs = rest
+    spec, steps, batch = _checked(
+        x, None, None, weights, batch_sizes, seed, layout, bidirectional, dropout, batch
+    )
+    state = kernels.state_shape(layout, batch, spec)
+    expected = {
+        "dy": (dy, kernels.output_shape(layout, x.shape, spec)),
+        "dh_n": (dh_n, state),
+        "dc_n": (dc_n, state),
+    }
+    for name, (grad, shape) in expected.items():
+        if grad is not None and (tuple(grad.shape) != shape or grad.dtype != spec.dtype):
+            raise ValueError(f"{name} must be a {spec.dtype} tensor of shape {shape}")
+    if tape.dtype != torch.uint8 or tape.shape != (kernels.tape_bytes(spec, steps, batch),):
+        raise ValueError("tape is not one of a forward pass of this shape")
+    if len(needs) != 3 + len(weights):
+        raise ValueError(f"needs must have {3 + len(weights)} elements, got {len(needs)}")
+    return kernels.backward(tape, x, weights, batch_sizes, seed, *rest)
+
+
+def _backward_fake(
+    tape: Tensor, x: Tensor, weights: Any, batch_sizes: Any, seed: Any, *rest: Any
+) -> Any:
+    _, _, _, layout, bidirectional, dropout, batch, needs = rest
+    spec, _, batch = _checked(
+        x, None, None, weights, batch_sizes, seed, layout, bidirectional, dropout, batch
+    )
+    state = kernels.state_shape(layout, batch, spec)
+    shapes = [x.shape, state, state, *(w.shape for w in weights)]
+    return [x.new_empty(shape) for shape, need in zip(shapes, needs, strict=True) if need]
+
+
+_library.impl("lstm_forward", _forward_autograd, "Autograd")
+_library.impl("lstm_forward", _forward_cpu, "CPU")
+_library.impl("lstm_backward", _backward_autograd, "Autograd")
+_library.impl("lstm_backward", _backward_cpu, "CPU")
+torch.library.register_fake("fastlstm::lstm_forward", _forward_fake, lib=_library)
+torch.library.register_fake("fastlstm::lstm_backward", _backward_fake, lib=_library)
