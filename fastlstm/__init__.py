@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The fastest dependable LSTM engine for CPUs: torch.nn.LSTM's semantics on NumPy arrays."""
 
+from typing import Any
+
 from .cell import LSTMCell
 from .lstm import LSTM
 from .runtime import (
@@ -13,11 +15,14 @@ from .runtime import (
 )
 from .storage import load
 from .stream import Stream
+from .training import Gradients, Tape
 
 __all__ = [
+    "Gradients",
     "LSTM",
     "LSTMCell",
     "Stream",
+    "Tape",
     "__version__",
     "available_isas",
     "config",
@@ -26,3 +31,11 @@ __all__ = [
     "set_num_threads",
     "show_config",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("optim", "torch"):  # imported when first asked for
+        import importlib
+
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,6 +8,10 @@ cdef extern from "fastlstm.h" nogil:
         FL_F32
         FL_F64
 
+    ctypedef enum fl_pass:
+        FL_PASS_FORWARD
+        FL_PASS_BACKWARD
+
     ctypedef enum fl_isa:
         FL_ISA_GENERIC
         FL_ISA_AVX2
@@ -39,10 +43,6 @@ cdef extern from "fastlstm.h" nogil:
         fl_isa isa
         int32_t gemm_blas
         int32_t passes
-
-    enum:
-        FL_PASS_FORWARD
-        FL_PASS_BACKWARD
 
     ctypedef struct fl_weights:
         const void *w_ih

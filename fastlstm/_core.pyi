@@ -4,6 +4,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+class Block:
+    size: int
+    nbytes: int
+    def __init__(self, size: int) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
 class Engine:
     input_size: int
     hidden_size: int
@@ -20,6 +26,7 @@ class Engine:
         isa: str,
         weights: list[tuple[Any, ...]],
         gemm: int = 0,
+        passes: int = 1,
     ) -> None: ...
     def forward(
         self,
@@ -32,8 +39,31 @@ class Engine:
         cells: NDArray[Any] | None,
         lengths: Any,
         threads: int,
+        tape: Any = None,
+        dropout: float = 0.0,
+        seed: int = 0,
     ) -> None: ...
-    def plan(self, steps: int, batch: int, threads: int) -> dict[str, Any]: ...
+    def backward(
+        self,
+        tape: Any,
+        x: NDArray[Any],
+        lengths: Any,
+        dy: NDArray[Any] | None,
+        dcells: NDArray[Any] | None,
+        dh_n: NDArray[Any] | None,
+        dc_n: NDArray[Any] | None,
+        dx: NDArray[Any] | None,
+        dh_0: NDArray[Any] | None,
+        dc_0: NDArray[Any] | None,
+        grads: list[tuple[Any, ...]] | None,
+        accumulate: bool,
+        threads: int,
+        dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None: ...
+    def plan(
+        self, steps: int, batch: int, threads: int, purpose: str = "infer"
+    ) -> dict[str, Any]: ...
 
 class Stream:
     engine: Engine
@@ -46,6 +76,16 @@ class Stream:
     ) -> None: ...
     def __call__(self, x: NDArray[Any]) -> NDArray[Any]: ...
 
+def tape_bytes(
+    input_size: int,
+    hidden_size: int,
+    num_layers: int,
+    directions: int,
+    double_precision: bool,
+    isa: str,
+    steps: int,
+    batch: int,
+) -> int: ...
 def isa_available(name: str) -> bool: ...
 def isa_names() -> list[str]: ...
 def team_max() -> int: ...

@@ -99,28 +99,75 @@ cdef class Call:
         self.release()
 
 
+# Large blocks that were let go, for the next that ask: getting pages from the system takes longer
+# than what is often done with them. Training lets go of packed weights and a tape every step.
+cdef enum:
+    POOL_BLOCKS = 4
+cdef size_t POOL_LEAST = 1 << 20  # bytes of a block worth keeping
+cdef size_t POOL_MOST = 256 << 20  # bytes of all
+cdef void *pool_data[POOL_BLOCKS]
+cdef size_t pool_size[POOL_BLOCKS]
+
+
+cdef void *pool_take(size_t *size) noexcept:
+    """A block of `size` bytes and not much more, whose size it sets; or NULL."""
+    cdef int i
+    cdef void *data
+    for i in range(POOL_BLOCKS):
+        if pool_data[i] != NULL and size[0] <= pool_size[i] <= size[0] + size[0] // 4:
+            data = pool_data[i]
+            size[0] = pool_size[i]
+            pool_data[i] = NULL
+            pool_size[i] = 0
+            return data
+    return NULL
+
+
+cdef bint pool_put(void *data, size_t size) noexcept:
+    """Keep a block, in place of the oldest ones where there is no more room."""
+    cdef int i
+    cdef size_t total = size
+    if size < POOL_LEAST or size > POOL_MOST:
+        return False
+    for i in range(POOL_BLOCKS - 1, -1, -1):  # the newest is the last
+        total += pool_size[i]
+        if total > POOL_MOST or (i == 0 and pool_data[0] != NULL):
+            fl_free(pool_data[i], pool_size[i])
+            total -= pool_size[i]
+            pool_data[i] = NULL
+            pool_size[i] = 0
+    for i in range(POOL_BLOCKS - 1):
+        if pool_data[i] == NULL:
+            pool_data[i] = pool_data[i + 1]
+            pool_size[i] = pool_size[i + 1]
+            pool_data[i + 1] = NULL
+            pool_size[i + 1] = 0
+    pool_data[POOL_BLOCKS - 1] = data
+    pool_size[POOL_BLOCKS - 1] = size
+    return True
+
+
 cdef class Block:
-    """Memory from fl_alloc."""
+    """Memory from fl_alloc, of at least the size asked for."""
 
     cdef void *data
-    cdef size_t size
+    cdef readonly size_t size
+    cdef readonly size_t nbytes  # what there really is
 
     def __cinit__(self, size_t size):
-        self.size = size
-        if size < LARGE or size <= available_memory():
+        self.size = self.nbytes = size
+        self.data = pool_take(&self.nbytes)
+        if self.data == NULL and (size < LARGE or size <= available_memory()):
             self.data = fl_alloc(size)
         if self.data == NULL:
             raise MemoryError(f"could not allocate {size} bytes")
 
-    @property
-    def nbytes(self):
-        return self.size
-
     def __getbuffer__(self, Py_buffer *buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, self.data, <Py_ssize_t>self.size, 0, flags)
+        PyBuffer_FillInfo(buffer, self, self.data, <Py_ssize_t>self.nbytes, 0, flags)
 
     def __dealloc__(self):
-        fl_free(self.data, self.size)
+        if self.data != NULL and not pool_put(self.data, self.nbytes):
+            fl_free(self.data, self.nbytes)
 
 
 cdef fl_isa isa_from_name(str name) except? FL_ISA_COUNT:
@@ -220,12 +267,12 @@ cdef class Engine:
     cdef Block workspace(self, size_t size):
         cdef Block block = self.spare
         self.spare = None
-        if block is None or block.size < size:
+        if block is None or block.nbytes < size:
             block = Block(size)
         return block
 
     cdef void keep(self, Block space) noexcept:
-        if space.size <= SPARE_MOST:
+        if space.nbytes <= SPARE_MOST:
             self.spare = space
 
     cdef fl_plan make_plan(self, fl_purpose purpose, int64_t steps, int64_t batch,

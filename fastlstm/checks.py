@@ -197,3 +197,33 @@ def state_pair(
             checked = checked.copy(order="C")
         pair.append(checked)
     return pair[0], pair[1]
+
+
+def gradient(
+    name: str, value: ArrayLike | None, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> Array | None:
+    """An array of that dtype and shape with a contiguous last axis, or None."""
+    if value is None:
+        return None
+    checked = array(name, value, dtype)
+    if checked.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {checked.shape}")
+    return readable(checked)
+
+
+def gradient_pair(
+    value: object, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> tuple[Array | None, Array | None]:
+    """(dh_n, dc_n), each contiguous and of `shape`, or None."""
+    if value is None:
+        return None, None
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"dstate must be a pair (dh_n, dc_n), got {type(value).__name__}")
+    dh_n, dc_n = (
+        gradient(part, given, dtype, shape)
+        for part, given in zip(("dh_n", "dc_n"), value, strict=True)
+    )
+    return (
+        None if dh_n is None else np.ascontiguousarray(dh_n),
+        None if dc_n is None else np.ascontiguousarray(dc_n),
+    )

@@ -6,18 +6,30 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Sequence
-from typing import Any, Literal, overload
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, checks, explain, runtime, weights
 from .checks import Array
-from .module import Module
+from .module import BACKWARD, FORWARD, Module
 from .stream import Stream
+from .training import Gradients, Tape, backward, grads_to_fill, tape_size
 
 State = tuple[Array, Array]
+
+
+class _Run(NamedTuple):
+    """The checked input of a call: arrays as the core takes them, shapes as the caller's."""
+
+    x: Array  # (T, B, I)
+    h_0: Array | None
+    c_0: Array | None
+    lengths: Any
+    y_shape: tuple[int, ...]
+    state_shape: tuple[int, ...]
 
 
 class LSTM(Module):
@@ -42,9 +54,9 @@ class LSTM(Module):
         gemm           "auto" and "native": our kernels; "blas": input projections through SciPy's
                        BLAS, which forfeits the promise that bits do not depend on batch or chunks
 
-    Parameters are read-only arrays named as in torch (``weight_ih_l0``, ...), also reachable as
-    attributes; replace them with `load_state_dict`. Models may be called from many threads at
-    once, pickled and copied.
+    Parameters are arrays named as in torch (``weight_ih_l0``, ...), also reachable as attributes:
+    read-only until `train`; replace them with `load_state_dict`. Models may be called from many
+    threads at once, pickled and copied.
 
     Raises TypeError or ValueError for a wrong argument, MemoryError if it does not fit.
     """
@@ -89,6 +101,8 @@ class LSTM(Module):
             self.input_size, self.hidden_size, self.num_layers, self.bidirectional, self.bias
         )
         self._packed = None
+        self._seed = seed
+        self._seeds: np.random.Generator | None = None  # of dropout
         self._params = weights.initial(self._shapes, self.hidden_size, self.dtype, seed)
 
     def __repr__(self) -> str:
@@ -154,42 +168,20 @@ class LSTM(Module):
             TypeError, ValueError   a wrong argument, named in the message
             MemoryError             a result or the workspace cannot be allocated
         """
-        x = checks.array("x", x, self.dtype)
-        rank = x.ndim
-        if rank not in (2, 3) or x.shape[-1] != self.input_size:
-            shape = "(B, T, I)" if self.batch_first else "(T, B, I)"
-            raise ValueError(
-                f"x must have shape {shape} or (T, I) with I = {self.input_size}, got {x.shape}"
-            )
-        given = x.shape[:-1]
         return_cells = checks.flag("return_cells", return_cells)
-        width = self._directions * self.hidden_size
-        rows = math.prod(given)
-        x = checks.readable(x)
-        checks.fits(self.dtype.itemsize * rows * ((out is None) + return_cells) * width)
-        x = self._time_major(x)
-        steps, batch, _ = x.shape
-        dtype, layers = self.dtype, self._directions * self.num_layers
-        middle = () if rank == 2 else (batch,)
-        state_shape = (layers, *middle, self.hidden_size)
-        h_0 = c_0 = None
-        if state is not None:
-            h_0, c_0 = checks.state_pair(state, dtype, state_shape)
-        if lengths is not None:
-            if rank == 2:
-                raise ValueError("lengths needs a batch: x of shape (T, I) is one whole sequence")
-            lengths = checks.lengths(lengths, batch, steps)
+        run = self._checked(x, state, lengths, (out is None) + return_cells)
+        x, h_0, c_0 = run.x, run.h_0, run.c_0
         if out is None:
-            y = np.empty((*given, width), dtype)
+            y = np.empty(run.y_shape, self.dtype)
         else:
-            y = checks.writable("out", out, dtype, (*given, width))
+            y = checks.writable("out", out, self.dtype, run.y_shape)
             if np.may_share_memory(x, y):
                 x = x.copy()
             if h_0 is not None and c_0 is not None:
                 h_0 = h_0.copy() if np.may_share_memory(h_0, y) else h_0
                 c_0 = c_0.copy() if np.may_share_memory(c_0, y) else c_0
-        h_n, c_n = np.empty(state_shape, dtype), np.empty(state_shape, dtype)
-        cells = np.empty((*given, width), dtype) if return_cells else None
+        h_n, c_n = np.empty(run.state_shape, self.dtype), np.empty(run.state_shape, self.dtype)
+        cells = np.empty(run.y_shape, self.dtype) if return_cells else None
         self._engine().forward(
             x,
             self._time_major(y),
@@ -198,19 +190,199 @@ class LSTM(Module):
             h_n,
             c_n,
             None if cells is None else self._time_major(cells),
-            lengths,
+            run.lengths,
             runtime.call_threads(num_threads),
         )
         return (y, (h_n, c_n)) if cells is None else (y, (h_n, c_n), cells)
+
+    def _checked(
+        self,
+        x: ArrayLike,
+        state: tuple[ArrayLike, ArrayLike] | None,
+        lengths: ArrayLike | Sequence[int] | None,
+        results: int,
+    ) -> _Run:
+        """The input of a call, checked; `results` arrays like y will be made."""
+        x = checks.array("x", x, self.dtype)
+        rank = x.ndim
+        if rank not in (2, 3) or x.shape[-1] != self.input_size:
+            shape = "(B, T, I)" if self.batch_first else "(T, B, I)"
+            raise ValueError(
+                f"x must have shape {shape} or (T, I) with I = {self.input_size}, got {x.shape}"
+            )
+        y_shape = (*x.shape[:-1], self._directions * self.hidden_size)
+        x = checks.readable(x)
+        checks.fits(self.dtype.itemsize * results * math.prod(y_shape))
+        x = self._time_major(x)
+        steps, batch, _ = x.shape
+        middle = () if rank == 2 else (batch,)
+        state_shape = (self._directions * self.num_layers, *middle, self.hidden_size)
+        h_0 = c_0 = None
+        if state is not None:
+            h_0, c_0 = checks.state_pair(state, self.dtype, state_shape)
+        if lengths is not None:
+            if rank == 2:
+                raise ValueError("lengths needs a batch: x of shape (T, I) is one whole sequence")
+            lengths = checks.lengths(lengths, batch, steps)
+        return _Run(x, h_0, c_0, lengths, y_shape, state_shape)
+
+    # ---- training ----
+
+    @overload
+    def forward(
+        self,
+        x: ArrayLike,
+        state: tuple[ArrayLike, ArrayLike] | None = None,
+        *,
+        lengths: ArrayLike | Sequence[int] | None = None,
+        return_cells: Literal[False] = False,
+        tape: Tape | None = None,
+        seed: int | None = None,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State, Tape]: ...
+    @overload
+    def forward(
+        self,
+        x: ArrayLike,
+        state: tuple[ArrayLike, ArrayLike] | None = None,
+        *,
+        lengths: ArrayLike | Sequence[int] | None = None,
+        return_cells: Literal[True],
+        tape: Tape | None = None,
+        seed: int | None = None,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State, Array, Tape]: ...
+    def forward(
+        self,
+        x: ArrayLike,
+        state: tuple[ArrayLike, ArrayLike] | None = None,
+        *,
+        lengths: ArrayLike | Sequence[int] | None = None,
+        return_cells: bool = False,
+        tape: Tape | None = None,
+        seed: int | None = None,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State, Tape] | tuple[Array, State, Array, Tape]:
+        """Run forward and keep what `backward` needs.
+
+        Parameters
+            x, state, lengths, return_cells, num_threads   as for a call of the model
+            tape   a `Tape` whose memory to use again; what it held is lost
+            seed   of the dropout masks, 0 to 2**64 - 1; None draws one. Dropout acts between
+                   layers, in training mode only: kept values are divided by 1 - dropout
+
+        Returns y, (h_n, c_n), with return_cells all c_t of the last layer, and the tape. The
+        numbers are those of a call, bit by bit, unless dropout acts.
+
+        Raises TypeError, ValueError or MemoryError as a call does.
+        """
+        return_cells = checks.flag("return_cells", return_cells)
+        if tape is not None and not isinstance(tape, Tape):
+            raise TypeError(f"tape must be a Tape, got {type(tape).__name__}")
+        run = self._checked(x, state, lengths, 1 + return_cells)
+        dropout = self.dropout if self._training and self.num_layers > 1 else 0.0
+        if seed is not None:
+            seed = checks.count("seed", seed, most=2**64 - 1)
+        elif dropout:
+            seed = self._draw_seed()
+        threads = runtime.call_threads(num_threads)
+        tape = Tape() if tape is None else tape
+        engine = tape._engine = self._engine(FORWARD | BACKWARD)
+        steps, batch, _ = run.x.shape
+        tape._record(run.x, run.lengths, tape_size(self, steps, batch))
+        tape._shapes, tape._y_shape, tape._state_shape = self._shapes, run.y_shape, run.state_shape
+        tape._dropout, tape._seed = dropout, seed or 0
+        y = np.empty(run.y_shape, self.dtype)
+        h_n, c_n = np.empty(run.state_shape, self.dtype), np.empty(run.state_shape, self.dtype)
+        cells = np.empty(run.y_shape, self.dtype) if return_cells else None
+        engine.forward(
+            run.x,
+            self._time_major(y),
+            run.h_0,
+            run.c_0,
+            h_n,
+            c_n,
+            None if cells is None else self._time_major(cells),
+            run.lengths,
+            threads,
+            tape._memory,
+            dropout,
+            tape._seed,
+        )
+        return (y, (h_n, c_n), tape) if cells is None else (y, (h_n, c_n), cells, tape)
+
+    def backward(
+        self,
+        tape: Tape,
+        dy: ArrayLike | None = None,
+        dstate: tuple[ArrayLike | None, ArrayLike | None] | None = None,
+        *,
+        dcells: ArrayLike | None = None,
+        into: Mapping[str, Array] | Gradients | None = None,
+        input_grad: bool = True,
+        num_threads: int | None = None,
+    ) -> Gradients:
+        """Gradients of a loss from those of a forward pass's results (equations in
+        ``fastlstm.reference``).
+
+        Parameters
+            tape         from `forward`; it may be used again
+            dy           gradient of y, shaped as it; zeros if None. What it holds past a sequence's
+                         end counts for nothing
+            dstate       (dh_n, dc_n), gradients of h_n and c_n; zeros where None
+            dcells       gradient of all c_t of the last layer, shaped as y; zeros if None
+            into         name -> array (or earlier `Gradients`): gradients of the parameters are
+                         added into these arrays instead of new ones
+            input_grad   whether to compute the gradient of x
+            num_threads  threads for this call; results do not depend on it
+
+        Raises
+            TypeError, ValueError   a wrong argument, or the tape of another kind of model
+            MemoryError             a result or the workspace cannot be allocated
+        """
+        if not isinstance(tape, Tape):
+            raise TypeError(f"tape must be a Tape, got {type(tape).__name__}")
+        shape = (*tape._y_shape[:-1], self.input_size)
+        if tape._shapes != self._shapes or tape._x is None or tape._x.dtype != self.dtype:
+            raise ValueError("tape must come from a forward pass of this model")
+        accumulate, params = into is not None, grads_to_fill(into, self._shapes, self.dtype)
+        input_grad = checks.flag("input_grad", input_grad)
+        dh_n, dc_n = checks.gradient_pair(dstate, self.dtype, tape._state_shape)
+        dy = checks.gradient("dy", dy, self.dtype, tape._y_shape)
+        dcells = checks.gradient("dcells", dcells, self.dtype, tape._y_shape)
+        dx, dh_0, dc_0 = backward(
+            tape,
+            weights.suffixes(self.num_layers, self.bidirectional),
+            None if dy is None else self._time_major(dy),
+            (dh_n, dc_n),
+            None if dcells is None else self._time_major(dcells),
+            params,
+            accumulate=accumulate,
+            input_grad=input_grad,
+            num_threads=num_threads,
+        )
+        if dx is not None:
+            dx = dx.transpose(1, 0, 2) if self.batch_first and len(shape) == 3 else dx
+            dx = dx.reshape(shape)
+        return Gradients(dx, dh_0, dc_0, params)
+
+    def _draw_seed(self) -> int:
+        """The next dropout seed; their sequence follows from the model's own seed."""
+        if self._seeds is None:
+            given: Any = self._seed
+            if given is not None and not isinstance(given, np.random.Generator):
+                given = np.random.SeedSequence(given, spawn_key=(1,))
+            self._seeds = np.random.default_rng(given)
+        return int(self._seeds.integers(2**63))
 
     def _time_major(self, y: Array) -> Array:
         if y.ndim == 2:
             return y[:, None, :]
         return y.transpose(1, 0, 2) if self.batch_first else y
 
-    def _pack(self, params: dict[str, Array]) -> _core.Engine:
+    def _pack(self, params: dict[str, Array], passes: int) -> _core.Engine:
         ends = weights.suffixes(self.num_layers, self.bidirectional)
-        return self._pack_as(params, ends, self.num_layers, self._directions, self.gemm)
+        return self._pack_as(params, ends, self.num_layers, self._directions, self.gemm, passes)
 
     def stream(self, batch_size: int = 1, *, num_threads: int | None = None) -> Stream:
         """A `Stream`: `batch_size` sequences step by step, with their state kept inside.

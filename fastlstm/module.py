@@ -4,19 +4,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from . import _core, checks, runtime, weights
 from .checks import Array
 
+FORWARD, BACKWARD = 1, 2  # passes that parameters are packed for
+
 
 class Module:
-    """Named read-only parameters, packed for the kernels when first needed.
+    """Named parameters, packed for the kernels when first needed.
 
-    Everything public is fixed at construction; parameters change through `load_state_dict` alone,
-    so a packed copy is never out of date.
+    Everything public is fixed at construction. In inference mode, which a model starts in,
+    parameters are read-only and change through `load_state_dict` alone, so they are packed once.
+    In training mode they are writable, and every call packs what it finds: a packed copy is never
+    out of date.
     """
 
     input_size: int
@@ -25,8 +29,11 @@ class Module:
     dtype: np.dtype[Any]
     _shapes: dict[str, tuple[int, ...]]
     _params: dict[str, Array]
-    # The engine with the very parameters it was packed from: another thread may load new ones.
-    _packed: tuple[dict[str, Array], _core.Engine] | None
+    # The engine with the very parameters it was packed from (another thread may load new ones) and
+    # the passes it was packed for.
+    _packed: tuple[dict[str, Array], _core.Engine, int] | None
+    _training: bool = False
+    _live: bool = False  # arrays have been handed out to be written to: they stay the same objects
 
     def __getattr__(self, name: str) -> Array:
         params: dict[str, Array] = self.__dict__.get("_params", {})
@@ -51,19 +58,27 @@ class Module:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         for values in self._params.values():
-            values.flags.writeable = False
+            values.flags.writeable = self._training
 
-    def _engine(self) -> _core.Engine:
+    def _engine(self, passes: int = FORWARD) -> _core.Engine:
         params, packed = self._params, self._packed
-        if packed is None or packed[0] is not params:
-            packed = self._packed = params, self._pack(params)
+        if self._training:
+            return self._pack(params, passes)
+        if packed is None or packed[0] is not params or packed[2] & passes != passes:
+            packed = self._packed = params, self._pack(params, passes), passes
         return packed[1]
 
-    def _pack(self, params: dict[str, Array]) -> _core.Engine:
+    def _pack(self, params: dict[str, Array], passes: int) -> _core.Engine:
         raise NotImplementedError
 
     def _pack_as(
-        self, params: dict[str, Array], ends: list[str], num_layers: int, directions: int, gemm: str
+        self,
+        params: dict[str, Array],
+        ends: list[str],
+        num_layers: int,
+        directions: int,
+        gemm: str,
+        passes: int,
     ) -> _core.Engine:
         address = 0
         if gemm == "blas":
@@ -80,11 +95,52 @@ class Module:
             runtime.active_isa(),
             [tuple(params.get(name + end) for name in names) for end in ends],
             address,
+            passes,
         )
 
-    def state_dict(self) -> dict[str, Array]:
-        """Name -> read-only array of every parameter, as in torch's state dict."""
+    # ---- training ----
+
+    @property
+    def training(self) -> bool:
+        """Whether the model is in training mode: see `train`."""
+        return self._training
+
+    def train(self, mode: bool = True) -> Self:
+        """Make the parameters writable, in place; what is written to them the next call sees.
+
+        Calls pack the parameters every time while in training mode. With ``mode=False`` the same
+        as `eval`. Returns the model.
+        """
+        mode = checks.flag("mode", mode)
+        if mode and not self._live:
+            # What was handed out before is a value, and stays as it is.
+            self._params = {name: values.copy() for name, values in self._params.items()}
+            self._live = True
+        for values in self._params.values():
+            values.flags.writeable = mode
+        self._training = mode
+        self._packed = None
+        return self
+
+    def eval(self) -> Self:
+        """Make the parameters read-only and pack them once, for inference. Returns the model."""
+        return self.train(False)
+
+    def parameters(self) -> dict[str, Array]:
+        """Name -> the very array of every parameter: writable in training mode, else read-only.
+
+        From the first `train` on, the arrays stay the same objects, so an optimiser may hold them.
+        """
         return dict(self._params)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Name -> read-only array of every parameter at this moment, as in torch's state dict."""
+        if not self._live:
+            return dict(self._params)
+        copies = {name: values.copy() for name, values in self._params.items()}
+        for values in copies.values():
+            values.flags.writeable = False
+        return copies
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True
@@ -99,5 +155,12 @@ class Module:
         """
         strict = checks.flag("strict", strict)
         found, result = weights.checked_state(state_dict, self._shapes, self.dtype, strict)
-        self._params = {**self._params, **found}
+        if self._live:
+            for name, values in found.items():
+                self._params[name].flags.writeable = True
+                np.copyto(self._params[name], values)
+                self._params[name].flags.writeable = self._training
+            self._packed = None
+        else:
+            self._params = {**self._params, **found}
         return result

@@ -25,6 +25,7 @@ extern "C" {
 #define FL_ALIGN 64
 
 typedef enum { FL_F32 = 0, FL_F64 = 1 } fl_dtype;
+typedef enum { FL_PASS_FORWARD = 1, FL_PASS_BACKWARD = 2 } fl_pass;
 typedef enum { FL_ISA_GENERIC = 0, FL_ISA_AVX2 = 1, FL_ISA_AVX512 = 2, FL_ISA_COUNT = 3 } fl_isa;
 typedef enum {
   FL_OK = 0,
@@ -54,8 +55,6 @@ typedef struct fl_spec {
   int32_t gemm_blas;  // input weights laid out for one BLAS call instead of our kernels
   int32_t passes;     // what the weights are packed for: FL_PASS_FORWARD, FL_PASS_BACKWARD or both
 } fl_spec;
-
-enum { FL_PASS_FORWARD = 1, FL_PASS_BACKWARD = 2 };
 
 // Weights of one direction of one layer, row-major, gates i f g o; only read while packing.
 typedef struct fl_weights {

@@ -42,7 +42,7 @@ static void dropout(const fl_dropout *job, int64_t first, int64_t count, void *r
     const int64_t base = k / 4 / DROPOUT_GROUPS * DROPOUT_GROUPS, end = 4 * (base + DROPOUT_GROUPS);
     philox(job, (uint32_t)base, words);
     for (; k < end && k < first + count; ++k)
-      at[k] = words[k % 4][k / 4 - base] >> 8 >= job->threshold ? at[k] * scale : 0;
+      at[k] *= words[k % 4][k / 4 - base] >> 8 >= job->threshold ? scale : 0;
   }
 }
 

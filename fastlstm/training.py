@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a training pass keeps, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import _core, checks, runtime
+from .checks import Array
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Gradients of a scalar loss; each has the shape of what it belongs to."""
+
+    x: Array | None
+    """as x; None if it was not asked for"""
+    h_0: Array
+    c_0: Array
+    params: dict[str, Array]
+    """name -> gradient of every parameter"""
+
+
+class Tape:
+    """What `LSTM.forward` keeps for `LSTM.backward`: gates and states of every step, a copy of x,
+    and the parameters as they were.
+
+    It owns its memory, may be used for any number of backward passes, and may be given to a later
+    `forward`, which then writes into the same memory: a training loop need not allocate.
+    """
+
+    def __init__(self) -> None:
+        self._memory: _core.Block | None = None
+        self._x: Array | None = None
+        self._engine: _core.Engine | None = None
+        self._lengths: Any = None
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._y_shape: tuple[int, ...] = ()
+        self._state_shape: tuple[int, ...] = ()
+        self._dropout = 0.0
+        self._seed = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the tape holds, the copy of x included."""
+        memory = 0 if self._memory is None else self._memory.nbytes
+        return memory + (0 if self._x is None else self._x.nbytes)
+
+    @property
+    def seed(self) -> int:
+        """Of the dropout masks of this pass."""
+        return self._seed
+
+    def __repr__(self) -> str:
+        return f"<Tape of {self.nbytes} bytes>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Tape cannot be pickled or copied: run forward again")
+
+    def _record(self, x: Array, lengths: Any, size: int) -> None:
+        """Take over a run's input, and have memory for it."""
+        if self._memory is None or self._memory.nbytes < size:
+            self._memory = None  # let it go before there is another
+            self._memory = _core.Block(size)
+        if self._x is None or self._x.shape != x.shape:
+            self._x = np.empty(x.shape, x.dtype)
+        np.copyto(self._x, x)
+        self._lengths = lengths
+
+
+def grads_to_fill(
+    into: Mapping[str, Array] | Gradients | None,
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: np.dtype[Any],
+) -> dict[str, Array]:
+    """The arrays of `into`, checked, or new ones."""
+    if into is None:
+        checks.fits(dtype.itemsize * sum(int(np.prod(shape)) for shape in shapes.values()))
+        return {name: np.empty(shape, dtype) for name, shape in shapes.items()}
+    arrays = getattr(into, "params", into)
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"into must map names to arrays, got {type(into).__name__}")
+    missing = [name for name in shapes if name not in arrays]
+    unexpected = [str(name) for name in arrays if name not in shapes]
+    if missing or unexpected:
+        raise ValueError(f"into does not fit: missing {missing}, unexpected {unexpected}")
+    for name, shape in shapes.items():
+        array = checks.writable(f"into[{name!r}]", arrays[name], dtype, shape)
+        if not array.flags.c_contiguous:
+            raise ValueError(f"into[{name!r}] must be C-contiguous, got strides {array.strides}")
+    return {name: arrays[name] for name in shapes}
+
+
+def backward(
+    tape: Tape,
+    suffixes: list[str],
+    dy: Array | None,
+    dstate: tuple[Array | None, Array | None],
+    dcells: Array | None,
+    params: dict[str, Array],
+    *,
+    accumulate: bool,
+    input_grad: bool,
+    num_threads: int | None,
+) -> tuple[Array | None, Array, Array]:
+    """Run the core on checked arrays, all time-major; gives dx (T, B, I), dh_0 and dc_0."""
+    assert tape._engine is not None
+    assert tape._x is not None
+    dx = np.empty_like(tape._x) if input_grad else None
+    dh_0 = np.empty(tape._state_shape, tape._x.dtype)
+    dc_0 = np.empty_like(dh_0)
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    tape._engine.backward(
+        tape._memory,
+        tape._x,
+        tape._lengths,
+        dy,
+        dcells,
+        *dstate,
+        dx,
+        dh_0,
+        dc_0,
+        [tuple(params.get(name + end) for name in names) for end in suffixes],
+        accumulate,
+        runtime.call_threads(num_threads),
+        tape._dropout,
+        tape._seed,
+    )
+    return dx, dh_0, dc_0
+
+
+def tape_size(lstm: Any, steps: int, batch: int) -> int:
+    """Bytes that a tape of this model needs."""
+    return _core.tape_bytes(
+        lstm.input_size,
+        lstm.hidden_size,
+        lstm.num_layers,
+        2 if lstm.bidirectional else 1,
+        lstm.dtype == np.float64,
+        runtime.active_isa(),
+        steps,
+        batch,
+    )
