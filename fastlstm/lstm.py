@@ -287,10 +287,11 @@ class LSTM(Module):
             seed = self._draw_seed()
         threads = runtime.call_threads(num_threads)
         tape = Tape() if tape is None else tape
+        tape._model = None  # until all is recorded, whatever ends this pass
         engine = tape._engine = self._engine(FORWARD | BACKWARD)
         steps, batch, _ = run.x.shape
         tape._record(run.x, run.lengths, tape_size(self, steps, batch))
-        tape._shapes, tape._y_shape, tape._state_shape = self._shapes, run.y_shape, run.state_shape
+        tape._y_shape, tape._state_shape = run.y_shape, run.state_shape
         tape._dropout, tape._seed = dropout, seed or 0
         y = np.empty(run.y_shape, self.dtype)
         h_n, c_n = np.empty(run.state_shape, self.dtype), np.empty(run.state_shape, self.dtype)
@@ -309,6 +310,7 @@ class LSTM(Module):
             dropout,
             tape._seed,
         )
+        tape._model = self._layout()
         return (y, (h_n, c_n), tape) if cells is None else (y, (h_n, c_n), cells, tape)
 
     def backward(
@@ -342,9 +344,9 @@ class LSTM(Module):
         """
         if not isinstance(tape, Tape):
             raise TypeError(f"tape must be a Tape, got {type(tape).__name__}")
+        if tape._model != self._layout():
+            raise ValueError("tape must come from a complete forward pass of a model like this one")
         shape = (*tape._y_shape[:-1], self.input_size)
-        if tape._shapes != self._shapes or tape._x is None or tape._x.dtype != self.dtype:
-            raise ValueError("tape must come from a forward pass of this model")
         accumulate, params = into is not None, grads_to_fill(into, self._shapes, self.dtype)
         input_grad = checks.flag("input_grad", input_grad)
         dh_n, dc_n = checks.gradient_pair(dstate, self.dtype, tape._state_shape)
@@ -374,6 +376,10 @@ class LSTM(Module):
                 given = np.random.SeedSequence(given, spawn_key=(1,))
             self._seeds = np.random.default_rng(given)
         return int(self._seeds.integers(2**63))
+
+    def _layout(self) -> tuple[object, ...]:
+        """What a model must have in common with that of a tape."""
+        return self._shapes, self.dtype, self.batch_first
 
     def _time_major(self, y: Array) -> Array:
         if y.ndim == 2:

@@ -38,7 +38,7 @@ class Tape:
         self._x: Array | None = None
         self._engine: _core.Engine | None = None
         self._lengths: Any = None
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._model: tuple[object, ...] | None = None  # None: nothing, or not all, is recorded
         self._y_shape: tuple[int, ...] = ()
         self._state_shape: tuple[int, ...] = ()
         self._dropout = 0.0
@@ -66,7 +66,7 @@ class Tape:
         if self._memory is None or self._memory.nbytes < size:
             self._memory = None  # let it go before there is another
             self._memory = _core.Block(size)
-        if self._x is None or self._x.shape != x.shape:
+        if self._x is None or self._x.shape != x.shape or self._x.dtype != x.dtype:
             self._x = np.empty(x.shape, x.dtype)
         np.copyto(self._x, x)
         self._lengths = lengths
@@ -92,6 +92,11 @@ def grads_to_fill(
         array = checks.writable(f"into[{name!r}]", arrays[name], dtype, shape)
         if not array.flags.c_contiguous:
             raise ValueError(f"into[{name!r}] must be C-contiguous, got strides {array.strides}")
+    begins = {arrays[name].__array_interface__["data"][0]: name for name in shapes}
+    order = sorted(begins)
+    ends = [begin + arrays[begins[begin]].nbytes for begin in order]
+    if len(order) < len(shapes) or any(a > b for a, b in zip(ends, order[1:], strict=False)):
+        raise ValueError("into must hold arrays of their own memory, got some that overlap")
     return {name: arrays[name] for name in shapes}
 
 
