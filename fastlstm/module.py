@@ -57,6 +57,11 @@ class Module:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        # An array of pickle may stand on a bytes object, and could not be made writable again.
+        self._params = {
+            name: values if values.flags.owndata else values.copy()
+            for name, values in self._params.items()
+        }
         for values in self._params.values():
             values.flags.writeable = self._training
 
