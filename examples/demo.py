@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""fastlstm against PyTorch on real input: handwritten digits and English text.
+"""fastlstm against PyTorch on real input, training and inference: handwritten digits, English text.
 
 Run it with `make demo`, or `python examples/demo.py` where fastlstm, torch, scikit-learn,
 matplotlib and tqdm are installed. Prints a report, writes demo.png to the current directory and
@@ -15,7 +15,9 @@ import digits
 import numpy as np
 import text
 import torch
+from digits_training import WAYS, Training
 from figure import draw
+from layers import use_threads
 from timing import ENGINES, readable
 
 import fastlstm
@@ -38,8 +40,27 @@ def errors(by_engine: dict[str, float]) -> str:
     return ", ".join(f"{engine} {by_engine[engine]:.1e}" for engine in ENGINES)
 
 
+def report_digit_training(training: Training) -> None:
+    """Seconds, accuracies and how far apart the loss curves are."""
+    updates = len(training.losses["PyTorch"])
+    print(
+        f"{updates} updates from the same weights with the same batches, test accuracy after them:"
+    )
+    for way in WAYS:
+        seconds = training.seconds[way]
+        print(
+            f"{way:<21} {seconds:6.2f} s ({training.seconds['PyTorch'] / seconds:.1f} x), "
+            f"{training.accuracy[way]:.2%}"
+        )
+    print("largest relative difference of the losses to PyTorch's:")
+    for way in WAYS[1:]:
+        first, whole = training.difference(way, 100), training.difference(way)
+        print(f"  {way:<21} {first:.1e} over the first 100 updates, {whole:.1e} over all")
+
+
 def report_digits(result: digits.DigitsResult) -> None:
     """Accuracy, agreement, and what reading row by row yields."""
+    report_digit_training(result.training)
     accuracy = result.accuracy(result.predictions)
     by_row = result.accuracy(result.row_predictions)
     for engine in ENGINES:
@@ -57,6 +78,12 @@ def report_text(result: text.TextResult) -> None:
         f"{result.characters:,} characters of Python's own documentation, {result.alphabet} "
         f"different ones; the last {result.held_out:,} held out"
     )
+    training = result.training
+    print("an unchanged PyTorch training script on a plain and on an accelerated model:")
+    for engine, kind in zip(ENGINES, ("plain", "accelerated"), strict=True):
+        updates = len(training.losses[engine])
+        print(f"  {kind:<11} {updates:4} updates in {training.seconds[engine]:.2f} s")
+    print(f"  largest relative difference of the first 100 losses: {training.difference:.1e}")
     for engine in ENGINES:
         print(f"{engine:<9} bits per held-out character: {result.bits[engine]:.6f}")
     print(f"largest difference of held-out logits: {result.difference:.1e}")
@@ -76,7 +103,7 @@ def report_text(result: text.TextResult) -> None:
 def report_summary(digit: digits.DigitsResult, prose: text.TextResult) -> None:
     """All times in one table, all agreements in one line."""
     row = "{:<34}{:>12}{:>12}{:>10}".format
-    print(row("time per call", *ENGINES, "ratio"))
+    print(row("time per call or update", *ENGINES, "ratio"))
     for timing in (*digit.timings, *prose.timings):
         times = (readable(timing.seconds[engine]) for engine in ENGINES)
         print(row(timing.task, *times, f"{timing.ratio:.1f} x"))
@@ -98,8 +125,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     start = perf_counter()
-    torch.set_num_threads(options.threads)
-    fastlstm.set_num_threads(options.threads)
+    use_threads(options.threads)
     print(
         f"fastlstm {fastlstm.__version__} ({fastlstm.available_isas()[0]}) and "
         f"PyTorch {torch.__version__}, float32, threads for each: {options.threads}"
@@ -111,7 +137,7 @@ def main() -> int:
     heading("English text")
     prose = text.run(options.quick)
     report_text(prose)
-    heading("Summary: medians of warm calls, the engines measured in turn")
+    heading("Summary: medians of warm calls, the engines in turn; means of training updates")
     report_summary(digit, prose)
     draw(digit, prose, PICTURE)
     print(f"picture: {PICTURE}; the demo took {perf_counter() - start:.0f} s")

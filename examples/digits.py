@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Handwritten digits: a scan is a sequence of 8 rows of 8 pixels.
 
-PyTorch trains two classifiers; fastlstm runs their weights. One is bidirectional and sees the
-whole scan, the other reads row by row and names the digit after every row.
+One classifier is bidirectional, sees the whole scan, and is trained in both engines; the other
+reads row by row and names the digit after every row. Both engines then run the weights that PyTorch
+has learned.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,6 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from classifier import Series
+from classifier_torch import TorchClassifier
+from digits_training import BATCH, HIDDEN, Training, train
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -20,26 +24,10 @@ from tqdm import tqdm
 
 import fastlstm
 
-HIDDEN = 64
-BATCH = 64
 ROWS = 8
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
-
-
-class WholeScan(torch.nn.Module):
-    """Bidirectional LSTM; the last states of both directions, side by side, name the digit."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm = torch.nn.LSTM(8, HIDDEN, batch_first=True, bidirectional=True)
-        self.linear = torch.nn.Linear(2 * HIDDEN, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 8, 8) -> (B, 10)."""
-        _, (h_n, _) = self.lstm(x)
-        return self.linear(torch.cat((h_n[0], h_n[1]), dim=1))
 
 
 class RowByRow(torch.nn.Module):
@@ -56,30 +44,27 @@ class RowByRow(torch.nn.Module):
         return self.linear(y).permute(1, 2, 0)
 
 
-def _train(model: torch.nn.Module, x: Floats, labels: Ints, epochs: int, what: str) -> None:
+def _train(model: RowByRow, x: Floats, labels: Ints, epochs: int) -> None:
     inputs, targets = torch.from_numpy(x), torch.from_numpy(labels)
     steps = epochs * -(-len(inputs) // BATCH)
-    optimizer = torch.optim.Adam(model.parameters())
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=steps)
-    with tqdm(total=steps, desc=f"training {what}", unit="batch", mininterval=0.5) as bar:
+    with tqdm(total=steps, desc="row by row", unit="update", mininterval=0.5) as bar:
         for _ in range(epochs):
             for chosen in torch.randperm(len(inputs)).split(BATCH):
-                logits, target = model(inputs[chosen]), targets[chosen]
-                if logits.ndim == 3:  # one answer per row
-                    target = target[:, None].expand(-1, ROWS)
-                loss = torch.nn.functional.cross_entropy(logits, target)
+                target = targets[chosen, None].expand(-1, ROWS)  # one answer per row
+                loss = torch.nn.functional.cross_entropy(model(inputs[chosen]), target)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
                 bar.update()
-            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
 
 
 class TorchReader:
     """Both classifiers as PyTorch runs them."""
 
-    def __init__(self, whole: WholeScan, by_row: RowByRow) -> None:
+    def __init__(self, whole: TorchClassifier, by_row: RowByRow) -> None:
         self.whole, self.by_row = whole, by_row
 
     def bidirectional(self, x: torch.Tensor, lengths: torch.Tensor | None = None):  # type: ignore[no-untyped-def]
@@ -109,7 +94,7 @@ class TorchReader:
 class FastReader:
     """Both classifiers as fastlstm runs them; the linear layers are two NumPy arrays each."""
 
-    def __init__(self, whole: WholeScan, by_row: RowByRow) -> None:
+    def __init__(self, whole: TorchClassifier, by_row: RowByRow) -> None:
         self.bidirectional = fastlstm.LSTM(8, HIDDEN, batch_first=True, bidirectional=True)
         self.bidirectional.load_state_dict(whole.lstm.state_dict())
         self.causal = fastlstm.LSTM.from_torch(by_row.lstm)
@@ -141,6 +126,7 @@ class DigitsResult:
     difference: float  # largest |PyTorch - fastlstm| over all outputs, states and logits
     errors: dict[str, float]  # largest difference to PyTorch in float64, over the same
     timings: list[Timing]
+    training: Training
 
     @property
     def same(self) -> bool:
@@ -156,17 +142,18 @@ class DigitsResult:
 
 
 def run(quick: bool) -> DigitsResult:
-    """Trains with PyTorch, hands the weights over, compares the outputs, times both engines."""
+    """Trains, hands PyTorch's weights over, compares the outputs, times both engines."""
     bunch = load_digits()
     scans = (bunch.images / 16).astype(np.float32)
     train_x, x, train_labels, labels = train_test_split(
         scans, bunch.target.astype(np.int64), test_size=450, random_state=0, stratify=bunch.target
     )
-    torch.manual_seed(0)
-    whole, by_row = WholeScan(), RowByRow()
     epochs = 3 if quick else 40
-    _train(whole, train_x, train_labels, epochs, "on whole digits")
-    _train(by_row, train_x, train_labels, epochs, "on digits row by row")
+    training = train(Series(train_x, train_labels), Series(x, labels), epochs)
+    torch.manual_seed(0)
+    whole, by_row = training.model, fastlstm.torch.accelerate(RowByRow())
+    _train(by_row, train_x, train_labels, epochs)
+    fastlstm.torch.restore(by_row)  # it is PyTorch's own again
 
     torch_reader, fast_reader = TorchReader(whole.eval(), by_row.eval()), FastReader(whole, by_row)
     readers = dict(zip(ENGINES, (torch_reader, fast_reader), strict=True))
@@ -177,7 +164,7 @@ def run(quick: bool) -> DigitsResult:
         exact = _experiments(wide, x.astype(np.float64), lengths)
         budget = 0.05 if quick else 1.5
         with tqdm(total=4, desc="timing both engines on digits", unit="task") as bar:
-            timings = []
+            timings = [training.timing]
             for task, calls in _tasks(torch_reader, fast_reader, x, lengths):
                 timings.append(compare(task, calls, budget))
                 bar.update()
@@ -191,6 +178,7 @@ def run(quick: bool) -> DigitsResult:
         difference=_largest_difference(*(outputs[e] for e in ENGINES)),
         errors={e: _largest_difference(outputs[e], exact) for e in ENGINES},
         timings=timings,
+        training=training,
     )
 
 

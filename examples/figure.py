@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The demo's picture: times of both engines, the character model's training, sample digits."""
+"""The demo's picture: times of both engines, how both models were trained, sample digits."""
 
 import matplotlib
 
@@ -8,6 +8,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from digits import ROWS, DigitsResult
+from digits_training import WAYS, Training
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 from text import TextResult
@@ -35,13 +36,14 @@ def draw(digits: DigitsResult, text: TextResult, path: str) -> None:
         "text.color": INK,
     }
     with plt.rc_context(style):
-        figure = plt.figure(figsize=(12, 9), layout="constrained")
+        figure = plt.figure(figsize=(13, 12), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15)
-        top, bottom = figure.subfigures(2, 1, height_ratios=(3.1, 1))
-        grid = top.add_gridspec(2, 2, width_ratios=(1.5, 1))
+        top, bottom = figure.subfigures(2, 1, height_ratios=(4.4, 1))
+        grid = top.add_gridspec(3, 2, width_ratios=(1.3, 1))
         _times(top.add_subplot(grid[:, 0]), [*digits.timings, *text.timings])
-        _training(top.add_subplot(grid[0, 1]), text)
-        _rows(top.add_subplot(grid[1, 1]), digits)
+        _digit_training(top.add_subplot(grid[0, 1]), digits.training)
+        _text_training(top.add_subplot(grid[1, 1]), text)
+        _rows(top.add_subplot(grid[2, 1]), digits)
         _samples(bottom.subplots(1, SAMPLES), digits)
         bottom.suptitle(
             f"Test scans and what both engines read (same predictions: "
@@ -77,11 +79,31 @@ def _times(axes: Axes, timings: list[Timing]) -> None:
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
 
 
-def _training(axes: Axes, text: TextResult) -> None:
-    updates = np.arange(1, len(text.losses) + 1)
+def _digit_training(axes: Axes, training: Training) -> None:
+    widths = dict(zip(WAYS, (5, 2.5, 0.9), strict=True))  # each lies on top of the one before
+    colours = dict(zip(WAYS, (COLOURS["PyTorch"], "#e0a030", COLOURS["fastlstm"]), strict=True))
+    for way in WAYS:
+        losses, seconds = training.losses[way], training.seconds[way]
+        axes.plot(
+            np.arange(1, len(losses) + 1),
+            losses,
+            color=colours[way],
+            linewidth=widths[way],
+            label=f"{way}: {seconds:.2f} s, {training.accuracy[way]:.1%} right",
+        )
+    axes.set_yscale("log")
+    axes.legend(frameon=False, loc="upper right", fontsize=9)
+    axes.set_xlabel("training update, same weights and batches")
+    axes.set_title("Digit classifier: loss")
+
+
+def _text_training(axes: Axes, text: TextResult) -> None:
+    theirs, ours = (text.training.losses[engine] for engine in ENGINES)
+    updates = np.arange(1, len(ours) + 1)
     width = max(1, len(updates) // 60)
-    smooth = np.convolve(text.losses, np.ones(width) / width, mode="valid")
-    axes.plot(updates, text.losses, color=COLOURS["PyTorch"], linewidth=0.6, alpha=0.6)
+    smooth = np.convolve(ours, np.ones(width) / width, mode="valid")
+    axes.plot(updates[: len(theirs)], theirs, color=COLOURS["PyTorch"], linewidth=4)
+    axes.plot(updates, ours, color=COLOURS["fastlstm"], linewidth=0.6, alpha=0.6)
     axes.plot(updates[width - 1 :], smooth, color=INK, linewidth=1.5)
     bits = text.bits["fastlstm"]
     axes.axhline(bits, color=COLOURS["fastlstm"], linewidth=1.2, linestyle="--")
@@ -94,8 +116,8 @@ def _training(axes: Axes, text: TextResult) -> None:
         color=COLOURS["fastlstm"],
         weight="bold",
     )
-    axes.set_ylim(0, max(text.losses) * 1.05)
-    axes.set_xlabel("training update")
+    axes.set_ylim(0, max(ours) * 1.05)
+    axes.set_xlabel("training update, accelerated; grey: plain PyTorch")
     axes.set_title("Character model: bits per character")
 
 

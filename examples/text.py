@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A character model of the English documentation inside CPython, and its continuation.
 
-PyTorch trains embedding -> two-layer LSTM -> linear; both engines then read a held-out part and
-write on, character by character, with the state kept from step to step.
+An ordinary PyTorch script trains embedding -> two-layer LSTM -> linear on an accelerated model, and
+for its first updates on a plain one, to compare; both engines then read a held-out part and write
+on, character by character, with the state kept from step to step.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from time import perf_counter
 
 import numpy as np
 import torch
+from layers import largest_difference
 from numpy.typing import NDArray
 from timing import ENGINES, Timing, compare
 from tqdm import tqdm
@@ -59,16 +61,16 @@ class CharacterModel(torch.nn.Module):
         return self.linear(y), state
 
 
-def _train(model: CharacterModel, ids: Ints, updates: int) -> list[float]:
-    """Bits per character of every update; the state runs on from one update to the next."""
+def _train(model: CharacterModel, ids: Ints, updates: int, stop: int, what: str) -> list[float]:
+    """Bits per character of `stop` of the updates; the state runs on from one to the next."""
     rows = len(ids) // BATCH
     columns = torch.from_numpy(ids[: rows * BATCH].reshape(BATCH, rows).T.copy())
-    optimizer = torch.optim.Adam(model.parameters())
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 8e-3, updates, pct_start=0.1)
     losses: list[float] = []
     position, state = 0, None
-    with tqdm(total=updates, desc="training on text", unit="update", mininterval=0.5) as bar:
-        for _ in range(updates):
+    with tqdm(total=stop, desc=what, unit="update", mininterval=0.5) as bar:
+        for _ in range(stop):
             if position + STEPS >= rows:
                 position, state = 0, None
             window = columns[position : position + STEPS + 1]
@@ -85,6 +87,44 @@ def _train(model: CharacterModel, ids: Ints, updates: int) -> list[float]:
             bar.update()
             bar.set_postfix(bits=f"{np.mean(losses[-50:]):.2f}", refresh=False)
     return losses
+
+
+@dataclass(frozen=True)
+class TextTraining:
+    """Runs of the same script, by engine; of plain PyTorch only the first updates."""
+
+    losses: dict[str, list[float]]  # bits per character of every update
+    seconds: dict[str, float]
+
+    @property
+    def timing(self) -> Timing:
+        """Of one update, in the mean."""
+        each = {e: self.seconds[e] / len(self.losses[e]) for e in ENGINES}
+        return Timing(f"training update, {STEPS} x {BATCH} characters", each)
+
+    @property
+    def difference(self) -> float:
+        """Largest relative difference of the losses that both have, the first 100 at most."""
+        theirs = self.losses["PyTorch"][:100]
+        return largest_difference(self.losses["fastlstm"][: len(theirs)], theirs)
+
+
+def _trained(
+    model: CharacterModel, ids: Ints, updates: int, compared: int
+) -> tuple[CharacterModel, TextTraining]:
+    """Trains an accelerated copy of the model, and a plain one for the first `compared` updates."""
+    losses, seconds = {}, {}
+    for engine, stop in zip(ENGINES, (compared, updates), strict=True):
+        trained, warm = deepcopy(model), deepcopy(model)
+        what = "PyTorch, first updates"
+        if engine == "fastlstm":  # the one thing that differs
+            trained, warm = (fastlstm.torch.accelerate(m) for m in (trained, warm))
+            what = "PyTorch, accelerated"
+        _train(warm, ids, updates, 5, "warm-up")
+        began = perf_counter()
+        losses[engine] = _train(trained, ids, updates, stop, what)
+        seconds[engine] = perf_counter() - began
+    return fastlstm.torch.restore(trained), TextTraining(losses, seconds)
 
 
 class TorchWriter:
@@ -162,7 +202,7 @@ class TextResult:
     characters: int  # read in all, before the held-out part is cut off
     alphabet: int
     held_out: int
-    losses: list[float]  # bits per character of every training update
+    training: TextTraining
     bits: dict[str, float]  # per held-out character
     prompt: str
     continuation: dict[str, str]
@@ -177,7 +217,7 @@ class TextResult:
 
 
 def run(quick: bool) -> TextResult:
-    """Trains with PyTorch, hands the weights over, reads, writes on, times both engines."""
+    """Trains, hands the weights over, reads, writes on, times both engines."""
     text = documentation()
     alphabet = sorted(set(text))
     number = {character: index for index, character in enumerate(alphabet)}
@@ -185,7 +225,8 @@ def run(quick: bool) -> TextResult:
     held_out = ids[int(0.95 * len(ids)) :]
     torch.manual_seed(0)
     model = CharacterModel(len(alphabet))
-    losses = _train(model, ids[: -len(held_out)], 40 if quick else 2500)
+    updates, compared = (40, 40) if quick else (2500, 250)
+    model, training = _trained(model, ids[: -len(held_out)], updates, compared)
     if quick:
         held_out = held_out[:2000]
 
@@ -204,6 +245,7 @@ def run(quick: bool) -> TextResult:
                 seconds[engine].append(spent)
         whole = Timing("one character, sampling included", {e: median(seconds[e]) for e in ENGINES})
         timings = [
+            training.timing,
             compare(
                 "one character, LSTM only", _steps(model.lstm, fast_writer), 0.05 if quick else 1.5
             ),
@@ -213,7 +255,7 @@ def run(quick: bool) -> TextResult:
         characters=len(ids),
         alphabet=len(alphabet),
         held_out=len(held_out),
-        losses=losses,
+        training=training,
         bits={engine: _bits_per_character(logits[engine], held_out[1:]) for engine in ENGINES},
         prompt=PROMPT,
         continuation={e: "".join(alphabet[i] for i in written[e]) for e in ENGINES},

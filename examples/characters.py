@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A character model trained with fastlstm in plain NumPy, by truncated backpropagation in time.
+
+The text is cut into B equal stretches that are read side by side, T characters an update. The state
+at an update's end is where the next one starts, but no gradient flows back through it.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from layers import Floats, Ints, Linear, cross_entropy
+
+import fastlstm
+
+HIDDEN, LAYERS = 128, 2
+STEPS, BATCH = 50, 50
+CLIP = 5.0  # joint norm of all gradients at most
+
+State = tuple[Floats, Floats]
+
+
+def read_text(path: Path) -> tuple[Ints, int]:
+    """The text as numbers of its characters, and how many different ones there are."""
+    found, ids = np.unique(list(path.read_text(encoding="utf-8")), return_inverse=True)
+    return ids.astype(np.int64), len(found)
+
+
+def chunks(ids: Ints, steps: int = STEPS, batch: int = BATCH) -> Iterator[tuple[Ints, Ints, bool]]:
+    """Inputs (T, B), the characters that follow them (T, B), and whether the text starts over."""
+    stretch = (len(ids) - 1) // batch
+    read, following = (
+        ids[shift : shift + batch * stretch].reshape(batch, stretch).T for shift in (0, 1)
+    )
+    while True:
+        for start in range(0, stretch - steps + 1, steps):
+            part = slice(start, start + steps)
+            yield read[part], following[part], start == 0
+
+
+class CharacterModel:
+    """One-hot characters -> two LSTM layers -> logits of the next character."""
+
+    def __init__(self, characters: int, seed: int) -> None:
+        self.one_hot = np.eye(characters, dtype=np.float32)
+        self.lstm = fastlstm.LSTM(characters, HIDDEN, LAYERS, seed=seed)
+        self.linear = Linear(HIDDEN, characters, seed)
+        self.tape = fastlstm.Tape()  # its memory serves every update
+
+    def parameters(self) -> dict[str, Floats]:
+        """Of both layers, by the names that torch's state dict has for them."""
+        return _named(self.lstm.parameters(), self.linear.parameters())
+
+    def __call__(self, ids: Ints, state: State | None = None) -> tuple[Floats, State]:
+        """(T, B) -> logits (T, B, characters), state; nothing is kept."""
+        y, state = self.lstm(self.one_hot[ids], state)
+        return self.linear(y), state
+
+    def gradients(
+        self, ids: Ints, following: Ints, state: State | None
+    ) -> tuple[float, dict[str, Floats], State]:
+        """Loss of one update, its gradient for every parameter, and the state to go on from."""
+        y, state, tape = self.lstm.forward(self.one_hot[ids], state, tape=self.tape)
+        loss, dlogits = cross_entropy(self.linear(y), following)
+        dy, linear = self.linear.backward(y, dlogits)
+        lstm = self.lstm.backward(tape, dy, input_grad=False)
+        return loss, _named(lstm.params, linear), state
+
+
+def _named(lstm: dict[str, Floats], linear: dict[str, Floats]) -> dict[str, Floats]:
+    return {f"lstm.{k}": v for k, v in lstm.items()} | {f"linear.{k}": v for k, v in linear.items()}
+
+
+def train(
+    model: CharacterModel,
+    ids: Ints,
+    rates: list[float],
+    after: Callable[[], object] = lambda: ...,
+) -> list[float]:
+    """An update with each learning rate; calls `after` behind each; the losses in nats."""
+    model.lstm.train()
+    optimizer = fastlstm.optim.Adam(model)
+    losses, state = [], None
+    for lr, (read, following, afresh) in zip(rates, chunks(ids), strict=False):
+        loss, gradients, state = model.gradients(read, following, None if afresh else state)
+        fastlstm.optim.clip_grad_norm(gradients, CLIP)
+        optimizer.lr = lr
+        optimizer.step(gradients)
+        losses.append(loss)
+        after()
+    model.lstm.eval()
+    return losses
+
+
+def held_out_loss(model: CharacterModel, ids: Ints) -> float:
+    """Nats per character of a text that training has not seen, read as one sequence."""
+    total, state = 0.0, None
+    for start in range(0, len(ids) - 1, 4096):
+        window = ids[start : start + 4097, None]
+        logits, state = model(window[:-1], state)
+        total += cross_entropy(logits, window[1:])[0] * (len(window) - 1)
+    return total / (len(ids) - 1)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which of nine speakers said "ae"? Trains on the JapaneseVowels data set, in NumPy or PyTorch.
+
+270 training and 370 test utterances of 7 to 29 frames of 12 coefficients: a ragged batch through a
+bidirectional LSTM. The data set (UCI Machine Learning Repository, CC BY 4.0) is read in the .ts
+format from --data. Both engines start from the same weights and see the same batches.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from classifier import Classifier, Series, Update, accuracy, planned, train
+from layers import Floats, largest_difference, use_threads
+from tqdm import tqdm
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "japanese_vowels"
+HIDDEN, BATCH, PEAK_RATE = 64, 30, 3e-3
+
+
+def read_ts(path: Path) -> tuple[list[Floats], list[str]]:
+    """Sequences (T, I) and labels of a .ts file: a line each, channels and label parted by ':'."""
+    sequences, labels = [], []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for line in lines[lines.index("@data") + 1 :]:
+        *channels, label = line.split(":")
+        columns = [np.array(channel.split(","), dtype=np.float32) for channel in channels]
+        sequences.append(np.stack(columns, axis=1))
+        labels.append(label.strip())
+    return sequences, labels
+
+
+def load(folder: Path = DATA) -> tuple[Series, Series]:
+    """Training and test set; every coefficient has mean 0 and deviation 1 in training."""
+    read = [read_ts(folder / f"JapaneseVowels_{part}.ts") for part in ("TRAIN", "TEST")]
+    frames = np.concatenate(read[0][0])
+    mean, deviation = frames.mean(axis=0), frames.std(axis=0)
+    names = sorted(set(read[0][1]))
+    longest = max(len(sequence) for sequences, _ in read for sequence in sequences)
+    sets = []
+    for sequences, labels in read:
+        x = np.zeros((len(sequences), longest, len(mean)), dtype=np.float32)
+        for row, sequence in zip(x, sequences, strict=True):
+            row[: len(sequence)] = (sequence - mean) / deviation
+        lengths = np.array([len(sequence) for sequence in sequences])
+        sets.append(Series(x, np.array([names.index(label) for label in labels]), lengths))
+    return sets[0], sets[1]
+
+
+def run(
+    engine: str, start: Classifier, data: tuple[Series, Series], plan: list[Update]
+) -> tuple[list[float], float, float]:
+    """Trains a model with the weights of `start`: losses, seconds, test accuracy."""
+    series, test = data
+    with tqdm(total=len(plan), desc=engine, unit="update", mininterval=0.5) as bar:
+        if engine == "fastlstm":
+            began = perf_counter()
+            losses = train(start, series, plan, bar.update)
+            return losses, perf_counter() - began, accuracy(start, test)
+        import classifier_torch
+
+        model = classifier_torch.with_weights(start.parameters())
+        began = perf_counter()
+        losses = classifier_torch.train(model, series, plan, bar.update)
+        return losses, perf_counter() - began, classifier_torch.accuracy(model, test)
+
+
+def main() -> int:
+    """Trains with one engine or with both and prints what came out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--engine", choices=("fastlstm", "torch", "both"), default="fastlstm")
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and the batches")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the two .ts files")
+    options = parser.parse_args()
+    if not (options.data / "JapaneseVowels_TRAIN.ts").exists():
+        print(
+            f"no JapaneseVowels_TRAIN.ts in {options.data}: download JapaneseVowels in the .ts "
+            "format from timeseriesclassification.com and name its folder with --data",
+            file=sys.stderr,
+        )
+        return 2
+    use_threads(options.threads)
+    data = load(options.data)
+    plan = planned(len(data[0].labels), BATCH, options.epochs, PEAK_RATE, options.seed)
+    engines = ("torch", "fastlstm") if options.engine == "both" else (options.engine,)
+    curves = {}
+    for engine in engines:
+        model = Classifier(12, HIDDEN, 9, options.seed)
+        run(engine, model, data, plan[:3])  # warm-up: buffers, code, caches
+        model = Classifier(12, HIDDEN, 9, options.seed)
+        curves[engine], seconds, share = run(engine, model, data, plan)
+        epochs = np.array_split(curves[engine], options.epochs)
+        for epoch in range(0, options.epochs, 10):
+            print(f"{engine:<8} epoch {epoch + 1:3}: mean loss {epochs[epoch].mean():.4f}")
+        print(
+            f"{engine:<8} last mean loss {epochs[-1].mean():.5f}, test accuracy {share:.2%}, "
+            f"{len(plan)} updates in {seconds:.2f} s"
+        )
+    if len(engines) == 2:
+        ours, theirs = curves["fastlstm"], curves["torch"]
+        print(
+            "largest relative difference of the losses: "
+            f"{largest_difference(ours[:100], theirs[:100]):.1e} over the first 100 updates"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
