@@ -11,6 +11,7 @@ engine is kept only once the same weights have come twice.
 from __future__ import annotations
 
 import ctypes
+import functools
 import weakref
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from .. import _core, runtime
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 
-FORWARD, BACKWARD = 1, 2  # `passes` of an engine
+FORWARD, BACKWARD, BOTH = 1, 2, 3  # `passes` of an engine
 
 _memcmp = ctypes.CDLL(None).memcmp
 _memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
@@ -59,65 +60,74 @@ class Spec(NamedTuple):
         """torch's dtype of all tensors."""
         return torch.float64 if self.double else torch.float32
 
-    def shapes(self) -> list[tuple[int, ...]]:
-        """The shape that every one of the weights must have."""
-        rows, shapes = 4 * self.hidden_size, []
-        for layer in range(self.num_layers):
-            below = self.directions * self.hidden_size if layer else self.input_size
-            one: list[tuple[int, ...]] = [(rows, below), (rows, self.hidden_size), (rows,), (rows,)]
-            shapes += one[: self.tensors] * self.directions
-        return shapes
+
+@functools.lru_cache(maxsize=256)
+def shapes(spec: Spec) -> list[tuple[int, ...]]:
+    """The shape that every one of the weights must have."""
+    rows, found = 4 * spec.hidden_size, []
+    for layer in range(spec.num_layers):
+        below = spec.directions * spec.hidden_size if layer else spec.input_size
+        one: list[tuple[int, ...]] = [(rows, below), (rows, spec.hidden_size), (rows,), (rows,)]
+        found += one[: spec.tensors] * spec.directions
+    return found
+
+
+class _Kept:
+    """An engine and the values that it was packed from. Immutable, for other threads look too."""
+
+    __slots__ = ("copies", "engine", "passes")
+
+    def __init__(self, weights: list[Tensor], spec: Spec, isa: str, passes: int) -> None:
+        copies = [w.detach().clone() for w in weights]
+        self.copies = [(copy, copy.data_ptr(), copy.nbytes, copy.shape) for copy in copies]
+        self.passes = passes
+        self.engine = _pack(copies, spec, isa, passes)  # not from `weights`: they may change
+
+    def holds(self, weights: list[Tensor], dtype: Any) -> bool:
+        for weight, (_, address, size, shape) in zip(weights, self.copies, strict=True):
+            if weight.dtype is not dtype or weight.shape != shape or not weight.is_cpu:
+                return False
+            if _memcmp(weight.data_ptr(), address, size):
+                return False
+        return True
 
 
 class _Entry:
     """What is known of the weights whose first tensor is `owner`."""
 
-    __slots__ = ("copies", "engine", "owner", "spec", "stamp")
+    __slots__ = ("kept", "owner", "spec", "stamp")
 
     def __init__(self, owner: Any, spec: Any, stamp: Any) -> None:
         self.owner, self.spec, self.stamp = owner, spec, stamp
-        self.engine: _core.Engine | None = None
-        self.copies: list[Tensor] = []
-
-    def keep(self, engine: _core.Engine, weights: list[Tensor]) -> None:
-        self.copies = [w.detach().clone() for w in weights]
-        self.engine = engine
-
-    def holds(self, weights: list[Tensor]) -> bool:
-        for weight, copy in zip(weights, self.copies, strict=True):
-            if weight.shape != copy.shape or weight.dtype is not copy.dtype or not weight.is_cpu:
-                return False
-            if _memcmp(weight.data_ptr(), copy.data_ptr(), copy.nbytes):
-                return False
-        return True
+        self.kept: _Kept | None = None
 
 
-_entries: dict[tuple[int, int], _Entry] = {}
+_entries: dict[int, _Entry] = {}
 
 
 def engine_for(weights: list[Tensor], spec: Spec, passes: int) -> _core.Engine:
-    """The engine with exactly these values, packed now or kept from an earlier call.
+    """An engine for `passes` with exactly these values, packed now or kept from an earlier call.
 
     Raises ValueError for a weight of the wrong shape, dtype or device.
     """
     owner = weights[0]
     weights = [w if w.is_contiguous() else w.contiguous() for w in weights]
     isa = runtime.active_isa()
-    key = id(owner), passes
+    key = id(owner)
     entry = _entries.get(key)
-    known = entry is not None and entry.owner() is owner and entry.spec == (spec, isa)
-    if entry is not None and known and entry.engine is not None:
-        engine = entry.engine
-        if entry.holds(weights):
-            return engine
-    engine = _pack(weights, spec, isa, passes)
+    if entry is not None and (entry.owner() is not owner or entry.spec != (spec, isa)):
+        entry = None
+    kept = None if entry is None else entry.kept
+    if kept is not None and kept.passes & passes == passes and kept.holds(weights, spec.dtype):
+        return kept.engine
+    _check(weights, spec)
     stamp = [(w.data_ptr(), _version(w)) for w in weights]
-    if entry is not None and known and entry.engine is None and entry.stamp == stamp:
-        entry.keep(engine, weights)
-    else:
-        forget = weakref.ref(owner, lambda _, key=key: _entries.pop(key, None))  # type: ignore[misc]
-        _entries[key] = _Entry(forget, (spec, isa), stamp)
-    return engine
+    if entry is not None and entry.stamp == stamp:
+        entry.kept = kept = _Kept(weights, spec, isa, passes)
+        return kept.engine
+    forget = weakref.ref(owner, lambda _: _entries.pop(key, None))
+    _entries[key] = _Entry(forget, (spec, isa), stamp)
+    return _pack(weights, spec, isa, passes)
 
 
 def _version(weight: Tensor) -> int:
@@ -126,7 +136,7 @@ def _version(weight: Tensor) -> int:
 
 def _check(weights: list[Tensor], spec: Spec) -> None:
     dtype = spec.dtype
-    for index, (weight, shape) in enumerate(zip(weights, spec.shapes(), strict=True)):
+    for index, (weight, shape) in enumerate(zip(weights, shapes(spec), strict=True)):
         if weight.shape != shape or weight.dtype is not dtype or not weight.is_cpu:
             raise ValueError(
                 f"weights[{index}] must be a {dtype} tensor of shape {shape} on the CPU, got "
@@ -135,7 +145,6 @@ def _check(weights: list[Tensor], spec: Spec) -> None:
 
 
 def _pack(weights: list[Tensor], spec: Spec, isa: str, passes: int) -> _core.Engine:
-    _check(weights, spec)
     arrays = [w.detach().numpy() for w in weights]
     groups = [
         (*arrays[at : at + spec.tensors], None, None)[:4]

@@ -20,14 +20,13 @@ def unsupported(module: Any, weights: list[Tensor]) -> str:
     if getattr(module, "proj_size", 0):
         return "proj_size > 0"
     for weight in weights:
-        if not isinstance(weight, torch.Tensor):
-            return "a missing parameter"
+        if weight.is_cpu and weight.dtype in _DTYPES and weight.layout is torch.strided:
+            continue
         if not weight.is_cpu:
             return f"device {weight.device.type}"
         if weight.dtype not in _DTYPES:
             return f"dtype {str(weight.dtype).removeprefix('torch.')}"
-        if weight.layout is not torch.strided:
-            return f"layout {str(weight.layout).removeprefix('torch.')}"
+        return f"layout {str(weight.layout).removeprefix('torch.')}"
     return ""
 
 
@@ -36,15 +35,14 @@ def obstacle(module: Any, x: Tensor, weights: list[Tensor]) -> str:
     unfit = unsupported(module, weights)
     if unfit:
         return unfit
-    if not isinstance(x, torch.Tensor):
-        return "-"
     if torch.is_autocast_enabled("cpu"):
         return "autocast"
-    dtype = weights[0].dtype
-    if x.dtype is not dtype or not x.is_cpu or x.layout is not torch.strided:
+    if not isinstance(x, torch.Tensor) or x.layout is not torch.strided or not x.is_cpu:
         return "-"
-    if len(weights) > 1 and any(w.dtype is not dtype for w in weights):
-        return "-"
+    dtype = x.dtype
+    for weight in weights:
+        if weight.dtype is not dtype:
+            return "-"
     if torch.compiler.is_compiling():
         return "ONNX export" if torch.onnx.is_in_onnx_export() else ""
     if torch._C._get_tracing_state() is not None:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from .. import _core, runtime
+from .._core import Engine
 from .engines import BACKWARD, FORWARD, Spec, engine_for
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
@@ -26,6 +27,7 @@ Array = np.ndarray[Any, Any]
 
 LAYOUTS = ("tbi", "bti", "ti", "packed", "cell")
 ALIGN = 64  # of a tape
+HUGE = 1 << 22  # bytes from which memory on huge pages is the faster
 
 
 class Packing:
@@ -136,13 +138,15 @@ def forward(
     dropout: float,
     batch: int,
     with_tape: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(y, h_n, c_n, tape). The tape is empty unless asked for, and so is h_n of a cell (it is y).
+    engine: Engine | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    """(y, h_n, c_n, tape). The tape is None unless asked for, and so is h_n of a cell (it is y).
 
-    seed: a scalar int64 tensor, or None for no dropout. Callers have checked shapes and dtypes.
+    seed: a scalar int64 tensor, or None for no dropout. engine: of these weights, if there is one.
+    Callers have checked shapes and dtypes.
     """
     spec = Spec.of(weights, bidirectional)
-    engine = engine_for(weights, spec, FORWARD)
+    engine = engine or engine_for(weights, spec, FORWARD)
     dtype = np.float64 if spec.double else np.float32
     lengths = packing = None
     if batch_sizes is None:
@@ -156,29 +160,32 @@ def forward(
     steps, count, _ = x_array.shape
     shape = state_shape(layout, count, spec)
     c_n = np.empty(shape, dtype)
-    h_n = np.empty(0 if layout == "cell" else shape, dtype)
-    # The core draws dropout masks in a pass that has a tape, wanted or not.
-    recorded = with_tape or seed is not None
-    tape = _aligned(tape_bytes(spec, steps, count) if recorded else 0)
+    h_n = None if layout == "cell" else np.empty(shape, dtype)
+    tape = None
+    if with_tape or seed is not None:  # the core draws dropout masks only in a pass with a tape
+        tape = _aligned(tape_bytes(spec, steps, count))
     engine.forward(
         x_array,
         y_array,
-        None if h_0 is None else h_0.detach().contiguous().numpy(),
-        None if c_0 is None else c_0.detach().contiguous().numpy(),
-        None if layout == "cell" else h_n,
+        _whole(h_0),
+        _whole(c_0),
+        h_n,
         c_n,
         None,
         lengths,
         runtime.call_threads(None),
-        tape.numpy() if recorded else None,
+        None if tape is None else tape.numpy(),
         0.0 if seed is None else dropout,
         0 if seed is None else int(seed),
     )
     if packing is not None:
         y = packing.unpad(y_array)
-    if recorded and not with_tape:
-        tape = _aligned(0)
-    return torch.from_numpy(y), torch.from_numpy(h_n), torch.from_numpy(c_n), tape
+    return (
+        torch.from_numpy(y),
+        None if h_n is None else torch.from_numpy(h_n),
+        torch.from_numpy(c_n),
+        tape if with_tape else None,
+    )
 
 
 def backward(
@@ -195,13 +202,14 @@ def backward(
     dropout: float,
     batch: int,
     needs: list[bool],
+    engine: Engine | None = None,
 ) -> list[Tensor]:
     """The gradients of x, h_0, c_0 and the weights in this order, as far as `needs` asks for them.
 
-    Of dy, dh_n and dc_n, those that are None are zero.
+    Of dy, dh_n and dc_n, those that are None are zero. engine: of these weights, if there is one.
     """
     spec = Spec.of(weights, bidirectional)
-    engine = engine_for(weights, spec, BACKWARD)
+    engine = engine or engine_for(weights, spec, BACKWARD)
     dtype = np.float64 if spec.double else np.float32
     lengths = packing = dx = dx_array = dy_array = None
     if batch_sizes is None:
@@ -237,8 +245,8 @@ def backward(
         lengths,
         dy_array,
         None,
-        None if dh_n is None else dh_n.detach().contiguous().numpy(),
-        None if dc_n is None else dc_n.detach().contiguous().numpy(),
+        _whole(dh_n),
+        _whole(dc_n),
         dx_array,
         dh_0,
         dc_0,
@@ -254,22 +262,28 @@ def backward(
     return [torch.from_numpy(a) for a, need in zip(results, needs, strict=True) if need]
 
 
-_BYTES = {"dtype": torch.uint8, "device": "cpu"}
-
-
 def _rows(x: Tensor) -> Array:
     """The memory of x, whose last axis the core wants contiguous."""
-    x = x.detach()
+    if x.requires_grad:
+        x = x.detach()
     if x.stride(-1) != 1 and x.shape[-1] != 1:
         x = x.contiguous()
     array: Array = x.numpy()
     return array
 
 
+def _whole(state: Tensor | None) -> Array | None:
+    """The memory of a state, which the core wants contiguous."""
+    if state is None:
+        return None
+    array: Array = state.detach().contiguous().numpy()
+    return array
+
+
 def _aligned(size: int) -> Tensor:
-    tape = torch.empty(size, **_BYTES)
-    if tape.data_ptr() % ALIGN:
-        tape = torch.empty(size + ALIGN, **_BYTES)
-        start = -tape.data_ptr() % ALIGN
-        tape = tape[start : start + size]
-    return tape
+    if size >= HUGE:  # NumPy asks the system for huge pages, PyTorch does not
+        tape = torch.from_numpy(np.empty(size + ALIGN, np.uint8))
+    else:
+        tape = torch.empty(size + ALIGN, dtype=torch.uint8, device="cpu")
+    start = -tape.data_ptr() % ALIGN
+    return tape[start : start + size]

@@ -20,7 +20,8 @@ class LSTM(torch.nn.LSTM):  # type: ignore[misc]
     batch_first and dropout, PackedSequence, unbatched input, first derivatives, ``torch.compile``
     and ``torch.export``. What the core lacks (projections, other devices and dtypes, autocast,
     TorchScript, torch.func, forward-mode derivatives) runs in PyTorch's own forward, with one
-    warning that says why. A second derivative raises NotImplementedError.
+    warning that says why; `torch.jit.script` puts torch's own modules into the scripted model. A
+    second derivative raises NotImplementedError.
 
     The seed of dropout comes from torch's default CPU generator: `torch.manual_seed` reproduces a
     run, though not the masks that PyTorch's own forward would draw. Threads are those of

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from . import kernels
-from .engines import Spec
+from .engines import BOTH, Spec, engine_for
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 
@@ -49,8 +49,8 @@ def lstm(
     batch_sizes: Tensor | None = None,
     dropout: float = 0.0,
     batch: int = 0,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(y, h_n, c_n) of checked arguments, differentiable.
+) -> tuple[Tensor, Any, Tensor]:
+    """(y, h_n, c_n) of checked arguments, differentiable. A cell's h is y; its h_n means nothing.
 
     With dropout > 0 its masks come from a seed drawn from torch's default CPU generator.
     """
@@ -65,8 +65,11 @@ def lstm(
         return y, h_n, c_n
     options = (layout, bidirectional, dropout, batch)
     if torch.is_grad_enabled() and _any_grad(x, h_0, c_0, weights):
-        y, h_n, c_n, _ = _Forward.apply(*options, batch_sizes, seed, x, h_0, c_0, *weights)
-        return y, h_n, c_n
+        # Nothing of torch.func is active: the part of `apply` that looks after it can be left out.
+        found: tuple[Tensor, Any, Tensor] = _apply(
+            options, batch_sizes, seed, x, h_0, c_0, *weights
+        )
+        return found
     return kernels.forward(x, h_0, c_0, weights, batch_sizes, seed, *options, False)[:3]
 
 
@@ -78,10 +81,7 @@ def _plain(x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tens
     return (
         not torch._C._len_torch_dispatch_stack()
         and not torch._C._is_torch_function_mode_enabled()
-        and type(x) in _PLAIN
-        and type(h_0) in _PLAIN
-        and type(c_0) in _PLAIN
-        and all(type(w) in _PLAIN for w in weights)
+        and _PLAIN.issuperset(map(type, (x, h_0, c_0, *weights)))
     )
 
 
@@ -93,43 +93,47 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(
         ctx: Any,
-        layout: str,
-        bidirectional: bool,
-        dropout: float,
-        batch: int,
+        options: tuple[str, bool, float, int],
         batch_sizes: Tensor | None,
         seed: Tensor | None,
         x: Tensor,
         h_0: Tensor | None,
         c_0: Tensor | None,
         *weights: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        ctx.options = layout, bidirectional, dropout, batch
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        ctx.options = options
         ctx.set_materialize_grads(False)
-        arguments = (x, h_0, c_0, list(weights), batch_sizes, seed, *ctx.options, True)
-        if _plain(x, h_0, c_0, arguments[3]) and type(seed) in _PLAIN:
-            y, h_n, c_n, tape = kernels.forward(*arguments)
+        arguments = (x, h_0, c_0, list(weights), batch_sizes, seed, *options, True)
+        ctx.engine = None
+        if _plain(x, h_0, c_0, arguments[3]):
+            # Packed for both passes at once, and held for the second.
+            ctx.engine = engine_for(arguments[3], Spec.of(arguments[3], options[1]), BOTH)
+            y, h_n, c_n, tape = kernels.forward(*arguments, ctx.engine)
         else:
             with torch._C._AutoDispatchBelowAutograd():
                 y, h_n, c_n, tape = _forward_op(*arguments)
+            if options[0] == "cell":
+                h_n = None
         ctx.save_for_backward(tape, batch_sizes, seed, x, *weights)
-        hidden = tape.new_empty(0)
-        ctx.mark_non_differentiable(*((hidden, h_n) if layout == "cell" else (hidden,)))
-        return y, h_n, c_n, hidden
+        return y, h_n, c_n
 
     @staticmethod
     def backward(
-        ctx: Any, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None, _: None
+        ctx: Any, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         tape, batch_sizes, seed, x, *weights = ctx.saved_tensors
-        needs = list(ctx.needs_input_grad[6:])
-        arguments = (tape, x, weights, batch_sizes, seed, dy, dh_n, dc_n, *ctx.options, needs)
+        needs = ctx.needs_input_grad[3:]
+        given = (tape, x, weights, batch_sizes, seed, dy, dh_n, dc_n)
+        arguments: Any = (*given, *ctx.options, needs)
         if torch.is_grad_enabled() or not (_plain(x, dy, dc_n, weights) and type(dh_n) in _PLAIN):
             found = iter(_backward_op(*arguments))
         else:
-            found = iter(kernels.backward(*arguments))
-        grads = (next(found) if need else None for need in needs)
-        return None, None, None, None, None, None, *grads
+            engine, ctx.engine = ctx.engine, None  # a second pass, which is rare, packs again
+            found = iter(kernels.backward(*(*arguments, engine)))
+        return (None, None, None, *[next(found) if need else None for need in needs])
+
+
+_apply = super(torch.autograd.Function, _Forward).apply
 
 
 class _Backward(torch.autograd.Function):  # type: ignore[misc]
@@ -167,7 +171,8 @@ def _forward_autograd(
     if torch.is_grad_enabled() and _any_grad(x, h_0, c_0, weights):
         if with_tape:
             raise ValueError("with_tape=True is for calls without gradients: autograd makes a tape")
-        return _Forward.apply(*options, batch_sizes, seed, x, h_0, c_0, *weights)
+        found = _Forward.apply(options, batch_sizes, seed, x, h_0, c_0, *weights)
+        return _filled(*found)
     with torch._C._AutoDispatchBelowAutograd():
         return _forward_op(x, h_0, c_0, weights, batch_sizes, seed, *options, with_tape)
 
@@ -248,7 +253,13 @@ def _forward_cpu(x: Tensor, *rest: Any) -> Any:
         falling = bool((sizes[1:] <= sizes[:-1]).all()) and bool(sizes.min() > 0)
         if not falling or int(sizes[0]) != batch or int(sizes.sum()) != x.shape[0]:
             raise ValueError("batch_sizes must fall, start with `batch` and sum up to x's rows")
-    return kernels.forward(*(x, *arguments, with_tape))
+    return _filled(*kernels.forward(*(x, *arguments, with_tape)))
+
+
+def _filled(y: Tensor, h_n: Tensor | None, c_n: Tensor, tape: Tensor | None = None) -> Any:
+    """Operators return tensors, where the kernels have none."""
+    h_n = y.new_empty(0) if h_n is None else h_n
+    return y, h_n, c_n, y.new_empty(0, dtype=torch.uint8) if tape is None else tape
 
 
 def _forward_fake(x: Tensor, *rest: Any) -> Any:
