@@ -18,8 +18,8 @@ from .stream import Stream
 from .training import Gradients, Tape
 
 __all__ = [
-    "Gradients",
     "LSTM",
+    "Gradients",
     "LSTMCell",
     "Stream",
     "Tape",

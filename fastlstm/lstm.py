@@ -16,7 +16,7 @@ from . import _core, checks, explain, runtime, weights
 from .checks import Array
 from .module import BACKWARD, FORWARD, Module
 from .stream import Stream
-from .training import Gradients, Tape, backward, grads_to_fill, tape_size
+from .training import Gradients, Tape, backward, empty, grads_to_fill, tape_size
 
 State = tuple[Array, Array]
 
@@ -293,7 +293,7 @@ class LSTM(Module):
         tape._record(run.x, run.lengths, tape_size(self, steps, batch))
         tape._y_shape, tape._state_shape = run.y_shape, run.state_shape
         tape._dropout, tape._seed = dropout, seed or 0
-        y = np.empty(run.y_shape, self.dtype)
+        y = empty(run.y_shape, self.dtype)
         h_n, c_n = np.empty(run.state_shape, self.dtype), np.empty(run.state_shape, self.dtype)
         cells = np.empty(run.y_shape, self.dtype) if return_cells else None
         engine.forward(

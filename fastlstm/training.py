@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,17 @@ class Gradients:
     c_0: Array
     params: dict[str, Array]
     """name -> gradient of every parameter"""
+
+
+POOLED = 1 << 20  # bytes of an array that is worth the pool of the core
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """np.empty whose memory, if large, comes from blocks that were let go before."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < POOLED:
+        return np.empty(shape, dtype)
+    return np.frombuffer(_core.Block(size), dtype, math.prod(shape)).reshape(shape)
 
 
 class Tape:
@@ -67,7 +79,7 @@ class Tape:
             self._memory = None  # let it go before there is another
             self._memory = _core.Block(size)
         if self._x is None or self._x.shape != x.shape or self._x.dtype != x.dtype:
-            self._x = np.empty(x.shape, x.dtype)
+            self._x = empty(x.shape, x.dtype)
         np.copyto(self._x, x)
         self._lengths = lengths
 
@@ -80,7 +92,7 @@ def grads_to_fill(
     """The arrays of `into`, checked, or new ones."""
     if into is None:
         checks.fits(dtype.itemsize * sum(int(np.prod(shape)) for shape in shapes.values()))
-        return {name: np.empty(shape, dtype) for name, shape in shapes.items()}
+        return {name: empty(shape, dtype) for name, shape in shapes.items()}
     arrays = getattr(into, "params", into)
     if not isinstance(arrays, Mapping):
         raise TypeError(f"into must map names to arrays, got {type(into).__name__}")
@@ -115,7 +127,7 @@ def backward(
     """Run the core on checked arrays, all time-major; gives dx (T, B, I), dh_0 and dc_0."""
     assert tape._engine is not None
     assert tape._x is not None
-    dx = np.empty_like(tape._x) if input_grad else None
+    dx = empty(tape._x.shape, tape._x.dtype) if input_grad else None
     dh_0 = np.empty(tape._state_shape, tape._x.dtype)
     dc_0 = np.empty_like(dh_0)
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

@@ -85,6 +85,7 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
       .panel_begin = b->column_begin,
       .panel_end = b->column_end,
       .backwards = (int32_t)(t & 1),
+      .far = r->tape_map.far,
   };
   r->model->kernels->back_step(s->layer, &job);
 }

@@ -5,7 +5,8 @@
 #include "plan.h"
 #include "team.h"
 
-static const double LARGEST = 1e18;  // bytes that offsets can still count
+static const int64_t CACHED_TAPE = 16 << 20;  // bytes that a last-level cache may hold until backward
+static const double LARGEST = 1e18;           // bytes that offsets can still count
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -98,6 +99,7 @@ int fl_tape_plan(const fl_spec *spec, int64_t steps, int64_t batch, fl_tape_map 
   map->inner = map->index_bytes * spec->num_layers * spec->directions;
   map->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
   map->total = map->inner + map->inner_bytes * (spec->num_layers - 1) + FL_ALIGN;
+  map->far = map->total > CACHED_TAPE;
   return 1;
 }
 

@@ -7,6 +7,8 @@
 
 #define LOG2E 1.44269504088896340736
 
+static const int64_t CACHED_WEIGHTS = 16 << 20;  // bytes that a last-level cache may hold
+
 // The recurrent sum of a small layer runs in two chains, else one row could not hide the latency
 // of its multiply-adds. A function of H alone: it fixes the order of summation everywhere.
 static int32_t chains_of(int64_t units) { return units <= 24 ? 2 : 1; }
@@ -76,61 +78,55 @@ static int64_t gate_step(const fl_layer *layer, int64_t lanes, int64_t panel)
 
 static int64_t panels_of(const fl_layer *layer) { return layer->full + (layer->tail != 0); }
 
-// w (4H, inputs) -> out. Element (input k, column j of panel p) at p * panel_stride + k * row + j.
-static void pack_matrix(const fl_kernels *kernels, const fl_layer *layer, const void *w, int64_t inputs,
-                        int merged, void *out)
+// w (4H, inputs) -> out, for the forward pass, and turned, for the backward pass; each may be NULL.
+// Element (input k, column j of panel p) goes to out + p * panel_stride + k * row + j.
+static void pack_matrix(const fl_model *model, const fl_layer *layer, const void *w, int64_t inputs,
+                        int merged, char *out, char *turned)
 {
+  const fl_kernels *kernels = model->kernels;
   const int64_t lanes = kernels->lanes, elem = fl_elem(kernels->dtype);
   const int64_t vectors = 4 * (int64_t)layer->full + layer->tail;
+  fl_pack job = {.inputs = inputs, .turned = turned, .turned_rows = 4 * layer->units};
+  job.far = model->weight_bytes > CACHED_WEIGHTS;
   for (int64_t panel = 0; panel < panels_of(layer); ++panel) {
     const int64_t step = gate_step(layer, lanes, panel), left = layer->units - panel * lanes;
-    const int64_t row = merged ? vectors * lanes : 4 * step,
-                  first = panel * 4 * lanes * (merged ? 1 : inputs);
-    for (int gate = 0; gate < 4; ++gate)
-      kernels->pack((const char *)w + (gate * layer->units + panel * lanes) * inputs * elem, inputs,
-                    (int)(left < lanes ? left : lanes), gate_scale(gate),
-                    (char *)out + (first + gate * step) * elem, row);
-  }
-}
-
-static void pack_bias(const fl_kernels *kernels, const fl_layer *layer, const fl_weights *w, void *out)
-{
-  const int64_t lanes = kernels->lanes;
-  for (int64_t unit = 0; unit < layer->units; ++unit) {
-    const int64_t panel = unit / lanes;
+    const int64_t first = panel * 4 * lanes * (merged ? 1 : inputs);
+    job.rows = (int32_t)(left < lanes ? left : lanes);
+    job.stride = merged ? vectors * lanes : 4 * step;
     for (int gate = 0; gate < 4; ++gate) {
-      const int64_t i = gate * layer->units + unit;
-      const int64_t at = panel * 4 * lanes + unit % lanes + gate * gate_step(layer, lanes, panel);
-      // Summed in the array's own type: the rounding that the reference would do.
-      if (kernels->dtype == FL_F64) {
-        const double sum =
-            (w->b_ih ? ((const double *)w->b_ih)[i] : 0) + (w->b_hh ? ((const double *)w->b_hh)[i] : 0);
-        kernels->pack(&sum, 1, 1, gate_scale(gate), (double *)out + at, 1);
-      } else {
-        const float sum =
-            (w->b_ih ? ((const float *)w->b_ih)[i] : 0) + (w->b_hh ? ((const float *)w->b_hh)[i] : 0);
-        kernels->pack(&sum, 1, 1, gate_scale(gate), (float *)out + at, 1);
-      }
+      job.w = (const char *)w + (gate * layer->units + panel * lanes) * inputs * elem;
+      job.scale = gate_scale(gate);
+      if (out) job.out = out + (first + gate * step) * elem;
+      kernels->pack(&job);
+      job.first += job.rows;
     }
   }
 }
 
-// w (4H, columns) -> panels of two vectors of columns; rows in the order of the gate gradients.
-static void pack_transposed(const fl_kernels *kernels, const fl_layer *layer, const char *w, int64_t columns,
-                            char *out)
+static void pack_bias(const fl_kernels *kernels, const fl_layer *layer, const fl_weights *w, char *out)
 {
-  const int64_t lanes = kernels->lanes, elem = fl_elem(kernels->dtype), units = layer->units;
-  for (int64_t column = 0; column < columns; column += 2 * lanes) {
-    const int64_t left = columns - column, width = left > lanes ? 2 * lanes : lanes;
-    const size_t bytes = (size_t)((left < width ? left : width) * elem);
-    for (int64_t unit = 0; unit < units; unit += lanes) {
-      const int64_t end = unit + lanes < units ? unit + lanes : units;
-      for (int gate = 0; gate < 4; ++gate) {
-        for (int64_t u = unit; u < end; ++u, out += width * elem) {
-          memcpy(out, w + ((gate * units + u) * columns + column) * elem, bytes);
-          if (left < width) memset(out + bytes, 0, (size_t)(width * elem) - bytes);
-        }
+  const int64_t lanes = kernels->lanes, elem = fl_elem(kernels->dtype);
+  for (int64_t panel = 0; panel < panels_of(layer); ++panel) {
+    const int64_t left = layer->units - panel * lanes, count = left < lanes ? left : lanes;
+    for (int gate = 0; gate < 4; ++gate) {
+      const int64_t first = gate * layer->units + panel * lanes;
+      char sums[64] __attribute__((aligned(64)));  // a vector
+      for (int64_t i = 0; i < count; ++i) {
+        if (kernels->dtype == FL_F64)
+          ((double *)sums)[i] = (w->b_ih ? ((const double *)w->b_ih)[first + i] : 0) +
+                                (w->b_hh ? ((const double *)w->b_hh)[first + i] : 0);
+        else
+          ((float *)sums)[i] = (w->b_ih ? ((const float *)w->b_ih)[first + i] : 0) +
+                               (w->b_hh ? ((const float *)w->b_hh)[first + i] : 0);
       }
+      const int64_t at = panel * 4 * lanes + gate * gate_step(layer, lanes, panel);
+      const fl_pack job = {.w = sums,
+                           .inputs = 1,
+                           .rows = (int32_t)count,
+                           .scale = gate_scale(gate),
+                           .out = out + at * elem,
+                           .stride = lanes};
+      kernels->pack(&job);
     }
   }
 }
@@ -145,7 +141,9 @@ fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *me
   model->kernels = fl_kernels_for(spec->isa, spec->dtype);
   model->layers = (fl_layer *)at;
   at += fl_round_up(count * (int64_t)sizeof(fl_layer), FL_ALIGN);
-  const char *first = at;
+  size_t bytes = 0;
+  fl_model_bytes(spec, &bytes);
+  model->weight_bytes = (int64_t)bytes - (at - (char *)memory);
   const int64_t lanes = model->kernels->lanes;
   for (int64_t i = 0; i < count; ++i) {
     fl_layer *layer = &model->layers[i];
@@ -157,22 +155,17 @@ fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *me
     layer->bias = (char *)layer->w_h + part.w_h;
     layer->t_x = (char *)layer->bias + part.bias;
     layer->t_h = (char *)layer->t_x + part.t_x;
-    if (spec->passes & FL_PASS_FORWARD) {
-      if (layer->units % lanes)
-        memset(at, 0, (size_t)(part.w_x + part.w_h + part.bias));  // columns of padding
-      pack_matrix(model->kernels, layer, weights[i].w_ih, layer->inputs, spec->gemm_blas, (char *)layer->w_x);
-      pack_matrix(model->kernels, layer, weights[i].w_hh, layer->units, 0, (char *)layer->w_h);
-      pack_bias(model->kernels, layer, &weights[i], (char *)layer->bias);
-    }
-    if (spec->passes & FL_PASS_BACKWARD) {
-      pack_transposed(model->kernels, layer, weights[i].w_ih, layer->inputs, (char *)layer->t_x);
-      pack_transposed(model->kernels, layer, weights[i].w_hh, layer->units, (char *)layer->t_h);
-    }
+    const int ahead = (spec->passes & FL_PASS_FORWARD) != 0, back = (spec->passes & FL_PASS_BACKWARD) != 0;
+    if (ahead && layer->units % lanes) memset(at, 0, (size_t)(part.w_x + part.w_h + part.bias));  // padding
+    pack_matrix(model, layer, weights[i].w_ih, layer->inputs, spec->gemm_blas,
+                ahead ? (char *)layer->w_x : NULL, back ? (char *)layer->t_x : NULL);
+    pack_matrix(model, layer, weights[i].w_hh, layer->units, 0, ahead ? (char *)layer->w_h : NULL,
+                back ? (char *)layer->t_h : NULL);
+    if (ahead) pack_bias(model->kernels, layer, &weights[i], (char *)layer->bias);
     at += layout_bytes(part);
   }
   model->panels = model->layers[0].full + (model->layers[0].tail != 0);
   model->vectors = 4 * model->layers[0].full + model->layers[0].tail;
-  model->weight_bytes = at - first;
   return model;
 }
 

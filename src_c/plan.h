@@ -36,6 +36,7 @@ typedef struct fl_tape_map {
   int64_t inner, inner_bytes;
   int64_t h_stride, inner_stride;  // elements
   int64_t total;
+  int32_t far;  // too long for the caches
 } fl_tape_map;
 
 //   workspace of a backward pass:  barriers | order, lengths, counts | dc carried from step to step |

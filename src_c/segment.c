@@ -101,6 +101,7 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
                            .c = fl_c_buffer(r, s->index, t) + c_row,
                            .c_panel_stride = c_stride,
                            .saved = saved ? saved + 4 * c_row : NULL,
+                           .far = r->tape_map.far,
                            .y = (void *const *)w->y_at,
                            .cells = s->has_cells ? (void *const *)w->cells_at : NULL,
                            .row_begin = 0,

@@ -66,11 +66,27 @@ FL_INLINE vreal load_columns(const real *row, int64_t column, int64_t columns)
   return columns - column >= VL ? vloadu(row + column) : vload_first(row + column, (int)(columns - column));
 }
 
-// The cells of one panel, after the product has given dh.
+// What the tape holds of the cells of one panel comes from far away: asked for before the product, it is
+// there after it.
+FL_INLINE void prefetch_cells(const int rows, const fl_back_step *job, int64_t panel, int64_t row)
+{
+  const int64_t first = panel * job->c_panel_stride + row * VL;
+  const real *saved = (const real *)job->saved + 4 * first;
+  const real *c = (const real *)job->c + first, *c_prev = (const real *)job->c_prev + first;
+  for (int r = 0; r < rows; ++r) {
+    FL_UNROLL
+    for (int g = 0; g < 4; ++g) __builtin_prefetch(saved + (4 * r + g) * VL, 0, 3);
+    __builtin_prefetch(c + r * VL, 0, 3);
+    __builtin_prefetch(c_prev + r * VL, 0, 3);
+    if (job->dy) __builtin_prefetch((const real *)job->dy[row + r] + panel * VL, 0, 3);
+  }
+}
+
+// The cells of one panel, after the product has given what comes from the next step.
 FL_INLINE void back_cells(const int rows, const int nv, const fl_layer *layer, const fl_back_step *job,
                           const real *dh, int64_t panel, int64_t row)
 {
-  const int64_t first = panel * job->c_panel_stride + row * VL;
+  const int64_t first = panel * job->c_panel_stride + row * VL, unit = panel * VL;
   const real *saved = (const real *)job->saved + 4 * first;
   const real *c = (const real *)job->c + first, *c_prev = (const real *)job->c_prev + first;
   real *carry = (real *)job->dc_carry + first, *bias = (real *)job->bias + panel * 4 * VL;
@@ -79,10 +95,11 @@ FL_INLINE void back_cells(const int rows, const int nv, const fl_layer *layer, c
   FL_UNROLL
   for (int g = 0; g < 4; ++g) sum[g] = vload(bias + g * VL);
   for (int r = 0; r < rows; ++r) {
-    vreal dc = vload(carry + r * VL);
-    if (job->dc) dc = dc + load_columns(job->dc[row + r], panel * VL, layer->units);
-    dc = cell_backward(saved + r * 4 * VL, vload(c + r * VL), vload(c_prev + r * VL), vload(dh + r * nv * VL),
-                       dc, d);
+    vreal h = vload(dh + r * nv * VL), dc = vload(carry + r * VL);
+    if (job->dy) h = h + load_columns(job->dy[row + r], unit, layer->units);
+    if (job->dh_last) h = h + vload((const real *)job->dh_last + (row + r) * job->dh_stride + unit);
+    if (job->dc) dc = dc + load_columns(job->dc[row + r], unit, layer->units);
+    dc = cell_backward(saved + r * 4 * VL, vload(c + r * VL), vload(c_prev + r * VL), h, dc, d);
     vstore(carry + r * VL, dc);
     FL_UNROLL
     for (int g = 0; g < 4; ++g) {
@@ -99,17 +116,9 @@ FL_INLINE void back_step_tile(const int rows, const int nv, const fl_layer *laye
 {
   vreal acc[FL_ACCUMULATORS];
   FL_UNROLL
-  for (int r = 0; r < rows; ++r) {
-    FL_UNROLL
-    for (int v = 0; v < nv; ++v) {
-      const int64_t column = (2 * panel + v) * VL;
-      vreal start = job->dy ? load_columns(job->dy[row + r], column, layer->units) : vset1(0);
-      if (job->dh_last)
-        start = start + vload((const real *)job->dh_last + (row + r) * job->dh_stride + column);
-      acc[r * nv + v] = start;
-    }
-  }
+  for (int v = 0; v < rows * nv; ++v) acc[v] = vset1(0);
   if (job->next) {
+    for (int v = 0; v < nv && job->far; ++v) prefetch_cells(rows, job, 2 * panel + v, row);
     const real *w = (const real *)layer->t_h + panel * 4 * layer->units * 2 * VL;
     back_multiply(rows, nv, acc, layer, (const real *)job->next + row * VL, job->stride, w);
   }

@@ -42,6 +42,7 @@ typedef struct fl_step {
   void *c;             // likewise; may be c_prev
   int64_t c_panel_stride;
   void *saved;     // [panel][row][4 VL] gates for the backward pass, panel stride 4 c_panel_stride; or NULL
+  int32_t far;     // the tape is too long for the caches
   void *const *y;  // [rows] where h goes as well
   void *const *cells;  // [rows] where c goes as well, or NULL
   int64_t row_begin, row_end;
@@ -89,6 +90,7 @@ typedef struct fl_back_step {
   int64_t rows;
   int32_t panel_begin, panel_end;
   int32_t backwards;
+  int32_t far;  // the tape is too long for the caches
 } fl_back_step;
 
 // out[r] (+)= gate gradients of row r times the weights (units of the layer by `columns`).
@@ -127,6 +129,19 @@ typedef struct fl_dropout {
   double scale;
 } fl_dropout;
 
+// Packs up to VL rows of a weight matrix: those of one gate of one panel.
+typedef struct fl_pack {
+  const void *w;  // [rows] of `inputs` elements
+  int64_t inputs;
+  int32_t rows;
+  double scale;
+  void *out;  // for the forward pass, see tile.inc.h: w[r][k] * scale at k * stride + r; or NULL
+  int64_t stride;
+  void *turned;  // transposed weights, see back.inc.h, in which these rows are k = first ...; or NULL
+  int64_t first, turned_rows;
+  int32_t far;  // too much for the caches
+} fl_pack;
+
 struct fl_kernels {
   fl_isa isa;
   fl_dtype dtype;
@@ -140,8 +155,7 @@ struct fl_kernels {
   void (*back_product)(const fl_layer *, const fl_back_product *);
   void (*outer)(const fl_layer *, const fl_outer *);
   void (*dropout)(const fl_dropout *, int64_t first, int64_t count, void *row);
-  // rows [0, rows) of w, `inputs` long, times `scale`, transposed: element (r, k) to k * stride + r
-  void (*pack)(const void *w, int64_t inputs, int rows, double scale, void *out, int64_t stride);
+  void (*pack)(const fl_pack *);
   double (*fma_flops)(int64_t repeats);                 // returns the flops done
   double (*read_all)(const void *data, int64_t bytes);  // returns a value that depends on all
 };

@@ -57,15 +57,25 @@ FL_OUTER(2)
 FL_OUTER(3)
 static outer_fn *const outer_tiles[OUTER_VECTORS] = {outer_1, outer_2, outer_3};
 
-// Vectors [first, first + count) of every row's columns: groups of OUTER_VECTORS, each [row][vector].
+// Vectors of group i when `count` of them are cut into groups of nearly equal size.
+FL_INLINE int64_t group_begin(int64_t count, int64_t i)
+{
+  return count * i / tile_count(count, OUTER_VECTORS);
+}
+
+// Vectors [first, first + count) of every row's columns, in groups, each [row][vector].
 FL_INLINE void pack_columns(const fl_outer *job, int64_t first, int64_t count, real *out)
 {
-  for (int64_t v = 0; v < count; v += OUTER_VECTORS) {
-    const int64_t nv = count - v < OUTER_VECTORS ? count - v : OUTER_VECTORS;
+  for (int64_t i = 0; group_begin(count, i) < count; ++i) {
+    const int64_t begin = first + group_begin(count, i), nv = first + group_begin(count, i + 1) - begin;
     for (int64_t k = 0; k < job->rows; ++k, out += nv * VL) {
       const real *row = job->in[k];
-      for (int64_t i = 0; i < nv; ++i)
-        vstore(out + i * VL, load_columns(row, (first + v + i) * VL, job->columns));
+      if (k + 16 < job->rows) {
+        const real *ahead = (const real *)job->in[k + 16] + begin * VL;
+        for (int64_t v = 0; v < nv; ++v) __builtin_prefetch(ahead + v * VL, 0, 3);
+      }
+      for (int64_t v = 0; v < nv; ++v)
+        vstore(out + v * VL, load_columns(row, (begin + v) * VL, job->columns));
     }
   }
 }
@@ -83,8 +93,8 @@ static void outer(const fl_layer *layer, const fl_outer *job)
         const real *grads = (const real *)job->grads + b * job->stride + m, *in = job->scratch;
         real *dw = (real *)job->dw + (gate * layer->units + unit + m) * job->columns;
         const int lanes = count_lanes - m < FL_OUTER_LANES ? count_lanes - m : FL_OUTER_LANES;
-        for (int64_t v = 0; v < count; v += OUTER_VECTORS) {
-          const int64_t nv = count - v < OUTER_VECTORS ? count - v : OUTER_VECTORS;
+        for (int64_t i = 0; group_begin(count, i) < count; ++i) {
+          const int64_t v = group_begin(count, i), nv = group_begin(count, i + 1) - v;
           const int64_t column = (first + v) * VL;
           outer_tiles[nv - 1](grads, in, job->rows, dw + column, job->columns, lanes, job->columns - column,
                               job->add);

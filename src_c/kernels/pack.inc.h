@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Weights of one gate of one panel, scaled and turned so that units lie side by side.
+// Weights of one gate of one panel: scaled and turned so that units lie side by side, and as they are
+// for the products of the backward pass. Both in one reading.
 #ifndef FL_PACK_H
 #define FL_PACK_H
 
@@ -17,18 +18,76 @@ FL_INLINE real scale_weight(real w, double scale)
   return (real)(isfinite(w) && fabs(product) > limit ? copysign(limit, product) : product);
 }
 
-// Blocks of VL inputs: the rows they are read from and the lines they are written to stay in the
-// first-level cache.
-static void pack(const void *w, int64_t inputs, int rows, double scale, void *out, int64_t stride)
+// VL vectors of VL lanes, turned: each round zips the first half of the rows with the second.
+FL_INLINE void transpose(vreal row[VL])
 {
-  const real *from = w;
-  for (int64_t k = 0; k < inputs; k += VL) {
-    const int count = inputs - k < VL ? (int)(inputs - k) : VL;
-    for (int j = 0; j < count; ++j) {
-      real *to = (real *)out + (k + j) * stride;
-      for (int r = 0; r < rows; ++r) to[r] = scale_weight(from[r * inputs + k + j], scale);
+  FL_UNROLL
+  for (int width = 1; width < VL; width *= 2) {
+    vreal zipped[VL];
+    FL_UNROLL
+    for (int i = 0; i < VL / 2; ++i) {
+      zipped[2 * i] = vzip_low(row[i], row[i + VL / 2]);
+      zipped[2 * i + 1] = vzip_high(row[i], row[i + VL / 2]);
+    }
+    FL_UNROLL
+    for (int i = 0; i < VL; ++i) row[i] = zipped[i];
+  }
+}
+
+FL_INLINE void store_packed(real *to, vreal v, int far)
+{
+  if (far)
+    vstore_far(to, v);
+  else
+    vstore(to, v);
+}
+
+// In blocks of VL inputs.
+static void pack(const fl_pack *job)
+{
+  const real *from = (const real *)job->w;
+  real *to = job->out;
+  const int64_t inputs = job->inputs, vectors = (inputs + VL - 1) / VL;
+  const int rows = job->rows;
+  // The scale in two parts: the product is rounded as if the scale were exact.
+  const vreal high = vset1((real)job->scale), low = vset1((real)(job->scale - (double)(real)job->scale));
+  vreal odd = vset1(0);  // becomes NaN where a product is not finite
+  for (int64_t b = 0; b < vectors; ++b) {
+    const int64_t k = b * VL, count = inputs - k < VL ? inputs - k : VL;
+    vreal row[VL];
+    FL_UNROLL
+    for (int r = 0; r < VL; ++r) row[r] = r < rows ? load_columns(from + r * inputs, k, inputs) : vset1(0);
+    if (job->turned) {
+      const int64_t width = b + 1 < vectors || b % 2 ? 2 * VL : VL;  // of the column panel
+      real *turned =
+          (real *)job->turned + b / 2 * job->turned_rows * 2 * VL + job->first * width + b % 2 * VL;
+      FL_UNROLL
+      for (int r = 0; r < VL; ++r)
+        if (r < rows) store_packed(turned + r * width, row[r], job->far);
+    }
+    if (!to) continue;
+    FL_UNROLL
+    for (int r = 0; r < VL; ++r) {
+      row[r] = vfma(row[r], high, row[r] * low);
+      odd = odd + (row[r] - row[r]);
+    }
+    transpose(row);
+    FL_UNROLL
+    for (int j = 0; j < VL; ++j) {
+      if (j >= count) continue;
+      if (rows == VL && (uintptr_t)to % (VL * sizeof(real)) == 0 && job->stride % VL == 0)
+        store_packed(to + (k + j) * job->stride, row[j], job->far);
+      else
+        store_units(to + (k + j) * job->stride, row[j], rows);
     }
   }
+  real lanes[VL];
+  vstoreu(lanes, odd);
+  int plain = 1;
+  for (int i = 0; i < VL; ++i) plain &= lanes[i] == 0;
+  if (plain) return;
+  for (int64_t k = 0; k < inputs; ++k)
+    for (int r = 0; r < rows; ++r) to[k * job->stride + r] = scale_weight(from[r * inputs + k], job->scale);
 }
 
 #endif

@@ -9,6 +9,7 @@
 typedef struct step_out {
   const real *c_prev;
   real *c, *h, *saved;
+  int far;
   int64_t h_stride;
   void *const *y, *const *cells;
   int64_t unit;  // of the panel's first lane
@@ -33,7 +34,7 @@ FL_INLINE void step_state(const int vectors, real *z, const step_out *out, int r
   cell_gates(gate);
   vstore(out->c + r * VL, cell_state(gate, vload(out->c_prev + r * VL)));
   vstore(z, gate[3]);
-  if (out->saved) cell_save(out->saved + r * 4 * VL, gate);
+  if (out->saved) cell_save(out->saved + r * 4 * VL, gate, out->far);
 }
 
 // Second half: h, and the way out.
@@ -53,6 +54,7 @@ FL_INLINE void step_panel(const int rows, const int vectors, const int nv, const
       .c_prev = (const real *)job->c_prev + panel * job->c_panel_stride + row * VL,
       .c = (real *)job->c + panel * job->c_panel_stride + row * VL,
       .saved = job->saved ? (real *)job->saved + 4 * (panel * job->c_panel_stride + row * VL) : 0,
+      .far = job->far,
       .h = (real *)job->h_next + row * job->h_stride + panel * VL,
       .h_stride = job->h_stride,
       .y = job->y + row,

@@ -26,6 +26,7 @@ typedef __m256 vreal;
 FL_INLINE vreal vload(const real *p) { return FL_OP(load)(p); }
 FL_INLINE vreal vloadu(const real *p) { return FL_OP(loadu)(p); }
 FL_INLINE void vstore(real *p, vreal v) { FL_OP(store)(p, v); }
+FL_INLINE void vstore_far(real *p, vreal v) { FL_OP(stream)(p, v); }  // past the caches
 FL_INLINE void vstoreu(real *p, vreal v) { FL_OP(storeu)(p, v); }
 FL_INLINE vreal vset1(real a) { return FL_OP(set1)(a); }
 FL_INLINE vreal vfma(vreal a, vreal b, vreal c) { return FL_OP(fmadd)(a, b, c); }
@@ -73,6 +74,16 @@ FL_INLINE vreal vscale2(vreal p, vreal n)
   const __m256i e = _mm256_slli_epi32(_mm256_add_epi32(i, _mm256_set1_epi32(127)), 23);
   return p * _mm256_castsi256_ps(e);
 #endif
+}
+
+// Lanes of a and b in turn: the first halves, the second halves.
+FL_INLINE vreal vzip_low(vreal a, vreal b)
+{
+  return FL_OP(permute2f128)(FL_OP(unpacklo)(a, b), FL_OP(unpackhi)(a, b), 0x20);
+}
+FL_INLINE vreal vzip_high(vreal a, vreal b)
+{
+  return FL_OP(permute2f128)(FL_OP(unpacklo)(a, b), FL_OP(unpackhi)(a, b), 0x31);
 }
 
 FL_INLINE vreal vupper(vreal v) { return FL_OP(permute2f128)(v, v, 0x11); }

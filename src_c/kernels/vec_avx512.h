@@ -28,6 +28,7 @@ typedef __m512 vreal;
 FL_INLINE vreal vload(const real *p) { return FL_OP(load)(p); }
 FL_INLINE vreal vloadu(const real *p) { return FL_OP(loadu)(p); }
 FL_INLINE void vstore(real *p, vreal v) { FL_OP(store)(p, v); }
+FL_INLINE void vstore_far(real *p, vreal v) { FL_OP(stream)(p, v); }  // past the caches
 FL_INLINE void vstoreu(real *p, vreal v) { FL_OP(storeu)(p, v); }
 FL_INLINE void vstore_first(real *p, vreal v, int n) { FL_OP(mask_storeu)(p, FL_MASK(n), v); }
 // The first n lanes, zeros after them.
@@ -52,6 +53,26 @@ FL_INLINE vreal vsplit(vreal t, vreal *n)
 // p * 2^n, overflowing to infinity and underflowing to zero. By definition infinity and zero for
 // infinite n, even where p is NaN.
 FL_INLINE vreal vscale2(vreal p, vreal n) { return FL_OP(scalef)(p, n); }
+
+// Lanes of a and b in turn: the first halves, the second halves.
+FL_INLINE vreal vzip_low(vreal a, vreal b)
+{
+#ifdef FL_DOUBLE
+  return _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), b);
+#else
+  return _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
+                                b);
+#endif
+}
+FL_INLINE vreal vzip_high(vreal a, vreal b)
+{
+#ifdef FL_DOUBLE
+  return _mm512_permutex2var_pd(a, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), b);
+#else
+  return _mm512_permutex2var_ps(
+      a, _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31), b);
+#endif
+}
 
 // Lanes [q * VL/4, (q + 1) * VL/4) moved to the front; the others are unspecified.
 #define vquarter(v, q) (FL_QUARTER((v), (q)))

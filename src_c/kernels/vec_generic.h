@@ -39,6 +39,7 @@ typedef real vreal_a __attribute__((vector_size(16), may_alias));
 FL_INLINE vreal vload(const real *p) { return *(const vreal_a *)p; }
 FL_INLINE vreal vloadu(const real *p) { return *(const vreal_u *)p; }
 FL_INLINE void vstore(real *p, vreal v) { *(vreal_a *)p = v; }
+FL_INLINE void vstore_far(real *p, vreal v) { vstore(p, v); }
 FL_INLINE void vstoreu(real *p, vreal v) { *(vreal_u *)p = v; }
 FL_INLINE vreal vset1(real a) { return a - (vreal){0}; }
 FL_INLINE vreal vfma(vreal a, vreal b, vreal c) { return a * b + c; }
@@ -77,6 +78,15 @@ FL_INLINE vreal vscale2(vreal p, vreal n)
   const vbits i = (vbits)(n + vset1(FL_MAGIC));
   return p * (vreal)((i + FL_BIAS) << FL_MANTISSA);
 }
+
+// Lanes of a and b in turn: the first halves, the second halves.
+#ifdef FL_DOUBLE
+FL_INLINE vreal vzip_low(vreal a, vreal b) { return (vreal){a[0], b[0]}; }
+FL_INLINE vreal vzip_high(vreal a, vreal b) { return (vreal){a[1], b[1]}; }
+#else
+FL_INLINE vreal vzip_low(vreal a, vreal b) { return (vreal){a[0], b[0], a[1], b[1]}; }
+FL_INLINE vreal vzip_high(vreal a, vreal b) { return (vreal){a[2], b[2], a[3], b[3]}; }
+#endif
 
 #ifdef FL_DOUBLE
 FL_INLINE vreal vupper(vreal v) { return (vreal){v[1], v[1]}; }

@@ -75,13 +75,22 @@ FL_INLINE vreal cell_tanh(vreal c)
   return vset1(2) / (vset1(1) + vexp2(c * vset1((real)(-2 * FL_LOG2E)))) - vset1(1);
 }
 
-// What backward keeps of a row's panel: i, f, g, o after activation.
-FL_INLINE void cell_save(real *saved, const vreal gate[4])
+// What backward keeps of a row's panel: i, f, g, o after activation. A long tape goes past the caches,
+// which it would only sweep clean.
+FL_INLINE void cell_save(real *saved, const vreal gate[4], int far)
 {
-  vstore(saved, gate[0]);
-  vstore(saved + VL, gate[1]);
-  vstore(saved + 2 * VL, gate[2] - vset1(1));
-  vstore(saved + 3 * VL, gate[3]);
+  const vreal g = gate[2] - vset1(1);
+  if (far) {
+    vstore_far(saved, gate[0]);
+    vstore_far(saved + VL, gate[1]);
+    vstore_far(saved + 2 * VL, g);
+    vstore_far(saved + 3 * VL, gate[3]);
+  } else {
+    vstore(saved, gate[0]);
+    vstore(saved + VL, gate[1]);
+    vstore(saved + 2 * VL, g);
+    vstore(saved + 3 * VL, gate[3]);
+  }
 }
 
 // Backward of the cell: from dh and dc of its outputs to the gradients of the pre-activations, in
