@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastlstm
-from fastlstm.bench.shapes import Shape, make_input, make_lengths, make_params
+from fastlstm.bench.shapes import Shape, make_arrays, make_input, make_lengths, make_params
 
 pytest.importorskip("pytest_benchmark", reason="times are taken by pytest-benchmark")
 
@@ -29,6 +29,12 @@ SHAPES = [
     shape("many small", 128, 64, 9, 32),
     shape("ragged both ways", 29, 32, 12, 64, bidirectional=True, ragged=True),
     shape("float64", 100, 8, 64, 64, dtype="float64"),
+]
+TRAINING = [
+    shape("small batch", 100, 8, 256, 256, train=True),
+    shape("many small", 128, 64, 9, 32, train=True),
+    shape("ragged both ways", 29, 32, 12, 64, bidirectional=True, ragged=True, train=True),
+    shape("float64", 100, 8, 64, 64, dtype="float64", train=True),
 ]
 STEP = shape("step", 1, 1, 128, 128)
 
@@ -55,6 +61,27 @@ def test_call(benchmark: Any, of: Shape) -> None:
     y, _ = benchmark(lambda: lstm(x, lengths=lengths))
     assert y.shape == (of.T, of.B, of.directions * of.H)
     np.testing.assert_array_equal(y, lstm(x, lengths=lengths)[0])
+
+
+@pytest.mark.parametrize("of", TRAINING, ids=lambda of: of.name)
+def test_training_step(benchmark: Any, of: Shape) -> None:
+    lstm, arrays = make(of).train(), make_arrays(of)
+    x, lengths, dy = arrays.x, arrays.lengths, arrays.dy
+    tape: Any = None
+
+    def step() -> fastlstm.Gradients:
+        nonlocal tape
+        _, _, tape = lstm.forward(x, lengths=lengths, tape=tape)
+        return lstm.backward(tape, dy)
+
+    grads = benchmark(step)
+    # The last step gave what a pass of its own gives: nothing was added up or left over.
+    _, _, fresh = lstm.forward(x, lengths=lengths)
+    expected = lstm.backward(fresh, dy)
+    np.testing.assert_array_equal(grads.x, expected.x)
+    for name, values in expected.params.items():
+        assert values.any(), name
+        np.testing.assert_array_equal(grads.params[name], values, err_msg=name)
 
 
 def test_call_into_out(benchmark: Any) -> None:

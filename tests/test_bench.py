@@ -16,7 +16,17 @@ import pytest
 import fastlstm
 from fastlstm import reference
 from fastlstm.__main__ import main
-from fastlstm.bench import cli, limits, peers, report, runner, shapes, worker, zoo
+from fastlstm.bench import (
+    agreement,
+    cli,
+    limits,
+    peers,
+    report,
+    runner,
+    shapes,
+    worker,
+    zoo,
+)
 from fastlstm.bench.shapes import Shape
 
 
@@ -56,7 +66,7 @@ SHAPES = {
 }
 
 
-def specification(of: Shape) -> peers.Array:
+def specification(of: Shape) -> agreement.Array:
     """The output of the reference; for a stream that of the last of the calls that are checked."""
     x, calls = shapes.make_input(of), worker.STREAM_CHECK_CALLS if of.stream else 1
     x = np.concatenate([x] * calls)
@@ -64,7 +74,10 @@ def specification(of: Shape) -> peers.Array:
     return y[-of.T :]
 
 
-@pytest.fixture(scope="module", params=list(peers.ENGINES))
+INFERENCE = [name for name, engine in peers.ENGINES.items() if "inference" in engine.tasks]
+
+
+@pytest.fixture(scope="module", params=INFERENCE)
 def engine_worker(request: pytest.FixtureRequest) -> Iterator[tuple[str, runner.WorkerProcess]]:
     name = request.param
     if not peers.ENGINES[name].available():
@@ -83,8 +96,8 @@ def test_engine_agrees_with_the_reference(
     if peers.ENGINES[name].refuses(of):
         pytest.skip(f"{name}: {peers.ENGINES[name].refuses(of)}")
     process.ask("prepare", shape=vars(of), seed=0)
-    np.save(tmp_path / "y.npy", specification(of))
-    difference = process.ask("compare", path=str(tmp_path / "y.npy"))["max_abs_diff"]
+    np.savez(tmp_path / "y.npz", y=specification(of))
+    difference = process.ask("compare", path=str(tmp_path / "y.npz"))["max_abs_diff"]
     if peers.ENGINES[name].padded and of.layers > 1:
         assert difference is None  # past the ends both directions mix: nothing to compare
     else:
@@ -93,19 +106,27 @@ def test_engine_agrees_with_the_reference(
     process.ask("release")
 
 
-def test_compare_notices_a_wrong_value(tmp_path: Path) -> None:
+def test_a_wrong_value_is_noticed() -> None:
     of = SHAPES["ragged both ways"]
     lengths = shapes.make_lengths(of)
     assert lengths is not None
     y = specification(of)
+
+    def difference(other: agreement.Array, padded: bool) -> float | None:
+        return agreement.difference(of, {"y": y}, {"y": other}, lengths, padded)
+
     wrong = y.copy()
     wrong[0, 1, 2] += 0.25
-    assert peers.compare(of, y, wrong, lengths, padded=False) == pytest.approx(0.25)
-    assert peers.compare(of, y, wrong, lengths, padded=True) == pytest.approx(0.25)
+    assert difference(wrong, padded=False) == pytest.approx(0.25)
+    assert difference(wrong, padded=True) == pytest.approx(0.25)
     late = y.copy()
     late[-1, int(np.argmin(lengths)), 0] += 0.25  # past the end of the shortest
-    assert peers.compare(of, y, late, lengths, padded=False) == pytest.approx(0.25)
-    assert peers.compare(of, y, late, lengths, padded=True) == 0
+    assert difference(late, padded=False) == pytest.approx(0.25)
+    assert difference(late, padded=True) == 0
+    late[0, 0, 0] = np.nan
+    assert difference(late, padded=False) == np.finfo(np.float64).max
+    with pytest.raises(ValueError, match="y of shape"):
+        difference(y[1:], padded=False)
 
 
 def test_a_worker_that_cannot_start_says_why() -> None:
@@ -178,7 +199,7 @@ def test_disagreements_are_named() -> None:
     two.engines["torch"].max_abs_diff = 3e-5
     (line,) = runner.disagreements([one, two])
     assert "torch" in line
-    two.engines["torch"].max_abs_diff = math.inf
+    two.engines["torch"].max_abs_diff = np.finfo(np.float64).max
     assert len(runner.disagreements([one, two])) == 1
 
 

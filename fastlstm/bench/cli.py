@@ -8,12 +8,19 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import limits, peers, report, runner, zoo
+from . import files, limits, peers, report, runner, training_zoo, zoo
 from .shapes import Shape
 
+_NEEDS = {name: engine.package for name, engine in peers.ENGINES.items()}
+_NEEDS |= {
+    "fastlstm.torch": "torch",
+    "onnxruntime": "onnxruntime and onnx",
+    "openvino": "openvino and onnx",
+}
 QUICK_FLOPS = 2e9  # --quick leaves out calls of more arithmetic than this
 
 
@@ -29,6 +36,11 @@ def _positive(text: str) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``python -m fastlstm bench``."""
+    parser.add_argument(
+        "--train",
+        action="store_true",
+        help="measure training steps, forward and backward, instead of inference",
+    )
     which = parser.add_argument_group("which shapes (the zoo, unless sizes are given)")
     which.add_argument("--zoo", action="store_true", help="the shapes of real models")
     which.add_argument("--targets", action="store_true", help="the shapes with a required ratio")
@@ -57,7 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rounds", type=_positive, metavar="N", help="turns of each engine, default 5"
     )
     how.add_argument("--seconds", type=float, metavar="S", help="per turn, default 0.2")
-    how.add_argument("--quick", action="store_true", help="two short rounds, no large shapes")
+    how.add_argument(
+        "--quick", action="store_true", help="two short rounds, no large shapes, no memory"
+    )
+    how.add_argument(
+        "--no-memory", action="store_true", help="don't measure training steps' memory"
+    )
     how.add_argument("--no-limits", action="store_true", help="don't measure the machine itself")
     out = parser.add_argument_group("output")
     out.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -67,13 +84,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="also write each FILE: .json, or .md for Markdown",
+        help="also write each FILE: .json, or .md for Markdown; what it holds of the other of "
+        "inference and training stays",
     )
 
 
 def choose_shapes(args: argparse.Namespace, error: Callable[[str], Any]) -> list[Shape]:
     """The shapes that the options ask for; ``error`` ends the program with a message."""
     own = ("batch", "steps", "layers", "bidirectional", "ragged", "stream", "dtype")
+    lists: Any = training_zoo if args.train else zoo
     shapes: list[Shape] = []
     if args.input_size and args.hidden_size:
         try:
@@ -91,6 +110,7 @@ def choose_shapes(args: argparse.Namespace, error: Callable[[str], Any]) -> list
                     ragged=args.ragged,
                     dtype=args.dtype or "float32",
                     stream=args.stream,
+                    train=args.train,
                 )
             )
         except ValueError as problem:
@@ -101,34 +121,41 @@ def choose_shapes(args: argparse.Namespace, error: Callable[[str], Any]) -> list
         error("a shape of your own needs --input-size and --hidden-size")
     if args.shapes:
         try:
-            shapes += zoo.find(args.shapes)
+            shapes += lists.find(args.shapes)
         except ValueError as problem:
             error(str(problem))
     if args.zoo or not (shapes or args.targets or args.sweep):
-        shapes += zoo.ZOO
+        shapes += lists.ZOO
     if args.targets:
-        shapes += [target.shape for target in zoo.TARGETS]
+        shapes += [target.shape for target in lists.TARGETS]
     if args.sweep:
-        shapes += zoo.SWEEP
+        odd = [shape for shape in zoo.SWEEP if not (args.train and shape.stream)]
+        shapes += [replace(shape, train=args.train) for shape in odd]
     shapes = list({shape.name: shape for shape in shapes}.values())
     if args.quick and len(shapes) > 1:
         shapes = [shape for shape in shapes if limits.flops(shape) <= QUICK_FLOPS]
     return shapes
 
 
-def choose_engines(wanted: Sequence[str] | None, error: Callable[[str], Any]) -> list[str]:
+def choose_engines(
+    wanted: Sequence[str] | None, error: Callable[[str], Any], task: str = "inference"
+) -> list[str]:
     """Installed engines in the order of `peers.ENGINES`; a line on stderr for each left out."""
     names = [name for name in peers.ENGINES if wanted is None or name in wanted]
+    for name in names:
+        if wanted is not None and task not in peers.ENGINES[name].tasks:
+            print(f"{name} is left out: it is not measured in {task}", file=sys.stderr)
+    names = [name for name in names if task in peers.ENGINES[name].tasks]
     absent = [name for name in names if not peers.ENGINES[name].available()]
-    # A variant of an absent engine needs no line of its own.
+    # A padded variant of an absent engine needs no line of its own.
     for name in absent:
         if not peers.ENGINES[name].padded:
-            package = peers.ENGINES[name].package
-            needs = f"{package} and onnx" if name in ("onnxruntime", "openvino") else package
-            print(f"{name} is left out: it needs {needs}, not installed here", file=sys.stderr)
+            print(
+                f"{name} is left out: it needs {_NEEDS[name]}, not installed here", file=sys.stderr
+            )
     present = [name for name in names if name not in absent]
     if not present:
-        error("none of the engines asked for is installed")
+        error("none of the engines asked for is installed and measured here")
     return present
 
 
@@ -153,15 +180,6 @@ def progress_line(total: int) -> Callable[[str], None]:
     return advance
 
 
-def write(path: Path, page: str, values: dict[str, Any]) -> None:
-    """JSON for ``.json``, else the Markdown page."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".json":
-        path.write_text(json.dumps(values, indent=1, default=str) + "\n")
-    else:
-        path.write_text(page)
-
-
 def run(args: argparse.Namespace, error: Callable[[str], Any]) -> int:
     """Measure and report. Returns the exit status: 1 if engines disagree on a result."""
     for path in args.output:
@@ -173,10 +191,12 @@ def run(args: argparse.Namespace, error: Callable[[str], Any]) -> int:
     if threads[-1] > 4 * (os.cpu_count() or 1):
         error(f"--threads {threads[-1]}: this machine has {os.cpu_count()} CPUs")
     shapes = choose_shapes(args, error)
-    engines = choose_engines(args.engines, error)
+    task = "training" if args.train else "inference"
+    engines = choose_engines(args.engines, error, task)
     plan = runner.Plan(
         rounds=args.rounds or (2 if args.quick else 5),
         seconds=args.seconds or (0.05 if args.quick else 0.2),
+        memory=not (args.no_memory or args.quick),
     )
     if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1):
         busy = f"the load average is {os.getloadavg()[0]:.1f}"
@@ -197,11 +217,11 @@ def run(args: argparse.Namespace, error: Callable[[str], Any]) -> int:
     if sys.stderr.isatty():
         print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
 
-    targets = zoo.TARGETS if args.targets else ()
-    values = report.document(results, machines, versions, plan, targets)
-    page = report.markdown(results, engines, machines, versions, targets)
+    targets = (training_zoo if args.train else zoo).TARGETS if args.targets else ()
+    values = report.document(results, machines, versions, plan, targets, task)
+    page = report.markdown(results, engines, machines, versions, targets, task)
     for path in args.output:
-        write(path, page, values)
+        files.write(path, task, page, values)
     if args.json:
         print(json.dumps(values, default=str))
     else:
@@ -224,4 +244,4 @@ def run(args: argparse.Namespace, error: Callable[[str], Any]) -> int:
 
 
 def _expected(engine: str, result: runner.Result, why: str) -> bool:
-    return peers.ENGINES[engine].refuses(result.shape) == why
+    return peers.refusal(peers.ENGINES[engine], result.shape) == why

@@ -12,6 +12,9 @@ cache's rate, what fits the next one at that one's, and so on. (One rate, that o
 that holds the share, would not be a bound: weights slightly larger than a cache are mostly read
 from it if every other step walks through them backwards.) Both directions of a layer count as one
 step of twice the work. Only valid steps of a ragged batch count.
+
+Of a training step only the arithmetic is a limit here, three times that of inference: the gradients
+of inputs and of weights are two products as large as the one of the forward pass.
 """
 
 from __future__ import annotations
@@ -76,12 +79,13 @@ def row_steps(shape: Shape) -> int:
 
 
 def flops(shape: Shape) -> float:
-    """Useful floating-point operations of a call: 8 H (I + H) for each valid step and direction."""
+    """Useful floating-point operations of a call: 8 H (I + H) for each valid step and direction,
+    three times that for a training step."""
     per_row = sum(
         8.0 * shape.directions * shape.H * (shape.layer_input_size(layer) + shape.H)
         for layer in range(shape.layers)
     )
-    return per_row * row_steps(shape)
+    return per_row * row_steps(shape) * (3 if shape.train else 1)
 
 
 def active_rows(shape: Shape) -> NDArray[np.int64]:
@@ -104,6 +108,8 @@ def read_seconds(machine: Machine, share: float) -> float:
 def limit(shape: Shape, machine: Machine) -> Limit:
     """The bound of the module's formula, summed over layers."""
     peak = machine.threads * machine.flops[shape.dtype]
+    if shape.train:
+        return Limit(flops(shape) / peak, "arithmetic")
     size = np.dtype(shape.dtype).itemsize
     rows = active_rows(shape)
     parts = {"arithmetic": 0.0, "bandwidth": 0.0, "latency": 0.0}

@@ -15,12 +15,13 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .shapes import Shape
+from . import training
+from .agreement import Array, Outputs
+from .shapes import Arrays, Shape
 
-Array = NDArray[Any]
-Params = dict[str, Array]
+INFERENCE, TRAINING = ("inference",), ("training",)
+BOTH = INFERENCE + TRAINING
 
 
 class Engine(Protocol):
@@ -29,35 +30,35 @@ class Engine(Protocol):
     name       as printed and as given to ``--engines``
     package    the distribution whose version is reported
     padded     True for an engine that ignores lengths (its ragged outputs differ by design)
+    tasks      what it is measured in
     """
 
     name: str
     package: str
     padded: bool
+    tasks: tuple[str, ...]
 
     def available(self) -> bool:
         """Whether the libraries can be found. Imports nothing."""
         ...
 
     def refuses(self, shape: Shape) -> str | None:
-        """Why this engine can't run the shape, or None if it can."""
+        """Why this engine can't run the shape of one of its tasks, or None if it can."""
         ...
 
     def setup(self, threads: int) -> None:
         """Import, set the thread count and flush denormals; once per process, before `prepare`."""
         ...
 
-    def prepare(
-        self, shape: Shape, params: Params, x: Array, lengths: Array | None, threads: int
-    ) -> Callable[[], object]:
-        """A closure that runs one inference. For a stream each call carries the state on.
+    def prepare(self, shape: Shape, arrays: Arrays, threads: int) -> Callable[[], object]:
+        """A closure that runs one inference or one training step.
 
-        params   torch's names and layouts; x (T, B, I); lengths (B,) int64 or None
+        For a stream each call carries the state on.
         """
         ...
 
-    def output(self, result: object) -> Array:
-        """What a call returned as an array (T, B, D*H)."""
+    def output(self, shape: Shape, result: object) -> Outputs:
+        """What a call returned, as arrays."""
         ...
 
 
@@ -73,18 +74,11 @@ def version(engine: Engine) -> str:
         return str(getattr(sys.modules.get(engine.package), "__version__", "unknown"))
 
 
-def compare(shape: Shape, ours: Array, theirs: Array, lengths: Array | None, padded: bool) -> float:
-    """Largest absolute difference of two outputs (T, B, D*H).
-
-    A padded engine runs on past each sequence's end, so only what can agree is compared: valid
-    steps of the forward direction, and nothing (NaN) where a second layer has mixed directions.
-    """
-    if padded and lengths is not None:
-        if shape.bidirectional and shape.layers > 1:
-            return float("nan")
-        valid = np.arange(shape.T)[:, None] < lengths[None, :]
-        ours, theirs = ours[valid][:, : shape.H], theirs[valid][:, : shape.H]
-    return float(np.max(np.abs(ours.astype(np.float64) - theirs.astype(np.float64)), initial=0.0))
+def refusal(engine: Engine, shape: Shape) -> str | None:
+    """Why an engine isn't run on a shape, or None if it is."""
+    if shape.task not in engine.tasks:
+        return f"it is not measured in {shape.task}"
+    return engine.refuses(shape)
 
 
 class FastLSTM:
@@ -93,6 +87,7 @@ class FastLSTM:
     name = "fastlstm"
     package = "fastlstm"
     padded = False
+    tasks: tuple[str, ...] = BOTH
 
     def available(self) -> bool:
         return _found("fastlstm")
@@ -105,9 +100,9 @@ class FastLSTM:
 
         fastlstm.set_num_threads(threads)
 
-    def prepare(
-        self, shape: Shape, params: Params, x: Array, lengths: Array | None, threads: int
-    ) -> Callable[[], object]:
+    def prepare(self, shape: Shape, arrays: Arrays, threads: int) -> Callable[[], object]:
+        if shape.train:
+            return training.fastlstm_step(shape, arrays)
         import fastlstm
 
         lstm = fastlstm.LSTM(
@@ -117,7 +112,8 @@ class FastLSTM:
             bidirectional=shape.bidirectional,
             dtype=np.dtype(shape.dtype).type,
         )
-        lstm.load_state_dict(params)
+        lstm.load_state_dict(arrays.params)
+        x, lengths = arrays.x, arrays.lengths
         if shape.stream:
             stream = lstm.stream(batch_size=shape.B)
             step = x[0] if shape.T == 1 else x
@@ -126,9 +122,11 @@ class FastLSTM:
             return lambda: lstm(x)[0]
         return lambda: lstm(x, lengths=lengths)[0]
 
-    def output(self, result: object) -> Array:
+    def output(self, shape: Shape, result: object) -> Outputs:
+        if shape.train:
+            return training.fastlstm_outputs(result)
         y = np.asarray(result)
-        return y[None] if y.ndim == 2 else y
+        return {"y": y[None] if y.ndim == 2 else y}
 
 
 class FastLSTMPadded(FastLSTM):
@@ -136,17 +134,20 @@ class FastLSTMPadded(FastLSTM):
 
     name = "fastlstm-padded"
     padded = True
+    tasks = INFERENCE
 
     def refuses(self, shape: Shape) -> str | None:
         return None if shape.ragged else "the shape is not ragged"
 
 
 class Torch:
-    """torch.nn.LSTM in inference_mode; ragged batches as packed sequences, packing included."""
+    """torch.nn.LSTM, in inference_mode or a training step; ragged batches as packed sequences,
+    packing included."""
 
     name = "torch"
     package = "torch"
     padded = False
+    tasks: tuple[str, ...] = BOTH
 
     def available(self) -> bool:
         return _found("torch")
@@ -160,19 +161,20 @@ class Torch:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(True)
 
-    def prepare(
-        self, shape: Shape, params: Params, x: Array, lengths: Array | None, threads: int
-    ) -> Callable[[], object]:
+    def prepare(self, shape: Shape, arrays: Arrays, threads: int) -> Callable[[], object]:
         import torch
+
+        if shape.train:
+            return training.torch_step(torch.nn.LSTM, shape, arrays, self.padded)
         from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
         dtype = getattr(torch, shape.dtype)
         module = torch.nn.LSTM(
             shape.I, shape.H, shape.layers, bidirectional=shape.bidirectional, dtype=dtype
         )
-        module.load_state_dict({name: torch.from_numpy(value) for name, value in params.items()})
+        module.load_state_dict({name: torch.from_numpy(v) for name, v in arrays.params.items()})
         module.eval()
-        tensor = torch.from_numpy(x)
+        tensor, lengths = torch.from_numpy(arrays.x), arrays.lengths
 
         if shape.stream:
             state: Any = None
@@ -202,13 +204,18 @@ class Torch:
 
         return packed
 
-    def output(self, result: object) -> Array:
+    def output(self, shape: Shape, result: object) -> Outputs:
+        if shape.train:
+            return training.torch_outputs(result)
         tensor: Any = result
-        return np.asarray(tensor.numpy())
+        return {"y": np.asarray(tensor.numpy())}
 
 
 class TorchPadded(Torch):
-    """torch.nn.LSTM on a ragged batch sent as plain padded input: more work, but no packing."""
+    """torch.nn.LSTM on a ragged batch sent as plain padded input: more work, but no packing.
+
+    Its gradients are right only where each sequence is run forward: see `agreement`.
+    """
 
     name = "torch-padded"
     padded = True
@@ -217,12 +224,35 @@ class TorchPadded(Torch):
         return None if shape.ragged else "the shape is not ragged"
 
 
+class FastLSTMTorch(Torch):
+    """A training step through `fastlstm.torch.LSTM`, written as for torch.nn.LSTM."""
+
+    name = "fastlstm.torch"
+    package = "fastlstm"
+    tasks = TRAINING
+
+    def available(self) -> bool:
+        return _found("fastlstm", "torch")
+
+    def setup(self, threads: int) -> None:
+        import fastlstm.torch
+
+        super().setup(threads)  # packing is torch's own
+        fastlstm.set_num_threads(threads)
+
+    def prepare(self, shape: Shape, arrays: Arrays, threads: int) -> Callable[[], object]:
+        import fastlstm.torch
+
+        return training.torch_step(fastlstm.torch.LSTM, shape, arrays, self.padded)
+
+
 class OnnxRuntime:
     """ONNX Runtime's CPU provider on an ONNX LSTM node per layer."""
 
     name = "onnxruntime"
     package = "onnxruntime"
     padded = False
+    tasks: tuple[str, ...] = INFERENCE
 
     def available(self) -> bool:
         return _found("onnxruntime", "onnx")
@@ -235,9 +265,7 @@ class OnnxRuntime:
 
         onnxruntime.set_default_logger_severity(3)
 
-    def prepare(
-        self, shape: Shape, params: Params, x: Array, lengths: Array | None, threads: int
-    ) -> Callable[[], object]:
+    def prepare(self, shape: Shape, arrays: Arrays, threads: int) -> Callable[[], object]:
         import onnxruntime
 
         from .onnx_model import build
@@ -248,9 +276,10 @@ class OnnxRuntime:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         session = onnxruntime.InferenceSession(
-            build(shape, params).SerializeToString(), options, ["CPUExecutionProvider"]
+            build(shape, arrays.params).SerializeToString(), options, ["CPUExecutionProvider"]
         )
         run, names = session.run, [output.name for output in session.get_outputs()]
+        x, lengths = arrays.x, arrays.lengths
         feed: dict[str, Array] = {"x": x}
         if lengths is not None:
             feed["lengths"] = lengths.astype(np.int32)
@@ -269,9 +298,9 @@ class OnnxRuntime:
 
         return step
 
-    def output(self, result: object) -> Array:
+    def output(self, shape: Shape, result: object) -> Outputs:
         outputs: Any = result
-        return np.asarray(outputs[0])
+        return {"y": np.asarray(outputs[0])}
 
 
 class OpenVINO:
@@ -280,6 +309,7 @@ class OpenVINO:
     name = "openvino"
     package = "openvino"
     padded = False
+    tasks: tuple[str, ...] = INFERENCE
 
     def available(self) -> bool:
         return _found("openvino", "onnx")
@@ -299,13 +329,12 @@ class OpenVINO:
             "CPU_DENORMALS_OPTIMIZATION": True,
         }
 
-    def prepare(
-        self, shape: Shape, params: Params, x: Array, lengths: Array | None, threads: int
-    ) -> Callable[[], object]:
+    def prepare(self, shape: Shape, arrays: Arrays, threads: int) -> Callable[[], object]:
         from .onnx_model import build
 
-        model = self._core.read_model(build(shape, params).SerializeToString())
+        model = self._core.read_model(build(shape, arrays.params).SerializeToString())
         request = self._core.compile_model(model, "CPU", self._config).create_infer_request()
+        x, lengths = arrays.x, arrays.lengths
         feed: dict[str, Array] = {"x": x}
         if lengths is not None:
             feed["lengths"] = lengths.astype(np.int32)
@@ -328,9 +357,9 @@ class OpenVINO:
 
         return step
 
-    def output(self, result: object) -> Array:
+    def output(self, shape: Shape, result: object) -> Outputs:
         outputs: Any = result
-        return np.array(outputs["y"])
+        return {"y": np.array(outputs["y"])}
 
 
 class Jax:
@@ -339,6 +368,7 @@ class Jax:
     name = "jax"
     package = "jax"
     padded = False
+    tasks: tuple[str, ...] = BOTH
 
     def available(self) -> bool:
         return _found("jax", "jaxlib")
@@ -356,15 +386,15 @@ class Jax:
 
         jax.config.update("jax_enable_x64", True)
 
-    def prepare(
-        self, shape: Shape, params: Params, x: Array, lengths: Array | None, threads: int
-    ) -> Callable[[], object]:
-        from .jax_lstm import prepare
+    def prepare(self, shape: Shape, arrays: Arrays, threads: int) -> Callable[[], object]:
+        from . import jax_lstm
 
-        return prepare(shape, params, x, lengths)
+        return jax_lstm.prepare(shape, arrays)
 
-    def output(self, result: object) -> Array:
-        return np.asarray(result)
+    def output(self, shape: Shape, result: object) -> Outputs:
+        from . import jax_lstm
+
+        return jax_lstm.outputs(shape, result)
 
 
 ENGINES: dict[str, Engine] = {
@@ -372,6 +402,7 @@ ENGINES: dict[str, Engine] = {
     for engine in (
         FastLSTM(),
         FastLSTMPadded(),
+        FastLSTMTorch(),
         Torch(),
         TorchPadded(),
         OnnxRuntime(),

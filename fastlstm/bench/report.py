@@ -14,9 +14,10 @@ from fastlstm.runtime import cpu_name
 
 from .limits import Limit, Machine, flops, limit
 from .runner import OURS, Plan, Result
-from .zoo import Target
+from .zoo import ADAPTER_FACTOR, ADAPTER_SECONDS, Target
 
 SCHEMA = 1
+TITLES = {"inference": "# Benchmark", "training": "# Training"}
 Machines = Mapping[int, Machine]  # by thread count; empty where the machine was not measured
 
 
@@ -46,6 +47,10 @@ def _share(result: Result, machines: Machines) -> float | None:
     return bound.seconds / result.engines[OURS].seconds
 
 
+def _peak(result: Result, engine: str) -> int | None:
+    return result.engines[engine].peak_bytes if engine in result.engines else None
+
+
 def _columns(results: Sequence[Result], engines: Sequence[str]) -> list[str]:
     """Engines that have at least one figure, in the order given."""
     return [name for name in engines if any(name in result.engines for result in results)]
@@ -62,13 +67,17 @@ def _number(value: float | None, form: str) -> str:
 def rows(
     results: Sequence[Result], engines: Sequence[str], machines: Machines
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and cells: ms of each engine, GFLOP/s of ours, ratios, share of the limit."""
+    """Header and cells: ms of each engine, GFLOP/s of ours, ratios, share of the limit, memory."""
     columns = _columns(results, engines)
     others = [name for name in columns if not name.startswith(OURS)]
     header = ["name", "shape", "threads", *(f"{name} ms" for name in columns)]
     ours = OURS in columns
     if ours:
-        header += ["GFLOP/s", *(f"vs {name}" for name in others), "vs best", "% of limit"]
+        header += ["GFLOP/s", *(f"vs {name}" for name in others), "vs best"]
+        # The limit of a training step is its arithmetic alone, see `limits`.
+        header.append("% of FMA" if any(r.shape.train for r in results) else "% of limit")
+    weighed = [name for name in columns if any(_peak(r, name) is not None for r in results)]
+    header += [f"{name} MB" for name in weighed]
     table = []
     for result in results:
         cells = [result.shape.name, result.shape.describe(), str(result.threads)]
@@ -84,6 +93,9 @@ def rows(
             cells += [_number(result.ratio(name), ".2f") for name in others]
             cells.append(_number(None if best is None else result.ratio(best), ".2f"))
             cells.append(_number(None if share is None else 100 * share, ".0f"))
+        for name in weighed:
+            peak = _peak(result, name)
+            cells.append(_number(None if peak is None else peak * 1e-6, ".3g"))
         table.append(cells)
     return header, table
 
@@ -120,6 +132,27 @@ def machine_line(machine: Machine) -> str:
     )
 
 
+_WORDS = {
+    "time": "vs ",
+    "memory": "memory vs ",
+    "adapter": f"{100 * ADAPTER_FACTOR - 100:.0f} % or {ADAPTER_SECONDS * 1e6:.0f} us for ",
+}
+
+
+def _measured(result: Result, target: Target) -> float | None:
+    peer = result.best_peer() if target.against == "best" else target.against
+    if peer is None or result.ratio(peer) is None:
+        return None
+    if target.measure == "memory":
+        mine, theirs = _peak(result, OURS), _peak(result, peer)
+        return theirs / mine if mine and theirs else None
+    if target.measure == "adapter":
+        ours = result.engines[OURS].seconds
+        allowed = max(ADAPTER_FACTOR * ours, ours + ADAPTER_SECONDS)
+        return allowed / result.engines[peer].seconds
+    return result.ratio(peer)
+
+
 def judge(results: Sequence[Result], targets: Sequence[Target]) -> list[Verdict]:
     """Each target whose shape was measured, against the measured ratio."""
     by_key = {(result.shape.name, result.threads): result for result in results}
@@ -128,15 +161,9 @@ def judge(results: Sequence[Result], targets: Sequence[Target]) -> list[Verdict]
         result = by_key.get((target.shape.name, target.threads))
         if result is None:
             continue
-        peer = result.best_peer() if target.against == "best" else target.against
-        verdicts.append(
-            Verdict(
-                f"{target.shape.describe()}, {target.threads} thread"
-                f"{'s' if target.threads > 1 else ''}, vs {target.against}",
-                target.ratio,
-                None if peer is None else result.ratio(peer),
-            )
-        )
+        text = f"{target.shape.describe()}, {target.threads} thread"
+        text += f"{'s' if target.threads > 1 else ''}, {_WORDS[target.measure]}{target.against}"
+        verdicts.append(Verdict(text, target.ratio, _measured(result, target)))
     return verdicts
 
 
@@ -185,9 +212,10 @@ def markdown(
     machines: Machines,
     versions: Mapping[str, str],
     targets: Sequence[Target] = (),
+    task: str = "inference",
 ) -> str:
     """A page: machine, one table per thread count, targets, gain by threads, sources."""
-    lines = ["# Benchmark", "", f"{cpu_name()}, {os.cpu_count()} CPUs, {platform.platform()}."]
+    lines = [TITLES[task], "", f"{cpu_name()}, {os.cpu_count()} CPUs, {platform.platform()}."]
     known = [f"{name} {version}" for name, version in versions.items()]
     lines += ["", "Versions: " + ", ".join(known) + ".", ""]
     lines += [f"- {machine_line(machine)}" for machine in machines.values()]
@@ -196,6 +224,12 @@ def markdown(
         "Times are milliseconds a call, medians over rounds in which the engines take turns; a "
         "ratio above 1 means that fastlstm is the faster one.",
     ]
+    if task == "training":
+        lines[-1] += (
+            " A call is a training step: forward, then backward from a given gradient of y to those"
+            " of x, h_0, c_0 and every parameter, with parameters packed anew. MB are what a step"
+            " adds to the resident memory of a fresh process at its peak."
+        )
     for threads in sorted({result.threads for result in results}):
         chosen = [result for result in results if result.threads == threads]
         header, table = rows(chosen, engines, machines)
@@ -245,6 +279,7 @@ def document(
     versions: Mapping[str, str],
     plan: Plan,
     targets: Sequence[Target] = (),
+    task: str = "inference",
 ) -> dict[str, Any]:
     """Everything measured, for JSON (values that JSON lacks are written as text by the caller)."""
     records = []
@@ -270,6 +305,7 @@ def document(
         )
     return {
         "schema": SCHEMA,
+        "task": task,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": {
             "cpu": cpu_name(),

@@ -28,6 +28,7 @@ from .shapes import Shape
 
 OURS = "fastlstm"
 MAX_ABS_DIFF = 2e-5  # more than this between two engines is reported as a disagreement
+MEMORY_ENGINES = (OURS, "torch")  # whose training steps' memory is measured
 SETTLE_SECONDS = 0.02  # until the threads of the worker that was busy have stopped spinning
 
 THREAD_VARIABLES = (
@@ -48,7 +49,8 @@ class Measurement:
 
     rounds: list[float] = field(default_factory=list)  # the median of each round
     calls: int = 0
-    max_abs_diff: float | None = None  # against the reference engine; None where none applies
+    max_abs_diff: float | None = None  # against the first engine, see `agreement`; None where none
+    peak_bytes: int | None = None  # of a training step, see `training`; None if not measured
 
     @property
     def seconds(self) -> float:
@@ -78,11 +80,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to measure: ``rounds`` of about ``seconds`` for each engine and shape."""
+    """How long to measure: ``rounds`` of about ``seconds`` for each engine and shape; ``memory``
+    also measures that of training steps."""
 
     rounds: int = 5
     seconds: float = 0.2
     seed: int = 0
+    memory: bool = True
 
 
 class WorkerProcess:
@@ -171,7 +175,7 @@ class Runner:
         return {
             engine: worker.version
             for (engine, _), worker in self._workers.items()
-            if worker.version and not peers.ENGINES[engine].padded
+            if worker.version and engine == peers.ENGINES[engine].package  # not for each variant
         }
 
     def _worker(self, engine: str, threads: int) -> WorkerProcess:
@@ -185,7 +189,7 @@ class Runner:
         results = {threads: Result(shape, threads) for threads in self.threads}
         with tempfile.TemporaryDirectory() as folder:
             for threads, result in results.items():
-                self._prepare(result, Path(folder) / f"y{threads}.npy")
+                self._prepare(result, Path(folder) / f"y{threads}.npz")
         for _ in range(self.plan.rounds):
             for result in results.values():
                 for engine in list(result.engines):
@@ -194,12 +198,15 @@ class Runner:
             for engine in result.engines:
                 with contextlib.suppress(WorkerError):
                     self._worker(engine, result.threads).ask("release")
+        if shape.train and self.plan.memory:
+            for result in results.values():
+                self._measure_memory(result)
         return list(results.values())
 
     def _prepare(self, result: Result, reference: Path) -> None:
         """Build the model in each engine and compare its output with the first engine's."""
         for engine in self.engines:
-            reason = peers.ENGINES[engine].refuses(result.shape)
+            reason = peers.refusal(peers.ENGINES[engine], result.shape)
             if reason is not None:
                 result.missing[engine] = reason
                 continue
@@ -227,6 +234,16 @@ class Runner:
             return
         result.engines[engine].rounds.append(answer["median"])
         result.engines[engine].calls += answer["calls"]
+
+    def _measure_memory(self, result: Result) -> None:
+        for engine in MEMORY_ENGINES:
+            if engine not in result.engines:
+                continue
+            process = WorkerProcess(engine, result.threads)
+            with contextlib.suppress(WorkerError):
+                answer = process.ask("memory", shape=asdict(result.shape), seed=self.plan.seed)
+                result.engines[engine].peak_bytes = answer["peak_bytes"]
+            process.close()
 
 
 def disagreements(results: Sequence[Result]) -> list[str]:

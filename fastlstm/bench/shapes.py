@@ -24,6 +24,7 @@ class Shape:
     ragged         sequence lengths drawn from T/8 .. T (`make_lengths`) instead of all T
     dtype          "float32" or "float64"
     stream         each call takes T new steps and carries (h, c) over from the call before
+    train          a training step, forward and backward, instead of inference
     """
 
     name: str
@@ -38,6 +39,7 @@ class Shape:
     ragged: bool = False
     dtype: str = "float32"
     stream: bool = False
+    train: bool = False
 
     def __post_init__(self) -> None:
         for field in ("T", "B", "I", "H", "layers"):
@@ -48,6 +50,12 @@ class Shape:
             raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
         if self.stream and (self.ragged or self.bidirectional):
             raise ValueError("a stream is neither ragged nor bidirectional")
+        if self.stream and self.train:
+            raise ValueError("a stream is inference: it cannot be trained")
+
+    @property
+    def task(self) -> str:
+        return "training" if self.train else "inference"
 
     @property
     def directions(self) -> int:
@@ -57,7 +65,7 @@ class Shape:
         return self.I if layer == 0 else self.directions * self.H
 
     def describe(self) -> str:
-        """Such as ``T100 B8 I64 H128 L2 bi ragged``."""
+        """Such as ``T100 B8 I64 H128 L2 bi ragged``; the task is not named."""
         words = [f"T{self.T} B{self.B} I{self.I} H{self.H}"]
         if self.layers > 1:
             words.append(f"L{self.layers}")
@@ -72,6 +80,32 @@ class Shape:
         return " ".join(words)
 
 
+@dataclass(frozen=True)
+class Arrays:
+    """The data of a call.
+
+    params     torch's names and layouts
+    x          (T, B, I)
+    lengths    int64 (B,), or None if not ragged
+    dy         gradient of the outputs, (T, B, D*H); None for inference
+    """
+
+    params: dict[str, NDArray[Any]]
+    x: NDArray[Any]
+    lengths: NDArray[np.int64] | None
+    dy: NDArray[Any] | None
+
+
+def make_arrays(shape: Shape, seed: int = 0) -> Arrays:
+    """The data of a shape: the same for every engine."""
+    return Arrays(
+        make_params(shape, seed),
+        make_input(shape, seed),
+        make_lengths(shape, seed),
+        make_output_gradient(shape, seed) if shape.train else None,
+    )
+
+
 def make_lengths(shape: Shape, seed: int = 0) -> NDArray[np.int64] | None:
     """Valid steps per sequence, int64 (B,), in no order; the longest is T. None if not ragged."""
     if not shape.ragged:
@@ -84,12 +118,22 @@ def make_lengths(shape: Shape, seed: int = 0) -> NDArray[np.int64] | None:
 
 def make_input(shape: Shape, seed: int = 0) -> NDArray[Any]:
     """Standard normal x, (T, B, I), in the shape's dtype; zeros where a sequence has ended."""
-    rng = np.random.default_rng(seed + 1)
-    x = rng.standard_normal((shape.T, shape.B, shape.I)).astype(shape.dtype)
-    lengths = make_lengths(shape, seed)
+    return _steps(shape, shape.I, np.random.default_rng(seed + 1), make_lengths(shape, seed))
+
+
+def make_output_gradient(shape: Shape, seed: int = 0) -> NDArray[Any]:
+    """Standard normal dy, (T, B, D*H), in the shape's dtype; zeros where a sequence has ended."""
+    width = shape.directions * shape.H
+    return _steps(shape, width, np.random.default_rng(seed + 3), make_lengths(shape, seed))
+
+
+def _steps(
+    shape: Shape, width: int, rng: np.random.Generator, lengths: NDArray[np.int64] | None
+) -> NDArray[Any]:
+    values = rng.standard_normal((shape.T, shape.B, width)).astype(shape.dtype)
     if lengths is not None:
-        x[np.arange(shape.T)[:, None] >= lengths[None, :]] = 0
-    return x
+        values[np.arange(shape.T)[:, None] >= lengths[None, :]] = 0
+    return values
 
 
 def make_params(shape: Shape, seed: int = 0) -> dict[str, NDArray[Any]]:

@@ -4,9 +4,11 @@
     python -P worker.py ENGINE THREADS PACKAGE_ROOT
 
     {"op": "prepare", "shape": {...}, "seed": 0}  builds the model and calls it once
-    {"op": "output", "path": "y.npy"}             saves what a fresh model gives
-    {"op": "compare", "path": "y.npy"}            max_abs_diff between that and the file, or null
+    {"op": "output", "path": "y.npz"}             saves what a fresh model gives
+    {"op": "compare", "path": "y.npz"}            max_abs_diff between that and the file, or null
     {"op": "measure", "seconds": s}               median and min (seconds a call), calls
+    {"op": "memory", "shape": {...}, "seed": 0}   peak_bytes of a training step, or null; to be
+                                                  asked of a fresh worker
     {"op": "release"}                             frees the model
 
 Each answer is a JSON line, {"ok": true, ...} or {"ok": false, "reason": "..."}. Run by path, not
@@ -89,9 +91,17 @@ class Worker:
     """One engine at one thread count, and the shape it is prepared for."""
 
     def __init__(self, engine_name: str, threads: int) -> None:
-        from fastlstm_bench import peers  # type: ignore[import-not-found, unused-ignore]
+        from fastlstm_bench import (  # type: ignore[import-not-found, unused-ignore]
+            agreement,
+            peers,
+            shapes,
+            training,
+        )
 
+        self.agreement: Any = agreement
         self.peers: Any = peers
+        self.shapes: Any = shapes
+        self.training: Any = training
         self.engine: Any = peers.ENGINES[engine_name]
         self.call: Any = None
         self.shape: Any = None
@@ -99,49 +109,50 @@ class Worker:
         self.engine.setup(threads)
 
     def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
-        from fastlstm_bench import shapes
-
         self.release(request)
-        self.shape = shapes.Shape(**request["shape"])
-        seed = request["seed"]
-        reason = self.engine.refuses(self.shape)
+        self.shape = self.shapes.Shape(**request["shape"])
+        reason = self.peers.refusal(self.engine, self.shape)
         if reason is not None:
             return {"ok": False, "reason": reason}
-        self.params = shapes.make_params(self.shape, seed)
-        self.x = shapes.make_input(self.shape, seed)
-        self.lengths = shapes.make_lengths(self.shape, seed)
+        self.arrays = self.shapes.make_arrays(self.shape, request["seed"])
         self.call = self._fresh()
         start = time.perf_counter_ns()
         self.call()
         return {"ok": True, "first_seconds": (time.perf_counter_ns() - start) * 1e-9}
 
     def release(self, request: dict[str, Any]) -> dict[str, Any]:
-        self.call = None
-        self.params = self.x = self.lengths = None
+        self.call = self.arrays = None
         gc.collect()
         return {"ok": True}
 
     def _fresh(self) -> Any:
-        return self.engine.prepare(self.shape, self.params, self.x, self.lengths, self.threads)
+        return self.engine.prepare(self.shape, self.arrays, self.threads)
 
     def _result(self) -> Any:
         call = self._fresh()  # a stream that was measured has moved on
         for _ in range(STREAM_CHECK_CALLS if self.shape.stream else 1):
             result = call()
-        return np.array(self.engine.output(result))
+        return self.engine.output(self.shape, result)
 
     def output(self, request: dict[str, Any]) -> dict[str, Any]:
-        np.save(request["path"], self._result())
+        np.savez(request["path"], **self._result())
         return {"ok": True}
 
     def compare(self, request: dict[str, Any]) -> dict[str, Any]:
-        other = np.load(request["path"])
-        mine = self._result()
-        if other.shape != mine.shape:
-            return {"ok": False, "reason": f"output of shape {mine.shape}, not {other.shape}"}
-        padded = self.engine.padded
-        difference = self.peers.compare(self.shape, other, mine, self.lengths, padded)
-        return {"ok": True, "max_abs_diff": None if math.isnan(difference) else difference}
+        with np.load(request["path"]) as other:
+            expected = dict(other)
+        difference = self.agreement.difference(
+            self.shape, expected, self._result(), self.arrays.lengths, self.engine.padded
+        )
+        return {"ok": True, "max_abs_diff": difference}
+
+    def memory(self, request: dict[str, Any]) -> dict[str, Any]:
+        def prepare(shape: Any) -> Any:
+            arrays = self.shapes.make_arrays(shape, request["seed"])
+            return self.engine.prepare(shape, arrays, self.threads)
+
+        peak = self.training.peak_bytes(prepare, self.shapes.Shape(**request["shape"]))
+        return {"ok": True, "peak_bytes": peak}
 
     def measure(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"ok": True, **measure(self.call, request["seconds"])}
@@ -154,6 +165,7 @@ def serve(worker: Worker, requests: IO[str], answers: IO[str]) -> None:
         "output": worker.output,
         "compare": worker.compare,
         "measure": worker.measure,
+        "memory": worker.memory,
         "release": worker.release,
     }
     for line in requests:

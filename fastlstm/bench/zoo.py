@@ -16,16 +16,23 @@ from .shapes import Shape
 
 @dataclass(frozen=True)
 class Target:
-    """A required ratio: time of ``against`` / time of ours must reach ``ratio``.
+    """A required ratio: what ``against`` takes / what ours takes must reach ``ratio``.
 
     against   an engine's name, or "best" for the fastest peer
     threads   thread count of both engines
+    measure   "time"; "memory": the peak of a training step; "adapter": what ``against`` may take
+              (`ADAPTER_FACTOR` times ours or `ADAPTER_SECONDS` more, whichever is longer) / what it
+              takes
     """
 
     shape: Shape
     against: str
     ratio: float
     threads: int = 1
+    measure: str = "time"
+
+
+ADAPTER_FACTOR, ADAPTER_SECONDS = 1.05, 20e-6
 
 
 # T and B are the source's own where it fixes them; "T chosen" or "B chosen" marks the others.
@@ -307,29 +314,30 @@ ZOO: tuple[Shape, ...] = (
 )
 
 
-def _plain(T: int, B: int, I: int, H: int, **options: Any) -> Shape:  # noqa: E741
+def plain(T: int, B: int, I: int, H: int, **options: Any) -> Shape:  # noqa: E741
+    """A shape of no model, named after its sizes."""
     shape = Shape("", "none", "none", T, B, I, H, **options)
     return replace(shape, name=shape.describe().replace(" ", "-"))
 
 
 def _targets() -> tuple[Target, ...]:
     steps = {128: 100, 256: 100, 512: 50, 1024: 25}  # T is chosen so that no call takes 0.5 s
-    targets = [Target(_plain(100, 1, h, h), "best", 1.2) for h in steps]
-    targets += [Target(_plain(steps[h], 4, h, h), "best", 1.25) for h in (256, 512)]
+    targets = [Target(plain(100, 1, h, h), "best", 1.2) for h in steps]
+    targets += [Target(plain(steps[h], 4, h, h), "best", 1.25) for h in (256, 512)]
     targets += [
-        Target(_plain(steps[h], b, h, h), "best", 1.05)
+        Target(plain(steps[h], b, h, h), "best", 1.05)
         for b in (8, 32, 64, 128)
         for h in (256, 512, 1024)
     ]
-    targets += [Target(_plain(128, 64, 9, 32), "best", 1.4)]
-    targets += [Target(_plain(365, 256, 32, 64), "best", 1.4)]
-    targets += [Target(_plain(2048, 1, 1, h), "best", 3.5) for h in (20, 40)]
-    step = _plain(1, 1, 128, 128, stream=True)
+    targets += [Target(plain(128, 64, 9, 32), "best", 1.4)]
+    targets += [Target(plain(365, 256, 32, 64), "best", 1.4)]
+    targets += [Target(plain(2048, 1, 1, h), "best", 3.5) for h in (20, 40)]
+    step = plain(1, 1, 128, 128, stream=True)
     targets += [Target(step, "onnxruntime", round(1 / 0.35, 3))]
     for ragged in (
-        _plain(100, 32, 128, 128, ragged=True),
-        _plain(100, 32, 256, 256, ragged=True),
-        _plain(100, 32, 64, 128, ragged=True, bidirectional=True),
+        plain(100, 32, 128, 128, ragged=True),
+        plain(100, 32, 256, 256, ragged=True),
+        plain(100, 32, 64, 128, ragged=True, bidirectional=True),
     ):
         # A ragged batch must not cost more than the same batch sent as plain padded input.
         targets += [Target(ragged, "torch", 3.0), Target(ragged, "torch-padded", 1.0)]
@@ -339,26 +347,26 @@ def _targets() -> tuple[Target, ...]:
 TARGETS: tuple[Target, ...] = _targets()
 
 SWEEP: tuple[Shape, ...] = (
-    _plain(64, 1, 37, 37),
-    _plain(64, 3, 50, 37),
-    _plain(64, 20, 3, 37),
-    _plain(50, 5, 100, 100),
-    _plain(50, 33, 40, 100),
-    _plain(50, 2, 17, 150),
-    _plain(40, 7, 200, 200),
-    _plain(40, 16, 64, 200),
-    _plain(40, 1, 300, 300),
-    _plain(40, 12, 300, 300, bidirectional=True),
-    _plain(40, 24, 300, 300, bidirectional=True, ragged=True),
-    _plain(20, 3, 650, 650),
-    _plain(20, 33, 400, 650),
-    _plain(256, 1, 6, 11),
-    _plain(512, 9, 2, 23),
-    _plain(30, 100, 80, 80, layers=3, ragged=True),
-    _plain(10, 5, 900, 1300),
-    _plain(1, 3, 75, 210, stream=True),
-    _plain(7, 1, 61, 96, layers=2, stream=True),
-    _plain(40, 20, 100, 190, dtype="float64"),
+    plain(64, 1, 37, 37),
+    plain(64, 3, 50, 37),
+    plain(64, 20, 3, 37),
+    plain(50, 5, 100, 100),
+    plain(50, 33, 40, 100),
+    plain(50, 2, 17, 150),
+    plain(40, 7, 200, 200),
+    plain(40, 16, 64, 200),
+    plain(40, 1, 300, 300),
+    plain(40, 12, 300, 300, bidirectional=True),
+    plain(40, 24, 300, 300, bidirectional=True, ragged=True),
+    plain(20, 3, 650, 650),
+    plain(20, 33, 400, 650),
+    plain(256, 1, 6, 11),
+    plain(512, 9, 2, 23),
+    plain(30, 100, 80, 80, layers=3, ragged=True),
+    plain(10, 5, 900, 1300),
+    plain(1, 3, 75, 210, stream=True),
+    plain(7, 1, 61, 96, layers=2, stream=True),
+    plain(40, 20, 100, 190, dtype="float64"),
 )
 
 

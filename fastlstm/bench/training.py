@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One training step of each engine that can train, and its memory.
+
+A step is the same work for all: forward, then backward from a given dy to the gradients of x, h_0,
+c_0 (both zero) and every parameter. There is no loss and no optimiser. Parameters are read anew in
+each step, as if an optimiser had changed them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .agreement import Outputs
+from .shapes import Arrays, Shape
+
+Step = Callable[[], object]
+
+# The step that comes before the one whose memory counts: large enough to call what that one calls
+# (megabytes of PyTorch's code on a ragged batch), small enough to leave no memory behind.
+TINY = {"T": 16, "B": 4, "I": 8, "H": 32}
+
+
+def fastlstm_step(shape: Shape, arrays: Arrays) -> Step:
+    """Through NumPy: packs the parameters, uses one tape's memory again, makes new gradients."""
+    import fastlstm
+
+    lstm = fastlstm.LSTM(
+        shape.I,
+        shape.H,
+        shape.layers,
+        bidirectional=shape.bidirectional,
+        dtype=np.dtype(shape.dtype).type,
+    )
+    lstm.load_state_dict(arrays.params)
+    lstm.train()
+    x, lengths, dy = arrays.x, arrays.lengths, arrays.dy
+    tape: Any = None
+
+    def step() -> object:
+        nonlocal tape
+        y, _, tape = lstm.forward(x, lengths=lengths, tape=tape)
+        return y, lstm.backward(tape, dy)
+
+    return step
+
+
+def fastlstm_outputs(result: Any) -> Outputs:
+    y, grads = result
+    return {"y": y, "x": grads.x, "h_0": grads.h_0, "c_0": grads.c_0, **grads.params}
+
+
+def torch_step(module_class: Any, shape: Shape, arrays: Arrays, padded: bool) -> Step:
+    """Of a module with the interface of torch.nn.LSTM, written as its users write one.
+
+    A ragged batch is packed before and unpacked after the call within the step, unless ``padded``
+    says to send it as it is. Gradients are dropped before each step, so that none is added to, and
+    parameters are marked as written to, which an optimiser's step does: `fastlstm.torch` would
+    otherwise keep what it has packed.
+    """
+    import torch
+    from torch.autograd.graph import increment_version
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+    dtype = getattr(torch, shape.dtype)
+    module = module_class(
+        shape.I, shape.H, shape.layers, bidirectional=shape.bidirectional, dtype=dtype
+    )
+    module.load_state_dict({name: torch.from_numpy(v) for name, v in arrays.params.items()})
+    module.train()
+    x, dy = torch.from_numpy(arrays.x).requires_grad_(), torch.from_numpy(arrays.dy)
+    states = shape.directions * shape.layers, shape.B, shape.H
+    h_0, c_0 = (torch.zeros(states, dtype=dtype, requires_grad=True) for _ in range(2))
+    leaves = {"x": x, "h_0": h_0, "c_0": c_0, **dict(module.named_parameters())}
+    parameters, variables = list(module.parameters()), tuple(leaves.values())
+    lengths = None
+    if arrays.lengths is not None and not padded:
+        lengths = torch.from_numpy(arrays.lengths)
+
+    def step() -> object:
+        for variable in variables:
+            variable.grad = None
+        increment_version(parameters)
+        if lengths is None:
+            y = module(x, (h_0, c_0))[0]
+        else:
+            packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+            y = pad_packed_sequence(module(packed, (h_0, c_0))[0], total_length=shape.T)[0]
+        y.backward(dy)
+        return y, leaves
+
+    return step
+
+
+def torch_outputs(result: Any) -> Outputs:
+    y, leaves = result
+    return {"y": y.detach().numpy(), **{name: leaf.grad.numpy() for name, leaf in leaves.items()}}
+
+
+# ---- memory ----
+
+
+def _status_bytes(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) << 10
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def peak_bytes(prepare: Callable[[Shape], Step], shape: Shape) -> int | None:
+    """How far one training step raises this process's resident memory, in bytes.
+
+    To be called in a process that has run nothing yet. A tiny step of the same kind comes first, so
+    that code and thread pools are there already (and hardly any memory to use again). Then the
+    model and its input are made, Linux's mark of the highest resident size is reset to the present
+    one (5 into ``/proc/self/clear_refs``), one step runs, and the result is the mark (VmHWM) less
+    the resident size before the step (VmRSS): all that the step holds at its worst moment, so tape,
+    packed weights, workspace, outputs and gradients, but neither the parameters nor the input. The
+    kernel counts pages in lots, so figures below a megabyte are rough.
+
+    None where the system cannot tell: not Linux, or no right to reset the mark.
+    """
+    tiny = {name: min(getattr(shape, name), most) for name, most in TINY.items()}
+    prepare(replace(shape, **tiny))()
+    step = prepare(shape)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _status_bytes("VmRSS")
+        result = step()
+        after = _status_bytes("VmHWM")
+    except OSError:
+        return None
+    del result
+    return max(0, after - before)
