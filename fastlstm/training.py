@@ -34,7 +34,8 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     size = math.prod(shape) * dtype.itemsize
     if size < POOLED:
         return np.empty(shape, dtype)
-    return np.frombuffer(_core.Block(size), dtype, math.prod(shape)).reshape(shape)
+    block = memoryview(_core.Block(size))
+    return np.frombuffer(block, dtype, math.prod(shape)).reshape(shape)
 
 
 class Tape:

@@ -10,8 +10,10 @@
 // A tile: so many gate rows (lanes of a vector of gate gradients) by so many vectors of columns.
 #if FL_ACCUMULATORS >= 24
 #define FL_OUTER_LANES 8
+#elif VL < 4
+#define FL_OUTER_LANES VL
 #else
-#define FL_OUTER_LANES (VL < 4 ? VL : 4)
+#define FL_OUTER_LANES 4
 #endif
 enum { OUTER_VECTORS = 3 };
 

@@ -69,7 +69,7 @@ static void pack(const fl_pack *job)
     FL_UNROLL
     for (int r = 0; r < VL; ++r) {
       row[r] = vfma(row[r], high, row[r] * low);
-      odd = odd + (row[r] - row[r]);
+      odd = vfma(row[r], vset1(0), odd);
     }
     transpose(row);
     FL_UNROLL
