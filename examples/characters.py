@@ -5,11 +5,11 @@ The text is cut into B equal stretches that are read side by side, T characters 
 at an update's end is where the next one starts, but no gradient flows back through it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from layers import Floats, Ints, Linear, cross_entropy
+from layers import Floats, Ints, Linear, cross_entropy, joined
 
 import fastlstm
 
@@ -49,7 +49,7 @@ class CharacterModel:
 
     def parameters(self) -> dict[str, Floats]:
         """Of both layers, by the names that torch's state dict has for them."""
-        return _named(self.lstm.parameters(), self.linear.parameters())
+        return joined(self.lstm.parameters(), self.linear.parameters())
 
     def __call__(self, ids: Ints, state: State | None = None) -> tuple[Floats, State]:
         """(T, B) -> logits (T, B, characters), state; nothing is kept."""
@@ -64,36 +64,25 @@ class CharacterModel:
         loss, dlogits = cross_entropy(self.linear(y), following)
         dy, linear = self.linear.backward(y, dlogits)
         lstm = self.lstm.backward(tape, dy, input_grad=False)
-        return loss, _named(lstm.params, linear), state
+        return loss, joined(lstm.params, linear), state
 
 
-def _named(lstm: dict[str, Floats], linear: dict[str, Floats]) -> dict[str, Floats]:
-    return {f"lstm.{k}": v for k, v in lstm.items()} | {f"linear.{k}": v for k, v in linear.items()}
-
-
-def train(
-    model: CharacterModel,
-    ids: Ints,
-    rates: list[float],
-    after: Callable[[], object] = lambda: ...,
-) -> list[float]:
-    """An update with each learning rate; calls `after` behind each; the losses in nats."""
+def train(model: CharacterModel, ids: Ints, rates: list[float]) -> Iterator[float]:
+    """Makes an update with each learning rate and yields its loss in nats."""
     model.lstm.train()
     optimizer = fastlstm.optim.Adam(model)
-    losses, state = [], None
+    state = None
     for lr, (read, following, afresh) in zip(rates, chunks(ids), strict=False):
         loss, gradients, state = model.gradients(read, following, None if afresh else state)
         fastlstm.optim.clip_grad_norm(gradients, CLIP)
         optimizer.lr = lr
         optimizer.step(gradients)
-        losses.append(loss)
-        after()
-    model.lstm.eval()
-    return losses
+        yield loss
 
 
 def held_out_loss(model: CharacterModel, ids: Ints) -> float:
     """Nats per character of a text that training has not seen, read as one sequence."""
+    model.lstm.eval()  # weights are packed once and kept
     total, state = 0.0, None
     for start in range(0, len(ids) - 1, 4096):
         window = ids[start : start + 4097, None]

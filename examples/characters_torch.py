@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The character model of characters.py as PyTorch has it: an ordinary model and training loop."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import torch
 from characters import CLIP, HIDDEN, LAYERS, chunks
@@ -32,16 +32,11 @@ def with_weights(parameters: dict[str, Floats]) -> TorchCharacterModel:
     return model
 
 
-def train(
-    model: TorchCharacterModel,
-    ids: Ints,
-    rates: list[float],
-    after: Callable[[], object] = lambda: ...,
-) -> list[float]:
-    """An update with each learning rate; calls `after` behind each; the losses in nats."""
+def train(model: TorchCharacterModel, ids: Ints, rates: list[float]) -> Iterator[float]:
+    """Makes an update with each learning rate and yields its loss in nats."""
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), fused=True)  # the fastest that PyTorch has
-    losses, state = [], None
+    state = None
     for lr, (read, following, afresh) in zip(rates, chunks(ids), strict=False):
         # The state is carried on, but no gradient flows back through it.
         state = None if afresh or state is None else tuple(s.detach() for s in state)
@@ -54,14 +49,12 @@ def train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
-        losses.append(loss.item())
-        after()
-    model.eval()
-    return losses
+        yield loss.item()
 
 
 def held_out_loss(model: TorchCharacterModel, ids: Ints) -> float:
     """Nats per character of a text that training has not seen, read as one sequence."""
+    model.eval()
     total, state, text = 0.0, None, torch.from_numpy(ids)
     with torch.inference_mode():
         for start in range(0, len(ids) - 1, 4096):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Training with fastlstm in plain NumPy: a classifier of sequences, and its training loop."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from layers import Floats, Ints, Linear, cross_entropy, one_cycle
+from layers import Floats, Ints, Linear, cross_entropy, joined, one_cycle
 
 import fastlstm
 
@@ -35,7 +35,7 @@ class Classifier:
 
     def parameters(self) -> dict[str, Floats]:
         """Of both layers, by the names that torch's state dict has for them."""
-        return _named(self.lstm.parameters(), self.linear.parameters())
+        return joined(self.lstm.parameters(), self.linear.parameters())
 
     def __call__(self, x: Floats, lengths: Ints | None = None) -> Floats:
         """(B, T, I) -> logits (B, C); nothing is kept."""
@@ -52,33 +52,24 @@ class Classifier:
         dlast, linear = self.linear.backward(last, dlogits)
         dh_n = np.stack(np.split(dlast, 2, axis=1))
         lstm = self.lstm.backward(tape, dstate=(dh_n, None), input_grad=False)
-        return loss, _named(lstm.params, linear)
+        return loss, joined(lstm.params, linear)
 
 
-def _named(lstm: dict[str, Floats], linear: dict[str, Floats]) -> dict[str, Floats]:
-    return {f"lstm.{k}": v for k, v in lstm.items()} | {f"linear.{k}": v for k, v in linear.items()}
-
-
-def train(
-    model: Classifier, series: Series, plan: list[Update], after: Callable[[], object] = lambda: ...
-) -> list[float]:
-    """Follows the plan with Adam and calls `after` behind every update; the losses."""
+def train(model: Classifier, series: Series, plan: list[Update]) -> Iterator[float]:
+    """Follows the plan with Adam; yields the loss of every update."""
     model.lstm.train()
     optimizer = fastlstm.optim.Adam(model)
-    losses = []
     for chosen, lr in plan:
         lengths = None if series.lengths is None else series.lengths[chosen]
         loss, gradients = model.gradients(series.x[chosen], series.labels[chosen], lengths)
         optimizer.lr = lr
         optimizer.step(gradients)
-        losses.append(loss)
-        after()
-    model.lstm.eval()
-    return losses
+        yield loss
 
 
 def accuracy(model: Classifier, series: Series) -> float:
     """Share of the set that is named rightly."""
+    model.lstm.eval()  # weights are packed once and kept
     logits = model(series.x, series.lengths)
     return float(np.mean(logits.argmax(axis=-1) == series.labels))
 

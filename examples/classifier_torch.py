@@ -4,7 +4,7 @@
 Nothing here knows of fastlstm, and `fastlstm.torch.accelerate(model)` needs nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -38,17 +38,11 @@ def with_weights(parameters: dict[str, Floats]) -> TorchClassifier:
     return model
 
 
-def train(
-    model: TorchClassifier,
-    series: Series,
-    plan: list[Update],
-    after: Callable[[], object] = lambda: ...,
-) -> list[float]:
-    """Follows the plan with Adam and calls `after` behind every update; the losses."""
+def train(model: TorchClassifier, series: Series, plan: list[Update]) -> Iterator[float]:
+    """Follows the plan with Adam; yields the loss of every update."""
     x, labels, lengths = (None if a is None else torch.from_numpy(a) for a in series)
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), fused=True)  # the fastest that PyTorch has
-    losses = []
     for indices, lr in plan:
         chosen = torch.from_numpy(indices)
         logits = model(x[chosen], None if lengths is None else lengths[chosen])
@@ -57,14 +51,12 @@ def train(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())
-        after()
-    model.eval()
-    return losses
+        yield loss.item()
 
 
 def accuracy(model: TorchClassifier, series: Series) -> float:
     """Share of the set that is named rightly."""
+    model.eval()
     x, _, lengths = (None if a is None else torch.from_numpy(a) for a in series)
     with torch.inference_mode():
         logits = model(x, lengths).numpy()

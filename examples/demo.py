@@ -15,7 +15,7 @@ import digits
 import numpy as np
 import text
 import torch
-from digits_training import WAYS, Training
+from digits_training import WAYS, DigitTraining
 from figure import draw
 from layers import use_threads
 from timing import ENGINES, readable
@@ -40,22 +40,18 @@ def errors(by_engine: dict[str, float]) -> str:
     return ", ".join(f"{engine} {by_engine[engine]:.1e}" for engine in ENGINES)
 
 
-def report_digit_training(training: Training) -> None:
+def report_digit_training(training: DigitTraining) -> None:
     """Seconds, accuracies and how far apart the loss curves are."""
-    updates = len(training.losses["PyTorch"])
-    print(
-        f"{updates} updates from the same weights with the same batches, test accuracy after them:"
-    )
+    course = training.course
+    updates, whole = len(course.losses["PyTorch"]), course.total("PyTorch")
+    print(f"{updates} updates from the same weights with the same batches, then test accuracy:")
     for way in WAYS:
-        seconds = training.seconds[way]
-        print(
-            f"{way:<21} {seconds:6.2f} s ({training.seconds['PyTorch'] / seconds:.1f} x), "
-            f"{training.accuracy[way]:.2%}"
-        )
+        seconds = course.total(way)
+        print(f"{way:<21} {seconds:6.2f} s ({whole / seconds:.1f} x), {training.accuracy[way]:.2%}")
     print("largest relative difference of the losses to PyTorch's:")
     for way in WAYS[1:]:
-        first, whole = training.difference(way, 100), training.difference(way)
-        print(f"  {way:<21} {first:.1e} over the first 100 updates, {whole:.1e} over all")
+        first, all_ = (course.difference(way, "PyTorch", count) for count in (100, None))
+        print(f"  {way:<21} {first:.1e} over the first 100 updates, {all_:.1e} over all")
 
 
 def report_digits(result: digits.DigitsResult) -> None:
@@ -80,10 +76,15 @@ def report_text(result: text.TextResult) -> None:
     )
     training = result.training
     print("an unchanged PyTorch training script on a plain and on an accelerated model:")
+    updates = len(training.losses["PyTorch"])
     for engine, kind in zip(ENGINES, ("plain", "accelerated"), strict=True):
-        updates = len(training.losses[engine])
-        print(f"  {kind:<11} {updates:4} updates in {training.seconds[engine]:.2f} s")
-    print(f"  largest relative difference of the first 100 losses: {training.difference:.1e}")
+        seconds = sum(training.seconds[engine][:updates])
+        print(f"  {kind:<11} first {updates} updates in {seconds:.2f} s")
+    print(
+        f"  {'accelerated':<11} all {len(training.losses['fastlstm'])} updates in "
+        f"{training.total('fastlstm'):.2f} s; largest relative difference of the first 100 losses: "
+        f"{training.difference('fastlstm', 'PyTorch', 100):.1e}"
+    )
     for engine in ENGINES:
         print(f"{engine:<9} bits per held-out character: {result.bits[engine]:.6f}")
     print(f"largest difference of held-out logits: {result.difference:.1e}")
@@ -137,7 +138,7 @@ def main() -> int:
     heading("English text")
     prose = text.run(options.quick)
     report_text(prose)
-    heading("Summary: medians of warm calls, the engines in turn; means of training updates")
+    heading("Summary: medians of warm calls, the engines in turn")
     report_summary(digit, prose)
     draw(digit, prose, PICTURE)
     print(f"picture: {PICTURE}; the demo took {perf_counter() - start:.0f} s")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from classifier import Series
 from classifier_torch import TorchClassifier
-from digits_training import BATCH, HIDDEN, Training, train
+from digits_training import BATCH, HIDDEN, DigitTraining, train
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -126,7 +126,7 @@ class DigitsResult:
     difference: float  # largest |PyTorch - fastlstm| over all outputs, states and logits
     errors: dict[str, float]  # largest difference to PyTorch in float64, over the same
     timings: list[Timing]
-    training: Training
+    training: DigitTraining
 
     @property
     def same(self) -> bool:
@@ -164,7 +164,7 @@ def run(quick: bool) -> DigitsResult:
         exact = _experiments(wide, x.astype(np.float64), lengths)
         budget = 0.05 if quick else 1.5
         with tqdm(total=4, desc="timing both engines on digits", unit="task") as bar:
-            timings = [training.timing]
+            timings = [training.course.timing(f"training update, {BATCH} scans")]
             for task, calls in _tasks(torch_reader, fast_reader, x, lengths):
                 timings.append(compare(task, calls, budget))
                 bar.update()

@@ -8,7 +8,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from digits import ROWS, DigitsResult
-from digits_training import WAYS, Training
+from digits_training import WAYS, DigitTraining
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 from text import TextResult
@@ -66,24 +66,24 @@ def _times(axes: Axes, timings: list[Timing]) -> None:
     shortest = min(min(timing.seconds.values()) for timing in timings)
     longest = max(max(timing.seconds.values()) for timing in timings)
     axes.set_xscale("log")
-    axes.set_xlim(shortest / 3, longest * 9)
+    axes.set_xlim(shortest / 3, longest * 30)
     for y, timing in zip(where, timings, strict=True):
-        axes.text(longest * 8.5, y, f"{timing.ratio:.1f} x", ha="right", va="center", weight="bold")
+        axes.text(longest * 28, y, f"{timing.ratio:.1f} x", ha="right", va="center", weight="bold")
     axes.set_yticks(where, [timing.task.replace(", ", ",\n") for timing in timings], color=INK)
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(FuncFormatter(lambda s, _: f"{s * 1e3:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("milliseconds per call, log axis")
-    axes.set_title("Time per call, and how many times faster")
+    axes.set_xlabel("milliseconds, log axis")
+    axes.set_title("Time per call or update, and how many times faster")
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
 
 
-def _digit_training(axes: Axes, training: Training) -> None:
+def _digit_training(axes: Axes, training: DigitTraining) -> None:
     widths = dict(zip(WAYS, (5, 2.5, 0.9), strict=True))  # each lies on top of the one before
     colours = dict(zip(WAYS, (COLOURS["PyTorch"], "#e0a030", COLOURS["fastlstm"]), strict=True))
     for way in WAYS:
-        losses, seconds = training.losses[way], training.seconds[way]
+        losses, seconds = training.course.losses[way], training.course.total(way)
         axes.plot(
             np.arange(1, len(losses) + 1),
             losses,
@@ -92,6 +92,7 @@ def _digit_training(axes: Axes, training: Training) -> None:
             label=f"{way}: {seconds:.2f} s, {training.accuracy[way]:.1%} right",
         )
     axes.set_yscale("log")
+    axes.set_ylim(top=60)  # room for the legend
     axes.legend(frameon=False, loc="upper right", fontsize=9)
     axes.set_xlabel("training update, same weights and batches")
     axes.set_title("Digit classifier: loss")

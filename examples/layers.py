@@ -6,7 +6,6 @@ torch.nn.functional.cross_entropy.
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,10 +60,10 @@ def one_cycle(updates: int, peak: float, warm_up: float = 0.1) -> list[float]:
     ]
 
 
-def largest_difference(losses: Sequence[float], others: Sequence[float]) -> float:
-    """Of two loss curves, relative to the second."""
-    a, b = np.asarray(losses), np.asarray(others)
-    return float(np.max(np.abs(a - b) / np.abs(b)))
+def joined(lstm: dict[str, Floats], linear: dict[str, Floats]) -> dict[str, Floats]:
+    """Parameters or gradients of two layers in one mapping, named as in torch's state dict."""
+    named = {f"lstm.{name}": array for name, array in lstm.items()}
+    return named | {f"linear.{name}": array for name, array in linear.items()}
 
 
 def use_threads(count: int) -> None:

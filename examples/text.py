@@ -6,7 +6,7 @@ for its first updates on a plain one, to compare; both engines then read a held-
 on, character by character, with the state kept from step to step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pydoc_data.topics import topics
@@ -15,9 +15,8 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from layers import largest_difference
 from numpy.typing import NDArray
-from timing import ENGINES, Timing, compare
+from timing import ENGINES, Timing, Training, compare, train_in_turn
 from tqdm import tqdm
 
 import fastlstm
@@ -61,70 +60,40 @@ class CharacterModel(torch.nn.Module):
         return self.linear(y), state
 
 
-def _train(model: CharacterModel, ids: Ints, updates: int, stop: int, what: str) -> list[float]:
-    """Bits per character of `stop` of the updates; the state runs on from one to the next."""
+def _train(model: CharacterModel, ids: Ints, updates: int) -> Iterator[float]:
+    """Yields bits per character of every update; the state runs on from one to the next."""
     rows = len(ids) // BATCH
     columns = torch.from_numpy(ids[: rows * BATCH].reshape(BATCH, rows).T.copy())
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 8e-3, updates, pct_start=0.1)
-    losses: list[float] = []
     position, state = 0, None
-    with tqdm(total=stop, desc=what, unit="update", mininterval=0.5) as bar:
-        for _ in range(stop):
-            if position + STEPS >= rows:
-                position, state = 0, None
-            window = columns[position : position + STEPS + 1]
-            position += STEPS
-            logits, state = model(window[:-1], state)
-            state = tuple(s.detach() for s in state)
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), window[1:].flatten())
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item() / np.log(2))
-            bar.update()
-            bar.set_postfix(bits=f"{np.mean(losses[-50:]):.2f}", refresh=False)
-    return losses
+    for _ in range(updates):
+        if position + STEPS >= rows:
+            position, state = 0, None
+        window = columns[position : position + STEPS + 1]
+        position += STEPS
+        logits, state = model(window[:-1], state)
+        state = tuple(s.detach() for s in state)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), window[1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        yield loss.item() / np.log(2)
 
 
-@dataclass(frozen=True)
-class TextTraining:
-    """Runs of the same script, by engine; of plain PyTorch only the first updates."""
-
-    losses: dict[str, list[float]]  # bits per character of every update
-    seconds: dict[str, float]
-
-    @property
-    def timing(self) -> Timing:
-        """Of one update, in the mean."""
-        each = {e: self.seconds[e] / len(self.losses[e]) for e in ENGINES}
-        return Timing(f"training update, {STEPS} x {BATCH} characters", each)
-
-    @property
-    def difference(self) -> float:
-        """Largest relative difference of the losses that both have, the first 100 at most."""
-        theirs = self.losses["PyTorch"][:100]
-        return largest_difference(self.losses["fastlstm"][: len(theirs)], theirs)
-
-
-def _trained(
-    model: CharacterModel, ids: Ints, updates: int, compared: int
-) -> tuple[CharacterModel, TextTraining]:
-    """Trains an accelerated copy of the model, and a plain one for the first `compared` updates."""
-    losses, seconds = {}, {}
-    for engine, stop in zip(ENGINES, (compared, updates), strict=True):
-        trained, warm = deepcopy(model), deepcopy(model)
-        what = "PyTorch, first updates"
-        if engine == "fastlstm":  # the one thing that differs
-            trained, warm = (fastlstm.torch.accelerate(m) for m in (trained, warm))
-            what = "PyTorch, accelerated"
-        _train(warm, ids, updates, 5, "warm-up")
-        began = perf_counter()
-        losses[engine] = _train(trained, ids, updates, stop, what)
-        seconds[engine] = perf_counter() - began
-    return fastlstm.torch.restore(trained), TextTraining(losses, seconds)
+def _trained(model: CharacterModel, ids: Ints, updates: int, compared: int):  # type: ignore[no-untyped-def]
+    """An accelerated copy of the model, trained, and a course that has a plain one's beginning."""
+    ways = {"PyTorch": deepcopy(model), "fastlstm": fastlstm.torch.accelerate(deepcopy(model))}
+    warm = {engine: _train(deepcopy(way), ids, updates) for engine, way in ways.items()}
+    train_in_turn(warm, 5, "warm-up")
+    runs = {engine: _train(way, ids, updates) for engine, way in ways.items()}
+    course = train_in_turn(runs, compared, "training on text, both")
+    rest = train_in_turn({"fastlstm": runs["fastlstm"]}, updates - compared, "accelerated alone")
+    course.losses["fastlstm"] += rest.losses["fastlstm"]
+    course.seconds["fastlstm"] += rest.seconds["fastlstm"]
+    return fastlstm.torch.restore(ways["fastlstm"]), course
 
 
 class TorchWriter:
@@ -202,7 +171,7 @@ class TextResult:
     characters: int  # read in all, before the held-out part is cut off
     alphabet: int
     held_out: int
-    training: TextTraining
+    training: Training  # of PyTorch the first updates only
     bits: dict[str, float]  # per held-out character
     prompt: str
     continuation: dict[str, str]
@@ -225,7 +194,7 @@ def run(quick: bool) -> TextResult:
     held_out = ids[int(0.95 * len(ids)) :]
     torch.manual_seed(0)
     model = CharacterModel(len(alphabet))
-    updates, compared = (40, 40) if quick else (2500, 250)
+    updates, compared = (40, 40) if quick else (2000, 250)
     model, training = _trained(model, ids[: -len(held_out)], updates, compared)
     if quick:
         held_out = held_out[:2000]
@@ -245,7 +214,7 @@ def run(quick: bool) -> TextResult:
                 seconds[engine].append(spent)
         whole = Timing("one character, sampling included", {e: median(seconds[e]) for e in ENGINES})
         timings = [
-            training.timing,
+            training.timing(f"training update, {STEPS} x {BATCH} characters"),
             compare(
                 "one character, LSTM only", _steps(model.lstm, fast_writer), 0.05 if quick else 1.5
             ),

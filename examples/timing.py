@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Timing two engines fairly: the same machine state for both, in turn, medians of warm runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from statistics import median
 from time import perf_counter
+
+from tqdm import tqdm
 
 ENGINES = ("PyTorch", "fastlstm")
 
@@ -50,3 +53,39 @@ def readable(seconds: float) -> str:
     """A duration with three significant digits and the unit that suits it."""
     value, unit = (seconds * 1e6, "us") if seconds < 1e-3 else (seconds * 1e3, "ms")
     return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f} {unit}"
+
+
+@dataclass(frozen=True)
+class Training:
+    """Losses and seconds of every update, by the name of the run."""
+
+    losses: dict[str, list[float]]
+    seconds: dict[str, list[float]]
+
+    def total(self, name: str) -> float:
+        """Seconds that one run took."""
+        return sum(self.seconds[name])
+
+    def timing(self, task: str) -> Timing:
+        """Median update of both engines."""
+        return Timing(task, {engine: median(self.seconds[engine]) for engine in ENGINES})
+
+    def difference(self, name: str, to: str, updates: int | None = None) -> float:
+        """Largest relative difference of the losses of two runs, of the first updates or of all."""
+        pairs = zip(self.losses[name], self.losses[to], strict=False)
+        return max(abs(a - b) / abs(b) for a, b in islice(pairs, updates))
+
+
+def train_in_turn(runs: Mapping[str, Iterator[float]], updates: int, what: str) -> Training:
+    """Drives training loops that yield their losses: an update of each, and so on.
+
+    So whatever else the machine does meanwhile strikes all alike.
+    """
+    losses: dict[str, list[float]] = {name: [] for name in runs}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in tqdm(range(updates), desc=what, unit="update", mininterval=0.5):
+        for name, run in runs.items():
+            start = perf_counter()
+            losses[name].append(next(run))
+            seconds[name].append(perf_counter() - start)
+    return Training(losses, seconds)

@@ -8,32 +8,36 @@ text is held out. Both engines start from the same weights and see the same batc
 import argparse
 import sys
 from pathlib import Path
-from time import perf_counter
 
 import characters
 import numpy as np
-from layers import Ints, largest_difference, one_cycle, use_threads
-from tqdm import tqdm
+from layers import Ints, one_cycle, use_threads
+from timing import Training, train_in_turn
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "text" / "tinyshakespeare.txt"
 PEAK_RATE = 5e-3
 
 
 def run(
-    engine: str, start: characters.CharacterModel, ids: Ints, held_out: Ints, rates: list[float]
-) -> tuple[list[float], float, float]:
-    """Trains a model with the weights of `start`: losses, seconds, held-out loss."""
-    with tqdm(total=len(rates), desc=engine, unit="update", mininterval=0.5) as bar:
-        if engine == "fastlstm":
-            began = perf_counter()
-            losses = characters.train(start, ids, rates, bar.update)
-            return losses, perf_counter() - began, characters.held_out_loss(start, held_out)
+    engines: tuple[str, ...],
+    seed: int,
+    alphabet: int,
+    texts: tuple[Ints, Ints],
+    rates: list[float],
+    what: str,
+) -> tuple[Training, dict[str, float]]:
+    """Trains in each engine from the same weights; losses and seconds, held-out losses."""
+    ids, held_out = texts
+    ours = characters.CharacterModel(alphabet, seed)
+    scripts, models = {"fastlstm": characters}, {"fastlstm": ours}
+    if "torch" in engines:
         import characters_torch
 
-        model = characters_torch.with_weights(start.parameters())
-        began = perf_counter()
-        losses = characters_torch.train(model, ids, rates, bar.update)
-        return losses, perf_counter() - began, characters_torch.held_out_loss(model, held_out)
+        scripts["torch"] = characters_torch
+        models["torch"] = characters_torch.with_weights(ours.parameters())
+    runs = {e: scripts[e].train(models[e], ids, rates) for e in engines}
+    course = train_in_turn(runs, len(rates), what)
+    return course, {e: scripts[e].held_out_loss(models[e], held_out) for e in engines}
 
 
 def main() -> int:
@@ -50,28 +54,24 @@ def main() -> int:
         return 2
     use_threads(options.threads)
     ids, alphabet = characters.read_text(options.data)
-    held_out = ids[int(0.9 * len(ids)) :]
-    ids = ids[: -len(held_out)]
+    cut = int(0.9 * len(ids))
+    texts = ids[:cut], ids[cut:]
     rates = one_cycle(options.updates, PEAK_RATE)
     engines = ("torch", "fastlstm") if options.engine == "both" else (options.engine,)
-    curves = {}
+    run(engines, options.seed, alphabet, (texts[0], texts[1][:100]), rates[:5], "warm-up")
+    course, held_out = run(engines, options.seed, alphabet, texts, rates, "training")
     for engine in engines:
-        model = characters.CharacterModel(alphabet, options.seed)
-        run(engine, model, ids, held_out[:100], rates[:3])  # warm-up: buffers, code, caches
-        model = characters.CharacterModel(alphabet, options.seed)
-        curves[engine], seconds, held_out_loss = run(engine, model, ids, held_out, rates)
         for part in np.array_split(np.arange(options.updates), 10):
-            mean = np.mean([curves[engine][k] for k in part])
+            mean = np.mean([course.losses[engine][k] for k in part])
             print(f"{engine:<8} updates {part[0] + 1:5} to {part[-1] + 1:5}: mean loss {mean:.4f}")
         print(
-            f"{engine:<8} held-out loss {held_out_loss:.4f} nats per character, "
-            f"{options.updates} updates in {seconds:.1f} s"
+            f"{engine:<8} held-out loss {held_out[engine]:.4f} nats per character, "
+            f"{options.updates} updates in {course.total(engine):.1f} s"
         )
     if len(engines) == 2:
-        ours, theirs = curves["fastlstm"], curves["torch"]
         print(
             "largest relative difference of the losses: "
-            f"{largest_difference(ours[:100], theirs[:100]):.1e} over the first 100 updates"
+            f"{course.difference('fastlstm', 'torch', 100):.1e} over the first 100 updates"
         )
     return 0
 

@@ -9,12 +9,12 @@ format from --data. Both engines start from the same weights and see the same ba
 import argparse
 import sys
 from pathlib import Path
-from time import perf_counter
 
+import classifier
 import numpy as np
-from classifier import Classifier, Series, Update, accuracy, planned, train
-from layers import Floats, largest_difference, use_threads
-from tqdm import tqdm
+from classifier import Series, Update, planned
+from layers import Floats, use_threads
+from timing import Training, train_in_turn
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "japanese_vowels"
 HIDDEN, BATCH, PEAK_RATE = 64, 30, 3e-3
@@ -50,21 +50,20 @@ def load(folder: Path = DATA) -> tuple[Series, Series]:
 
 
 def run(
-    engine: str, start: Classifier, data: tuple[Series, Series], plan: list[Update]
-) -> tuple[list[float], float, float]:
-    """Trains a model with the weights of `start`: losses, seconds, test accuracy."""
+    engines: tuple[str, ...], seed: int, data: tuple[Series, Series], plan: list[Update], what: str
+) -> tuple[Training, dict[str, float]]:
+    """Trains in each engine from the same weights; losses and seconds, test accuracies."""
     series, test = data
-    with tqdm(total=len(plan), desc=engine, unit="update", mininterval=0.5) as bar:
-        if engine == "fastlstm":
-            began = perf_counter()
-            losses = train(start, series, plan, bar.update)
-            return losses, perf_counter() - began, accuracy(start, test)
+    ours = classifier.Classifier(12, HIDDEN, 9, seed)
+    scripts, models = {"fastlstm": classifier}, {"fastlstm": ours}
+    if "torch" in engines:
         import classifier_torch
 
-        model = classifier_torch.with_weights(start.parameters())
-        began = perf_counter()
-        losses = classifier_torch.train(model, series, plan, bar.update)
-        return losses, perf_counter() - began, classifier_torch.accuracy(model, test)
+        scripts["torch"] = classifier_torch
+        models["torch"] = classifier_torch.with_weights(ours.parameters())
+    runs = {e: scripts[e].train(models[e], series, plan) for e in engines}
+    course = train_in_turn(runs, len(plan), what)
+    return course, {e: scripts[e].accuracy(models[e], test) for e in engines}
 
 
 def main() -> int:
@@ -87,24 +86,20 @@ def main() -> int:
     data = load(options.data)
     plan = planned(len(data[0].labels), BATCH, options.epochs, PEAK_RATE, options.seed)
     engines = ("torch", "fastlstm") if options.engine == "both" else (options.engine,)
-    curves = {}
+    run(engines, options.seed, data, plan[:10], "warm-up")
+    course, accuracies = run(engines, options.seed, data, plan, "training")
     for engine in engines:
-        model = Classifier(12, HIDDEN, 9, options.seed)
-        run(engine, model, data, plan[:3])  # warm-up: buffers, code, caches
-        model = Classifier(12, HIDDEN, 9, options.seed)
-        curves[engine], seconds, share = run(engine, model, data, plan)
-        epochs = np.array_split(curves[engine], options.epochs)
+        epochs = np.array_split(course.losses[engine], options.epochs)
         for epoch in range(0, options.epochs, 10):
             print(f"{engine:<8} epoch {epoch + 1:3}: mean loss {epochs[epoch].mean():.4f}")
         print(
-            f"{engine:<8} last mean loss {epochs[-1].mean():.5f}, test accuracy {share:.2%}, "
-            f"{len(plan)} updates in {seconds:.2f} s"
+            f"{engine:<8} last mean loss {epochs[-1].mean():.5f}, test accuracy "
+            f"{accuracies[engine]:.2%}, {len(plan)} updates in {course.total(engine):.2f} s"
         )
     if len(engines) == 2:
-        ours, theirs = curves["fastlstm"], curves["torch"]
         print(
             "largest relative difference of the losses: "
-            f"{largest_difference(ours[:100], theirs[:100]):.1e} over the first 100 updates"
+            f"{course.difference('fastlstm', 'torch', 100):.1e} over the first 100 updates"
         )
     return 0
 

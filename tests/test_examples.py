@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import shared_data
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -55,7 +56,16 @@ def test_demo(tmp_path: Path) -> None:
     assert bits[0] == pytest.approx(bits[1], abs=2e-6)
     assert 1 < bits[0] < 6.5  # 94 characters drawn blindly cost 6.55 bits
 
+    # 66 updates: test_training_data.py says how closely the curves have to agree.
+    for way in ("PyTorch, accelerated", "fastlstm"):
+        assert f"\n{way:<21} " in output
+        assert 0 < number_after(f"\n  {way:<21} ", output) < 1e-4
+    assert " first 40 updates in " in output
+    assert number_after("difference of the first 100 losses: ", output) < 1e-4
+
     for task in (
+        "training update, 64 scans",
+        "training update, 64 x 16 characters",
         "one scan",
         "batch of 64 scans",
         "ragged batch of 64",
@@ -89,6 +99,57 @@ def test_demo_says_so_when_the_engines_disagree(tmp_path: Path) -> None:
     done = run_python(tmp_path, str(script), str(EXAMPLES), "--quick")
     assert done.returncode == 1, f"{done.stdout}\n{done.stderr}"
     assert "same predictions: NO; same continuation: NO" in done.stdout
+
+
+TRAINING = ("torch", "fastlstm")
+
+
+def test_train_vowels(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("tqdm")
+    shared_data("japanese_vowels")
+    output = run_example("train_vowels.py", tmp_path, "--engine", "both", "--epochs", "12")
+    losses = [number_after(f"{e:<8} last mean loss ", output) for e in TRAINING]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    accuracies = [
+        number_after("test accuracy ", output.split(f"{e:<8} last mean loss ")[1]) for e in TRAINING
+    ]
+    assert min(accuracies) > 90
+    assert number_after("difference of the losses: ", output) < 1e-4
+
+
+def test_train_vowels_says_what_is_missing(tmp_path: Path) -> None:
+    pytest.importorskip("tqdm")
+    done = run_python(tmp_path, str(EXAMPLES / "train_vowels.py"), "--data", "nowhere")
+    assert done.returncode == 2
+    assert "no JapaneseVowels_TRAIN.ts in nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_train_text(tmp_path: Path) -> None:
+    """On a short text, so that it also starts over."""
+    pytest.importorskip("torch")
+    pytest.importorskip("tqdm")
+    (tmp_path / "text.txt").write_text("".join(f"{k} squared is {k * k}.\n" for k in range(600)))
+    arguments = ["--engine", "both", "--updates", "30", "--data", "text.txt"]
+    output = run_example("train_text.py", tmp_path, *arguments)
+    held_out = [number_after(f"{e:<8} held-out loss ", output) for e in TRAINING]
+    assert held_out[0] == pytest.approx(held_out[1], abs=2e-4)
+    assert held_out[0] < 2.8  # 20 characters drawn blindly cost 3 nats
+    assert number_after("difference of the losses: ", output) < 1e-4
+
+
+def test_training_in_numpy_needs_no_torch(tmp_path: Path) -> None:
+    pytest.importorskip("tqdm")
+    (tmp_path / "text.txt").write_text("without a trace of it\n" * 400)
+    (tmp_path / "alone.py").write_text(
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.modules['torch'] = None\n"
+        "import train_text; sys.exit(train_text.main())\n"
+    )
+    arguments = ["alone.py", str(EXAMPLES), "--updates", "20", "--data", "text.txt"]
+    done = run_python(tmp_path, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert number_after("fastlstm held-out loss ", done.stdout) < 3
 
 
 def test_from_torch(tmp_path: Path) -> None:

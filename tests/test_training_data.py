@@ -83,7 +83,9 @@ def train_classifiers(sets: Sets, plan: list[classifier.Update]) -> list[Run]:
         start,
         classifier,
         classifier_torch,
-        lambda script, model: Run(script.train(model, series, plan), script.accuracy(model, test)),
+        lambda script, model: Run(
+            list(script.train(model, series, plan)), script.accuracy(model, test)
+        ),
     )
 
 
@@ -95,7 +97,7 @@ def train_characters(updates: int, held_out: int | None) -> list[Run]:
         characters,
         characters_torch,
         lambda script, model: Run(
-            script.train(model, ids, rates), script.held_out_loss(model, test[:held_out])
+            list(script.train(model, ids, rates)), script.held_out_loss(model, test[:held_out])
         ),
     )
 
@@ -124,7 +126,7 @@ def test_characters_carry_the_state() -> None:
     ids, _, alphabet = shakespeare()
     ids = ids[: characters.BATCH * characters.STEPS * 2 + 1]
     model = characters.CharacterModel(alphabet, seed=0)
-    losses = characters.train(model, ids, [0.0] * 3)  # no learning: the state alone differs
+    losses = list(characters.train(model, ids, [0.0] * 3))  # no learning: the state alone differs
     assert losses[0] == losses[2]
     (read, following, afresh), (then, later, again) = (
         chunk for _, chunk in zip(range(2), characters.chunks(ids), strict=False)
