@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Memory that a run works in, and the buffers it holds. Part of _core.pyx.
+
+# The system may promise blocks of this size and more that it cannot keep: look before.
+cdef size_t LARGE = 1 << 28
+
+
+def available_memory():
+    """Bytes that new allocations may take without swapping; all there is where that is unknown."""
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+cdef class Call:
+    """Buffers held during one run, released when it is over; and what interrupted it."""
+
+    cdef Py_buffer buffers[12]
+    cdef int count
+    cdef object error
+
+    cdef Py_buffer *hold(self, object array, int flags) except NULL:
+        cdef Py_buffer *buffer = &self.buffers[self.count]
+        PyObject_GetBuffer(array, buffer, flags)
+        self.count += 1
+        return buffer
+
+    cdef const void *read(self, object array) except? NULL:
+        return NULL if array is None else self.hold(array, PyBUF_STRIDES).buf
+
+    cdef void *write(self, object array) except? NULL:
+        return NULL if array is None else self.hold(array, PyBUF_STRIDES | PyBUF_WRITABLE).buf
+
+    cdef const void *rows(self, object array, int flags, Py_ssize_t item, int64_t *t,
+                          int64_t *b) except? NULL:
+        """A (T, B, n) array with its strides in elements; NULL for None."""
+        if array is None:
+            return NULL
+        cdef Py_buffer *buffer = self.hold(array, PyBUF_STRIDES | flags)
+        t[0] = buffer.strides[0] // item
+        b[0] = buffer.strides[1] // item
+        return buffer.buf
+
+    cdef void release(self) noexcept:
+        while self.count > 0:
+            self.count -= 1
+            PyBuffer_Release(&self.buffers[self.count])
+
+    def __dealloc__(self):
+        self.release()
+
+
+# Large blocks that were let go, for the next that ask: getting pages from the system takes longer
+# than what is often done with them. A training step lets go of packed weights, a tape and gradients.
+cdef enum:
+    POOL_BLOCKS = 16
+cdef size_t POOL_LEAST = 1 << 20  # bytes of a block worth keeping
+cdef size_t POOL_MOST = 256 << 20  # bytes of all
+cdef void *pool_data[POOL_BLOCKS]
+cdef size_t pool_size[POOL_BLOCKS]
+
+
+cdef void *pool_take(size_t *size) noexcept:
+    """A block of `size` bytes and not much more, whose size it sets; or NULL."""
+    cdef int i
+    cdef void *data
+    for i in range(POOL_BLOCKS):
+        if pool_data[i] != NULL and size[0] <= pool_size[i] <= size[0] + size[0] // 4:
+            data = pool_data[i]
+            size[0] = pool_size[i]
+            pool_data[i] = NULL
+            pool_size[i] = 0
+            return data
+    return NULL
+
+
+cdef bint pool_put(void *data, size_t size) noexcept:
+    """Keep a block, in place of the oldest ones where there is no more room."""
+    cdef int i
+    cdef size_t total = size
+    if size < POOL_LEAST or size > POOL_MOST:
+        return False
+    for i in range(POOL_BLOCKS - 1, -1, -1):  # the newest is the last
+        total += pool_size[i]
+        if total > POOL_MOST or (i == 0 and pool_data[0] != NULL):
+            fl_free(pool_data[i], pool_size[i])
+            total -= pool_size[i]
+            pool_data[i] = NULL
+            pool_size[i] = 0
+    for i in range(POOL_BLOCKS - 1):
+        if pool_data[i] == NULL:
+            pool_data[i] = pool_data[i + 1]
+            pool_size[i] = pool_size[i + 1]
+            pool_data[i + 1] = NULL
+            pool_size[i + 1] = 0
+    pool_data[POOL_BLOCKS - 1] = data
+    pool_size[POOL_BLOCKS - 1] = size
+    return True
+
+
+cdef class Block:
+    """Memory from fl_alloc, of at least the size asked for."""
+
+    cdef void *data
+    cdef readonly size_t size
+    cdef readonly size_t nbytes  # what there really is
+
+    def __cinit__(self, size_t size):
+        self.size = self.nbytes = size
+        self.data = pool_take(&self.nbytes)
+        if self.data == NULL and (size < LARGE or size <= available_memory()):
+            self.data = fl_alloc(size)
+        if self.data == NULL:
+            raise MemoryError(f"could not allocate {size} bytes")
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.data, <Py_ssize_t>self.nbytes, 0, flags)
+
+    def __dealloc__(self):
+        if self.data != NULL and not pool_put(self.data, self.nbytes):
+            fl_free(self.data, self.nbytes)

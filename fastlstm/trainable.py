@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The training passes of a module: forward onto a tape, and backward from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import checks, runtime, weights
+from .checks import Array
+from .module import BACKWARD, FORWARD, Module
+from .training import Gradients, Tape, backward, empty, grads_to_fill, tape_size
+
+State = tuple[Array, Array]
+
+
+class Run(NamedTuple):
+    """The checked input of a call: arrays as the core takes them, shapes as the caller's."""
+
+    x: Array  # (T, B, I)
+    h_0: Array | None
+    c_0: Array | None
+    lengths: Any
+    y_shape: tuple[int, ...]
+    state_shape: tuple[int, ...]
+
+
+class Trainable(Module):
+    """What `LSTM` adds to a module for training."""
+
+    num_layers: int
+    batch_first: bool
+    dropout: float
+    bidirectional: bool
+    _seed: object
+    _seeds: np.random.Generator | None  # of dropout
+
+    def _checked(
+        self,
+        x: ArrayLike,
+        state: tuple[ArrayLike, ArrayLike] | None,
+        lengths: ArrayLike | Sequence[int] | None,
+        results: int,
+    ) -> Run:
+        raise NotImplementedError
+
+    def _time_major(self, y: Array) -> Array:
+        raise NotImplementedError
+
+    @overload
+    def forward(
+        self,
+        x: ArrayLike,
+        state: tuple[ArrayLike, ArrayLike] | None = None,
+        *,
+        lengths: ArrayLike | Sequence[int] | None = None,
+        return_cells: Literal[False] = False,
+        tape: Tape | None = None,
+        seed: int | None = None,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State, Tape]: ...
+    @overload
+    def forward(
+        self,
+        x: ArrayLike,
+        state: tuple[ArrayLike, ArrayLike] | None = None,
+        *,
+        lengths: ArrayLike | Sequence[int] | None = None,
+        return_cells: Literal[True],
+        tape: Tape | None = None,
+        seed: int | None = None,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State, Array, Tape]: ...
+    def forward(
+        self,
+        x: ArrayLike,
+        state: tuple[ArrayLike, ArrayLike] | None = None,
+        *,
+        lengths: ArrayLike | Sequence[int] | None = None,
+        return_cells: bool = False,
+        tape: Tape | None = None,
+        seed: int | None = None,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State, Tape] | tuple[Array, State, Array, Tape]:
+        """Run forward and keep what `backward` needs.
+
+        Parameters
+            x, state, lengths, return_cells, num_threads   as for a call of the model
+            tape   a `Tape` whose memory to use again; what it held is lost
+            seed   of the dropout masks, 0 to 2**64 - 1; None draws one. Dropout acts between
+                   layers, in training mode only: kept values are divided by 1 - dropout
+
+        Returns y, (h_n, c_n), with return_cells all c_t of the last layer, and the tape. The
+        numbers are those of a call, bit by bit, unless dropout acts.
+
+        Raises TypeError, ValueError or MemoryError as a call does.
+        """
+        return_cells = checks.flag("return_cells", return_cells)
+        if tape is not None and not isinstance(tape, Tape):
+            raise TypeError(f"tape must be a Tape, got {type(tape).__name__}")
+        run = self._checked(x, state, lengths, 1 + return_cells)
+        dropout = self.dropout if self._training and self.num_layers > 1 else 0.0
+        if seed is not None:
+            seed = checks.count("seed", seed, most=2**64 - 1)
+        elif dropout:
+            seed = self._draw_seed()
+        threads = runtime.call_threads(num_threads)
+        tape = Tape() if tape is None else tape
+        tape._model = None  # until all is recorded, whatever ends this pass
+        engine = tape._engine = self._engine(FORWARD | BACKWARD)
+        steps, batch, _ = run.x.shape
+        tape._record(run.x, run.lengths, tape_size(self, steps, batch))
+        tape._y_shape, tape._state_shape = run.y_shape, run.state_shape
+        tape._dropout, tape._seed = dropout, seed or 0
+        y = empty(run.y_shape, self.dtype)
+        h_n, c_n = np.empty(run.state_shape, self.dtype), np.empty(run.state_shape, self.dtype)
+        cells = np.empty(run.y_shape, self.dtype) if return_cells else None
+        engine.forward(
+            run.x,
+            self._time_major(y),
+            run.h_0,
+            run.c_0,
+            h_n,
+            c_n,
+            None if cells is None else self._time_major(cells),
+            run.lengths,
+            threads,
+            tape._memory,
+            dropout,
+            tape._seed,
+        )
+        tape._model = self._layout()
+        return (y, (h_n, c_n), tape) if cells is None else (y, (h_n, c_n), cells, tape)
+
+    def backward(
+        self,
+        tape: Tape,
+        dy: ArrayLike | None = None,
+        dstate: tuple[ArrayLike | None, ArrayLike | None] | None = None,
+        *,
+        dcells: ArrayLike | None = None,
+        into: Mapping[str, Array] | Gradients | None = None,
+        input_grad: bool = True,
+        num_threads: int | None = None,
+    ) -> Gradients:
+        """Gradients of a loss from those of a forward pass's results (equations in
+        ``fastlstm.reference``).
+
+        Parameters
+            tape         from `forward`; it may be used again
+            dy           gradient of y, shaped as it; zeros if None. What it holds past a sequence's
+                         end counts for nothing
+            dstate       (dh_n, dc_n), gradients of h_n and c_n; zeros where None
+            dcells       gradient of all c_t of the last layer, shaped as y; zeros if None
+            into         name -> array (or earlier `Gradients`): gradients of the parameters are
+                         added into these arrays instead of new ones
+            input_grad   whether to compute the gradient of x
+            num_threads  threads for this call; results do not depend on it
+
+        Raises
+            TypeError, ValueError   a wrong argument, or the tape of another kind of model
+            MemoryError             a result or the workspace cannot be allocated
+        """
+        if not isinstance(tape, Tape):
+            raise TypeError(f"tape must be a Tape, got {type(tape).__name__}")
+        if tape._model != self._layout():
+            raise ValueError("tape must come from a complete forward pass of a model like this one")
+        shape = (*tape._y_shape[:-1], self.input_size)
+        accumulate, params = into is not None, grads_to_fill(into, self._shapes, self.dtype)
+        input_grad = checks.flag("input_grad", input_grad)
+        dh_n, dc_n = checks.gradient_pair(dstate, self.dtype, tape._state_shape)
+        dy = checks.gradient("dy", dy, self.dtype, tape._y_shape)
+        dcells = checks.gradient("dcells", dcells, self.dtype, tape._y_shape)
+        dx, dh_0, dc_0 = backward(
+            tape,
+            weights.suffixes(self.num_layers, self.bidirectional),
+            None if dy is None else self._time_major(dy),
+            (dh_n, dc_n),
+            None if dcells is None else self._time_major(dcells),
+            params,
+            accumulate=accumulate,
+            input_grad=input_grad,
+            num_threads=num_threads,
+        )
+        if dx is not None:
+            dx = dx.transpose(1, 0, 2) if self.batch_first and len(shape) == 3 else dx
+            dx = dx.reshape(shape)
+        return Gradients(dx, dh_0, dc_0, params)
+
+    def _draw_seed(self) -> int:
+        """The next dropout seed; their sequence follows from the model's own seed."""
+        if self._seeds is None:
+            given: Any = self._seed
+            if given is not None and not isinstance(given, np.random.Generator):
+                given = np.random.SeedSequence(given, spawn_key=(1,))
+            self._seeds = np.random.default_rng(given)
+        return int(self._seeds.integers(2**63))
+
+    def _layout(self) -> tuple[object, ...]:
+        """What a model must have in common with that of a tape."""
+        return self._shapes, self.dtype, self.batch_first
