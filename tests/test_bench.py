@@ -21,6 +21,7 @@ from fastlstm.bench import (
     cli,
     limits,
     peers,
+    protocol,
     report,
     runner,
     shapes,
@@ -306,7 +307,7 @@ def test_bad_options_end_with_a_message(
 def test_absent_engines_are_left_out_with_one_line_each(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(peers, "_found", lambda *modules: modules == ("fastlstm",))
+    monkeypatch.setattr(protocol, "found", lambda *modules: modules == ("fastlstm",))
     assert cli.choose_engines(None, pytest.fail) == ["fastlstm", "fastlstm-padded"]
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4

@@ -22,6 +22,7 @@ from fastlstm.bench import (
     files,
     limits,
     peers,
+    protocol,
     report,
     runner,
     shapes,
@@ -81,10 +82,9 @@ def test_gradients_agree_with_the_reference(
     name, process = engine_worker
     of = SHAPES[case]
     engine = peers.ENGINES[name]
-    if peers.refusal(engine, of):
-        pytest.skip(f"{name}: {peers.refusal(engine, of)}")
+    if protocol.refusal(engine, of):
+        pytest.skip(f"{name}: {protocol.refusal(engine, of)}")
     process.ask("prepare", shape=vars(of), seed=0)
-    # A second step must give what the first gave: nothing is added to, nothing is left over.
     assert process.ask("measure", seconds=0.001)["median"] > 0
     expected = specification(of)
     np.savez(tmp_path / "r.npz", **expected)
@@ -102,7 +102,7 @@ def test_gradients_agree_with_the_reference(
     process.ask("release")
 
 
-@pytest.mark.parametrize("name", ["fastlstm", "fastlstm.torch", "torch"])
+@pytest.mark.parametrize("name", ["fastlstm", "fastlstm.torch", "fastlstm.torch-packed", "torch"])
 def test_steps_repeat(name: str) -> None:
     of = SHAPES["ragged"]
     engine = peers.ENGINES[name]
@@ -194,11 +194,10 @@ def test_output_gradient_is_zero_after_the_ends() -> None:
 
 def test_engines_without_training_say_so() -> None:
     for name in ("onnxruntime", "openvino", "fastlstm-padded"):
-        assert (
-            peers.refusal(peers.ENGINES[name], SHAPES["plain"]) == "it is not measured in training"
-        )
+        refused = protocol.refusal(peers.ENGINES[name], SHAPES["plain"])
+        assert refused == "it is not measured in training"
     inference = Shape("t", "", "none", 2, 2, 2, 2)
-    refused = peers.refusal(peers.ENGINES["fastlstm.torch"], inference)
+    refused = protocol.refusal(peers.ENGINES["fastlstm.torch"], inference)
     assert refused == "it is not measured in inference"
     with pytest.raises(ValueError, match="a stream is inference"):
         shape(2, 2, 2, 2, stream=True)
@@ -292,6 +291,11 @@ def test_targets_are_those_promised_at_one_and_two_threads() -> None:
             "T100 B32 I256 H256 float64": 1.8,
             "T128 B64 I9 H32 float64": 1.8,
         }
+    for target in training_zoo.TARGETS:
+        if target.measure == "adapter":
+            # Packing is PyTorch's own work, so there it is left out.
+            packed = "-packed" if target.shape.ragged else ""
+            assert target.against == f"fastlstm.torch{packed}"
     for measure in ("memory", "adapter"):
         assert sum(t.measure == measure for t in training_zoo.TARGETS) == 2 * len(found)
 
@@ -410,7 +414,7 @@ def test_train_chooses_training_shapes(options: list[str], expected: Any) -> Non
 def test_engines_of_training_that_are_absent_are_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(peers, "_found", lambda *modules: modules == ("fastlstm",))
+    monkeypatch.setattr(protocol, "found", lambda *modules: modules == ("fastlstm",))
     assert cli.choose_engines(None, pytest.fail, "training") == ["fastlstm"]
     assert capsys.readouterr().err.splitlines() == [
         "fastlstm.torch is left out: it needs torch, not installed here",

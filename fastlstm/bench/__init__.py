@@ -3,7 +3,8 @@
 
 shapes     one LSTM call, inference or training step: sizes, weights, input
 zoo        real models, targets, odd sizes; training_zoo  the same for training
-peers      the engines behind one protocol; each imports its library only when it is asked to
+protocol   what is asked of an engine
+peers      the engines; each imports its library only when it is asked to
 training   a training step of each engine that can train, and its memory
 agreement  whether two engines computed the same
 worker     a child process that holds one engine; runner  the parent that takes turns between them

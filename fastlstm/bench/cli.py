@@ -12,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import files, limits, peers, report, runner, training_zoo, zoo
+from . import files, limits, peers, protocol, report, runner, training_zoo, zoo
 from .shapes import Shape
 
 _NEEDS = {name: engine.package for name, engine in peers.ENGINES.items()}
 _NEEDS |= {
     "fastlstm.torch": "torch",
+    "fastlstm.torch-packed": "torch",
     "onnxruntime": "onnxruntime and onnx",
     "openvino": "openvino and onnx",
 }
@@ -147,9 +148,9 @@ def choose_engines(
             print(f"{name} is left out: it is not measured in {task}", file=sys.stderr)
     names = [name for name in names if task in peers.ENGINES[name].tasks]
     absent = [name for name in names if not peers.ENGINES[name].available()]
-    # A padded variant of an absent engine needs no line of its own.
+    # A variant of an absent engine needs no line of its own.
     for name in absent:
-        if not peers.ENGINES[name].padded:
+        if name.rpartition("-")[0] not in absent:
             print(
                 f"{name} is left out: it needs {_NEEDS[name]}, not installed here", file=sys.stderr
             )
@@ -217,7 +218,9 @@ def run(args: argparse.Namespace, error: Callable[[str], Any]) -> int:
     if sys.stderr.isatty():
         print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
 
-    targets = (training_zoo if args.train else zoo).TARGETS if args.targets else ()
+    lists: Any = training_zoo if args.train else zoo
+    targets = lists.TARGETS if args.targets else ()
+    targets = [target for target in targets if plan.memory or target.measure != "memory"]
     values = report.document(results, machines, versions, plan, targets, task)
     page = report.markdown(results, engines, machines, versions, targets, task)
     for path in args.output:
@@ -244,4 +247,4 @@ def run(args: argparse.Namespace, error: Callable[[str], Any]) -> int:
 
 
 def _expected(engine: str, result: runner.Result, why: str) -> bool:
-    return peers.refusal(peers.ENGINES[engine], result.shape) == why
+    return protocol.refusal(peers.ENGINES[engine], result.shape) == why

@@ -7,78 +7,16 @@ worker process that runs one engine holds no other's thread pool.
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
-import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from . import training
+from . import protocol, training
 from .agreement import Array, Outputs
+from .protocol import BOTH, INFERENCE, TRAINING, Engine
 from .shapes import Arrays, Shape
-
-INFERENCE, TRAINING = ("inference",), ("training",)
-BOTH = INFERENCE + TRAINING
-
-
-class Engine(Protocol):
-    """One way to run an LSTM.
-
-    name       as printed and as given to ``--engines``
-    package    the distribution whose version is reported
-    padded     True for an engine that ignores lengths (its ragged outputs differ by design)
-    tasks      what it is measured in
-    """
-
-    name: str
-    package: str
-    padded: bool
-    tasks: tuple[str, ...]
-
-    def available(self) -> bool:
-        """Whether the libraries can be found. Imports nothing."""
-        ...
-
-    def refuses(self, shape: Shape) -> str | None:
-        """Why this engine can't run the shape of one of its tasks, or None if it can."""
-        ...
-
-    def setup(self, threads: int) -> None:
-        """Import, set the thread count and flush denormals; once per process, before `prepare`."""
-        ...
-
-    def prepare(self, shape: Shape, arrays: Arrays, threads: int) -> Callable[[], object]:
-        """A closure that runs one inference or one training step.
-
-        For a stream each call carries the state on.
-        """
-        ...
-
-    def output(self, shape: Shape, result: object) -> Outputs:
-        """What a call returned, as arrays."""
-        ...
-
-
-def _found(*modules: str) -> bool:
-    return all(importlib.util.find_spec(module) is not None for module in modules)
-
-
-def version(engine: Engine) -> str:
-    """The version of an engine's distribution; "unknown" if neither it nor its module says."""
-    try:
-        return importlib.metadata.version(engine.package)
-    except importlib.metadata.PackageNotFoundError:  # built in place, not installed
-        return str(getattr(sys.modules.get(engine.package), "__version__", "unknown"))
-
-
-def refusal(engine: Engine, shape: Shape) -> str | None:
-    """Why an engine isn't run on a shape, or None if it is."""
-    if shape.task not in engine.tasks:
-        return f"it is not measured in {shape.task}"
-    return engine.refuses(shape)
 
 
 class FastLSTM:
@@ -90,7 +28,7 @@ class FastLSTM:
     tasks: tuple[str, ...] = BOTH
 
     def available(self) -> bool:
-        return _found("fastlstm")
+        return protocol.found("fastlstm")
 
     def refuses(self, shape: Shape) -> str | None:
         return None
@@ -150,7 +88,7 @@ class Torch:
     tasks: tuple[str, ...] = BOTH
 
     def available(self) -> bool:
-        return _found("torch")
+        return protocol.found("torch")
 
     def refuses(self, shape: Shape) -> str | None:
         return None
@@ -232,7 +170,7 @@ class FastLSTMTorch(Torch):
     tasks = TRAINING
 
     def available(self) -> bool:
-        return _found("fastlstm", "torch")
+        return protocol.found("fastlstm", "torch")
 
     def setup(self, threads: int) -> None:
         import fastlstm.torch
@@ -246,6 +184,21 @@ class FastLSTMTorch(Torch):
         return training.torch_step(fastlstm.torch.LSTM, shape, arrays, self.padded)
 
 
+class FastLSTMTorchPacked(FastLSTMTorch):
+    """The same on a PackedSequence that is there already, as is dy, and without unpacking: what
+    `fastlstm.torch.LSTM` itself costs, since packing is PyTorch's own work."""
+
+    name = "fastlstm.torch-packed"
+
+    def refuses(self, shape: Shape) -> str | None:
+        return None if shape.ragged else "the shape is not ragged"
+
+    def prepare(self, shape: Shape, arrays: Arrays, threads: int) -> Callable[[], object]:
+        import fastlstm.torch
+
+        return training.packed_step(fastlstm.torch.LSTM, shape, arrays)
+
+
 class OnnxRuntime:
     """ONNX Runtime's CPU provider on an ONNX LSTM node per layer."""
 
@@ -255,7 +208,7 @@ class OnnxRuntime:
     tasks: tuple[str, ...] = INFERENCE
 
     def available(self) -> bool:
-        return _found("onnxruntime", "onnx")
+        return protocol.found("onnxruntime", "onnx")
 
     def refuses(self, shape: Shape) -> str | None:
         return "its LSTM has no float64 kernel" if shape.dtype == "float64" else None
@@ -312,7 +265,7 @@ class OpenVINO:
     tasks: tuple[str, ...] = INFERENCE
 
     def available(self) -> bool:
-        return _found("openvino", "onnx")
+        return protocol.found("openvino", "onnx")
 
     def refuses(self, shape: Shape) -> str | None:
         return "its CPU plugin computes in float32" if shape.dtype == "float64" else None
@@ -371,7 +324,7 @@ class Jax:
     tasks: tuple[str, ...] = BOTH
 
     def available(self) -> bool:
-        return _found("jax", "jaxlib")
+        return protocol.found("jax", "jaxlib")
 
     def refuses(self, shape: Shape) -> str | None:
         return None
@@ -403,6 +356,7 @@ ENGINES: dict[str, Engine] = {
         FastLSTM(),
         FastLSTMPadded(),
         FastLSTMTorch(),
+        FastLSTMTorchPacked(),
         Torch(),
         TorchPadded(),
         OnnxRuntime(),

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import peers
+from . import peers, protocol
 from .shapes import Shape
 
 OURS = "fastlstm"
@@ -206,7 +206,7 @@ class Runner:
     def _prepare(self, result: Result, reference: Path) -> None:
         """Build the model in each engine and compare its output with the first engine's."""
         for engine in self.engines:
-            reason = peers.refusal(peers.ENGINES[engine], result.shape)
+            reason = protocol.refusal(peers.ENGINES[engine], result.shape)
             if reason is not None:
                 result.missing[engine] = reason
                 continue

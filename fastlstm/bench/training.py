@@ -66,16 +66,9 @@ def torch_step(module_class: Any, shape: Shape, arrays: Arrays, padded: bool) ->
     from torch.autograd.graph import increment_version
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-    dtype = getattr(torch, shape.dtype)
-    module = module_class(
-        shape.I, shape.H, shape.layers, bidirectional=shape.bidirectional, dtype=dtype
-    )
-    module.load_state_dict({name: torch.from_numpy(v) for name, v in arrays.params.items()})
-    module.train()
+    module, leaves, states = _torch_model(module_class, shape, arrays)
     x, dy = torch.from_numpy(arrays.x).requires_grad_(), torch.from_numpy(arrays.dy)
-    states = shape.directions * shape.layers, shape.B, shape.H
-    h_0, c_0 = (torch.zeros(states, dtype=dtype, requires_grad=True) for _ in range(2))
-    leaves = {"x": x, "h_0": h_0, "c_0": c_0, **dict(module.named_parameters())}
+    leaves["x"] = x
     parameters, variables = list(module.parameters()), tuple(leaves.values())
     lengths = None
     if arrays.lengths is not None and not padded:
@@ -86,19 +79,67 @@ def torch_step(module_class: Any, shape: Shape, arrays: Arrays, padded: bool) ->
             variable.grad = None
         increment_version(parameters)
         if lengths is None:
-            y = module(x, (h_0, c_0))[0]
+            y = module(x, states)[0]
         else:
             packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
-            y = pad_packed_sequence(module(packed, (h_0, c_0))[0], total_length=shape.T)[0]
+            y = pad_packed_sequence(module(packed, states)[0], total_length=shape.T)[0]
         y.backward(dy)
-        return y, leaves
+        return y, leaves, None
 
     return step
 
 
+def packed_step(module_class: Any, shape: Shape, arrays: Arrays) -> Step:
+    """As `torch_step`, of a ragged batch that is packed, with dy, before the first step."""
+    import torch
+    from torch.autograd.graph import increment_version
+    from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+    module, leaves, states = _torch_model(module_class, shape, arrays)
+    lengths = torch.from_numpy(arrays.lengths)
+    packed = pack_padded_sequence(torch.from_numpy(arrays.x), lengths, enforce_sorted=False)
+    dy = pack_padded_sequence(torch.from_numpy(arrays.dy), lengths, enforce_sorted=False).data
+    leaves["x"] = packed.data.requires_grad_()
+    parameters, variables = list(module.parameters()), tuple(leaves.values())
+
+    def step() -> object:
+        for variable in variables:
+            variable.grad = None
+        increment_version(parameters)
+        y = module(packed, states)[0].data
+        y.backward(dy)
+        return y, leaves, unpack
+
+    def unpack(values: Any) -> Any:
+        sequence = PackedSequence(
+            values, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices
+        )
+        return pad_packed_sequence(sequence, total_length=shape.T)[0]
+
+    return step
+
+
+def _torch_model(module_class: Any, shape: Shape, arrays: Arrays) -> tuple[Any, Any, Any]:
+    """The module; name -> all that gradients are taken of, but x; its zero (h_0, c_0)."""
+    import torch
+
+    dtype = getattr(torch, shape.dtype)
+    module = module_class(
+        shape.I, shape.H, shape.layers, bidirectional=shape.bidirectional, dtype=dtype
+    )
+    module.load_state_dict({name: torch.from_numpy(v) for name, v in arrays.params.items()})
+    module.train()
+    size = shape.directions * shape.layers, shape.B, shape.H
+    h_0, c_0 = (torch.zeros(size, dtype=dtype, requires_grad=True) for _ in range(2))
+    return module, {"h_0": h_0, "c_0": c_0, **dict(module.named_parameters())}, (h_0, c_0)
+
+
 def torch_outputs(result: Any) -> Outputs:
-    y, leaves = result
-    return {"y": y.detach().numpy(), **{name: leaf.grad.numpy() for name, leaf in leaves.items()}}
+    y, leaves, unpack = result
+    values = {"y": y.detach(), **{name: leaf.grad for name, leaf in leaves.items()}}
+    if unpack is not None:
+        values |= {name: unpack(values[name]) for name in ("y", "x")}
+    return {name: tensor.numpy() for name, tensor in values.items()}
 
 
 # ---- memory ----
@@ -120,7 +161,8 @@ def peak_bytes(prepare: Callable[[Shape], Step], shape: Shape) -> int | None:
     one (5 into ``/proc/self/clear_refs``), one step runs, and the result is the mark (VmHWM) less
     the resident size before the step (VmRSS): all that the step holds at its worst moment, so tape,
     packed weights, workspace, outputs and gradients, but neither the parameters nor the input. The
-    kernel counts pages in lots, so figures below a megabyte are rough.
+    kernel counts pages in lots, and code that is touched for the first time counts as well, so a
+    megabyte more or less says nothing.
 
     None where the system cannot tell: not Linux, or no right to reset the mark.
     """

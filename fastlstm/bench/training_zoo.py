@@ -82,10 +82,11 @@ def _targets() -> tuple[Target, ...]:
     targets = []
     for threads in (1, 2):
         for shape, ratio in RATIOS:
+            adapter = "fastlstm.torch-packed" if shape.ragged else "fastlstm.torch"
             targets += [
                 Target(shape, "torch", ratio, threads),
                 Target(shape, "torch", 1.0, threads, "memory"),
-                Target(shape, "fastlstm.torch", 1.0, threads, "adapter"),
+                Target(shape, adapter, 1.0, threads, "adapter"),
             ]
     return tuple(targets)
 

@@ -94,12 +94,13 @@ class Worker:
         from fastlstm_bench import (  # type: ignore[import-not-found, unused-ignore]
             agreement,
             peers,
+            protocol,
             shapes,
             training,
         )
 
         self.agreement: Any = agreement
-        self.peers: Any = peers
+        self.protocol: Any = protocol
         self.shapes: Any = shapes
         self.training: Any = training
         self.engine: Any = peers.ENGINES[engine_name]
@@ -111,7 +112,7 @@ class Worker:
     def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
         self.release(request)
         self.shape = self.shapes.Shape(**request["shape"])
-        reason = self.peers.refusal(self.engine, self.shape)
+        reason = self.protocol.refusal(self.engine, self.shape)
         if reason is not None:
             return {"ok": False, "reason": reason}
         self.arrays = self.shapes.make_arrays(self.shape, request["seed"])
@@ -195,7 +196,7 @@ def main(arguments: list[str]) -> None:
         reason = f"{type(error).__name__}: {error}"[:300]
         print(json.dumps({"ok": False, "reason": reason}), file=answers, flush=True)
         return
-    version = worker.peers.version(worker.engine)
+    version = worker.protocol.version(worker.engine)
     print(json.dumps({"ok": True, "version": version}), file=answers, flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         serve(worker, sys.stdin, answers)
