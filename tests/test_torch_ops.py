@@ -214,6 +214,28 @@ def test_wrong_tape() -> None:
         forward(*given, True)
 
 
+@pytest.mark.parametrize("position", [0, 1, 3])
+@pytest.mark.parametrize("functional", [False, True])
+def test_forward_mode_is_refused(position: int, functional: bool) -> None:
+    """A tangent that the kernels do not see would be taken for zero."""
+    given = list(arguments("tbi", torch.float32))
+    given[0], given[1] = given[0].detach(), given[1].detach()
+    given[3] = [w.detach() for w in given[3]]
+
+    def run(t: Any) -> Any:
+        changed = [t, *given[3][1:]] if position == 3 else t
+        return forward(*given[:position], changed, *given[position + 1 :])[0]
+
+    def dual(t: Any) -> Any:
+        with torch.autograd.forward_ad.dual_level():
+            return run(torch.autograd.forward_ad.make_dual(t, t))
+
+    at = given[3][0] if position == 3 else given[position]
+    call = (lambda t: torch.func.jvp(run, (t,), (t,))) if functional else dual
+    with pytest.raises(NotImplementedError, match="no forward-mode derivatives"):
+        call(at)
+
+
 # ---- compilers and exporters ----
 
 

@@ -138,14 +138,15 @@ def forward(
     dropout: float,
     batch: int,
     with_tape: bool,
+    spec: Spec | None = None,
     engine: Engine | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
     """(y, h_n, c_n, tape). The tape is None unless asked for, and so is h_n of a cell (it is y).
 
-    seed: a scalar int64 tensor, or None for no dropout. engine: of these weights, if there is one.
-    Callers have checked shapes and dtypes.
+    seed: a scalar int64 tensor, or None for no dropout. spec, engine: of these weights, if there
+    are any. Callers have checked shapes and dtypes.
     """
-    spec = Spec.of(weights, bidirectional)
+    spec = spec or Spec.of(weights, bidirectional)
     engine = engine or engine_for(weights, spec, FORWARD)
     dtype = np.float64 if spec.double else np.float32
     lengths = packing = None
@@ -202,13 +203,14 @@ def backward(
     dropout: float,
     batch: int,
     needs: list[bool],
+    spec: Spec | None = None,
     engine: Engine | None = None,
 ) -> list[Tensor]:
     """The gradients of x, h_0, c_0 and the weights in this order, as far as `needs` asks for them.
 
-    Of dy, dh_n and dc_n, those that are None are zero. engine: of these weights, if there is one.
+    Of dy, dh_n and dc_n, those that are None are zero. spec, engine: as in `forward`.
     """
-    spec = Spec.of(weights, bidirectional)
+    spec = spec or Spec.of(weights, bidirectional)
     engine = engine or engine_for(weights, spec, BACKWARD)
     dtype = np.float64 if spec.double else np.float32
     lengths = packing = dx = dx_array = dy_array = None
@@ -281,9 +283,11 @@ def _whole(state: Tensor | None) -> Array | None:
 
 
 def _aligned(size: int) -> Tensor:
-    if size >= HUGE:  # NumPy asks the system for huge pages, PyTorch does not
-        tape = torch.from_numpy(np.empty(size + ALIGN, np.uint8))
-    else:
-        tape = torch.empty(size + ALIGN, dtype=torch.uint8, device="cpu")
+    """A new tape. NumPy asks the system for huge pages, PyTorch does not but is quicker."""
+    if size < HUGE:
+        tape = torch.empty(size, dtype=torch.uint8, device="cpu")
+        if tape.data_ptr() % ALIGN == 0:
+            return tape
+    tape = torch.from_numpy(np.empty(size + ALIGN, np.uint8))
     start = -tape.data_ptr() % ALIGN
     return tape[start : start + size]

@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from . import kernels
 from .engines import BOTH, Spec, engine_for
@@ -103,12 +104,14 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         ctx.options = options
         ctx.set_materialize_grads(False)
-        arguments = (x, h_0, c_0, list(weights), batch_sizes, seed, *options, True)
-        ctx.engine = None
-        if _plain(x, h_0, c_0, arguments[3]):
+        table = list(weights)
+        arguments = (x, h_0, c_0, table, batch_sizes, seed, *options, True)
+        ctx.packed = None, None
+        if _plain(x, h_0, c_0, table):
             # Packed for both passes at once, and held for the second.
-            ctx.engine = engine_for(arguments[3], Spec.of(arguments[3], options[1]), BOTH)
-            y, h_n, c_n, tape = kernels.forward(*arguments, ctx.engine)
+            spec = Spec.of(table, options[1])
+            ctx.packed = packed = spec, engine_for(table, spec, BOTH)
+            y, h_n, c_n, tape = kernels.forward(*arguments, *packed)
         else:
             with torch._C._AutoDispatchBelowAutograd():
                 y, h_n, c_n, tape = _forward_op(*arguments)
@@ -128,8 +131,11 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
         if torch.is_grad_enabled() or not (_plain(x, dy, dc_n, weights) and type(dh_n) in _PLAIN):
             found = iter(_backward_op(*arguments))
         else:
-            engine, ctx.engine = ctx.engine, None  # a second pass, which is rare, packs again
-            found = iter(kernels.backward(*(*arguments, engine)))
+            packed, ctx.packed = (
+                ctx.packed,
+                (None, None),
+            )  # a second pass, which is rare, packs again
+            found = iter(kernels.backward(*(*arguments, *packed)))
         return (None, None, None, *[next(found) if need else None for need in needs])
 
 
@@ -168,6 +174,7 @@ def _forward_autograd(
     with_tape: bool = False,
 ) -> Any:
     options = (layout, bidirectional, dropout, batch)
+    _refuse_tangents(x, h_0, c_0, *weights)
     if torch.is_grad_enabled() and _any_grad(x, h_0, c_0, weights):
         if with_tape:
             raise ValueError("with_tape=True is for calls without gradients: autograd makes a tape")
@@ -194,10 +201,22 @@ def _backward_autograd(
 ) -> Any:
     options = (layout, bidirectional, dropout, batch, needs)
     incoming = (dy, dh_n, dc_n)
+    _refuse_tangents(x, *incoming, *weights)
     if torch.is_grad_enabled() and (_any_grad(x, None, None, weights) or _any_grad(*incoming, [])):
         return list(_Backward.apply(options, tape, x, batch_sizes, seed, *incoming, *weights))
     with torch._C._AutoDispatchBelowAutograd():
         return _backward_op(tape, x, weights, batch_sizes, seed, *incoming, *options)
+
+
+def _refuse_tangents(*tensors: Tensor | None) -> None:
+    """Below here they would be lost without a word."""
+    if forward_ad._current_level < 0:
+        return
+    if any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+        raise NotImplementedError(
+            "fastlstm's operators have no forward-mode derivatives: run the model through "
+            "fastlstm.torch.restore first"
+        )
 
 
 def _checked(
