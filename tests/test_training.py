@@ -120,6 +120,31 @@ def test_large(isa: str, seed: int) -> None:
     at.check(runs.gradients(at.problem))
 
 
+@pytest.mark.parametrize("seed", range(24))
+def test_blas_agrees_with_the_reference(isa: str, seed: int) -> None:
+    at = known(seed)
+    at.check(runs.gradients(at.problem, at.given, num_threads=1 + seed % 2, gemm="blas"))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_wrong_entry_would_be_seen(seed: int) -> None:
+    """Off by a hundred-thousandth (float64: 10^-13) of the largest in its array."""
+    at = Known(random_problem(seed)[0])
+    right = runs.gradients(at.problem)
+    at.check(right)
+    share = 1e-5 if at.problem.config.dtype == "float32" else 1e-13
+    seen = 0
+    for name, a in right.items():
+        wrong = a.copy()
+        place = np.unravel_index(np.argmax(np.abs(a)), a.shape)
+        wrong[place] *= 1 + share
+        try:
+            at.check({**right, name: wrong})
+        except AssertionError:
+            seen += 1
+    assert seen >= 0.7 * len(right)  # some have larger spreads
+
+
 @pytest.mark.deep
 @pytest.mark.parametrize("chunk", range(DEEP_PROBLEMS // DEEP_CHUNK))
 def test_many_problems(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -364,3 +364,15 @@ def test_nothing_to_read_hands_the_gradients_through(
         np.testing.assert_array_equal(grads["x"], np.zeros((steps, batch, 2)))
         for name, value in problem.params.items():
             np.testing.assert_array_equal(grads[name], np.zeros_like(value))
+
+
+def test_denormals_stay_for_the_caller(isa: str, dtype: str) -> None:
+    """They are flushed inside only. Bits: arithmetic would not tell one from zero meanwhile."""
+    tiny = np.finfo(dtype).tiny
+    problem = small_problem(dtype)
+    problem.upstream = {name: a * (tiny / 3) for name, a in problem.upstream.items()}
+    for threads in (1, 2):
+        grads = runs.gradients(problem, num_threads=threads)
+        assert all(np.isfinite(a).all() for a in grads.values())
+        denormals = np.arange(1, 65).astype(f"i{tiny.itemsize}").view(dtype)
+        assert (denormals * np.ones(64, dtype)).tobytes() == denormals.tobytes()

@@ -27,10 +27,14 @@ def problem_of(config: helpers.Config, seed: int, *, dropout: float = 0.0) -> Pr
     return problem
 
 
-def model_of(problem: Problem, *, batch_first: bool = False, train: bool = True) -> fastlstm.LSTM:
+def model_of(
+    problem: Problem, *, batch_first: bool = False, train: bool = True, gemm: Any = "auto"
+) -> fastlstm.LSTM:
     config = replace(problem.config, batch_first=batch_first)
     dropout = problem.options.get("dropout", 0.0)
-    lstm = fastlstm.LSTM(**config.lstm_arguments, dropout=dropout, dtype=config.dtype, seed=0)
+    lstm = fastlstm.LSTM(
+        **config.lstm_arguments, dropout=dropout, dtype=config.dtype, seed=0, gemm=gemm
+    )
     lstm.load_state_dict(problem.params)
     return lstm.train(train)
 
@@ -76,9 +80,10 @@ def gradients(
     *,
     batch_first: bool = False,
     num_threads: int = 1,
+    gemm: Any = "auto",
 ) -> Named:
     """By a model made for it."""
-    lstm = model_of(problem, batch_first=batch_first)
+    lstm = model_of(problem, batch_first=batch_first, gemm=gemm)
     _, tape = forward(lstm, problem, num_threads=num_threads)
     return backward(lstm, tape, problem, given, num_threads=num_threads)
 
