@@ -295,6 +295,7 @@ y, _, tape = lstm.forward(long, seed=1)
 dy = np.broadcast_to(y[-1:], y.shape)
 expected = lstm.backward(tape, dy)
 late = []
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 def interrupted(call):
     def interrupt():
         global sent
