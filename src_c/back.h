@@ -13,8 +13,7 @@ typedef struct back_worker {
   int64_t part;
   int32_t unit, units;               // its share
   int32_t column_begin, column_end;  // panels of two vectors of hidden units
-  char *grads[2];                    // gate gradients of two chunks, by turns
-  int turn;
+  char *grads;                       // gate gradients of a chunk; behind them, one step of the chunk before
   char *scratch;
   char **x_at, **h_at, **dx_at;  // rows of the chunk
   char **dy_at, **dc_at;         // rows of a step

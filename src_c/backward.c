@@ -90,7 +90,7 @@ static void start_worker(run *r, int64_t part, int32_t unit, int32_t units, int 
   b.w.panel_end = 2 * b.column_end < r->model->panels ? 2 * b.column_end : r->model->panels;
   b.w.team = b.w.group = units > 1 ? r->team : NULL;
   const int64_t team = units > 1 ? 0 : thread, rows = b.w.row_end - b.w.row_begin;
-  for (int i = 0; i < 2; ++i) b.grads[i] = r->space + map->grads + (2 * team + i) * map->grads_bytes;
+  b.grads = r->space + map->grads + team * map->grads_bytes;
   b.scratch = r->space + map->scratch + thread * map->scratch_bytes;
   b.x_at = (char **)(r->space + map->pointers) + thread * map->pointer_count;
   b.h_at = b.x_at + p->chunk_rows;

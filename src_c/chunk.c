@@ -91,14 +91,13 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
 }
 
 // Weight gradients, bias gradients and input gradients of the rows of a chunk.
-static void finish_chunk(const back_worker *b, const back_segment *s, const char *grads, int64_t rows,
-                         int add)
+static void finish_chunk(const back_worker *b, const back_segment *s, int64_t rows, int add)
 {
   const run *r = b->w.r;
   const fl_kernels *kernels = r->model->kernels;
   const int64_t vectors = 4 * (int64_t)r->model->panels, lanes = kernels->lanes;
   if (s->dw_x) {
-    fl_outer job = {.grads = grads,
+    fl_outer job = {.grads = b->grads,
                     .stride = r->back_map.grads_stride,
                     .rows = rows,
                     .in = (const void *const *)b->h_at,
@@ -127,7 +126,7 @@ static void finish_chunk(const back_worker *b, const back_segment *s, const char
   }
   if (s->has_dx) {
     const int64_t begin = fl_share(rows, b, b->unit), inputs = s->layer->inputs;
-    const fl_back_product job = {.grads = grads + begin * lanes * r->elem,
+    const fl_back_product job = {.grads = b->grads + begin * lanes * r->elem,
                                  .stride = r->back_map.grads_stride,
                                  .weights = s->layer->t_x,
                                  .columns = inputs,
@@ -138,6 +137,21 @@ static void finish_chunk(const back_worker *b, const back_segment *s, const char
                                  .panel_end = (int32_t)((inputs + 2 * lanes - 1) / (2 * lanes))};
     kernels->back_product(s->layer, &job);
   }
+}
+
+// The next chunk takes the place of this one, but its first step needs the gate gradients of this one's
+// last: they move behind the chunk.
+static const char *keep_last_step(const back_worker *b, const char *last, int64_t rows)
+{
+  const run *r = b->w.r;
+  const int64_t vector = r->model->kernels->lanes * r->elem, stride = r->back_map.grads_stride * r->elem;
+  const int64_t vectors = 4 * (int64_t)r->model->panels;
+  char *kept = b->grads + r->plan->chunk_rows * vector;
+  fl_wait_for(&b->w, b->w.group);  // nobody reads the chunk any more
+  for (int64_t v = fl_share(vectors, b, b->unit); v < fl_share(vectors, b, b->unit + 1); ++v)
+    memcpy(kept + v * stride, last + v * stride, (size_t)(rows * vector));
+  fl_wait_for(&b->w, b->w.group);
+  return kept;
 }
 
 // dh_0 and dc_0 from the first step's gate gradients, which `rows` rows have; the others never ran.
@@ -193,13 +207,12 @@ int fl_run_back_segment(back_worker *b, const back_segment *s)
   begin_segment(b, s);
   while (t >= 0) {
     if (fl_stopped(w)) return 1;
-    char *grads = b->grads[b->turn];
     int64_t chunk = 0;
     for (; t >= 0; --t) {
       while (running < rows && r->lengths[w->row_begin + running] > t) ++running;
       if (chunk + running > r->plan->chunk_rows) break;
       if (running == 0) continue;
-      char *now = grads + chunk * vector, *h = fl_h_buffer(r, s->index, t - 1) + w->row_begin * h_row;
+      char *now = b->grads + chunk * vector, *h = fl_h_buffer(r, s->index, t - 1) + w->row_begin * h_row;
       for (int64_t i = 0; i < running; ++i) b->h_at[chunk + i] = h + i * h_row;
       fl_place(w, &s->x, s->dir, t, running, b->x_at + chunk);
       if (s->has_dx) fl_place(w, &s->dx, s->dir, t, running, b->dx_at + chunk);
@@ -213,10 +226,10 @@ int fl_run_back_segment(back_worker *b, const back_segment *s)
       chunk += running;
     }
     if (chunk > 0) {
-      finish_chunk(b, s, grads, chunk, add);
+      finish_chunk(b, s, chunk, add);
       add = 1;
     }
-    b->turn ^= 1;
+    if (t >= 0 && chunk > 0) next = keep_last_step(b, next, next_rows);
   }
   if (next_rows == 0) clear_gradients(b, s);
   end_segment(b, s, next, next_rows);

@@ -46,6 +46,11 @@ const fl_kernels *fl_kernels_for(fl_isa isa, fl_dtype dtype);  // NULL if not av
 void *fl_alloc(size_t bytes);  // aligned to FL_ALIGN, large blocks on huge pages; NULL if there is none
 void fl_free(void *memory, size_t bytes);
 
+// ---- content (hash.c) ----
+// 64 bits that say whether memory changed: not against an adversary, but any changed word of 8 bytes
+// changes them but for a chance near 2^-64. The same for every isa, which must be available here.
+uint64_t fl_hash(fl_isa isa, const void *data, size_t bytes, uint64_t seed);
+
 // ---- model (pack.c) ----
 typedef struct fl_spec {
   int64_t input_size, hidden_size, num_layers;

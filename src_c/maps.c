@@ -131,13 +131,14 @@ int fl_back_plan_map(const fl_model *model, const fl_plan *plan, fl_back_map *ma
   memset(map, 0, sizeof *map);
   map->inner_stride = inner_stride(spec);
   map->dh_stride = panels * lanes;
-  // An odd number of vectors, so that rows of different gates fall into different sets of the cache.
-  const double grads = 4.0 * (double)panels * (chunk + 1 + (double)(plan->chunk_rows % 2)) * vector;
+  // A chunk, and a step. An odd number of vectors, so that rows of different gates fall into different sets
+  // of the cache.
+  const double grads_rows = chunk + rows + 1, grads = 4.0 * (double)panels * (grads_rows + 1) * vector;
   if (grads > LARGEST || inner > LARGEST || batch * (double)panels * vector > LARGEST ||
       weights * elem > LARGEST || chunk * FL_OUTER_SCRATCH * vector > LARGEST)
     return 0;
-  map->grads_stride = (plan->chunk_rows + 1 + plan->chunk_rows % 2) * lanes;
-  map->grads_bytes = fl_round_up((int64_t)grads, FL_ALIGN);
+  map->grads_stride = ((int64_t)grads_rows | 1) * lanes;
+  map->grads_bytes = fl_round_up(4 * panels * map->grads_stride * (int64_t)elem, FL_ALIGN);
   map->scratch_bytes = fl_round_up((int64_t)(chunk * FL_OUTER_SCRATCH * vector), FL_ALIGN);
   map->pointer_count = fl_round_up((int64_t)(3 * (chunk + rows) + 2 * rows), FL_ALIGN / 8);
   map->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
@@ -154,7 +155,7 @@ int fl_back_plan_map(const fl_model *model, const fl_plan *plan, fl_back_map *ma
   map->dc = take(&total, batch * (double)panels * vector);
   map->dh_last = take(&total, batch * (double)map->dh_stride * elem);
   map->bias = take(&total, 2 * (double)map->bias_bytes * parts * indices);
-  map->grads = take(&total, 2 * (double)map->grads_bytes * teams);
+  map->grads = take(&total, (double)map->grads_bytes * teams);
   map->scratch = take(&total, (double)map->scratch_bytes * threads);
   map->pointers = take(&total, 8 * (double)map->pointer_count * threads);
   map->parts = take(&total, (double)map->part_bytes * parts);

@@ -27,7 +27,7 @@ static const double PART_BYTES = 256e3;  // weight gradients of a part
 enum { PART_ROWS = 8, MOST_PARTS = 16, CHUNK_ROWS = 512 };
 
 // Rows projected at a time: enough to use each input weight well, and what a cache holds anyway.
-enum { PROJECT_BYTES = 128 << 10, PROJECT_ROWS = 384 };
+enum { PROJECT_BYTES = 128 << 10, PROJECT_ROWS = 192 };
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

@@ -40,8 +40,8 @@ typedef struct fl_tape_map {
 } fl_tape_map;
 
 //   workspace of a backward pass:  barriers | order, lengths, counts | dc carried from step to step |
-//       dh_n of every row | sums of bias gradients: of the chunk, of all | gate gradients of two chunks,
-//       by turns | inputs packed for weight gradients | row pointers of every thread | weight gradients of
+//       dh_n of every row | sums of bias gradients: of the chunk, of all | gate gradients of a chunk and
+//       a step | inputs packed for weight gradients | row pointers of every thread | weight gradients of
 //       every part | gradients of inner layers' outputs (two, by turns)
 typedef struct fl_back_map {
   int64_t barriers, order, lengths, counts, dc, dh_last, bias, grads, scratch, pointers, parts, inner;
