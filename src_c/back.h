@@ -15,8 +15,8 @@ typedef struct back_worker {
   int32_t column_begin, column_end;  // panels of two vectors of hidden units
   char *grads;                       // gate gradients of a chunk; behind them, one step of the chunk before
   char *scratch;
-  char **x_at, **h_at, **dx_at;  // rows of the chunk
-  char **dy_at, **dc_at;         // rows of a step
+  char **x_at, **h_at, **dx_at;                // rows of the chunk
+  char **x_now, **dx_now, **dy_now, **dc_now;  // rows of a step
 } back_worker;
 
 typedef struct back_segment {

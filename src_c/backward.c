@@ -95,8 +95,10 @@ static void start_worker(run *r, int64_t part, int32_t unit, int32_t units, int 
   b.x_at = (char **)(r->space + map->pointers) + thread * map->pointer_count;
   b.h_at = b.x_at + p->chunk_rows;
   b.dx_at = b.h_at + p->chunk_rows;
-  b.dy_at = b.dx_at + p->chunk_rows;
-  b.dc_at = b.dy_at + rows;
+  b.x_now = b.dx_at + p->chunk_rows;
+  b.dx_now = b.x_now + rows;
+  b.dy_now = b.dx_now + rows;
+  b.dc_now = b.dy_now + rows;
   run_worker(&b);
 }
 

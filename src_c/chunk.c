@@ -71,8 +71,8 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
       .next = next ? next + from * vector : NULL,
       .now = now + from * vector,
       .stride = r->back_map.grads_stride,
-      .dy = s->has_dy ? (const void *const *)(b->dy_at + from) : NULL,
-      .dc = s->has_dcells ? (const void *const *)(b->dc_at + from) : NULL,
+      .dy = s->has_dy ? (const void *const *)(b->dy_now + from) : NULL,
+      .dc = s->has_dcells ? (const void *const *)(b->dc_now + from) : NULL,
       .dh_last = next ? NULL : dh_last(b) + from * r->back_map.dh_stride * r->elem,
       .dh_stride = r->back_map.dh_stride,
       .saved = fl_saved(r, s->index, t) + 4 * row,
@@ -162,7 +162,7 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
   const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
   for (int64_t i = 0; i < b->w.row_end - b->w.row_begin; ++i) {
     const int64_t place = (s->index * batch + r->order[b->w.row_begin + i]) * units * r->elem;
-    if (io->dh_0) b->dy_at[i] = (char *)io->dh_0 + place;
+    if (io->dh_0) b->dy_now[i] = (char *)io->dh_0 + place;
     for (int64_t p = b->w.panel_begin; p < b->w.panel_end; ++p) {
       int64_t unit;
       const size_t bytes = panel_bytes(r, p, &unit);
@@ -179,7 +179,7 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
                                .stride = r->back_map.grads_stride,
                                .weights = s->layer->t_h,
                                .columns = units,
-                               .out = (void *const *)b->dy_at,
+                               .out = (void *const *)b->dy_now,
                                .rows = rows,
                                .panel_begin = b->column_begin,
                                .panel_end = b->column_end};
@@ -193,6 +193,15 @@ static void clear_gradients(const back_worker *b, const back_segment *s)
   if (!s->dw_x || s->add_dw || b->unit != 0) return;
   memset(s->dw_x, 0, (size_t)(4 * s->layer->units * s->layer->inputs * r->elem));
   memset(s->dw_h, 0, (size_t)(4 * s->layer->units * s->layer->units * r->elem));
+}
+
+// Row pointers from step t + 1, which had `before` rows, to step t, and a copy of them for the chunk.
+static void follow(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t before, int64_t running,
+                   char **now, char **copy)
+{
+  fl_advance(now, before, dir ? rows->t_bytes : -rows->t_bytes);
+  fl_place(w, rows, dir, t, before, running, now);
+  if (copy) memcpy(copy, now, (size_t)running * sizeof *now);
 }
 
 int fl_run_back_segment(back_worker *b, const back_segment *s)
@@ -214,10 +223,10 @@ int fl_run_back_segment(back_worker *b, const back_segment *s)
       if (running == 0) continue;
       char *now = b->grads + chunk * vector, *h = fl_h_buffer(r, s->index, t - 1) + w->row_begin * h_row;
       for (int64_t i = 0; i < running; ++i) b->h_at[chunk + i] = h + i * h_row;
-      fl_place(w, &s->x, s->dir, t, running, b->x_at + chunk);
-      if (s->has_dx) fl_place(w, &s->dx, s->dir, t, running, b->dx_at + chunk);
-      if (s->has_dy) fl_place(w, &s->dy, s->dir, t, running, b->dy_at);
-      if (s->has_dcells) fl_place(w, &s->dcells, s->dir, t, running, b->dc_at);
+      follow(w, &s->x, s->dir, t, next_rows, running, b->x_now, b->x_at + chunk);
+      if (s->has_dx) follow(w, &s->dx, s->dir, t, next_rows, running, b->dx_now, b->dx_at + chunk);
+      if (s->has_dy) follow(w, &s->dy, s->dir, t, next_rows, running, b->dy_now, NULL);
+      if (s->has_dcells) follow(w, &s->dcells, s->dir, t, next_rows, running, b->dc_now, NULL);
       step_rows(b, s, t, 0, next_rows, next, now);
       step_rows(b, s, t, next_rows, running, NULL, now);
       fl_wait_for(w, w->group);

@@ -140,7 +140,7 @@ int fl_back_plan_map(const fl_model *model, const fl_plan *plan, fl_back_map *ma
   map->grads_stride = ((int64_t)grads_rows | 1) * lanes;
   map->grads_bytes = fl_round_up(4 * panels * map->grads_stride * (int64_t)elem, FL_ALIGN);
   map->scratch_bytes = fl_round_up((int64_t)(chunk * FL_OUTER_SCRATCH * vector), FL_ALIGN);
-  map->pointer_count = fl_round_up((int64_t)(3 * (chunk + rows) + 2 * rows), FL_ALIGN / 8);
+  map->pointer_count = fl_round_up((int64_t)(3 * chunk + 4 * rows), FL_ALIGN / 8);
   map->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
   map->bias_bytes = fl_round_up((int64_t)(4.0 * (double)panels * vector), FL_ALIGN);
   map->part_bytes = plan->row_groups > 1 ? fl_round_up((int64_t)(weights * elem), FL_ALIGN) : 0;

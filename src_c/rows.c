@@ -146,12 +146,11 @@ static char *row_at(const run *r, const rows_of *rows, int64_t row, int64_t time
   return (char *)((uintptr_t)rows->base + (uintptr_t)(time * rows->t_bytes + b * rows->row_bytes));
 }
 
-// Pointers of the worker's first `count` rows for step t of a direction; each next step is one add further
-// on.
-void fl_place(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t count, char **at)
+// Pointers of the worker's rows [from, to) for step t of a direction; each next step is one add further on.
+void fl_place(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t from, int64_t to, char **at)
 {
   const run *r = w->r;
-  for (int64_t i = 0; i < count; ++i) {
+  for (int64_t i = from; i < to; ++i) {
     const int64_t row = w->row_begin + i;
     at[i] = row_at(r, rows, row, dir ? r->lengths[row] - 1 - t : t);
   }

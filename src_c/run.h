@@ -78,7 +78,7 @@ void fl_load_state(const worker *w, int64_t index);
 void fl_store_state(const worker *w, int64_t index);
 rows_of fl_user_rows(const run *r, const void *base, int64_t t, int64_t b, int dir);
 rows_of fl_inner_rows(const run *r, int64_t layer, int dir, int64_t block);
-void fl_place(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t count, char **at);
+void fl_place(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t from, int64_t to, char **at);
 void fl_zero_padding(const worker *w, const rows_of *rows, int64_t columns);
 void fl_drop(const worker *w, const rows_of *rows, int64_t layer, int64_t t, int64_t count, int64_t first,
              int64_t columns);

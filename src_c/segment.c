@@ -55,9 +55,9 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
   const int alone = rows == 1 && !w->group && !r->tape && r->model->vectors <= kernels->sequence_vectors;
   const int64_t c_stride = r->plan->batch * lanes, c_row = w->row_begin * lanes * elem;
 
-  fl_place(w, &s->x, s->dir, t_begin, rows, w->x_at);
-  fl_place(w, &s->y, s->dir, t_begin, rows, w->y_at);
-  if (s->has_cells) fl_place(w, &s->cells, s->dir, t_begin, rows, w->cells_at);
+  fl_place(w, &s->x, s->dir, t_begin, 0, rows, w->x_at);
+  fl_place(w, &s->y, s->dir, t_begin, 0, rows, w->y_at);
+  if (s->has_cells) fl_place(w, &s->cells, s->dir, t_begin, 0, rows, w->cells_at);
   int64_t end = w->row_end;
   for (int64_t t = t_begin; t < t_end;) {
     const int64_t steps = ahead && ahead < t_end - t ? ahead : t_end - t;

@@ -100,11 +100,11 @@ FL_INLINE vreal cell_backward(const real *saved, vreal c, vreal c_prev, vreal dh
   const vreal one = vset1(1);
   const vreal i = vload(saved), f = vload(saved + VL), g = vload(saved + 2 * VL), o = vload(saved + 3 * VL);
   const vreal tanh_c = cell_tanh(c), through = dh * o;
-  const vreal total = dc + (through - through * tanh_c * tanh_c);
-  d[0] = total * g * (i - i * i);
-  d[1] = total * c_prev * (f - f * f);
-  d[2] = total * i * (one - g * g);
-  d[3] = dh * tanh_c * (o - o * o);
+  const vreal total = dc + vfma(-(through * tanh_c), tanh_c, through);
+  d[0] = total * g * vfma(-i, i, i);
+  d[1] = total * c_prev * vfma(-f, f, f);
+  d[2] = total * i * vfma(-g, g, one);
+  d[3] = dh * tanh_c * vfma(-o, o, o);
   return total * f;
 }
 
