@@ -36,6 +36,8 @@ cdef extern from "fastlstm.h" nogil:
     void *fl_alloc(size_t bytes)
     void fl_free(void *memory, size_t bytes)
 
+    uint64_t fl_hash(fl_isa isa, const void *data, size_t bytes, uint64_t seed)
+
     ctypedef struct fl_spec:
         int64_t input_size, hidden_size, num_layers
         int32_t directions

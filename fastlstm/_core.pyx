@@ -328,6 +328,7 @@ cdef class Engine:
 
 
 include "_stream.pxi"
+include "_hash.pxi"
 
 
 def isa_available(str name):
