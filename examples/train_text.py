@@ -15,7 +15,7 @@ from layers import Ints, one_cycle, use_threads
 from timing import Training, train_in_turn
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "text" / "tinyshakespeare.txt"
-PEAK_RATE = 5e-3
+PEAK_RATE = 2e-2
 
 
 def run(

@@ -100,9 +100,9 @@ def train_classifiers(sets: Sets, plan: list[classifier.Update]) -> list[Run]:
     )
 
 
-def train_characters(updates: int, held_out: int | None) -> list[Run]:
+def train_characters(updates: int, peak: float, held_out: int | None) -> list[Run]:
     ids, test, alphabet = shakespeare()
-    rates = layers.one_cycle(updates, 5e-3)
+    rates = layers.one_cycle(updates, peak)
     return runs(
         characters.CharacterModel(alphabet, seed=0),
         characters,
@@ -140,7 +140,7 @@ def test_classifier_follows_the_loss_curve(
 
 
 def test_characters_follow_the_loss_curve() -> None:
-    theirs, *ours = train_characters(UPDATES, held_out=100)
+    theirs, *ours = train_characters(UPDATES, 5e-3, held_out=100)
     assert len(theirs.losses) == UPDATES
     for run in ours:
         np.testing.assert_allclose(run.losses, theirs.losses, rtol=TOLERANCE)
@@ -177,8 +177,14 @@ def test_vowels_are_learned() -> None:
 
 @pytest.mark.deep
 def test_shakespeare_is_learned() -> None:
-    theirs, *ours = train_characters(2000, held_out=None)
+    """In 1,500 updates the runs have drifted apart, but they come to the same end.
+
+    Three runs of one engine that differed in the last bit of one weight ended at 1.507, 1.502 and
+    1.506, held out at 1.662, 1.665 and 1.665: five times the standard deviation of a difference of
+    two such runs (0.004) is 0.02.
+    """
+    theirs, *ours = train_characters(1500, 2e-2, held_out=None)
     assert theirs.score < 1.7
     for run in ours:
-        assert np.mean(run.losses[-100:]) == pytest.approx(np.mean(theirs.losses[-100:]), abs=0.01)
-        assert run.score == pytest.approx(theirs.score, abs=0.01)
+        assert np.mean(run.losses[-100:]) == pytest.approx(np.mean(theirs.losses[-100:]), abs=0.02)
+        assert run.score == pytest.approx(theirs.score, abs=0.02)
