@@ -7,6 +7,7 @@ import copy
 import itertools
 import threading
 import warnings
+import weakref
 from typing import Any
 
 import numpy as np
@@ -338,6 +339,74 @@ def test_kept_engine_is_used() -> None:
     assert engines._entries[key].kept is kept
     del lstm
     assert key not in engines._entries
+
+
+def test_weights_written_behind_pytorch_in_every_call() -> None:
+    """No engine is kept in vain, and none that is stale."""
+    ours, theirs = pair("LSTM", 3, 8)
+    x = torch.randn(6, 2, 3)
+    for _ in range(8):
+        ours.weight_hh_l0.data.add_(0.01)
+        theirs.load_state_dict(ours.state_dict())
+        assert_close([ours(x)[0]], [theirs(x.double())[0]], torch.float32)
+
+
+def test_weights_written_while_they_are_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pair("LSTM", 3, 8)
+    x, pack = torch.randn(6, 2, 3), engines._pack
+
+    def disturbed(weights: list[Any], *rest: Any) -> Any:
+        engine = pack(weights, *rest)
+        weights[1].data.add_(0.01)
+        return engine
+
+    with torch.no_grad():
+        ours(x)
+        monkeypatch.setattr(engines, "_pack", disturbed)
+        ours(x)
+        monkeypatch.undo()
+        theirs.load_state_dict(ours.state_dict())
+        assert_close([ours(x)[0]], [theirs(x.double())[0]], torch.float32)
+
+
+def test_training_after_inference_needs_no_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An optimiser's step moves versions: the weights are known to be new without a look."""
+    lstm, x = fltorch.LSTM(3, 8), torch.randn(6, 2, 3)
+    with torch.no_grad():
+        for _ in range(3):
+            lstm(x)
+    monkeypatch.delattr(_core, "hash_memory")
+    for _ in range(3):
+        torch.autograd.graph.increment_version(list(lstm.parameters()))
+        lstm(x)[0].sum().backward()
+    with pytest.raises(AttributeError, match="hash_memory"):
+        lstm(x)
+
+
+def test_large_memory_comes_from_the_pool_and_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tape with the backward pass, gradients with zero_grad, whoever still holds the graph."""
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    class Watched(_core.Block):  # type: ignore[misc,unused-ignore]
+        def __init__(self, size: int) -> None:
+            alive.add(self)
+
+    monkeypatch.setattr(_core, "Block", Watched)
+    lstm = fltorch.LSTM(300, 300)  # 1.44 MB of w_ih, and of w_hh
+    x = torch.randn(900, 1, 300, requires_grad=True)  # 1.08 MB, like y
+    spec = engines.Spec.of(list(lstm.parameters()), False)
+    tape = kernels.tape_bytes(spec, 900, 1)
+    y, _ = lstm(x)
+    assert sorted(block.size for block in alive) == sorted([x.nbytes, tape])
+    y.sum().backward()
+    grads = [lstm.weight_ih_l0.grad.nbytes, lstm.weight_hh_l0.grad.nbytes]
+    assert sorted(block.size for block in alive) == sorted([x.nbytes, x.nbytes, *grads])
+    lstm.zero_grad()
+    assert sorted(block.size for block in alive) == [x.nbytes, x.nbytes]
+    x.grad = None
+    assert [block.size for block in alive] == [y.nbytes]
+    del y
+    assert not alive
 
 
 def test_modified_weights_between_passes_are_refused() -> None:

@@ -2,16 +2,15 @@
 """Packed weights for the tensors of a call, kept while the same weights come again.
 
 Tensors can be written behind PyTorch's back (``p.data``, shared memory, NumPy views), where no
-version counter moves. So a kept engine is used only after a comparison of every byte with the copy
-that it was packed from. An unfinished comparison ends at the first difference: in a training loop,
-where the weights change from step to step, it costs nothing, and no copy is made either, for an
-engine is kept only once the same weights have come twice.
+version counter moves. So a kept engine is used only if every byte still gives the hash that the
+weights had when they were packed. Where a version did move, as in a training loop, the weights are
+packed anew unread, and no engine is kept until the same weights have come twice.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
+import math
 import weakref
 from typing import Any, NamedTuple
 
@@ -22,10 +21,6 @@ from .. import _core, runtime
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 
 FORWARD, BACKWARD, BOTH = 1, 2, 3  # `passes` of an engine
-
-_memcmp = ctypes.CDLL(None).memcmp
-_memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-_memcmp.restype = ctypes.c_int
 
 
 class Spec(NamedTuple):
@@ -72,33 +67,31 @@ def shapes(spec: Spec) -> list[tuple[int, ...]]:
     return found
 
 
-class _Kept:
-    """An engine and the values that it was packed from. Immutable, for other threads look too."""
+@functools.lru_cache(maxsize=256)
+def _sizes(spec: Spec) -> list[int]:
+    """Bytes of every one of the weights."""
+    return [math.prod(shape) * (8 if spec.double else 4) for shape in shapes(spec)]
 
-    __slots__ = ("copies", "engine", "passes")
 
-    def __init__(self, weights: list[Tensor], spec: Spec, isa: str, passes: int) -> None:
-        copies = [w.detach().clone() for w in weights]
-        self.copies = [(copy, copy.data_ptr(), copy.nbytes, copy.shape) for copy in copies]
-        self.passes = passes
-        self.engine = _pack(copies, spec, isa, passes)  # not from `weights`: they may change
+class _Kept(NamedTuple):
+    """An engine and what it was packed from. Immutable, for other threads look too."""
 
-    def holds(self, weights: list[Tensor], dtype: Any) -> bool:
-        for weight, (_, address, size, shape) in zip(weights, self.copies, strict=True):
-            if weight.dtype is not dtype or weight.shape != shape or not weight.is_cpu:
-                return False
-            if _memcmp(weight.data_ptr(), address, size):
-                return False
-        return True
+    engine: _core.Engine
+    passes: int
+    addresses: list[int]
+    versions: list[int]
+    content: int
+    """Hash of the weights."""
 
 
 class _Entry:
     """What is known of the weights whose first tensor is `owner`."""
 
-    __slots__ = ("kept", "owner", "spec", "stamp")
+    __slots__ = ("kept", "owner", "seen", "spec")
 
-    def __init__(self, owner: Any, spec: Any, stamp: Any) -> None:
-        self.owner, self.spec, self.stamp = owner, spec, stamp
+    def __init__(self, owner: Any, spec: Any) -> None:
+        self.owner, self.spec = owner, spec
+        self.seen: Any = None  # addresses and versions of the last call
         self.kept: _Kept | None = None
 
 
@@ -112,26 +105,39 @@ def engine_for(weights: list[Tensor], spec: Spec, passes: int) -> _core.Engine:
     """
     owner = weights[0]
     weights = [w if w.is_contiguous() else w.contiguous() for w in weights]
-    isa = runtime.active_isa()
-    key = id(owner)
-    entry = _entries.get(key)
-    if entry is not None and (entry.owner() is not owner or entry.spec != (spec, isa)):
-        entry = None
-    kept = None if entry is None else entry.kept
-    if kept is not None and kept.passes & passes == passes and kept.holds(weights, spec.dtype):
-        return kept.engine
     _check(weights, spec)
-    stamp = [(w.data_ptr(), _version(w)) for w in weights]
-    if entry is not None and entry.stamp == stamp:
-        entry.kept = kept = _Kept(weights, spec, isa, passes)
-        return kept.engine
-    forget = weakref.ref(owner, lambda _: _entries.pop(key, None))
-    _entries[key] = _Entry(forget, (spec, isa), stamp)
-    return _pack(weights, spec, isa, passes)
+    isa = runtime.active_isa()
+    entry = _entries.get(id(owner))
+    if entry is None or entry.owner() is not owner or entry.spec != (spec, isa):
+        entry = _enter(owner, (spec, isa))
+    addresses = [w.data_ptr() for w in weights]
+    versions = [0 if w.is_inference() else w._version for w in weights]
+    kept, seen = entry.kept, entry.seen
+    entry.seen = addresses, versions
+    if kept is not None and kept.addresses == addresses and kept.versions == versions:
+        content = _core.hash_memory(addresses, _sizes(spec), isa)
+        if content == kept.content:
+            if kept.passes & passes == passes:
+                return kept.engine
+        else:  # written where PyTorch does not see it, so perhaps before each call
+            entry.kept = entry.seen = None
+            return _pack(weights, spec, isa, passes)
+    elif seen != entry.seen:
+        entry.kept = None
+        return _pack(weights, spec, isa, passes)
+    else:
+        content = _core.hash_memory(addresses, _sizes(spec), isa)
+    engine = _pack(weights, spec, isa, passes)
+    # Another thread may have written them meanwhile.
+    if _core.hash_memory(addresses, _sizes(spec), isa) == content:
+        entry.kept = _Kept(engine, passes, addresses, versions, content)
+    return engine
 
 
-def _version(weight: Tensor) -> int:
-    return 0 if weight.is_inference() else weight._version
+def _enter(owner: Tensor, spec: Any) -> _Entry:
+    key = id(owner)
+    entry = _entries[key] = _Entry(weakref.ref(owner, lambda _: _entries.pop(key, None)), spec)
+    return entry
 
 
 def _check(weights: list[Tensor], spec: Spec) -> None:

@@ -20,14 +20,15 @@ import torch
 
 from .. import _core, runtime
 from .._core import Engine
-from .engines import BACKWARD, FORWARD, Spec, engine_for
+from ..training import POOLED, empty
+from .engines import BACKWARD, FORWARD, Spec, engine_for, shapes
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 Array = np.ndarray[Any, Any]
 
 LAYOUTS = ("tbi", "bti", "ti", "packed", "cell")
 ALIGN = 64  # of a tape
-HUGE = 1 << 22  # bytes from which memory on huge pages is the faster
+_SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 
 class Packing:
@@ -148,16 +149,16 @@ def forward(
     """
     spec = spec or Spec.of(weights, bidirectional)
     engine = engine or engine_for(weights, spec, FORWARD)
-    dtype = np.float64 if spec.double else np.float32
+    dtype = _DOUBLE if spec.double else _SINGLE
     lengths = packing = None
     if batch_sizes is None:
         x_array = time_major(layout, _rows(x))
-        y = np.empty(output_shape(layout, x.shape, spec), dtype)
+        y = empty(output_shape(layout, x.shape, spec), dtype)
         y_array = time_major(layout, y)
     else:
         packing = Packing(batch_sizes.numpy())
         x_array, lengths = packing.pad(_rows(x)), packing.lengths
-        y_array = np.empty((*x_array.shape[:2], spec.directions * spec.hidden_size), dtype)
+        y_array = empty((*x_array.shape[:2], spec.directions * spec.hidden_size), dtype)
     steps, count, _ = x_array.shape
     shape = state_shape(layout, count, spec)
     c_n = np.empty(shape, dtype)
@@ -212,14 +213,14 @@ def backward(
     """
     spec = spec or Spec.of(weights, bidirectional)
     engine = engine or engine_for(weights, spec, BACKWARD)
-    dtype = np.float64 if spec.double else np.float32
+    dtype = _DOUBLE if spec.double else _SINGLE
     lengths = packing = dx = dx_array = dy_array = None
     if batch_sizes is None:
         x_array = time_major(layout, _rows(x))
         if dy is not None:
             dy_array = time_major(layout, _rows(dy))
         if needs[0]:
-            dx = np.empty(x.shape, dtype)
+            dx = empty(x.shape, dtype)
             dx_array = time_major(layout, dx)
     else:
         packing = Packing(batch_sizes.numpy())
@@ -227,14 +228,14 @@ def backward(
         if dy is not None:
             dy_array = packing.pad(_rows(dy))
         if needs[0]:
-            dx_array = np.empty(x_array.shape, dtype)
+            dx_array = empty(x_array.shape, dtype)
     shape = state_shape(layout, x_array.shape[1], spec)
     dh_0 = np.empty(shape, dtype) if needs[1] else None
     dc_0 = np.empty(shape, dtype) if needs[2] else None
     flat: list[Array] = []
     grads: list[tuple[Array | None, ...]] | None = None
     if any(needs[3:]):
-        flat = [np.empty(w.shape, dtype) for w in weights]
+        flat = [empty(shape, dtype) for shape in shapes(spec)]
         grads = [
             (*flat[at : at + spec.tensors], None, None)[:4]
             for at in range(0, len(flat), spec.tensors)
@@ -283,11 +284,9 @@ def _whole(state: Tensor | None) -> Array | None:
 
 
 def _aligned(size: int) -> Tensor:
-    """A new tape. NumPy asks the system for huge pages, PyTorch does not but is quicker."""
-    if size < HUGE:
+    """A new tape."""
+    if size < POOLED:
         tape = torch.empty(size, dtype=torch.uint8, device="cpu")
         if tape.data_ptr() % ALIGN == 0:
             return tape
-    tape = torch.from_numpy(np.empty(size + ALIGN, np.uint8))
-    start = -tape.data_ptr() % ALIGN
-    return tape[start : start + size]
+    return torch.from_numpy(np.frombuffer(memoryview(_core.Block(size)), np.uint8, size))
