@@ -58,8 +58,8 @@ cdef class Call:
 # Large blocks that were let go, for the next that ask: getting pages from the system takes longer
 # than what is often done with them. A training step lets go of packed weights, a tape and gradients.
 cdef enum:
-    POOL_BLOCKS = 16
-cdef size_t POOL_LEAST = 1 << 20  # bytes of a block worth keeping
+    POOL_BLOCKS = 32
+cdef size_t POOL_LEAST = 1 << 16  # bytes of a block worth keeping
 cdef size_t POOL_MOST = 256 << 20  # bytes of all
 cdef void *pool_data[POOL_BLOCKS]
 cdef size_t pool_size[POOL_BLOCKS]

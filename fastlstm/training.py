@@ -26,7 +26,7 @@ class Gradients:
     """name -> gradient of every parameter"""
 
 
-POOLED = 1 << 20  # bytes of an array that is worth the pool of the core
+POOLED = 1 << 16  # bytes of an array that is worth the pool of the core
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
