@@ -78,8 +78,7 @@ class _Kept(NamedTuple):
 
     engine: _core.Engine
     passes: int
-    addresses: list[int]
-    versions: list[int]
+    seen: tuple[list[int], list[int]]
     content: int
     """Hash of the weights."""
 
@@ -87,57 +86,80 @@ class _Kept(NamedTuple):
 class _Entry:
     """What is known of the weights whose first tensor is `owner`."""
 
-    __slots__ = ("kept", "owner", "seen", "spec")
+    __slots__ = (
+        "bidirectional",
+        "dtype",
+        "isa",
+        "kept",
+        "owner",
+        "seen",
+        "shapes",
+        "sizes",
+        "spec",
+    )
 
-    def __init__(self, owner: Any, spec: Any) -> None:
-        self.owner, self.spec = owner, spec
+    def __init__(self, weights: list[Tensor], bidirectional: bool) -> None:
+        self.spec = Spec.of(weights, bidirectional)
+        self.bidirectional, self.dtype = bidirectional, self.spec.dtype
+        self.shapes, self.sizes = shapes(self.spec), _sizes(self.spec)
+        self.isa = runtime.active_isa()
+        key = id(weights[0])
+        self.owner = weakref.ref(weights[0], lambda _: _entries.pop(key, None))
         self.seen: Any = None  # addresses and versions of the last call
         self.kept: _Kept | None = None
+
+    def fits(self, weights: list[Tensor], bidirectional: bool) -> bool:
+        if self.owner() is not weights[0] or self.bidirectional is not bidirectional:
+            return False
+        dtype, expected = self.dtype, self.shapes
+        if len(weights) != len(expected) or self.isa != runtime.active_isa():
+            return False
+        for weight, shape in zip(weights, expected, strict=True):
+            if weight.shape != shape or weight.dtype is not dtype or not weight.is_cpu:
+                return False
+        return True
 
 
 _entries: dict[int, _Entry] = {}
 
 
-def engine_for(weights: list[Tensor], spec: Spec, passes: int) -> _core.Engine:
+def engine_for(weights: list[Tensor], bidirectional: bool, passes: int) -> tuple[Spec, Any]:
     """An engine for `passes` with exactly these values, packed now or kept from an earlier call.
 
     Raises ValueError for a weight of the wrong shape, dtype or device.
     """
-    owner = weights[0]
-    weights = [w if w.is_contiguous() else w.contiguous() for w in weights]
-    _check(weights, spec)
-    isa = runtime.active_isa()
-    entry = _entries.get(id(owner))
-    if entry is None or entry.owner() is not owner or entry.spec != (spec, isa):
-        entry = _enter(owner, (spec, isa))
-    addresses = [w.data_ptr() for w in weights]
-    versions = [0 if w.is_inference() else w._version for w in weights]
-    kept, seen = entry.kept, entry.seen
-    entry.seen = addresses, versions
-    if kept is not None and kept.addresses == addresses and kept.versions == versions:
-        content = _core.hash_memory(addresses, _sizes(spec), isa)
+    entry = _entries.get(id(weights[0]))
+    if entry is None or not entry.fits(weights, bidirectional):
+        entry = _Entry(weights, bidirectional)
+        _check(weights, entry.spec)
+        _entries[id(weights[0])] = entry
+    spec, isa = entry.spec, entry.isa
+    addresses, versions = [], []
+    for at, weight in enumerate(weights):
+        if not weight.is_contiguous():
+            weights = [*weights[:at], weight.contiguous(), *weights[at + 1 :]]
+            weight = weights[at]
+        addresses.append(weight.data_ptr())
+        versions.append(0 if weight.is_inference() else weight._version)
+    seen, kept, before = (addresses, versions), entry.kept, entry.seen
+    if kept is not None and kept.seen == seen:
+        content = _core.hash_memory(addresses, entry.sizes, isa)
         if content == kept.content:
             if kept.passes & passes == passes:
-                return kept.engine
+                return spec, kept.engine
         else:  # written where PyTorch does not see it, so perhaps before each call
             entry.kept = entry.seen = None
-            return _pack(weights, spec, isa, passes)
-    elif seen != entry.seen:
-        entry.kept = None
-        return _pack(weights, spec, isa, passes)
+            return spec, _pack(weights, spec, isa, passes)
+    elif seen != before:
+        entry.kept, entry.seen = None, seen
+        return spec, _pack(weights, spec, isa, passes)
     else:
-        content = _core.hash_memory(addresses, _sizes(spec), isa)
+        content = _core.hash_memory(addresses, entry.sizes, isa)
     engine = _pack(weights, spec, isa, passes)
     # Another thread may have written them meanwhile.
-    if _core.hash_memory(addresses, _sizes(spec), isa) == content:
-        entry.kept = _Kept(engine, passes, addresses, versions, content)
-    return engine
-
-
-def _enter(owner: Tensor, spec: Any) -> _Entry:
-    key = id(owner)
-    entry = _entries[key] = _Entry(weakref.ref(owner, lambda _: _entries.pop(key, None)), spec)
-    return entry
+    if _core.hash_memory(addresses, entry.sizes, isa) == content:
+        entry.kept = _Kept(engine, passes, seen, content)
+    return spec, engine
 
 
 def _check(weights: list[Tensor], spec: Spec) -> None:

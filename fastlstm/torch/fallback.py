@@ -30,19 +30,24 @@ def unsupported(module: Any, weights: list[Tensor]) -> str:
     return ""
 
 
+def _alike(module: Any, x: Tensor, weights: list[Tensor]) -> bool:
+    """Whether x and all weights are strided CPU tensors of one dtype that the core has."""
+    if module.__dict__.get("proj_size") or x.dtype not in _DTYPES:
+        return False
+    dtype, strided = x.dtype, torch.strided
+    for tensor in (x, *weights):
+        if tensor.dtype is not dtype or not tensor.is_cpu or tensor.layout is not strided:
+            return False
+    return True
+
+
 def obstacle(module: Any, x: Tensor, weights: list[Tensor]) -> str:
     """Why this call cannot run in the core; "" if it can, "-" if PyTorch refuses it as well."""
-    unfit = unsupported(module, weights)
-    if unfit:
-        return unfit
+    if not (isinstance(x, torch.Tensor) and _alike(module, x, weights)):
+        unfit = unsupported(module, weights)
+        return unfit or ("autocast" if torch.is_autocast_enabled("cpu") else "-")
     if torch.is_autocast_enabled("cpu"):
         return "autocast"
-    if not isinstance(x, torch.Tensor) or x.layout is not torch.strided or not x.is_cpu:
-        return "-"
-    dtype = x.dtype
-    for weight in weights:
-        if weight.dtype is not dtype:
-            return "-"
     if torch.compiler.is_compiling():
         return "ONNX export" if torch.onnx.is_in_onnx_export() else ""
     if torch._C._get_tracing_state() is not None:

@@ -147,8 +147,8 @@ def forward(
     seed: a scalar int64 tensor, or None for no dropout. spec, engine: of these weights, if there
     are any. Callers have checked shapes and dtypes.
     """
-    spec = spec or Spec.of(weights, bidirectional)
-    engine = engine or engine_for(weights, spec, FORWARD)
+    if spec is None or engine is None:
+        spec, engine = engine_for(weights, bidirectional, FORWARD)
     dtype = _DOUBLE if spec.double else _SINGLE
     lengths = packing = None
     if batch_sizes is None:
@@ -211,8 +211,8 @@ def backward(
 
     Of dy, dh_n and dc_n, those that are None are zero. spec, engine: as in `forward`.
     """
-    spec = spec or Spec.of(weights, bidirectional)
-    engine = engine or engine_for(weights, spec, BACKWARD)
+    if spec is None or engine is None:
+        spec, engine = engine_for(weights, bidirectional, BACKWARD)
     dtype = _DOUBLE if spec.double else _SINGLE
     lengths = packing = dx = dx_array = dy_array = None
     if batch_sizes is None:
@@ -279,7 +279,9 @@ def _whole(state: Tensor | None) -> Array | None:
     """The memory of a state, which the core wants contiguous."""
     if state is None:
         return None
-    array: Array = state.detach().contiguous().numpy()
+    if state.requires_grad:
+        state = state.detach()
+    array: Array = state.contiguous().numpy()
     return array
 
 

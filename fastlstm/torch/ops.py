@@ -68,7 +68,7 @@ def lstm(
     if torch.is_grad_enabled() and _any_grad(x, h_0, c_0, weights):
         # Nothing of torch.func is active: the part of `apply` that looks after it can be left out.
         found: tuple[Tensor, Any, Tensor] = _apply(
-            options, batch_sizes, seed, x, h_0, c_0, *weights
+            options, True, batch_sizes, seed, x, h_0, c_0, *weights
         )
         return found
     return kernels.forward(x, h_0, c_0, weights, batch_sizes, seed, *options, False)[:3]
@@ -95,6 +95,7 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
     def forward(
         ctx: Any,
         options: tuple[str, bool, float, int],
+        plain: bool,
         batch_sizes: Tensor | None,
         seed: Tensor | None,
         x: Tensor,
@@ -107,10 +108,9 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
         table = list(weights)
         arguments = (x, h_0, c_0, table, batch_sizes, seed, *options, True)
         ctx.packed = None, None
-        if _plain(x, h_0, c_0, table):
+        if plain:
             # Packed for both passes at once, and held for the second.
-            spec = Spec.of(table, options[1])
-            ctx.packed = packed = spec, engine_for(table, spec, BOTH)
+            ctx.packed = packed = engine_for(table, options[1], BOTH)
             y, h_n, c_n, tape = kernels.forward(*arguments, *packed)
         else:
             with torch._C._AutoDispatchBelowAutograd():
@@ -125,18 +125,16 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
         ctx: Any, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         tape, batch_sizes, seed, x, *weights = ctx.saved_tensors
-        needs = ctx.needs_input_grad[3:]
+        needs = ctx.needs_input_grad[4:]
         given = (tape, x, weights, batch_sizes, seed, dy, dh_n, dc_n)
         arguments: Any = (*given, *ctx.options, needs)
         if torch.is_grad_enabled() or not (_plain(x, dy, dc_n, weights) and type(dh_n) in _PLAIN):
             found = iter(_backward_op(*arguments))
         else:
-            packed, ctx.packed = (
-                ctx.packed,
-                (None, None),
-            )  # a second pass, which is rare, packs again
+            packed = ctx.packed
+            ctx.packed = None, None  # a second pass, which is rare, packs again
             found = iter(kernels.backward(*(*arguments, *packed)))
-        return (None, None, None, *[next(found) if need else None for need in needs])
+        return (None, None, None, None, *[next(found) if need else None for need in needs])
 
 
 _apply = super(torch.autograd.Function, _Forward).apply
@@ -178,7 +176,9 @@ def _forward_autograd(
     if torch.is_grad_enabled() and _any_grad(x, h_0, c_0, weights):
         if with_tape:
             raise ValueError("with_tape=True is for calls without gradients: autograd makes a tape")
-        found = _Forward.apply(options, batch_sizes, seed, x, h_0, c_0, *weights)
+        found = _Forward.apply(
+            options, _plain(x, h_0, c_0, weights), batch_sizes, seed, x, h_0, c_0, *weights
+        )
         return _filled(*found)
     with torch._C._AutoDispatchBelowAutograd():
         return _forward_op(x, h_0, c_0, weights, batch_sizes, seed, *options, with_tape)
