@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch")
 rnn = torch.nn.utils.rnn
 
 import fastlstm.torch as fltorch  # noqa: E402
-from fastlstm.torch import engines, fallback, kernels  # noqa: E402
+from fastlstm.torch import engines, fallback, kernels, ops  # noqa: E402
 
 # Relative to the largest entry, against torch in float64. The issue's "a few 1e-6" and 1e-10.
 TOLERANCE = {torch.float32: 4e-6, torch.float64: 1e-10}
@@ -198,6 +198,32 @@ def test_cell(isa: str, dtype: str, bias: bool, batched: bool, with_state: bool)
         gradients = [t.grad for t in (steps, *state, *module.parameters())]
         found.append([*now, *gradients])
     assert_close(*found, kind, outputs=2)
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 5), (2, 5)], ids=str)
+@pytest.mark.parametrize("learns", ["nothing", "weights", "x", "h_0"])
+def test_one_row_of_a_cell_without_gradients_is_pytorchs(
+    shape: tuple[int, ...], learns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule of speed: the bits tell who did it, and nobody warns."""
+    calls, lstm = [], ops.lstm
+    monkeypatch.setattr(ops, "lstm", lambda *a, **k: calls.append(1) or lstm(*a, **k))
+    ours, theirs = pair("LSTMCell", 5, 19)
+    ours.requires_grad_(learns == "weights")
+    x, state = torch.randn(shape), [torch.randn(*shape[:-1], 19) for _ in range(2)]
+    x.requires_grad_(learns == "x")
+    state[0].requires_grad_(learns == "h_0")
+    found = ours(x, state)
+    assert bool(calls) == (learns != "nothing" or shape == (2, 5))
+    assert_close(found, theirs(x.double(), [s.double() for s in state]), torch.float32)
+    if learns != "nothing":
+        assert found[0].requires_grad
+        with torch.no_grad():
+            found = ours(x, state)
+        assert len(calls) == 1 + (shape == (2, 5))
+    if shape != (2, 5):
+        with torch.no_grad():
+            assert torch.equal(found[0], torch.nn.LSTMCell.forward(ours, x, state)[0])
 
 
 @pytest.mark.parametrize("used", ["y", "h_n", "c_n"])

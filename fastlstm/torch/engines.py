@@ -21,6 +21,7 @@ from .. import _core, runtime
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 
 FORWARD, BACKWARD, BOTH = 1, 2, 3  # `passes` of an engine
+SMALL = 1 << 16  # bytes of weights that may outlive their tensors a while
 
 
 class Spec(NamedTuple):
@@ -86,18 +87,6 @@ class _Kept(NamedTuple):
 class _Entry:
     """What is known of the weights whose first tensor is `owner`."""
 
-    __slots__ = (
-        "bidirectional",
-        "dtype",
-        "isa",
-        "kept",
-        "owner",
-        "seen",
-        "shapes",
-        "sizes",
-        "spec",
-    )
-
     def __init__(self, weights: list[Tensor], bidirectional: bool) -> None:
         self.spec = Spec.of(weights, bidirectional)
         self.bidirectional, self.dtype = bidirectional, self.spec.dtype
@@ -107,6 +96,9 @@ class _Entry:
         self.owner = weakref.ref(weights[0], lambda _: _entries.pop(key, None))
         self.seen: Any = None  # addresses and versions of the last call
         self.kept: _Kept | None = None
+        # Of small weights, addresses and arrays there: making these takes longer than packing. They
+        # hold the memory, so that no other tensor comes to lie there.
+        self.views: tuple[list[int], list[Any]] | None = None
 
     def fits(self, weights: list[Tensor], bidirectional: bool) -> bool:
         if self.owner() is not weights[0] or self.bidirectional is not bidirectional:
@@ -149,13 +141,13 @@ def engine_for(weights: list[Tensor], bidirectional: bool, passes: int) -> tuple
                 return spec, kept.engine
         else:  # written where PyTorch does not see it, so perhaps before each call
             entry.kept = entry.seen = None
-            return spec, _pack(weights, spec, isa, passes)
+            return spec, _pack(weights, entry, addresses, passes)
     elif seen != before:
         entry.kept, entry.seen = None, seen
-        return spec, _pack(weights, spec, isa, passes)
+        return spec, _pack(weights, entry, addresses, passes)
     else:
         content = _core.hash_memory(addresses, entry.sizes, isa)
-    engine = _pack(weights, spec, isa, passes)
+    engine = _pack(weights, entry, addresses, passes)
     # Another thread may have written them meanwhile.
     if _core.hash_memory(addresses, entry.sizes, isa) == content:
         entry.kept = _Kept(engine, passes, seen, content)
@@ -172,19 +164,25 @@ def _check(weights: list[Tensor], spec: Spec) -> None:
             )
 
 
-def _pack(weights: list[Tensor], spec: Spec, isa: str, passes: int) -> _core.Engine:
-    arrays = [w.detach().numpy() for w in weights]
-    groups = [
-        (*arrays[at : at + spec.tensors], None, None)[:4]
-        for at in range(0, len(arrays), spec.tensors)
-    ]
+def _pack(weights: list[Tensor], entry: _Entry, addresses: list[int], passes: int) -> Any:
+    spec = entry.spec
+    views = entry.views
+    if views is not None and views[0] == addresses:
+        groups = views[1]
+    else:
+        arrays = [w.detach().numpy() for w in weights]
+        groups = [
+            (*arrays[at : at + spec.tensors], None, None)[:4]
+            for at in range(0, len(arrays), spec.tensors)
+        ]
+        entry.views = (addresses, groups) if sum(entry.sizes) <= SMALL else None
     return _core.Engine(
         spec.input_size,
         spec.hidden_size,
         spec.num_layers,
         spec.directions,
         spec.double,
-        isa,
+        entry.isa,
         groups,
         0,
         passes,

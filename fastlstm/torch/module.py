@@ -88,10 +88,18 @@ class LSTM(torch.nn.LSTM):  # type: ignore[misc]
 
 
 class LSTMCell(torch.nn.LSTMCell):  # type: ignore[misc]
-    """A ``torch.nn.LSTMCell`` that runs in the core; falls back as `LSTM` does."""
+    """A ``torch.nn.LSTMCell`` that runs in the core; falls back as `LSTM` does.
+
+    One sequence without gradients stays with PyTorch, unless a compiler is tracing: to see whether
+    the weights are still those that were packed takes as long as the step itself.
+    """
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As ``torch.nn.LSTMCell.forward``, shapes and errors included."""
+        # Measured with 16 to 1024 units: ours took 1.05 to 1.3 times as long as torch's for one
+        # row, 0.35 to 0.96 times for two rows or more or with gradients.
+        if _one_row(input, self.input_size) and not _learns(self, input, hx):
+            return super().forward(input, hx)
         weights = _parameters(self, _CELL_NAMES if self.bias else _CELL_NAMES[:2])
         unfit = fallback.obstacle(self, input, weights)
         states = () if unfit else (*input.shape[:-1], self.hidden_size)
@@ -110,6 +118,18 @@ class LSTMCell(torch.nn.LSTMCell):  # type: ignore[misc]
     def __prepare_scriptable__(self) -> Any:
         fallback.warn(self, "TorchScript")
         return as_torch(self)
+
+
+def _one_row(x: Any, features: int) -> bool:
+    return type(x) is torch.Tensor and x.numel() == features and not torch.compiler.is_compiling()
+
+
+def _learns(cell: Any, x: Tensor, hx: Any) -> bool:
+    """Whether anything here asks for a gradient."""
+    if not torch.is_grad_enabled():
+        return False
+    tensors = (*_parameters(cell, _CELL_NAMES if cell.bias else _CELL_NAMES[:2]), x, *(hx or ()))
+    return any(isinstance(t, torch.Tensor) and t.requires_grad for t in tensors)
 
 
 _CELL_NAMES = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
