@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -64,6 +65,9 @@ class Module:
         }
         for values in self._params.values():
             values.flags.writeable = self._training
+
+    def __copy__(self) -> Self:
+        return copy.deepcopy(self)  # no two models share arrays that one of them may write to
 
     def _engine(self, passes: int = FORWARD) -> _core.Engine:
         params, packed = self._params, self._packed

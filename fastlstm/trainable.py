@@ -28,6 +28,13 @@ class Run(NamedTuple):
     state_shape: tuple[int, ...]
 
 
+def _apart(given: Array | None, params: Mapping[str, Array]) -> Array | None:
+    """`given`, or a copy where it shares memory with one of the arrays."""
+    if given is None or not any(np.may_share_memory(given, array) for array in params.values()):
+        return given
+    return given.copy()
+
+
 class Trainable(Module):
     """What `LSTM` adds to a module for training."""
 
@@ -156,7 +163,8 @@ class Trainable(Module):
             dstate       (dh_n, dc_n), gradients of h_n and c_n; zeros where None
             dcells       gradient of all c_t of the last layer, shaped as y; zeros if None
             into         name -> array (or earlier `Gradients`): gradients of the parameters are
-                         added into these arrays instead of new ones
+                         added into these arrays instead of new ones. An interrupted call leaves
+                         part of the sums in them
             input_grad   whether to compute the gradient of x
             num_threads  threads for this call; results do not depend on it
 
@@ -174,6 +182,8 @@ class Trainable(Module):
         dh_n, dc_n = checks.gradient_pair(dstate, self.dtype, tape._state_shape)
         dy = checks.gradient("dy", dy, self.dtype, tape._y_shape)
         dcells = checks.gradient("dcells", dcells, self.dtype, tape._y_shape)
+        if accumulate:  # what is written must not be read as well
+            dy, dcells = (_apart(given, params) for given in (dy, dcells))
         dx, dh_0, dc_0 = backward(
             tape,
             weights.suffixes(self.num_layers, self.bidirectional),
