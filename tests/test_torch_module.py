@@ -296,8 +296,8 @@ def test_the_input_is_read_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> Non
     seen = {}
 
     def spied(*args: Any) -> Any:
-        spec, engine = engines.engine_for(*args)
-        return spec, Spy(engine)
+        spec, engine, passes = engines.engine_for(*args)
+        return spec, Spy(engine), passes
 
     monkeypatch.setattr(kernels, "engine_for", spied)
 

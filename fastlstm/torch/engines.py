@@ -91,7 +91,7 @@ class _Entry:
         self.spec = Spec.of(weights, bidirectional)
         self.bidirectional, self.dtype = bidirectional, self.spec.dtype
         self.shapes, self.sizes = shapes(self.spec), _sizes(self.spec)
-        self.isa = runtime.active_isa()
+        self.nbytes, self.isa = sum(self.sizes), runtime.active_isa()
         key = id(weights[0])
         self.owner = weakref.ref(weights[0], lambda _: _entries.pop(key, None))
         self.seen: Any = None  # addresses and versions of the last call
@@ -115,8 +115,13 @@ class _Entry:
 _entries: dict[int, _Entry] = {}
 
 
-def engine_for(weights: list[Tensor], bidirectional: bool, passes: int) -> tuple[Spec, Any]:
+def engine_for(
+    weights: list[Tensor], bidirectional: bool, passes: int, lean: bool = False
+) -> tuple[Spec, Any, int]:
     """An engine for `passes` with exactly these values, packed now or kept from an earlier call.
+
+    lean: large weights that come for the first time are packed for the forward pass only, in half
+    the memory. The last result is what the engine is packed for, at least.
 
     Raises ValueError for a weight of the wrong shape, dtype or device.
     """
@@ -134,24 +139,33 @@ def engine_for(weights: list[Tensor], bidirectional: bool, passes: int) -> tuple
         addresses.append(weight.data_ptr())
         versions.append(0 if weight.is_inference() else weight._version)
     seen, kept, before = (addresses, versions), entry.kept, entry.seen
+    fresh = FORWARD if lean and entry.nbytes > SMALL else passes
     if kept is not None and kept.seen == seen:
         content = _core.hash_memory(addresses, entry.sizes, isa)
         if content == kept.content:
             if kept.passes & passes == passes:
-                return spec, kept.engine
+                return spec, kept.engine, passes
         else:  # written where PyTorch does not see it, so perhaps before each call
             entry.kept = entry.seen = None
-            return spec, _pack(weights, entry, addresses, passes)
+            return spec, _pack(weights, entry, addresses, fresh), fresh
     elif seen != before:
         entry.kept, entry.seen = None, seen
-        return spec, _pack(weights, entry, addresses, passes)
+        return spec, _pack(weights, entry, addresses, fresh), fresh
     else:
         content = _core.hash_memory(addresses, entry.sizes, isa)
     engine = _pack(weights, entry, addresses, passes)
     # Another thread may have written them meanwhile.
     if _core.hash_memory(addresses, entry.sizes, isa) == content:
         entry.kept = _Kept(engine, passes, seen, content)
-    return spec, engine
+    return spec, engine, passes
+
+
+def backward_engine(weights: list[Tensor], bidirectional: bool) -> tuple[Spec, Any]:
+    """An engine for one backward pass, of which nothing is kept."""
+    weights = [w.contiguous() for w in weights]
+    entry = _Entry(weights, bidirectional)
+    _check(weights, entry.spec)
+    return entry.spec, _pack(weights, entry, [w.data_ptr() for w in weights], BACKWARD)
 
 
 def _check(weights: list[Tensor], spec: Spec) -> None:
@@ -175,7 +189,7 @@ def _pack(weights: list[Tensor], entry: _Entry, addresses: list[int], passes: in
             (*arrays[at : at + spec.tensors], None, None)[:4]
             for at in range(0, len(arrays), spec.tensors)
         ]
-        entry.views = (addresses, groups) if sum(entry.sizes) <= SMALL else None
+        entry.views = (addresses, groups) if entry.nbytes <= SMALL else None
     return _core.Engine(
         spec.input_size,
         spec.hidden_size,

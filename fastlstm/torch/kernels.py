@@ -21,7 +21,7 @@ import torch
 from .. import _core, runtime
 from .._core import Engine
 from ..training import POOLED, empty
-from .engines import BACKWARD, FORWARD, Spec, engine_for, shapes
+from .engines import FORWARD, Spec, backward_engine, engine_for, shapes
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 Array = np.ndarray[Any, Any]
@@ -148,7 +148,7 @@ def forward(
     are any. Callers have checked shapes and dtypes.
     """
     if spec is None or engine is None:
-        spec, engine = engine_for(weights, bidirectional, FORWARD)
+        spec, engine, _ = engine_for(weights, bidirectional, FORWARD)
     dtype = _DOUBLE if spec.double else _SINGLE
     lengths = packing = None
     if batch_sizes is None:
@@ -212,7 +212,7 @@ def backward(
     Of dy, dh_n and dc_n, those that are None are zero. spec, engine: as in `forward`.
     """
     if spec is None or engine is None:
-        spec, engine = engine_for(weights, bidirectional, BACKWARD)
+        spec, engine = backward_engine(weights, bidirectional)
     dtype = _DOUBLE if spec.double else _SINGLE
     lengths = packing = dx = dx_array = dy_array = None
     if batch_sizes is None:

@@ -109,8 +109,11 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
         arguments = (x, h_0, c_0, table, batch_sizes, seed, *options, True)
         ctx.packed = None, None
         if plain:
-            # Packed for both passes at once, and held for the second.
-            ctx.packed = packed = engine_for(table, options[1], BOTH)
+            # Packed for both passes and held for the second, unless that takes much memory.
+            spec, engine, passes = engine_for(table, options[1], BOTH, lean=True)
+            packed = spec, engine
+            if passes == BOTH:
+                ctx.packed = packed
             y, h_n, c_n, tape = kernels.forward(*arguments, *packed)
         else:
             with torch._C._AutoDispatchBelowAutograd():
