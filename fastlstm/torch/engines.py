@@ -162,9 +162,11 @@ def engine_for(
 
 def backward_engine(weights: list[Tensor], bidirectional: bool) -> tuple[Spec, Any]:
     """An engine for one backward pass, of which nothing is kept."""
-    weights = [w.contiguous() for w in weights]
-    entry = _Entry(weights, bidirectional)
-    _check(weights, entry.spec)
+    entry = _entries.get(id(weights[0]))
+    if entry is None or not entry.fits(weights, bidirectional):
+        entry = _Entry(weights, bidirectional)
+        _check(weights, entry.spec)
+    weights = [w if w.is_contiguous() else w.contiguous() for w in weights]
     return entry.spec, _pack(weights, entry, [w.data_ptr() for w in weights], BACKWARD)
 
 
