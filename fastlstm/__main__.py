@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench = commands.add_parser(
         "bench",
         help="speed against the other LSTM engines that are installed",
-        description="Measure LSTM inference, or with --train training, against the other engines installed.",
+        description="Measure LSTM inference, or with --train training, against other engines.",
     )
     cli.add_arguments(bench)
     args = parser.parse_args(arguments)

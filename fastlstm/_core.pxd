@@ -53,7 +53,8 @@ cdef extern from "fastlstm.h" nogil:
         const void *b_hh
 
     fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes)
-    fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory)
+    fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory,
+                            int32_t threads)
 
     ctypedef struct fl_panels:
         int32_t lanes

@@ -10,6 +10,8 @@ class Block:
     def __init__(self, size: int) -> None: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+class Patience: ...
+
 class Engine:
     input_size: int
     hidden_size: int
@@ -27,6 +29,8 @@ class Engine:
         weights: list[tuple[Any, ...]],
         gemm: int = 0,
         passes: int = 1,
+        threads: int = 1,
+        patience: Patience | None = None,
     ) -> None: ...
     def forward(
         self,

@@ -81,11 +81,31 @@ def tape_bytes(int64_t input_size, int64_t hidden_size, int64_t num_layers, int 
     return size
 
 
+cdef class Patience:
+    """Whether teams are better avoided just now, because they came late."""
+
+    cdef double hold, hold_until
+    cdef bint late_before
+
+    cdef bint held(self) noexcept:
+        return self.hold_until > 0 and fl_now() < self.hold_until
+
+    cdef void note(self, bint late) noexcept:
+        """One late team may just have been asleep; after two in a row, avoid teams for a while."""
+        if not late:
+            self.hold = self.hold_until = 0
+        elif self.late_before:
+            self.hold = min(HOLD_MOST, max(HOLD_FIRST, 2 * self.hold))
+            self.hold_until = fl_now() + self.hold
+        self.late_before = late and not self.late_before
+
+
 cdef class Engine:
     """The packed, immutable weights of one model, and the runs on them.
 
     ``weights`` lists (w_ih, w_hh, b_ih or None, b_hh or None) for each layer and direction.
-    ``passes`` is what they are packed for: 1 forward, 2 backward, 3 both.
+    ``passes`` is what they are packed for: 1 forward, 2 backward, 3 both; by ``threads`` at most.
+    ``patience`` may be shared with engines that come before and after, else it has its own.
     """
 
     cdef readonly Block memory
@@ -97,11 +117,11 @@ cdef class Engine:
     cdef fl_gemm *gemm
     cdef Block spare  # the workspace of the last run, for the next one
     cdef double flops_per_row
-    cdef double hold, hold_until
-    cdef bint late_before
+    cdef Patience patience
 
     def __init__(self, int64_t input_size, int64_t hidden_size, int64_t num_layers, int directions,
-                 bint double_precision, str isa, list weights, uintptr_t gemm=0, int passes=1):
+                 bint double_precision, str isa, list weights, uintptr_t gemm=0, int passes=1,
+                 int threads=1, Patience patience=None):
         cdef fl_spec spec
         cdef size_t size = 0
         cdef fl_weights *table
@@ -115,6 +135,7 @@ cdef class Engine:
         self.memory = Block(size)
         self.spec = spec
         self.gemm = <fl_gemm *>gemm
+        self.patience = Patience() if patience is None else patience
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -137,7 +158,7 @@ cdef class Engine:
                 table[i].b_ih = call.read(b_ih)
                 table[i].b_hh = call.read(b_hh)
             with nogil:
-                self.model = fl_model_pack(&spec, table, self.memory.data)
+                self.model = fl_model_pack(&spec, table, self.memory.data, threads)
         finally:
             free(table)
 
@@ -173,19 +194,6 @@ cdef class Engine:
             raise ValueError(f"tape must have {size} bytes at a multiple of 64")
         return buffer.buf
 
-    cdef bint held(self) noexcept:
-        """Whether teams are better avoided just now, because one came late."""
-        return self.hold_until > 0 and fl_now() < self.hold_until
-
-    cdef void note_team(self, bint late) noexcept:
-        """One late team may just have been asleep; after two in a row, avoid teams for a while."""
-        if not late:
-            self.hold = self.hold_until = 0
-        elif self.late_before:
-            self.hold = min(HOLD_MOST, max(HOLD_FIRST, 2 * self.hold))
-            self.hold_until = fl_now() + self.hold
-        self.late_before = late and not self.late_before
-
     cdef int run(self, fl_plan *plan, fl_io *io, void *workspace, Call call) except -1:
         cdef fl_status status
         cdef int32_t late = 0
@@ -199,7 +207,7 @@ cdef class Engine:
             with nogil:
                 status = fl_forward(self.model, plan, io, workspace)
         if plan.threads > 1:
-            self.note_team(late)
+            self.patience.note(late)
         if status == FL_INTERRUPTED:
             raise call.error
         return 0
@@ -218,7 +226,7 @@ cdef class Engine:
             io.x = call.rows(x, 0, item, &io.x_t, &io.x_b)
             buffer = &call.buffers[0]
             plan = self.make_plan(FL_INFER if tape is None else FL_TRAIN, buffer.shape[0],
-                                  buffer.shape[1], 1 if self.held() else threads)
+                                  buffer.shape[1], 1 if self.patience.held() else threads)
             io.y = <void *>call.rows(y, PyBUF_WRITABLE, item, &io.y_t, &io.y_b)
             io.cells = <void *>call.rows(cells, PyBUF_WRITABLE, item, &io.cells_t, &io.cells_b)
             io.h_0 = call.read(h_0)
@@ -259,7 +267,7 @@ cdef class Engine:
             io.x = call.rows(x, 0, item, &io.x_t, &io.x_b)
             buffer = &call.buffers[0]
             plan = self.make_plan(FL_BACK, buffer.shape[0], buffer.shape[1],
-                                  1 if self.held() else threads)
+                                  1 if self.patience.held() else threads)
             io.tape = self.tape_of(call, tape, &plan)
             io.lengths = <const int64_t *>call.read(lengths)
             io.dy = call.rows(dy, 0, item, &io.dy_t, &io.dy_b)
@@ -296,7 +304,7 @@ cdef class Engine:
             with nogil:
                 status = fl_backward(self.model, &plan, &io, space.data)
             if plan.threads > 1:
-                self.note_team(late)
+                self.patience.note(late)
             if status == FL_INTERRUPTED:
                 raise call.error
             self.keep(space)

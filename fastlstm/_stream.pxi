@@ -85,7 +85,7 @@ cdef class Stream:
         cdef int axis
         if self.engine is None:
             raise RuntimeError("a stream is made by LSTM.stream")
-        alone = self.step_plan.threads > 1 and self.engine.held()
+        alone = self.step_plan.threads > 1 and self.engine.patience.held()
         used = &self.step_plan_alone if alone else &self.step_plan
         if self.busy:
             raise RuntimeError("this stream is in use by another thread; give each its own")
@@ -129,7 +129,7 @@ cdef class Stream:
                 io.y = self.call.write(y)
                 io.y_t = self.batch * self.engine.hidden_size
                 plan = self.engine.make_plan(FL_INFER, buffer.shape[0], self.batch,
-                                             1 if self.engine.held() else self.threads)
+                                             1 if self.engine.patience.held() else self.threads)
                 used = &plan
                 space = self.engine.workspace(plan.workspace_bytes)
             io.y_b = self.engine.hidden_size

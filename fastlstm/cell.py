@@ -72,5 +72,5 @@ class LSTMCell(Module):
         self._engine().forward(x, y, h_0, c_0, h, c, None, None, 1)
         return h, c
 
-    def _pack(self, params: dict[str, Array], passes: int) -> _core.Engine:
-        return self._pack_as(params, [""], 1, 1, "native", passes)
+    def _pack(self, params: dict[str, Array], passes: int, threads: int) -> _core.Engine:
+        return self._pack_as(params, [""], 1, 1, "native", passes, threads)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, checks, explain, runtime, weights
 from .checks import Array
+from .module import FORWARD
 from .stream import Stream
 from .trainable import Run, State, Trainable
 
@@ -168,7 +169,8 @@ class LSTM(Trainable):
                 c_0 = c_0.copy() if np.may_share_memory(c_0, y) else c_0
         h_n, c_n = np.empty(run.state_shape, self.dtype), np.empty(run.state_shape, self.dtype)
         cells = np.empty(run.y_shape, self.dtype) if return_cells else None
-        self._engine().forward(
+        threads = runtime.call_threads(num_threads)
+        self._engine(FORWARD, threads).forward(
             x,
             self._time_major(y),
             h_0,
@@ -177,7 +179,7 @@ class LSTM(Trainable):
             c_n,
             None if cells is None else self._time_major(cells),
             run.lengths,
-            runtime.call_threads(num_threads),
+            threads,
         )
         return (y, (h_n, c_n)) if cells is None else (y, (h_n, c_n), cells)
 
@@ -217,9 +219,11 @@ class LSTM(Trainable):
             return y[:, None, :]
         return y.transpose(1, 0, 2) if self.batch_first else y
 
-    def _pack(self, params: dict[str, Array], passes: int) -> _core.Engine:
+    def _pack(self, params: dict[str, Array], passes: int, threads: int) -> _core.Engine:
         ends = weights.suffixes(self.num_layers, self.bidirectional)
-        return self._pack_as(params, ends, self.num_layers, self._directions, self.gemm, passes)
+        return self._pack_as(
+            params, ends, self.num_layers, self._directions, self.gemm, passes, threads
+        )
 
     def stream(self, batch_size: int = 1, *, num_threads: int | None = None) -> Stream:
         """A `Stream`: `batch_size` sequences step by step, with their state kept inside.

@@ -33,6 +33,7 @@ class Module:
     # The engine with the very parameters it was packed from (another thread may load new ones) and
     # the passes it was packed for.
     _packed: tuple[dict[str, Array], _core.Engine, int] | None
+    _patience: _core.Patience | None = None  # all engines of the model share it
     _training: bool = False
     _live: bool = False  # arrays have been handed out to be written to: they stay the same objects
 
@@ -54,7 +55,8 @@ class Module:
         raise AttributeError(f"{name} cannot be deleted")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packed": None}  # packed for this machine: made anew elsewhere
+        # What belongs to this machine and this process is made anew elsewhere.
+        return {**self.__dict__, "_packed": None, "_patience": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -69,15 +71,15 @@ class Module:
     def __copy__(self) -> Self:
         return copy.deepcopy(self)  # no two models share arrays that one of them may write to
 
-    def _engine(self, passes: int = FORWARD) -> _core.Engine:
+    def _engine(self, passes: int = FORWARD, threads: int = 1) -> _core.Engine:
         params, packed = self._params, self._packed
         if self._training:
-            return self._pack(params, passes)
+            return self._pack(params, passes, threads)
         if packed is None or packed[0] is not params or packed[2] & passes != passes:
-            packed = self._packed = params, self._pack(params, passes), passes
+            packed = self._packed = params, self._pack(params, passes, threads), passes
         return packed[1]
 
-    def _pack(self, params: dict[str, Array], passes: int) -> _core.Engine:
+    def _pack(self, params: dict[str, Array], passes: int, threads: int) -> _core.Engine:
         raise NotImplementedError
 
     def _pack_as(
@@ -88,7 +90,10 @@ class Module:
         directions: int,
         gemm: str,
         passes: int,
+        threads: int,
     ) -> _core.Engine:
+        if self._patience is None:
+            self._patience = _core.Patience()
         address = 0
         if gemm == "blas":
             from . import _blas
@@ -105,6 +110,8 @@ class Module:
             [tuple(params.get(name + end) for name in names) for end in ends],
             address,
             passes,
+            threads,
+            self._patience,
         )
 
     # ---- training ----

@@ -117,7 +117,8 @@ class Trainable(Module):
         threads = runtime.call_threads(num_threads)
         tape = Tape() if tape is None else tape
         tape._model = None  # until all is recorded, whatever ends this pass
-        engine = tape._engine = self._engine(FORWARD | BACKWARD)
+        tape._engine = None  # its memory is good for the next
+        engine = tape._engine = self._engine(FORWARD | BACKWARD, threads)
         steps, batch, _ = run.x.shape
         tape._record(run.x, run.lengths, tape_size(self, steps, batch))
         tape._y_shape, tape._state_shape = run.y_shape, run.state_shape

@@ -71,7 +71,8 @@ typedef struct fl_weights {
 
 fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes);
 // weights[layer * directions + direction]; the model lives in memory, which must outlive it.
-fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory);
+// threads: at most so many; they make no difference to the model.
+fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory, int32_t threads);
 
 // How a layer's hidden units are cut into panels (kernels/tile.inc.h), for reports.
 typedef struct fl_panels {

@@ -4,10 +4,12 @@
 #include <string.h>
 
 #include "model.h"
+#include "team.h"
 
 #define LOG2E 1.44269504088896340736
 
 static const int64_t CACHED_WEIGHTS = 16 << 20;  // bytes that a last-level cache may hold
+static const int64_t ALONE_WEIGHTS = 1 << 20;    // bytes that one thread packs sooner than a team wakes
 
 // The recurrent sum of a small layer runs in two chains, else one row could not hide the latency
 // of its multiply-adds. A function of H alone: it fixes the order of summation everywhere.
@@ -78,17 +80,18 @@ static int64_t gate_step(const fl_layer *layer, int64_t lanes, int64_t panel)
 
 static int64_t panels_of(const fl_layer *layer) { return layer->full + (layer->tail != 0); }
 
-// w (4H, inputs) -> out, for the forward pass, and turned, for the backward pass; each may be NULL.
+// Panels [begin, end) of w (4H, inputs) -> out, for the forward pass, and turned, for the backward pass;
+// each may be NULL.
 // Element (input k, column j of panel p) goes to out + p * panel_stride + k * row + j.
 static void pack_matrix(const fl_model *model, const fl_layer *layer, const void *w, int64_t inputs,
-                        int merged, char *out, char *turned)
+                        int merged, char *out, char *turned, int64_t begin, int64_t end)
 {
   const fl_kernels *kernels = model->kernels;
   const int64_t lanes = kernels->lanes, elem = fl_elem(kernels->dtype);
   const int64_t vectors = 4 * (int64_t)layer->full + layer->tail;
   fl_pack job = {.inputs = inputs, .turned = turned, .turned_rows = 4 * layer->units};
   job.far = model->weight_bytes > CACHED_WEIGHTS;
-  for (int64_t panel = 0; panel < panels_of(layer); ++panel) {
+  for (int64_t panel = begin; panel < end; ++panel) {
     const int64_t step = gate_step(layer, lanes, panel), left = layer->units - panel * lanes;
     const int64_t first = panel * 4 * lanes * (merged ? 1 : inputs);
     job.rows = (int32_t)(left < lanes ? left : lanes);
@@ -97,8 +100,8 @@ static void pack_matrix(const fl_model *model, const fl_layer *layer, const void
       job.w = (const char *)w + (gate * layer->units + panel * lanes) * inputs * elem;
       job.scale = gate_scale(gate);
       if (out) job.out = out + (first + gate * step) * elem;
+      job.first = 4 * panel * lanes + gate * job.rows;
       kernels->pack(&job);
-      job.first += job.rows;
     }
   }
 }
@@ -131,7 +134,31 @@ static void pack_bias(const fl_kernels *kernels, const fl_layer *layer, const fl
   }
 }
 
-fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory)
+typedef struct packing {
+  const fl_model *model;
+  const fl_weights *weights;
+} packing;
+
+// A thread's share: some panels of every layer.
+static void pack_share(void *arg, int thread, int threads)
+{
+  const packing *job = arg;
+  const fl_spec *spec = &job->model->spec;
+  const int ahead = (spec->passes & FL_PASS_FORWARD) != 0, back = (spec->passes & FL_PASS_BACKWARD) != 0;
+  for (int64_t i = 0; i < spec->num_layers * spec->directions; ++i) {
+    const fl_layer *layer = &job->model->layers[i];
+    const fl_weights *w = &job->weights[i];
+    const int64_t begin = panels_of(layer) * thread / threads,
+                  end = panels_of(layer) * (thread + 1) / threads;
+    pack_matrix(job->model, layer, w->w_ih, layer->inputs, spec->gemm_blas, ahead ? (char *)layer->w_x : NULL,
+                back ? (char *)layer->t_x : NULL, begin, end);
+    pack_matrix(job->model, layer, w->w_hh, layer->units, 0, ahead ? (char *)layer->w_h : NULL,
+                back ? (char *)layer->t_h : NULL, begin, end);
+    if (ahead && thread == 0) pack_bias(job->model->kernels, layer, w, (char *)layer->bias);
+  }
+}
+
+fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory, int32_t threads)
 {
   const int64_t count = spec->num_layers * spec->directions;
   char *at = memory;
@@ -155,17 +182,13 @@ fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *me
     layer->bias = (char *)layer->w_h + part.w_h;
     layer->t_x = (char *)layer->bias + part.bias;
     layer->t_h = (char *)layer->t_x + part.t_x;
-    const int ahead = (spec->passes & FL_PASS_FORWARD) != 0, back = (spec->passes & FL_PASS_BACKWARD) != 0;
-    if (ahead && layer->units % lanes) memset(at, 0, (size_t)(part.w_x + part.w_h + part.bias));  // padding
-    pack_matrix(model, layer, weights[i].w_ih, layer->inputs, spec->gemm_blas,
-                ahead ? (char *)layer->w_x : NULL, back ? (char *)layer->t_x : NULL);
-    pack_matrix(model, layer, weights[i].w_hh, layer->units, 0, ahead ? (char *)layer->w_h : NULL,
-                back ? (char *)layer->t_h : NULL);
-    if (ahead) pack_bias(model->kernels, layer, &weights[i], (char *)layer->bias);
+    if (layer->units % lanes) memset(at, 0, (size_t)(part.w_x + part.w_h + part.bias));  // columns of padding
     at += layout_bytes(part);
   }
   model->panels = model->layers[0].full + (model->layers[0].tail != 0);
   model->vectors = 4 * model->layers[0].full + model->layers[0].tail;
+  packing job = {model, weights};
+  fl_team_run(model->weight_bytes < ALONE_WEIGHTS ? 1 : threads, pack_share, &job);
   return model;
 }
 
