@@ -164,8 +164,8 @@ def test_load_while_another_thread_packs(monkeypatch: pytest.MonkeyPatch) -> Non
     packing, loaded = threading.Event(), threading.Event()
     pack = fastlstm.LSTM._pack
 
-    def slow_pack(self: fastlstm.LSTM, params: Any) -> Any:
-        engine = pack(self, params)
+    def slow_pack(self: fastlstm.LSTM, *arguments: Any) -> Any:
+        engine = pack(self, *arguments)
         packing.set()
         loaded.wait(10)
         return engine

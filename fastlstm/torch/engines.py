@@ -180,6 +180,9 @@ def _check(weights: list[Tensor], spec: Spec) -> None:
             )
 
 
+_patience = _core.Patience()  # of all engines here: few of them live longer than a call
+
+
 def _pack(weights: list[Tensor], entry: _Entry, addresses: list[int], passes: int) -> Any:
     spec = entry.spec
     views = entry.views
@@ -202,4 +205,6 @@ def _pack(weights: list[Tensor], entry: _Entry, addresses: list[int], passes: in
         groups,
         0,
         passes,
+        runtime.call_threads(None),
+        _patience,
     )
