@@ -16,7 +16,7 @@ from . import _core, checks, explain, runtime, weights
 from .checks import Array
 from .module import FORWARD
 from .stream import Stream
-from .trainable import Run, State, Trainable
+from .trainable import Checked, State, Trainable
 
 
 class LSTM(Trainable):
@@ -156,19 +156,20 @@ class LSTM(Trainable):
             MemoryError             a result or the workspace cannot be allocated
         """
         return_cells = checks.flag("return_cells", return_cells)
-        run = self._checked(x, state, lengths, (out is None) + return_cells)
-        x, h_0, c_0 = run.x, run.h_0, run.c_0
+        x, h_0, c_0, steps_of, y_shape, state_shape = self._checked(
+            x, state, lengths, (out is None) + return_cells
+        )
         if out is None:
-            y = np.empty(run.y_shape, self.dtype)
+            y = np.empty(y_shape, self.dtype)
         else:
-            y = checks.writable("out", out, self.dtype, run.y_shape)
+            y = checks.writable("out", out, self.dtype, y_shape)
             if np.may_share_memory(x, y):
                 x = x.copy()
             if h_0 is not None and c_0 is not None:
                 h_0 = h_0.copy() if np.may_share_memory(h_0, y) else h_0
                 c_0 = c_0.copy() if np.may_share_memory(c_0, y) else c_0
-        h_n, c_n = np.empty(run.state_shape, self.dtype), np.empty(run.state_shape, self.dtype)
-        cells = np.empty(run.y_shape, self.dtype) if return_cells else None
+        h_n, c_n = np.empty(state_shape, self.dtype), np.empty(state_shape, self.dtype)
+        cells = np.empty(y_shape, self.dtype) if return_cells else None
         threads = runtime.call_threads(num_threads)
         self._engine(FORWARD, threads).forward(
             x,
@@ -178,7 +179,7 @@ class LSTM(Trainable):
             h_n,
             c_n,
             None if cells is None else self._time_major(cells),
-            run.lengths,
+            steps_of,
             threads,
         )
         return (y, (h_n, c_n)) if cells is None else (y, (h_n, c_n), cells)
@@ -189,7 +190,7 @@ class LSTM(Trainable):
         state: tuple[ArrayLike, ArrayLike] | None,
         lengths: ArrayLike | Sequence[int] | None,
         results: int,
-    ) -> Run:
+    ) -> Checked:
         """The input of a call, checked; `results` arrays like y will be made."""
         x = checks.array("x", x, self.dtype)
         rank = x.ndim
@@ -212,7 +213,7 @@ class LSTM(Trainable):
             if rank == 2:
                 raise ValueError("lengths needs a batch: x of shape (T, I) is one whole sequence")
             lengths = checks.lengths(lengths, batch, steps)
-        return Run(x, h_0, c_0, lengths, y_shape, state_shape)
+        return x, h_0, c_0, lengths, y_shape, state_shape
 
     def _time_major(self, y: Array) -> Array:
         if y.ndim == 2:

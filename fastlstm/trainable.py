@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,15 +17,9 @@ from .training import Gradients, Tape, backward, empty, grads_to_fill, tape_size
 State = tuple[Array, Array]
 
 
-class Run(NamedTuple):
-    """The checked input of a call: arrays as the core takes them, shapes as the caller's."""
-
-    x: Array  # (T, B, I)
-    h_0: Array | None
-    c_0: Array | None
-    lengths: Any
-    y_shape: tuple[int, ...]
-    state_shape: tuple[int, ...]
+# The checked input of a call, arrays as the core takes them and shapes as the caller sees them:
+# x (T, B, I), h_0, c_0, lengths, shape of y, shape of a state. Plain, since every call makes one.
+Checked = tuple[Array, Array | None, Array | None, Any, tuple[int, ...], tuple[int, ...]]
 
 
 def _apart(given: Array | None, params: Mapping[str, Array]) -> Array | None:
@@ -51,7 +45,7 @@ class Trainable(Module):
         state: tuple[ArrayLike, ArrayLike] | None,
         lengths: ArrayLike | Sequence[int] | None,
         results: int,
-    ) -> Run:
+    ) -> Checked:
         raise NotImplementedError
 
     def _time_major(self, y: Array) -> Array:
@@ -108,7 +102,9 @@ class Trainable(Module):
         return_cells = checks.flag("return_cells", return_cells)
         if tape is not None and not isinstance(tape, Tape):
             raise TypeError(f"tape must be a Tape, got {type(tape).__name__}")
-        run = self._checked(x, state, lengths, 1 + return_cells)
+        x, h_0, c_0, steps_of, y_shape, state_shape = self._checked(
+            x, state, lengths, 1 + return_cells
+        )
         dropout = self.dropout if self._training and self.num_layers > 1 else 0.0
         if seed is not None:
             seed = checks.count("seed", seed, most=2**64 - 1)
@@ -119,22 +115,22 @@ class Trainable(Module):
         tape._model = None  # until all is recorded, whatever ends this pass
         tape._engine = None  # its memory is good for the next
         engine = tape._engine = self._engine(FORWARD | BACKWARD, threads)
-        steps, batch, _ = run.x.shape
-        tape._record(run.x, run.lengths, tape_size(self, steps, batch))
-        tape._y_shape, tape._state_shape = run.y_shape, run.state_shape
+        steps, batch, _ = x.shape
+        tape._record(x, steps_of, tape_size(self, steps, batch))
+        tape._y_shape, tape._state_shape = y_shape, state_shape
         tape._dropout, tape._seed = dropout, seed or 0
-        y = empty(run.y_shape, self.dtype)
-        h_n, c_n = np.empty(run.state_shape, self.dtype), np.empty(run.state_shape, self.dtype)
-        cells = np.empty(run.y_shape, self.dtype) if return_cells else None
+        y = empty(y_shape, self.dtype)
+        h_n, c_n = np.empty(state_shape, self.dtype), np.empty(state_shape, self.dtype)
+        cells = np.empty(y_shape, self.dtype) if return_cells else None
         engine.forward(
-            run.x,
+            x,
             self._time_major(y),
-            run.h_0,
-            run.c_0,
+            h_0,
+            c_0,
             h_n,
             c_n,
             None if cells is None else self._time_major(cells),
-            run.lengths,
+            steps_of,
             threads,
             tape._memory,
             dropout,
