@@ -28,14 +28,6 @@ static char *dh_last(const back_worker *b)
   return r->space + r->back_map.dh_last + b->w.row_begin * r->back_map.dh_stride * r->elem;
 }
 
-// Units of panel p: where they begin, and their bytes.
-static size_t panel_bytes(const run *r, int64_t p, int64_t *unit)
-{
-  const int64_t lanes = r->model->kernels->lanes, units = r->model->spec.hidden_size;
-  *unit = p * lanes;
-  return (size_t)((units - *unit < lanes ? units - *unit : lanes) * r->elem);
-}
-
 // The gradients that come from behind the last step, in the worker's panels; empty sums.
 static void begin_segment(const back_worker *b, const back_segment *s)
 {
@@ -44,7 +36,7 @@ static void begin_segment(const back_worker *b, const back_segment *s)
   const size_t full = (size_t)(lanes * r->elem);
   for (int64_t p = b->w.panel_begin; p < b->w.panel_end; ++p) {
     int64_t unit;
-    const size_t bytes = panel_bytes(r, p, &unit);
+    const size_t bytes = (size_t)(fl_panel_units(r, p, &unit) * r->elem);
     for (int64_t i = 0; i < b->w.row_end - b->w.row_begin; ++i) {
       const int64_t from = ((s->index * batch + r->order[b->w.row_begin + i]) * units + unit) * r->elem;
       char *dc = carry(b) + (p * batch + i) * lanes * r->elem;
@@ -165,7 +157,7 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
     if (io->dh_0) b->dy_now[i] = (char *)io->dh_0 + place;
     for (int64_t p = b->w.panel_begin; p < b->w.panel_end; ++p) {
       int64_t unit;
-      const size_t bytes = panel_bytes(r, p, &unit);
+      const size_t bytes = (size_t)(fl_panel_units(r, p, &unit) * r->elem);
       if (io->dc_0)
         memcpy((char *)io->dc_0 + place + unit * r->elem, carry(b) + (p * batch + i) * lanes * r->elem,
                bytes);

@@ -8,8 +8,6 @@
 static const int64_t CACHED_TAPE = 16 << 20;  // bytes that a last-level cache may hold until backward
 static const double LARGEST = 1e18;           // bytes that offsets can still count
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 static int64_t take(double *total, double bytes)
 {
   const double at = *total;
@@ -32,7 +30,7 @@ int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map)
   const double elem = (double)fl_elem(spec->dtype), batch = (double)plan->batch;
   const double lanes = model->kernels->lanes;
   const int64_t width = (int64_t)model->panels * model->kernels->lanes;
-  const double rows_per_group = (double)ceil_div(plan->batch, plan->row_groups);
+  const double rows_per_group = (double)fl_ceil_div(plan->batch, plan->row_groups);
   const int blas = spec->gemm_blas;
   memset(map, 0, sizeof *map);
   map->h_stride = h_stride(width, spec->dtype);
@@ -115,10 +113,10 @@ int fl_back_plan_map(const fl_model *model, const fl_plan *plan, fl_back_map *ma
 {
   const fl_spec *spec = &model->spec;
   const double elem = (double)fl_elem(spec->dtype), batch = (double)plan->batch;
-  const int64_t lanes = model->kernels->lanes, panels = ceil_div(spec->hidden_size, lanes);
+  const int64_t lanes = model->kernels->lanes, panels = fl_ceil_div(spec->hidden_size, lanes);
   const double vector = (double)lanes * elem, chunk = (double)plan->chunk_rows;
   const double teams = plan->unit_groups > 1 ? 1 : plan->threads;  // that work apart from each other
-  const double rows = (double)ceil_div(plan->batch, plan->row_groups);
+  const double rows = (double)fl_ceil_div(plan->batch, plan->row_groups);
   const int64_t outputs = spec->directions * spec->hidden_size;
   const double inner =
       spec->num_layers > 1 ? (double)plan->steps * batch * (double)inner_stride(spec) * elem : 0;

@@ -17,6 +17,8 @@ struct fl_model {
 
 static inline int64_t fl_elem(fl_dtype dtype) { return dtype == FL_F64 ? 8 : 4; }
 
+static inline int64_t fl_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 static inline int64_t fl_round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 #endif

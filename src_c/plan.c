@@ -29,8 +29,6 @@ enum { PART_ROWS = 8, MOST_PARTS = 16, CHUNK_ROWS = 512 };
 // Rows projected at a time: enough to use each input weight well, and what a cache holds anyway.
 enum { PROJECT_BYTES = 128 << 10, PROJECT_ROWS = 192 };
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Share of the multiply-add peak that a tile of so many rows reaches.
 static double row_efficiency(int64_t rows) { return rows == 1 ? 0.7 : rows <= 3 ? 0.9 : 0.97; }
 
@@ -49,15 +47,15 @@ static double step_ns(const fl_model *model, int64_t rows, int64_t panels, int64
       (double)rows * vectors * (double)(units + inputs) / VECTOR_FMA_PER_NS / row_efficiency(rows);
   const double bytes = vectors * k->lanes * (double)fl_elem(k->dtype) * (double)units;
   const double memory = weights_ns(bytes);
-  const double tiles = (double)(ceil_div(rows, k->max_rows) * panels);
+  const double tiles = (double)(fl_ceil_div(rows, k->max_rows) * panels);
   return (fma > memory ? fma : memory) + tiles * TILE_NS + (double)(rows * panels) * CELL_NS + STEP_NS;
 }
 
 static double plan_ns(const fl_model *model, const fl_plan *plan)
 {
   const fl_spec *spec = &model->spec;
-  const int64_t rows = ceil_div(plan->batch, plan->row_groups);
-  const int64_t panels = ceil_div(model->panels, plan->unit_groups);
+  const int64_t rows = fl_ceil_div(plan->batch, plan->row_groups);
+  const int64_t panels = fl_ceil_div(model->panels, plan->unit_groups);
   const double turns = (double)spec->directions / plan->dir_groups;
   const int threads = plan->dir_groups * plan->row_groups * plan->unit_groups;
   const double barrier = plan->unit_groups > 1 ? BARRIER_NS : 0;
@@ -75,7 +73,7 @@ static void choose_split(const fl_model *model, int32_t threads, fl_plan *plan)
   if (plan->row_groups > 1) {  // parts are given: threads take them in turn
     const double part = plan_ns(model, plan), parts = plan->row_groups;
     const int32_t team = threads < plan->row_groups ? threads : plan->row_groups;
-    if ((double)ceil_div(plan->row_groups, team) * part + LAUNCH_NS < 0.9 * parts * part)
+    if ((double)fl_ceil_div(plan->row_groups, team) * part + LAUNCH_NS < 0.9 * parts * part)
       plan->threads = team;
     return;
   }
@@ -112,7 +110,7 @@ static void choose_split(const fl_model *model, int32_t threads, fl_plan *plan)
 // them, which is what the arithmetic does not hide, exceeds the trip.
 static int64_t choose_project_steps(const fl_model *model, const fl_plan *plan)
 {
-  const int64_t rows = plan->batch > 0 ? ceil_div(plan->batch, plan->row_groups) : 1;
+  const int64_t rows = plan->batch > 0 ? fl_ceil_div(plan->batch, plan->row_groups) : 1;
   const int64_t inputs = model->spec.input_size;
   const int64_t row_bytes = (int64_t)model->vectors * model->kernels->lanes * fl_elem(model->spec.dtype);
   if (model->spec.gemm_blas == 0) {
@@ -125,8 +123,8 @@ static int64_t choose_project_steps(const fl_model *model, const fl_plan *plan)
     const double trip = 2 * share * (double)row_bytes * (double)rows / L2_BYTES_PER_NS;
     if (rows >= 12 && read < trip) return 0;
   }
-  int64_t steps = ceil_div(PROJECT_BYTES, row_bytes * rows);
-  if (steps * rows < PROJECT_ROWS) steps = ceil_div(PROJECT_ROWS, rows);
+  int64_t steps = fl_ceil_div(PROJECT_BYTES, row_bytes * rows);
+  if (steps * rows < PROJECT_ROWS) steps = fl_ceil_div(PROJECT_ROWS, rows);
   return steps < plan->steps ? steps : plan->steps > 0 ? plan->steps : 1;
 }
 
@@ -167,7 +165,7 @@ static int32_t training_parts(const fl_model *model, int64_t batch)
 // Steps of the backward pass whose gate gradients become weight gradients together.
 static int64_t choose_chunk_rows(const fl_plan *plan)
 {
-  const int64_t rows = ceil_div(plan->batch, plan->row_groups), all = rows * plan->steps;
+  const int64_t rows = fl_ceil_div(plan->batch, plan->row_groups), all = rows * plan->steps;
   const int64_t chunk = rows > CHUNK_ROWS ? rows : CHUNK_ROWS / (rows > 0 ? rows : 1) * rows;
   return chunk < all ? chunk : all;
 }

@@ -72,7 +72,7 @@ char *fl_saved(const run *r, int64_t index, int64_t t)
 }
 
 // Units of panel p: where they begin and how many there are.
-static int64_t panel_units(const run *r, int32_t p, int64_t *begin)
+int64_t fl_panel_units(const run *r, int64_t p, int64_t *begin)
 {
   const int64_t lanes = r->model->kernels->lanes, units = r->model->spec.hidden_size;
   *begin = p * lanes;
@@ -86,7 +86,7 @@ void fl_load_state(const worker *w, int64_t index)
   const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
   for (int32_t p = w->panel_begin; p < w->panel_end; ++p) {
     int64_t unit;
-    const int64_t bytes = panel_units(r, p, &unit) * r->elem, full = lanes * r->elem;
+    const int64_t bytes = fl_panel_units(r, p, &unit) * r->elem, full = lanes * r->elem;
     for (int64_t row = w->row_begin; row < w->row_end; ++row) {
       char *h = fl_h_buffer(r, index, -1) + (row * r->map.h_stride + unit) * r->elem;
       char *c = fl_c_buffer(r, index, -1) + (p * batch + row) * full;
@@ -105,7 +105,7 @@ void fl_store_state(const worker *w, int64_t index)
   const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
   for (int32_t p = w->panel_begin; p < w->panel_end; ++p) {
     int64_t unit;
-    const int64_t bytes = panel_units(r, p, &unit) * r->elem;
+    const int64_t bytes = fl_panel_units(r, p, &unit) * r->elem;
     for (int64_t row = w->row_begin; row < w->row_end; ++row) {
       const char *h = fl_h_buffer(r, index, r->lengths[row] - 1) + (row * r->map.h_stride + unit) * r->elem;
       const char *c = fl_c_buffer(r, index, r->lengths[row] - 1) + (p * batch + row) * lanes * r->elem;

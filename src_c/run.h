@@ -70,10 +70,11 @@ typedef struct segment {
 // rows.c
 int64_t fl_slice_begin(int64_t count, int64_t parts, int64_t part);
 void fl_order_rows(run *r, const int64_t *lengths);
-int64_t fl_running(const worker *w, int64_t t, int64_t end);  // end of the rows longer than t
-char *fl_h_buffer(const run *r, int64_t index, int64_t t);    // where step t leaves h
-char *fl_c_buffer(const run *r, int64_t index, int64_t t);    // ... and c
-char *fl_saved(const run *r, int64_t index, int64_t t);       // ... and its gates, NULL without a tape
+int64_t fl_running(const worker *w, int64_t t, int64_t end);      // end of the rows longer than t
+char *fl_h_buffer(const run *r, int64_t index, int64_t t);        // where step t leaves h
+char *fl_c_buffer(const run *r, int64_t index, int64_t t);        // ... and c
+char *fl_saved(const run *r, int64_t index, int64_t t);           // ... and its gates, NULL without a tape
+int64_t fl_panel_units(const run *r, int64_t p, int64_t *begin);  // of a panel: their number and the first
 void fl_load_state(const worker *w, int64_t index);
 void fl_store_state(const worker *w, int64_t index);
 rows_of fl_user_rows(const run *r, const void *base, int64_t t, int64_t b, int dir);
