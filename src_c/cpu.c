@@ -42,3 +42,15 @@ const fl_kernels *fl_kernels_for(fl_isa isa, fl_dtype dtype)
   };
   return (unsigned)isa < FL_ISA_COUNT && fl_isa_available(isa) ? tables[isa][dtype] : NULL;
 }
+
+// Rounded from measurements: Zen 5 with its third level next to each core's, and a Xeon with AMX (family 6)
+// whose third level is far away.
+const fl_caches *fl_cpu_caches(void)
+{
+  static const fl_caches near = {900e3, 200, 90}, mesh = {2100e3, 180, 25};
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_is("intel")) return &mesh;
+#endif
+  return &near;
+}

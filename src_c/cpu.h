@@ -8,6 +8,13 @@
 #include <immintrin.h>
 #endif
 
+// What the planner must know of the caches: weights that stay in the second level, and bytes a
+// nanosecond that one thread reads from there and from beyond.
+typedef struct fl_caches {
+  double l2_bytes, l2_rate, far_rate;
+} fl_caches;
+const fl_caches *fl_cpu_caches(void);
+
 // Flush denormals to zero while kernels run: they would cost a hundred cycles each and are far
 // below the promised error. The caller's mode comes back afterwards.
 static inline uint32_t fl_fp_enter(void)

@@ -5,15 +5,13 @@
 
 #include <string.h>
 
+#include "cpu.h"
 #include "team.h"
 
-// Rates and sizes are rounded from measurements on Zen 5; what a step, a tile, a barrier and a launch
-// cost is estimated. Enough to rank candidates.
+// Rounded from measurements on Zen 5, or estimated: enough to rank candidates. The caches, in which machines
+// differ most, are cpu.c's.
 static const double VECTOR_FMA_PER_NS = 8;  // two a cycle at 4 GHz
 static const double L1_BYTES = 40e3;        // weights that stay in the first-level cache
-static const double L2_BYTES = 900e3;       // ... in the second
-static const double L2_BYTES_PER_NS = 200;  // reading from the second-level cache
-static const double L3_BYTES_PER_NS = 90;   // ... from beyond
 static const double CELL_NS = 8;            // activations of one vector of cells
 static const double STEP_NS = 20;           // latency of a step's dependent chain
 static const double TILE_NS = 3;            // a call
@@ -32,9 +30,11 @@ enum { PROJECT_BYTES = 128 << 10, PROJECT_ROWS = 192 };
 // Share of the multiply-add peak that a tile of so many rows reaches.
 static double row_efficiency(int64_t rows) { return rows == 1 ? 0.7 : rows <= 3 ? 0.9 : 0.97; }
 
-static double weights_ns(double bytes)
+// Bytes a nanosecond at which a step's weights are read.
+static double weights_rate(double bytes)
 {
-  return bytes <= L1_BYTES ? 0 : bytes <= L2_BYTES ? bytes / L2_BYTES_PER_NS : bytes / L3_BYTES_PER_NS;
+  const fl_caches *caches = fl_cpu_caches();
+  return bytes <= caches->l2_bytes ? caches->l2_rate : caches->far_rate;
 }
 
 // One step of one worker: rows by panels, the input part included.
@@ -46,7 +46,7 @@ static double step_ns(const fl_model *model, int64_t rows, int64_t panels, int64
   const double fma =
       (double)rows * vectors * (double)(units + inputs) / VECTOR_FMA_PER_NS / row_efficiency(rows);
   const double bytes = vectors * k->lanes * (double)fl_elem(k->dtype) * (double)units;
-  const double memory = weights_ns(bytes);
+  const double memory = bytes <= L1_BYTES ? 0 : bytes / weights_rate(bytes);
   const double tiles = (double)(fl_ceil_div(rows, k->max_rows) * panels);
   return (fma > memory ? fma : memory) + tiles * TILE_NS + (double)(rows * panels) * CELL_NS + STEP_NS;
 }
@@ -104,10 +104,19 @@ static void choose_split(const fl_model *model, int32_t threads, fl_plan *plan)
   *plan = best;
 }
 
+// Share of the time to read weights that arithmetic does not hide. Only the first tile of a panel's rows
+// waits for them: as long as they take, less what it computes meanwhile.
+static double unhidden(const fl_kernels *kernels, double rate)
+{
+  const double tile_rate =
+      VECTOR_FMA_PER_NS * kernels->lanes * (double)fl_elem(kernels->dtype) / kernels->max_rows;
+  const double share = 1 - rate / tile_rate;
+  return share > 0.035 ? share : 0.035;  // as measured where the caches are faster than a tile
+}
+
 // Projecting ahead reads the input weights once for many steps; inside the step it spares the
 // gates their trip through memory. Few rows make bad use of weights, so they always project
-// ahead; more rows do if the input weights come from so far away that a thirtieth of the time to read
-// them, which is what the arithmetic does not hide, exceeds the trip.
+// ahead; more rows do if they would wait longer for the weights than the trip takes.
 static int64_t choose_project_steps(const fl_model *model, const fl_plan *plan)
 {
   const int64_t rows = plan->batch > 0 ? fl_ceil_div(plan->batch, plan->row_groups) : 1;
@@ -119,8 +128,10 @@ static int64_t choose_project_steps(const fl_model *model, const fl_plan *plan)
         rows == 1 && plan->unit_groups == 1 && model->vectors <= model->kernels->sequence_vectors;
     if (sequence && inputs <= 8 && model->spec.num_layers == 1) return 0;
     const double share = 1.0 / plan->unit_groups;
-    const double read = 0.035 * weights_ns(share * (double)row_bytes * (double)inputs);
-    const double trip = 2 * share * (double)row_bytes * (double)rows / L2_BYTES_PER_NS;
+    const double bytes = share * (double)row_bytes * (double)inputs;
+    const double rate = weights_rate(bytes + share * (double)row_bytes * (double)model->spec.hidden_size);
+    const double read = bytes <= L1_BYTES ? 0 : unhidden(model->kernels, rate) * bytes / rate;
+    const double trip = 2 * share * (double)row_bytes * (double)rows / fl_cpu_caches()->l2_rate;
     if (rows >= 12 && read < trip) return 0;
   }
   int64_t steps = fl_ceil_div(PROJECT_BYTES, row_bytes * rows);

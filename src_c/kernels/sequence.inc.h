@@ -13,7 +13,7 @@ FL_INLINE void sequence_run(const int full, const int tail, const int chains, co
   const real *bias = (const real *)layer->bias;
   const real *w_x = (const real *)layer->w_x, *w_h = (const real *)layer->w_h;
   const int last = (int)(layer->units - (panels - 1) * VL);
-  vreal c[4], o[4];
+  vreal c[4], d[4];
   FL_UNROLL
   for (int p = 0; p < panels; ++p) c[p] = vload((const real *)job->c + p * job->c_panel_stride);
 
@@ -37,13 +37,13 @@ FL_INLINE void sequence_run(const int full, const int tail, const int chains, co
     for (int p = 0; p < panels; ++p) {
       vreal gate[4];
       split_gates(p < full ? 4 : tail, acc + 4 * p, gate);
-      cell_gates(gate);
       c[p] = cell_state(gate, c[p]);
-      o[p] = gate[3];
+      d[p] = gate[3];
     }
     FL_UNROLL
     for (int p = 0; p < panels; ++p) {
-      const vreal out = cell_output(o[p], c[p]);
+      vreal o;
+      const vreal out = cell_output(d[p], c[p], &o);
       vstore(h + p * VL, out);
       if (p < panels - 1 || last == VL) {
         vstoreu(y + p * VL, out);

@@ -31,16 +31,20 @@ FL_INLINE void step_state(const int vectors, real *z, const step_out *out, int r
   FL_UNROLL
   for (int v = 0; v < vectors; ++v) at[v] = vload(z + v * VL);
   split_gates(vectors, at, gate);
-  cell_gates(gate);
   vstore(out->c + r * VL, cell_state(gate, vload(out->c_prev + r * VL)));
   vstore(z, gate[3]);
-  if (out->saved) cell_save(out->saved + r * 4 * VL, gate, out->far);
+  if (out->saved) {
+    FL_UNROLL
+    for (int v = 0; v < 3; ++v) cell_save(out->saved + (4 * r + v) * VL, gate[v], out->far);
+  }
 }
 
 // Second half: h, and the way out.
 FL_INLINE void step_output(const real *z, const step_out *out, int r)
 {
-  const vreal c = vload(out->c + r * VL), h = cell_output(vload(z), c);
+  vreal o;
+  const vreal c = vload(out->c + r * VL), h = cell_output(vload(z), c, &o);
+  if (out->saved) cell_save(out->saved + (4 * r + 3) * VL, o, out->far);
   vstore(out->h + r * out->h_stride, h);
   store_units((real *)out->y[r] + out->unit, h, out->count);
   if (out->cells) store_units((real *)out->cells[r] + out->unit, c, out->count);

@@ -29,6 +29,7 @@ FL_INLINE void vstore(real *p, vreal v) { FL_OP(store)(p, v); }
 FL_INLINE void vstore_far(real *p, vreal v) { FL_OP(stream)(p, v); }  // past the caches
 FL_INLINE void vstoreu(real *p, vreal v) { FL_OP(storeu)(p, v); }
 FL_INLINE vreal vset1(real a) { return FL_OP(set1)(a); }
+FL_INLINE vreal vmin(vreal a, vreal b) { return FL_OP(min)(a, b); }  // b if either is NaN
 FL_INLINE vreal vfma(vreal a, vreal b, vreal c) { return FL_OP(fmadd)(a, b, c); }
 
 FL_INLINE vreal vkeep(vreal v)

@@ -64,6 +64,9 @@ FL_INLINE vreal vselect(vbits mask, vreal yes, vreal no)
   return (vreal)(((vbits)yes & mask) | ((vbits)no & ~mask));
 }
 
+// b if either is NaN.
+FL_INLINE vreal vmin(vreal a, vreal b) { return vselect(a < b, a, b); }
+
 // As in vec_avx2.h; comparisons are false for NaN, so NaN passes.
 FL_INLINE vreal vsplit(vreal t, vreal *n)
 {

@@ -2,13 +2,15 @@
 // The cell's arithmetic. Weights are packed with the factor -log2(e) (gates i, f, o) or
 // -2 log2(e) (gate g), so a pre-activation z arrives as t and exp(-z) or exp(-2z) is 2^t.
 //
-//   sigmoid(z) = 1 / (1 + 2^t)          tanh(z) = 2 / (1 + 2^t) - 1
+//   sigmoid(z) = 1 / (1 + 2^t)          tanh(z) = (1 - 2^t) / (1 + 2^t)
 //
 // Error bounds, asserted by tests/test_accuracy.py (absolute, against exact arithmetic):
 //   float32: polynomial 1e-7 relative, sigmoid 1.1e-7, tanh 2.2e-7
 //   float64: polynomial 4e-18 before rounding, sigmoid 2e-16, tanh 4e-16
 #ifndef FL_VMATH_H
 #define FL_VMATH_H
+
+#include <float.h>
 
 #define FL_LOG2E 1.44269504088896340736
 
@@ -44,30 +46,46 @@ FL_INLINE vreal vexp2(vreal t)
 }
 
 // The cell update in two halves, so that a caller with several cells can run the first half of
-// all before the second of any: each half is one long chain of dependent operations.
+// all before the second of any: each half is one long chain of dependent operations. Divisions cost
+// most of it, so a product of two activations takes one:
 //
-// First half: i, f, q = 2 / (1 + 2^tg) = 1 + g, and o in place of the pre-activations; then
-// c' = f c + i g, where i g = i q - i, so that only the last operation of each sum waits for a
-// division.
-FL_INLINE void cell_gates(vreal gate[4])
+//   sigmoid(z) tanh(y) = (1 - b) / ((1 + a) (1 + b))   with a = 2^t of z, b = 2^t of y
+//
+// b stops where tanh is -1 to the last bit, and 1 + a at the largest number, so that nothing becomes
+// infinity times zero; the quotient is 0 there.
+#ifdef FL_DOUBLE
+#define FL_MOST_TANH 60
+#define FL_LARGEST   DBL_MAX
+#else
+#define FL_MOST_TANH 30
+#define FL_LARGEST   FLT_MAX
+#endif
+
+FL_INLINE vreal vexp2_tanh(vreal t) { return vexp2(vmin(vset1(FL_MOST_TANH), t)); }
+FL_INLINE vreal one_plus_exp2(vreal t) { return vmin(vset1(FL_LARGEST), vset1(1) + vexp2(t)); }
+
+// First half: from the pre-activations to c' = f c + i g, which is returned. gate becomes i, f, g as the
+// tape keeps them, and 1 + 2^to for the second half. (Where i is 0, g may be anything finite: no gradient
+// depends on it.)
+FL_INLINE vreal cell_state(vreal gate[4], vreal c)
 {
-  const vreal one = vset1(1), two = vset1(2);
-  gate[0] = one / (one + vexp2(gate[0]));
-  gate[1] = one / (one + vexp2(gate[1]));
-  gate[2] = two / (one + vexp2(gate[2]));
-  gate[3] = one / (one + vexp2(gate[3]));
+  const vreal one = vset1(1);
+  const vreal a = one_plus_exp2(gate[0]), b = vexp2_tanh(gate[2]), top = one - b;
+  const vreal r = one / vfma(a, b, a), f = one / (one + vexp2(gate[1]));
+  gate[0] = r * (one + b);
+  gate[1] = f;
+  gate[2] = top * (r * a);
+  gate[3] = one_plus_exp2(gate[3]);
+  return vfma(f, c, top * r);
 }
 
-FL_INLINE vreal cell_state(const vreal gate[4], vreal c)
+// Second half: h = o tanh(c'), from d = 1 + 2^to; o for the tape.
+FL_INLINE vreal cell_output(vreal d, vreal c, vreal *o)
 {
-  return vfma(gate[0], gate[2], vfma(gate[1], c, -gate[0]));
-}
-
-// Second half: h = o tanh(c').
-FL_INLINE vreal cell_output(vreal o, vreal c)
-{
-  const vreal one = vset1(1), two = vset1(2);
-  return (two * o) / (one + vexp2(c * vset1((real)(-2 * FL_LOG2E)))) - o;
+  const vreal one = vset1(1);
+  const vreal e = vexp2_tanh(c * vset1((real)(-2 * FL_LOG2E))), r = one / vfma(d, e, d);
+  *o = r * (one + e);
+  return (one - e) * r;
 }
 
 FL_INLINE vreal cell_tanh(vreal c)
@@ -75,22 +93,13 @@ FL_INLINE vreal cell_tanh(vreal c)
   return vset1(2) / (vset1(1) + vexp2(c * vset1((real)(-2 * FL_LOG2E)))) - vset1(1);
 }
 
-// What backward keeps of a row's panel: i, f, g, o after activation. A long tape goes past the caches,
-// which it would only sweep clean.
-FL_INLINE void cell_save(real *saved, const vreal gate[4], int far)
+// A gate for the backward pass. A long tape goes past the caches, which it would only sweep clean.
+FL_INLINE void cell_save(real *saved, vreal v, int far)
 {
-  const vreal g = gate[2] - vset1(1);
-  if (far) {
-    vstore_far(saved, gate[0]);
-    vstore_far(saved + VL, gate[1]);
-    vstore_far(saved + 2 * VL, g);
-    vstore_far(saved + 3 * VL, gate[3]);
-  } else {
-    vstore(saved, gate[0]);
-    vstore(saved + VL, gate[1]);
-    vstore(saved + 2 * VL, g);
-    vstore(saved + 3 * VL, gate[3]);
-  }
+  if (far)
+    vstore_far(saved, v);
+  else
+    vstore(saved, v);
 }
 
 // Backward of the cell: from dh and dc of its outputs to the gradients of the pre-activations, in
