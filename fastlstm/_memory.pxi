@@ -69,7 +69,7 @@ cdef void *pool_take(size_t *size) noexcept:
     """A block of `size` bytes and not much more, whose size it sets; or NULL."""
     cdef int i
     cdef void *data
-    for i in range(POOL_BLOCKS):
+    for i in range(POOL_BLOCKS - 1, -1, -1):  # the newest first: it may be warm
         if pool_data[i] != NULL and size[0] <= pool_size[i] <= size[0] + size[0] // 4:
             data = pool_data[i]
             size[0] = pool_size[i]

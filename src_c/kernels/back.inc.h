@@ -13,7 +13,9 @@
 // k runs through the gate gradients in the order they are kept in: panel p of VL units, gate i f g
 // o, unit of the panel. A sum has one order, whatever the tile; so bits do not depend on the batch.
 //
-// A tile is `rows` rows by `nv` vectors: panels side by side when there are few rows.
+// A tile is `rows` rows by `nv` vectors: panels side by side when there are few rows. Many rows take the
+// sum in blocks of k, whose gate gradients stay in the second-level cache while all panels pass by; between
+// blocks the unfinished sums are in memory, which changes no bit of them.
 #ifndef FL_BACK_H
 #define FL_BACK_H
 
@@ -21,14 +23,33 @@ enum { BACK_ROWS = FL_ACCUMULATORS / 2, BACK_WIDE = 4 };
 
 #define FL_BACK_FITS(rows, nv) ((rows) * (nv) <= FL_ACCUMULATORS)
 
+// A block of k: vectors [begin, end) of gate gradients, of `all`.
+typedef struct back_block {
+  int64_t begin, end, all;
+} back_block;
+
+// Every row's gate gradients of a block take so many bytes together.
+enum { BACK_BYTES = 128 << 10 };
+
+FL_INLINE int next_block(const fl_layer *layer, int64_t rows, back_block *block)
+{
+  const int64_t most = BACK_BYTES / (rows * VL * (int64_t)sizeof(real));
+  block->all = 4 * ((layer->units + VL - 1) / VL);
+  block->begin = block->end;
+  block->end += most > 4 ? most : 4;
+  if (block->end > block->all) block->end = block->all;
+  return block->begin < block->end;
+}
+
 // acc[r][v] += sum over k of grads[k][r] * w[k][v]
 FL_INLINE void back_multiply(const int rows, const int nv, vreal *acc, const fl_layer *layer,
-                             const real *grads, int64_t stride, const real *w)
+                             const real *grads, int64_t stride, const real *w, const back_block *block)
 {
-  const int64_t panels = (layer->units + VL - 1) / VL;
-  const int64_t inputs = 4 * layer->units, last = layer->units - (panels - 1) * VL;
-  for (int64_t b = 0; b < 4 * panels; ++b) {
-    const int64_t count = b < 4 * (panels - 1) ? VL : last;
+  const int64_t inputs = 4 * layer->units, whole = block->all - 4, last = layer->units - whole / 4 * VL;
+  const int64_t before = block->begin < whole ? block->begin * VL : whole * VL + (block->begin - whole) * last;
+  w += before * (nv == 1 ? VL : 2 * VL);
+  for (int64_t b = block->begin; b < block->end; ++b) {
+    const int64_t count = b < whole ? VL : last;
     const real *a = grads + b * stride;
     for (int64_t j = 0; j < count; ++j, ++a, w += nv == 1 ? VL : 2 * VL) {
       vreal weight[2 * BACK_WIDE];
@@ -112,15 +133,24 @@ FL_INLINE void back_cells(const int rows, const int nv, const fl_layer *layer, c
 }
 
 FL_INLINE void back_step_tile(const int rows, const int nv, const fl_layer *layer, const fl_back_step *job,
-                              int64_t panel, int64_t row)
+                              int64_t panel, int64_t row, const back_block *block)
 {
+  const int64_t apart = 4 * job->stride;  // unfinished sums stand where the gradients of gate i will
+  real *sums = (real *)job->now + 2 * panel * apart + row * VL;
   vreal acc[FL_ACCUMULATORS];
   FL_UNROLL
-  for (int v = 0; v < rows * nv; ++v) acc[v] = vset1(0);
+  for (int v = 0; v < rows * nv; ++v)
+    acc[v] = block->begin ? vload(sums + v % nv * apart + v / nv * VL) : vset1(0);
   if (job->next) {
-    for (int v = 0; v < nv && job->far; ++v) prefetch_cells(rows, job, 2 * panel + v, row);
+    const int cells = job->far && block->end == block->all;
+    for (int v = 0; v < nv && cells; ++v) prefetch_cells(rows, job, 2 * panel + v, row);
     const real *w = (const real *)layer->t_h + panel * 4 * layer->units * 2 * VL;
-    back_multiply(rows, nv, acc, layer, (const real *)job->next + row * VL, job->stride, w);
+    back_multiply(rows, nv, acc, layer, (const real *)job->next + row * VL, job->stride, w, block);
+    if (block->end < block->all) {
+      FL_UNROLL
+      for (int v = 0; v < rows * nv; ++v) vstore(sums + v % nv * apart + v / nv * VL, acc[v]);
+      return;
+    }
   }
   real dh[FL_ACCUMULATORS * VL] __attribute__((aligned(64)));
   FL_UNROLL
@@ -129,41 +159,40 @@ FL_INLINE void back_step_tile(const int rows, const int nv, const fl_layer *laye
 }
 
 FL_INLINE void back_product_tile(const int rows, const int nv, const fl_layer *layer,
-                                 const fl_back_product *job, int64_t panel, int64_t row)
+                                 const fl_back_product *job, int64_t panel, int64_t row,
+                                 const back_block *block)
 {
+  const int64_t column = 2 * panel * VL, left = job->columns - column;
+  const int add = job->add || block->begin;
   vreal acc[FL_ACCUMULATORS];
   FL_UNROLL
-  for (int v = 0; v < rows * nv; ++v) acc[v] = vset1(0);
+  for (int v = 0; v < rows * nv; ++v)
+    acc[v] = add ? load_columns((const real *)job->out[row + v / nv] + column, v % nv * VL, left) : vset1(0);
   const real *w = (const real *)job->weights + panel * 4 * layer->units * 2 * VL;
-  back_multiply(rows, nv, acc, layer, (const real *)job->grads + row * VL, job->stride, w);
+  back_multiply(rows, nv, acc, layer, (const real *)job->grads + row * VL, job->stride, w, block);
   FL_UNROLL
-  for (int r = 0; r < rows; ++r) {
-    real *out = (real *)job->out[row + r];
-    FL_UNROLL
-    for (int v = 0; v < nv; ++v) {
-      const int64_t column = (2 * panel + v) * VL, left = job->columns - column;
-      vreal sum = acc[r * nv + v];
-      if (job->add) sum = load_columns(out, column, job->columns) + sum;
-      store_units(out + column, sum, left < VL ? (int)left : VL);
-    }
+  for (int v = 0; v < rows * nv; ++v) {
+    const int64_t rest = left - v % nv * VL;
+    store_units((real *)job->out[row + v / nv] + column + v % nv * VL, acc[v], rest < VL ? (int)rest : VL);
   }
 }
 
-typedef void back_step_fn(const fl_layer *, const fl_back_step *, int64_t, int64_t);
-typedef void back_product_fn(const fl_layer *, const fl_back_product *, int64_t, int64_t);
+typedef void back_step_fn(const fl_layer *, const fl_back_step *, int64_t, int64_t, const back_block *);
+typedef void back_product_fn(const fl_layer *, const fl_back_product *, int64_t, int64_t,
+                             const back_block *);
 
+// clang-format off
 #define FL_BACK(rows, nv)                                                                                  \
   static void back_step_##rows##_##nv(const fl_layer *layer, const fl_back_step *job, int64_t panel,       \
-                                      int64_t row)                                                         \
+                                      int64_t row, const back_block *block)                                \
   {                                                                                                        \
-    if (FL_BACK_FITS(rows, nv)) back_step_tile(rows, nv, layer, job, panel, row);                          \
+    if (FL_BACK_FITS(rows, nv)) back_step_tile(rows, nv, layer, job, panel, row, block);                   \
   }                                                                                                        \
   static void back_product_##rows##_##nv(const fl_layer *layer, const fl_back_product *job, int64_t panel, \
-                                         int64_t row)                                                      \
+                                         int64_t row, const back_block *block)                             \
   {                                                                                                        \
-    if (FL_BACK_FITS(rows, nv)) back_product_tile(rows, nv, layer, job, panel, row);                       \
+    if (FL_BACK_FITS(rows, nv)) back_product_tile(rows, nv, layer, job, panel, row, block);                \
   }
-// clang-format off
 #define FL_BACK_FEW(rows)  FL_BACK(rows, 1) FL_BACK(rows, 2) FL_BACK(rows, 4) FL_BACK(rows, 6) FL_BACK(rows, 8)
 #define FL_BACK_MANY(rows) FL_BACK(rows, 1) FL_BACK(rows, 2)
 FL_BACK_FEW(1) FL_BACK_FEW(2) FL_BACK_FEW(3)
@@ -229,27 +258,34 @@ FL_INLINE int next_columns(column_walk *w)
 static void back_step(const fl_layer *layer, const fl_back_step *job)
 {
   const int64_t tiles = tile_count(job->rows, BACK_ROWS);
-  column_walk walk = walk_columns(layer->units, job->panel_begin, job->panel_end, job->rows, job->backwards);
-  while (next_columns(&walk)) {
-    for (int64_t q = 0; q < tiles; ++q) {
-      const int64_t row = job->rows * q / tiles, end = job->rows * (q + 1) / tiles;
-      back_step_tiles[end - row - 1][walk.wide](layer, job, walk.panel, row);
+  back_block block = {0};
+  while (next_block(layer, job->rows, &block)) {
+    if (!job->next) block.end = block.all;
+    column_walk walk =
+        walk_columns(layer->units, job->panel_begin, job->panel_end, job->rows, job->backwards);
+    while (next_columns(&walk)) {
+      for (int64_t q = 0; q < tiles; ++q) {
+        const int64_t row = job->rows * q / tiles, end = job->rows * (q + 1) / tiles;
+        back_step_tiles[end - row - 1][walk.wide](layer, job, walk.panel, row, &block);
+      }
     }
   }
 }
 
-// Rows by the dozen stay in the first cache while the weights pass by.
 static void back_product(const fl_layer *layer, const fl_back_product *job)
 {
   enum { GROUP = 8 * BACK_ROWS };
   for (int64_t first = 0; first < job->rows; first += GROUP) {
     const int64_t rows = job->rows - first < GROUP ? job->rows - first : GROUP;
     const int64_t tiles = tile_count(rows, BACK_ROWS);
-    column_walk walk = walk_columns(job->columns, job->panel_begin, job->panel_end, rows, 0);
-    while (next_columns(&walk)) {
-      for (int64_t q = 0; q < tiles; ++q) {
-        const int64_t row = first + rows * q / tiles, end = first + rows * (q + 1) / tiles;
-        back_product_tiles[end - row - 1][walk.wide](layer, job, walk.panel, row);
+    back_block block = {0};
+    while (next_block(layer, rows, &block)) {
+      column_walk walk = walk_columns(job->columns, job->panel_begin, job->panel_end, rows, 0);
+      while (next_columns(&walk)) {
+        for (int64_t q = 0; q < tiles; ++q) {
+          const int64_t row = first + rows * q / tiles, end = first + rows * (q + 1) / tiles;
+          back_product_tiles[end - row - 1][walk.wide](layer, job, walk.panel, row, &block);
+        }
       }
     }
   }
