@@ -125,11 +125,7 @@ def engine_for(
 
     Raises ValueError for a weight of the wrong shape, dtype or device.
     """
-    entry = _entries.get(id(weights[0]))
-    if entry is None or not entry.fits(weights, bidirectional):
-        entry = _Entry(weights, bidirectional)
-        _check(weights, entry.spec)
-        _entries[id(weights[0])] = entry
+    entry = _entry_of(weights, bidirectional)
     spec, isa = entry.spec, entry.isa
     addresses, versions = [], []
     for at, weight in enumerate(weights):
@@ -162,12 +158,19 @@ def engine_for(
 
 def backward_engine(weights: list[Tensor], bidirectional: bool) -> tuple[Spec, Any]:
     """An engine for one backward pass, of which nothing is kept."""
+    entry = _entry_of(weights, bidirectional)
+    weights = [w if w.is_contiguous() else w.contiguous() for w in weights]
+    return entry.spec, _pack(weights, entry, [w.data_ptr() for w in weights], BACKWARD)
+
+
+def _entry_of(weights: list[Tensor], bidirectional: bool) -> _Entry:
+    """What is known of the weights: from an earlier call, or their shapes, checked now."""
     entry = _entries.get(id(weights[0]))
     if entry is None or not entry.fits(weights, bidirectional):
         entry = _Entry(weights, bidirectional)
         _check(weights, entry.spec)
-    weights = [w if w.is_contiguous() else w.contiguous() for w in weights]
-    return entry.spec, _pack(weights, entry, [w.data_ptr() for w in weights], BACKWARD)
+        _entries[id(weights[0])] = entry
+    return entry
 
 
 def _check(weights: list[Tensor], spec: Spec) -> None:
