@@ -100,6 +100,7 @@ cdef extern from "fastlstm.h" nogil:
         void *h_n
         void *c_n
         const int64_t *lengths
+        const int64_t *starts
         fl_gemm *gemm
         int (*poll)(void *)
         void *poll_arg
@@ -122,6 +123,7 @@ cdef extern from "fastlstm.h" nogil:
         const void *x
         int64_t x_t, x_b
         const int64_t *lengths
+        const int64_t *starts
         const void *dy
         int64_t dy_t, dy_b
         const void *dcells

@@ -46,6 +46,7 @@ class Engine:
         tape: Any = None,
         dropout: float = 0.0,
         seed: int = 0,
+        starts: Any = None,
     ) -> None: ...
     def backward(
         self,
@@ -64,6 +65,7 @@ class Engine:
         threads: int,
         dropout: float = 0.0,
         seed: int = 0,
+        starts: Any = None,
     ) -> None: ...
     def plan(
         self, steps: int, batch: int, threads: int, purpose: str = "infer"

@@ -100,6 +100,13 @@ cdef class Patience:
         self.late_before = late and not self.late_before
 
 
+cdef int extent(Py_buffer *x, lengths, starts, int64_t *steps, int64_t *batch) except -1:
+    """T and B of a run on x."""
+    steps[0] = x.shape[0] if starts is None else <int64_t>len(starts)
+    batch[0] = x.shape[1] if starts is None else <int64_t>len(lengths)
+    return 0
+
+
 cdef class Engine:
     """The packed, immutable weights of one model, and the runs on them.
 
@@ -213,20 +220,24 @@ cdef class Engine:
         return 0
 
     def forward(self, x, y, h_0, c_0, h_n, c_n, cells, lengths, int threads, tape=None,
-                double dropout=0.0, uint64_t seed=0):
-        """x (T, B, I) and y, cells (T, B, D*H) with unit last stride; states contiguous."""
+                double dropout=0.0, uint64_t seed=0, starts=None):
+        """x (T, B, I) and y, cells (T, B, D*H) with unit last stride; states contiguous.
+
+        With ``starts`` (T) they are (N, I) and (N, D*H), step t of sequence b being row
+        starts[t] + b; lengths do not rise then.
+        """
         cdef Call call = Call()
         cdef fl_io io
         cdef fl_plan plan
         cdef Block space
-        cdef Py_buffer *buffer
+        cdef int64_t steps, batch
         cdef Py_ssize_t item = 8 if self.spec.dtype == FL_F64 else 4
         memset(&io, 0, sizeof(io))
         try:
             io.x = call.rows(x, 0, item, &io.x_t, &io.x_b)
-            buffer = &call.buffers[0]
-            plan = self.make_plan(FL_INFER if tape is None else FL_TRAIN, buffer.shape[0],
-                                  buffer.shape[1], 1 if self.patience.held() else threads)
+            extent(&call.buffers[0], lengths, starts, &steps, &batch)
+            plan = self.make_plan(FL_INFER if tape is None else FL_TRAIN, steps, batch,
+                                  1 if self.patience.held() else threads)
             io.y = <void *>call.rows(y, PyBUF_WRITABLE, item, &io.y_t, &io.y_b)
             io.cells = <void *>call.rows(cells, PyBUF_WRITABLE, item, &io.cells_t, &io.cells_b)
             io.h_0 = call.read(h_0)
@@ -234,6 +245,7 @@ cdef class Engine:
             io.h_n = call.write(h_n)
             io.c_n = call.write(c_n)
             io.lengths = <const int64_t *>call.read(lengths)
+            io.starts = <const int64_t *>call.read(starts)
             if tape is not None:
                 io.tape = self.tape_of(call, tape, &plan)
                 io.dropout = dropout
@@ -245,7 +257,7 @@ cdef class Engine:
             call.release()
 
     def backward(self, tape, x, lengths, dy, dcells, dh_n, dc_n, dx, dh_0, dc_0, list grads,
-                 bint accumulate, int threads, double dropout=0.0, uint64_t seed=0):
+                 bint accumulate, int threads, double dropout=0.0, uint64_t seed=0, starts=None):
         """Gradients from the tape of a forward pass with the same x, lengths, dropout and seed.
 
         Arrays as in `forward`; ``grads`` is None or lists (w_ih, w_hh, b_ih or None, b_hh or None)
@@ -256,7 +268,7 @@ cdef class Engine:
         cdef fl_plan plan
         cdef fl_status status
         cdef Block space
-        cdef Py_buffer *buffer
+        cdef int64_t steps, batch
         cdef Py_ssize_t item = 8 if self.spec.dtype == FL_F64 else 4
         cdef fl_gradients *table = NULL
         cdef list calls = []
@@ -265,11 +277,11 @@ cdef class Engine:
         memset(&io, 0, sizeof(io))
         try:
             io.x = call.rows(x, 0, item, &io.x_t, &io.x_b)
-            buffer = &call.buffers[0]
-            plan = self.make_plan(FL_BACK, buffer.shape[0], buffer.shape[1],
-                                  1 if self.patience.held() else threads)
+            extent(&call.buffers[0], lengths, starts, &steps, &batch)
+            plan = self.make_plan(FL_BACK, steps, batch, 1 if self.patience.held() else threads)
             io.tape = self.tape_of(call, tape, &plan)
             io.lengths = <const int64_t *>call.read(lengths)
+            io.starts = <const int64_t *>call.read(starts)
             io.dy = call.rows(dy, 0, item, &io.dy_t, &io.dy_b)
             io.dcells = call.rows(dcells, 0, item, &io.dcells_t, &io.dcells_b)
             io.dh_n = call.read(dh_n)

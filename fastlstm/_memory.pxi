@@ -38,12 +38,12 @@ cdef class Call:
 
     cdef const void *rows(self, object array, int flags, Py_ssize_t item, int64_t *t,
                           int64_t *b) except? NULL:
-        """A (T, B, n) array with its strides in elements; NULL for None."""
+        """A (T, B, n) array with its strides in elements, or (N, n) with b alone; NULL for None."""
         if array is None:
             return NULL
         cdef Py_buffer *buffer = self.hold(array, PyBUF_STRIDES | flags)
         t[0] = buffer.strides[0] // item
-        b[0] = buffer.strides[1] // item
+        b[0] = buffer.strides[buffer.ndim - 2] // item
         return buffer.buf
 
     cdef void release(self) noexcept:

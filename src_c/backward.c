@@ -10,7 +10,7 @@ static rows_of inner_grads(const run *r, int64_t layer, int dir)
 {
   const int64_t row = r->back_map.inner_stride * r->elem;
   char *base = r->space + r->back_map.inner + (layer & 1) * r->back_map.inner_bytes;
-  return (rows_of){base + dir * r->model->spec.hidden_size * r->elem, r->plan->batch * row, row, 0};
+  return (rows_of){base + dir * r->model->spec.hidden_size * r->elem, r->plan->batch * row, row, 0, NULL};
 }
 
 static int64_t weight_count(const run *r, int64_t index)

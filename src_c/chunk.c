@@ -191,7 +191,7 @@ static void clear_gradients(const back_worker *b, const back_segment *s)
 static void follow(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t before, int64_t running,
                    char **now, char **copy)
 {
-  fl_advance(now, before, dir ? rows->t_bytes : -rows->t_bytes);
+  fl_follow(w, rows, dir, t, -1, before, now);
   fl_place(w, rows, dir, t, before, running, now);
   if (copy) memcpy(copy, now, (size_t)running * sizeof *now);
 }

@@ -128,8 +128,11 @@ typedef struct fl_io {
   const void *h_0, *c_0;   // (L D, B, H) contiguous, or NULL for zeros
   void *h_n, *c_n;         // (L D, B, H) contiguous, or NULL; may be h_0 and c_0 themselves
   const int64_t *lengths;  // (B), each 0 .. T, or NULL: all T
-  fl_gemm *gemm;           // for a model with gemm_blas, else unused
-  int (*poll)(void *);     // called by the calling thread now and then; not 0 stops; or NULL
+  // (T), or NULL. Given, x, y and cells hold only the steps that there are: (t, b) is their row
+  // starts[t] + b. Lengths are given then and do not rise; x_t, y_t and cells_t mean nothing.
+  const int64_t *starts;
+  fl_gemm *gemm;        // for a model with gemm_blas, else unused
+  int (*poll)(void *);  // called by the calling thread now and then; not 0 stops; or NULL
   void *poll_arg;
   void *tape;      // written for fl_backward under a plan for FL_TRAIN, else NULL
   double dropout;  // probability for outputs of layers but the last; 0 without a tape
@@ -153,6 +156,7 @@ typedef struct fl_back_io {
   const void *x;     // as in fl_io
   int64_t x_t, x_b;
   const int64_t *lengths;  // as in fl_io
+  const int64_t *starts;   // as in fl_io; for dy, dcells and dx as well
   const void *dy;          // (T, B, D H) gradient of y, or NULL for zeros; padding is not read
   int64_t dy_t, dy_b;
   const void *dcells;  // (T, B, D H) gradient of all c of the last layer, or NULL

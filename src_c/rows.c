@@ -121,7 +121,8 @@ void fl_store_state(const worker *w, int64_t index)
 rows_of fl_user_rows(const run *r, const void *base, int64_t t, int64_t b, int dir)
 {
   const int64_t shift = dir * r->model->spec.hidden_size * r->elem;
-  return (rows_of){(char *)base + shift, t * r->elem, b * r->elem, 1};
+  const int64_t *starts = r->io ? r->io->starts : r->back->starts;
+  return (rows_of){(char *)base + shift, t * r->elem, b * r->elem, 1, starts};
 }
 
 // Output of an inner layer. Without a tape and with one direction, the buffer holds the steps of one
@@ -132,34 +133,50 @@ rows_of fl_inner_rows(const run *r, int64_t layer, int dir, int64_t block)
   if (r->tape) {
     const int64_t row = r->tape_map.inner_stride * r->elem;
     char *base = r->tape + r->tape_map.inner + layer * r->tape_map.inner_bytes;
-    return (rows_of){base + shift, r->plan->batch * row, row, 0};
+    return (rows_of){base + shift, r->plan->batch * row, row, 0, NULL};
   }
   const int64_t row = r->map.inner_stride * r->elem, step = r->plan->batch * row;
   char *base = r->space + r->map.inner + (layer & 1) * r->map.inner_bytes;
   const int64_t skip = r->model->spec.directions == 1 ? block * step : 0;
-  return (rows_of){base - skip + shift, step, row, 0};
+  return (rows_of){base - skip + shift, step, row, 0, NULL};
 }
 
 static char *row_at(const run *r, const rows_of *rows, int64_t row, int64_t time)
 {
   const int64_t b = rows->by_batch ? r->order[row] : row;
-  return (char *)((uintptr_t)rows->base + (uintptr_t)(time * rows->t_bytes + b * rows->row_bytes));
+  const int64_t step = rows->starts ? rows->starts[time] * rows->row_bytes : time * rows->t_bytes;
+  return (char *)((uintptr_t)rows->base + (uintptr_t)(step + b * rows->row_bytes));
 }
 
-// Pointers of the worker's rows [from, to) for step t of a direction; each next step is one add further on.
+// Pointers of the worker's rows [from, to) for step t of a direction. Those that have ended by then mean
+// nothing.
 void fl_place(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t from, int64_t to, char **at)
 {
   const run *r = w->r;
   for (int64_t i = from; i < to; ++i) {
     const int64_t row = w->row_begin + i;
+    if (rows->starts && r->lengths[row] <= t) return;  // lengths fall
     at[i] = row_at(r, rows, row, dir ? r->lengths[row] - 1 - t : t);
   }
 }
 
-// Steps past the end of the worker's sequences.
+// Moves the pointers of the worker's first `count` rows to step t, which is `steps` further on.
+void fl_follow(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t steps, int64_t count,
+               char **at)
+{
+  if (rows->starts) {
+    fl_place(w, rows, dir, t, 0, count, at);
+    return;
+  }
+  const uintptr_t bytes = (uintptr_t)((dir ? -steps : steps) * rows->t_bytes);
+  for (int64_t i = 0; i < count; ++i) at[i] = (char *)((uintptr_t)at[i] + bytes);
+}
+
+// Steps past the end of the worker's sequences, if there is room for them.
 void fl_zero_padding(const worker *w, const rows_of *rows, int64_t columns)
 {
   const run *r = w->r;
+  if (rows->starts) return;
   for (int64_t row = w->row_begin; row < w->row_end; ++row)
     for (int64_t t = r->lengths[row]; t < r->plan->steps; ++t)
       memset(row_at(r, rows, row, t), 0, (size_t)(columns * r->elem));
@@ -184,9 +201,4 @@ void fl_drop(const worker *w, const rows_of *rows, int64_t layer, int64_t t, int
       r->model->kernels->dropout(&job, first, columns, row_at(r, rows, row, time));
     }
   }
-}
-
-void fl_advance(char **at, int64_t count, int64_t bytes)
-{
-  for (int64_t i = 0; i < count; ++i) at[i] = (char *)((uintptr_t)at[i] + (uintptr_t)bytes);
 }

@@ -52,11 +52,13 @@ typedef struct worker {
   char **x_at, **y_at, **cells_at, **project_at;  // row pointers
 } worker;
 
-// Rows of an array of steps: row (t, b) at base + t * t_bytes + b * row_bytes.
+// Rows of an array of steps: row (t, b) at base + t * t_bytes + b * row_bytes, or, where starts are given,
+// at base + (starts[t] + b) * row_bytes.
 typedef struct rows_of {
   char *base;
   int64_t t_bytes, row_bytes;
   int by_batch;  // b is the place in the batch, else the sorted row
+  const int64_t *starts;
 } rows_of;
 
 typedef struct segment {
@@ -83,7 +85,8 @@ void fl_place(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t 
 void fl_zero_padding(const worker *w, const rows_of *rows, int64_t columns);
 void fl_drop(const worker *w, const rows_of *rows, int64_t layer, int64_t t, int64_t count, int64_t first,
              int64_t columns);
-void fl_advance(char **at, int64_t count, int64_t bytes);
+void fl_follow(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t steps, int64_t count,
+               char **at);
 
 // team of a run, in forward.c
 void fl_run_team(run *r, fl_team_body *body, int32_t *late);

@@ -8,12 +8,11 @@
 static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t steps, int64_t panel_stride)
 {
   const run *r = w->r;
-  const int64_t x_bytes = s->dir ? -s->x.t_bytes : s->x.t_bytes;
   int64_t count = 0, end = w->row_end;
   for (int64_t i = 0; i < steps; ++i) {
     end = fl_running(w, t + i, end);
-    for (int64_t row = w->row_begin; row < end; ++row)
-      w->project_at[count++] = (char *)((uintptr_t)w->x_at[row - w->row_begin] + (uintptr_t)(i * x_bytes));
+    fl_place(w, &s->x, s->dir, t + i, 0, end - w->row_begin, w->project_at + count);
+    count += end - w->row_begin;
   }
   if (count == 0) return;
   if (!r->model->spec.gemm_blas) {
@@ -52,7 +51,8 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
   const int64_t x_bytes = s->dir ? -s->x.t_bytes : s->x.t_bytes;
   const int64_t y_bytes = s->dir ? -s->y.t_bytes : s->y.t_bytes;
   const int64_t cells_bytes = s->dir ? -s->cells.t_bytes : s->cells.t_bytes;
-  const int alone = rows == 1 && !w->group && !r->tape && r->model->vectors <= kernels->sequence_vectors;
+  const int alone = rows == 1 && !w->group && !r->tape && !s->y.starts && !s->x.starts &&
+                    r->model->vectors <= kernels->sequence_vectors;
   const int64_t c_stride = r->plan->batch * lanes, c_row = w->row_begin * lanes * elem;
 
   fl_place(w, &s->x, s->dir, t_begin, 0, rows, w->x_at);
@@ -111,15 +111,15 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
                            .backwards = (int32_t)(t & 1)};
       if (job.row_end > 0) kernels->step(s->layer, &job);
       done += job.row_end;
-      if (!ahead) fl_advance(w->x_at, rows, x_bytes);
-      fl_advance(w->y_at, rows, y_bytes);
-      if (s->has_cells) fl_advance(w->cells_at, rows, cells_bytes);
+      if (!ahead) fl_follow(w, &s->x, s->dir, t + 1, 1, rows, w->x_at);
+      fl_follow(w, &s->y, s->dir, t + 1, 1, rows, w->y_at);
+      if (s->has_cells) fl_follow(w, &s->cells, s->dir, t + 1, 1, rows, w->cells_at);
       fl_wait_for(w, w->group);
     }
-    if (alone || ahead) fl_advance(w->x_at, rows, steps * x_bytes);
     if (alone) {
-      fl_advance(w->y_at, rows, steps * y_bytes);
-      if (s->has_cells) fl_advance(w->cells_at, rows, steps * cells_bytes);
+      fl_follow(w, &s->x, s->dir, t, steps, rows, w->x_at);
+      fl_follow(w, &s->y, s->dir, t, steps, rows, w->y_at);
+      if (s->has_cells) fl_follow(w, &s->cells, s->dir, t, steps, rows, w->cells_at);
     }
   }
 }

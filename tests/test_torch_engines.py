@@ -44,6 +44,21 @@ def writes() -> dict[str, Any]:
     return {f.__name__: f for f in (by_data, by_numpy, in_place, replaced, last_entry)}
 
 
+@pytest.mark.parametrize("index", [0, 1])
+def test_weights_in_another_order_in_memory(index: int) -> None:
+    ours, theirs = pair("LSTM", 3, 8)
+    x = torch.randn(6, 2, 3)
+    name = ("weight_ih_l0", "weight_hh_l0")[index]
+    turned = getattr(ours, name).detach().t().contiguous().t()
+    assert not turned.is_contiguous()
+    setattr(ours, name, torch.nn.Parameter(turned))
+    for module, given in ((ours, x), (theirs, x.double())):
+        module(given)[0].sum().backward()
+    assert_close([ours(x)[0]], [theirs(x.double())[0]], torch.float32)
+    found = [p.grad for p in ours.parameters()]
+    assert_close(found, [p.grad for p in theirs.parameters()], torch.float32)
+
+
 @pytest.mark.parametrize("write", writes().values(), ids=writes())
 @pytest.mark.parametrize("index", [0, 1, 2, 3])
 @pytest.mark.parametrize("grad", [False, True])

@@ -71,8 +71,8 @@ def test_packed_sequence_keeps_its_order() -> None:
     assert_close([rnn.pad_packed_sequence(mine)[0]], [rnn.pad_packed_sequence(want)[0]], x.dtype)
 
 
-def test_padding_is_never_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The padded copies inside are uninitialised memory; here it holds NaN."""
+def test_every_result_of_a_packed_sequence_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results start as uninitialised memory; here it holds NaN."""
     real = np.empty
 
     def poisoned(shape: Any, dtype: Any = float) -> Any:

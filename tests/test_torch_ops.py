@@ -186,7 +186,7 @@ def _replace(position: int, value: Any) -> Any:
         ("tbi", _replace(6, "itb"), "layout must be"),
         ("tbi", _replace(8, 1.5), "dropout must lie"),
         ("packed", _replace(4, torch.tensor([3, 2, 2])), "batch_sizes must fall"),
-        ("packed", _replace(4, torch.tensor([2, 3, 1])), "batch_sizes must fall"),
+        ("packed", _replace(4, torch.tensor([2, 3, 1])), "batch must be"),
         ("packed", _replace(4, torch.tensor([3, 3, 0])), "batch_sizes must fall"),
         ("packed", _replace(4, torch.tensor([3, 2, 1], dtype=torch.int32)), "batch_sizes must be"),
     ],
@@ -212,6 +212,16 @@ def test_wrong_tape() -> None:
             backward(tape, x, weights, sizes, seed, y, None, None, *options, needs[1:])
     with pytest.raises(ValueError, match="with_tape=True is for calls without gradients"):
         forward(*given, True)
+
+
+def test_wrong_batch_of_a_backward_pass() -> None:
+    given = arguments("packed", torch.float32)
+    x, _, _, weights, sizes, seed, layout, bidirectional, dropout, batch = given
+    with torch.no_grad():
+        y, _, _, tape = forward(*given, True)
+        options = (layout, bidirectional, dropout, batch + 1, [True] * (3 + len(weights)))
+        with pytest.raises(ValueError, match="batch must be"):
+            backward(tape, x, weights, sizes, seed, y, None, None, *options)
 
 
 @pytest.mark.parametrize("position", [0, 1, 3])

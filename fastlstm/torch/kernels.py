@@ -13,7 +13,7 @@ A `layout` says what x is; y and the states follow it (L layers, D directions):
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,43 +31,42 @@ ALIGN = 64  # of a tape
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 
-class Packing:
-    """The rows of a PackedSequence, step after step, as places in a padded (T, B) batch."""
+class Rows(NamedTuple):
+    """Where the core finds the rows of x, y and their gradients: views of shape (T, B, F), or, of a
+    ragged PackedSequence, the data as they are, in which step t of sequence b is row starts[t] + b.
+    """
 
-    def __init__(self, batch_sizes: Array) -> None:
-        self.steps, self.batch = len(batch_sizes), int(batch_sizes[0])
-        self.rows = int(batch_sizes.sum())
-        self.lengths: Array | None = None
-        if self.rows != self.steps * self.batch:
-            # Sequence b lives at the steps whose batch size exceeds b; sizes never rise.
-            rising = batch_sizes[::-1]
-            shorter = np.searchsorted(rising, np.arange(self.batch), side="right")
-            self.lengths = self.steps - shorter.astype(np.int64)
-            gaps = np.arange(self.steps) * self.batch - (np.cumsum(batch_sizes) - batch_sizes)
-            self.places = np.repeat(gaps, batch_sizes) + np.arange(self.rows)
+    layout: str
+    steps: int
+    batch: int
+    lengths: Array | None = None
+    starts: Array | None = None
 
-    def pad(self, data: Array) -> Array:
-        """(N, F) -> (T, B, F); what lies past a sequence's end is never read, hence anything."""
-        shape = self.steps, self.batch, data.shape[1]
-        if self.lengths is None:
-            return data.reshape(shape)
-        padded = np.empty((self.steps * self.batch, data.shape[1]), data.dtype)
-        padded[self.places] = data
-        return padded.reshape(shape)
+    @classmethod
+    def of(cls, layout: str, shape: Any, batch_sizes: Tensor | None) -> Rows:
+        """shape: of x. ValueError where the sizes cannot belong to it."""
+        if batch_sizes is None:
+            return cls(layout, *extent(layout, shape, None, 0))
+        sizes: Array = batch_sizes.numpy()
+        ends, falling = np.cumsum(sizes), bool((sizes[1:] <= sizes[:-1]).all())
+        if not (len(ends) and falling and sizes[-1] > 0 and ends[-1] == shape[0]):
+            raise ValueError("batch_sizes must fall, end above 0 and sum up to the rows of x")
+        steps, batch = len(ends), int(sizes[0])
+        if steps * batch == shape[0]:
+            return cls(layout, steps, batch)
+        # Sequence b lives at the steps whose batch size exceeds b.
+        shorter = np.searchsorted(sizes[::-1], np.arange(batch), side="right")
+        return cls(layout, steps, batch, steps - shorter, ends - sizes)
 
-    def unpad(self, padded: Array) -> Array:
-        """(T, B, F) -> (N, F)."""
-        rows = padded.reshape(self.steps * self.batch, padded.shape[2])
-        return rows if self.lengths is None else rows[self.places]
-
-
-def time_major(layout: str, a: Array) -> Array:
-    """The (T, B, F) view of x, y or their gradients in any layout but "packed"."""
-    if layout == "tbi":
-        return a
-    if layout == "bti":
-        return a.transpose(1, 0, 2)
-    return a[:, None] if layout == "ti" else a[None]
+    def view(self, a: Array | None) -> Any:
+        """x, y or a gradient of theirs as the core takes it."""
+        if a is None or self.starts is not None or self.layout == "tbi":
+            return a
+        if self.layout == "bti":
+            return a.transpose(1, 0, 2)
+        if self.layout == "packed":
+            return a.reshape(self.steps, self.batch, a.shape[1])
+        return a[:, None] if self.layout == "ti" else a[None]
 
 
 def output_shape(layout: str, x_shape: Any, spec: Spec) -> tuple[int, ...]:
@@ -150,38 +149,29 @@ def forward(
     if spec is None or engine is None:
         spec, engine, _ = engine_for(weights, bidirectional, FORWARD)
     dtype = _DOUBLE if spec.double else _SINGLE
-    lengths = packing = None
-    if batch_sizes is None:
-        x_array = time_major(layout, _rows(x))
-        y = empty(output_shape(layout, x.shape, spec), dtype)
-        y_array = time_major(layout, y)
-    else:
-        packing = Packing(batch_sizes.numpy())
-        x_array, lengths = packing.pad(_rows(x)), packing.lengths
-        y_array = empty((*x_array.shape[:2], spec.directions * spec.hidden_size), dtype)
-    steps, count, _ = x_array.shape
-    shape = state_shape(layout, count, spec)
+    y = empty(output_shape(layout, x.shape, spec), dtype)
+    rows = Rows.of(layout, x.shape, batch_sizes)
+    shape = state_shape(layout, rows.batch, spec)
     c_n = np.empty(shape, dtype)
     h_n = None if layout == "cell" else np.empty(shape, dtype)
     tape = None
     if with_tape or seed is not None:  # the core draws dropout masks only in a pass with a tape
-        tape = _aligned(tape_bytes(spec, steps, count))
+        tape = _aligned(tape_bytes(spec, rows.steps, rows.batch))
     engine.forward(
-        x_array,
-        y_array,
+        rows.view(_memory(x)),
+        rows.view(y),
         _whole(h_0),
         _whole(c_0),
         h_n,
         c_n,
         None,
-        lengths,
+        rows.lengths,
         runtime.call_threads(None),
         None if tape is None else tape.numpy(),
         0.0 if seed is None else dropout,
         0 if seed is None else int(seed),
+        rows.starts,
     )
-    if packing is not None:
-        y = packing.unpad(y_array)
     return (
         torch.from_numpy(y),
         None if h_n is None else torch.from_numpy(h_n),
@@ -214,22 +204,9 @@ def backward(
     if spec is None or engine is None:
         spec, engine = backward_engine(weights, bidirectional)
     dtype = _DOUBLE if spec.double else _SINGLE
-    lengths = packing = dx = dx_array = dy_array = None
-    if batch_sizes is None:
-        x_array = time_major(layout, _rows(x))
-        if dy is not None:
-            dy_array = time_major(layout, _rows(dy))
-        if needs[0]:
-            dx = empty(x.shape, dtype)
-            dx_array = time_major(layout, dx)
-    else:
-        packing = Packing(batch_sizes.numpy())
-        x_array, lengths = packing.pad(_rows(x)), packing.lengths
-        if dy is not None:
-            dy_array = packing.pad(_rows(dy))
-        if needs[0]:
-            dx_array = empty(x_array.shape, dtype)
-    shape = state_shape(layout, x_array.shape[1], spec)
+    dx = empty(x.shape, dtype) if needs[0] else None
+    rows = Rows.of(layout, x.shape, batch_sizes)
+    shape = state_shape(layout, rows.batch, spec)
     dh_0 = np.empty(shape, dtype) if needs[1] else None
     dc_0 = np.empty(shape, dtype) if needs[2] else None
     flat: list[Array] = []
@@ -244,13 +221,13 @@ def backward(
         tape = _aligned(tape.numel()).copy_(tape)
     engine.backward(
         tape.numpy(),
-        x_array,
-        lengths,
-        dy_array,
+        rows.view(_memory(x)),
+        rows.lengths,
+        None if dy is None else rows.view(_memory(dy)),
         None,
         _whole(dh_n),
         _whole(dc_n),
-        dx_array,
+        rows.view(dx),
         dh_0,
         dc_0,
         grads,
@@ -258,14 +235,13 @@ def backward(
         runtime.call_threads(None),
         0.0 if seed is None else dropout,
         0 if seed is None else int(seed),
+        rows.starts,
     )
-    if packing is not None and dx_array is not None:
-        dx = packing.unpad(dx_array)
     results = [dx, dh_0, dc_0, *(flat or weights)]
     return [torch.from_numpy(a) for a, need in zip(results, needs, strict=True) if need]
 
 
-def _rows(x: Tensor) -> Array:
+def _memory(x: Tensor) -> Array:
     """The memory of x, whose last axis the core wants contiguous."""
     if x.requires_grad:
         x = x.detach()

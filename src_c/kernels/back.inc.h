@@ -46,7 +46,8 @@ FL_INLINE void back_multiply(const int rows, const int nv, vreal *acc, const fl_
                              const real *grads, int64_t stride, const real *w, const back_block *block)
 {
   const int64_t inputs = 4 * layer->units, whole = block->all - 4, last = layer->units - whole / 4 * VL;
-  const int64_t before = block->begin < whole ? block->begin * VL : whole * VL + (block->begin - whole) * last;
+  const int64_t before =
+      block->begin < whole ? block->begin * VL : whole * VL + (block->begin - whole) * last;
   w += before * (nv == 1 ? VL : 2 * VL);
   for (int64_t b = block->begin; b < block->end; ++b) {
     const int64_t count = b < whole ? VL : last;
@@ -178,8 +179,7 @@ FL_INLINE void back_product_tile(const int rows, const int nv, const fl_layer *l
 }
 
 typedef void back_step_fn(const fl_layer *, const fl_back_step *, int64_t, int64_t, const back_block *);
-typedef void back_product_fn(const fl_layer *, const fl_back_product *, int64_t, int64_t,
-                             const back_block *);
+typedef void back_product_fn(const fl_layer *, const fl_back_product *, int64_t, int64_t, const back_block *);
 
 // clang-format off
 #define FL_BACK(rows, nv)                                                                                  \
