@@ -12,6 +12,11 @@ cdef extern from "fastlstm.h" nogil:
         FL_PASS_FORWARD
         FL_PASS_BACKWARD
 
+    ctypedef enum fl_cache_kind:
+        FL_CACHES_OF_CPU
+        FL_CACHES_NEAR
+        FL_CACHES_FAR
+
     ctypedef enum fl_isa:
         FL_ISA_GENERIC
         FL_ISA_AVX2
@@ -45,6 +50,7 @@ cdef extern from "fastlstm.h" nogil:
         fl_isa isa
         int32_t gemm_blas
         int32_t passes
+        int32_t caches
 
     ctypedef struct fl_weights:
         const void *w_ih

@@ -55,6 +55,15 @@ cdef fl_isa isa_from_name(str name) except? FL_ISA_COUNT:
     raise ValueError(f"unknown instruction set {name!r}")
 
 
+cdef fl_cache_kind assumed_caches = FL_CACHES_OF_CPU
+
+
+def assume_caches(str kind):
+    """For tests: plan new engines for "near" or "far" last-level caches, or those of the "cpu"."""
+    global assumed_caches
+    assumed_caches = {"cpu": FL_CACHES_OF_CPU, "near": FL_CACHES_NEAR, "far": FL_CACHES_FAR}[kind]
+
+
 cdef fl_spec make_spec(int64_t input_size, int64_t hidden_size, int64_t num_layers, int directions,
                        bint double_precision, str isa, bint blas, int passes) except *:
     cdef fl_spec spec
@@ -67,6 +76,7 @@ cdef fl_spec make_spec(int64_t input_size, int64_t hidden_size, int64_t num_laye
     spec.isa = isa_from_name(isa)
     spec.gemm_blas = blas
     spec.passes = passes
+    spec.caches = assumed_caches
     return spec
 
 

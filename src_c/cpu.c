@@ -45,12 +45,13 @@ const fl_kernels *fl_kernels_for(fl_isa isa, fl_dtype dtype)
 
 // Rounded from measurements: Zen 5 with its third level next to each core's, and a Xeon with AMX (family 6)
 // whose third level is far away.
-const fl_caches *fl_cpu_caches(void)
+const fl_caches *fl_caches_of(int32_t kind)
 {
-  static const fl_caches near = {900e3, 200, 90}, mesh = {2100e3, 180, 25};
+  static const fl_caches near = {900e3, 200, 90}, far = {2100e3, 180, 25};
+  int is_far = kind == FL_CACHES_FAR;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_is("intel")) return &mesh;
+  if (kind == FL_CACHES_OF_CPU) is_far = __builtin_cpu_is("intel");
 #endif
-  return &near;
+  return is_far ? &far : &near;
 }

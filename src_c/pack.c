@@ -15,14 +15,15 @@ static const int64_t ALONE_WEIGHTS = 1 << 20;    // bytes that one thread packs 
 // of its multiply-adds. A function of H alone: it fixes the order of summation everywhere.
 static int32_t chains_of(int64_t units) { return units <= 24 ? 2 : 1; }
 
-static void divide_units(fl_layer *layer, int64_t units, int64_t lanes)
+static void divide_units(fl_layer *layer, int64_t units, const fl_kernels *kernels)
 {
-  const int64_t rest = units % lanes;
+  const int64_t lanes = kernels->lanes, rest = units % lanes;
   layer->units = units;
   layer->chains = chains_of(units);
   layer->full = (int32_t)(units / lanes);
   layer->tail = rest == 0 ? 0 : rest * 4 <= lanes ? 1 : rest * 2 <= lanes ? 2 : 0;
   if (rest != 0 && layer->tail == 0) layer->full += 1;
+  layer->halves = 4 * layer->full + layer->tail > kernels->sequence_vectors;
 }
 
 typedef struct layout {
@@ -58,7 +59,7 @@ fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes)
       about > 4e18)
     return FL_TOO_LARGE;
   fl_layer layer = {0};
-  divide_units(&layer, spec->hidden_size, kernels->lanes);
+  divide_units(&layer, spec->hidden_size, kernels);
   const int64_t count = spec->num_layers * spec->directions;
   int64_t total =
       fl_round_up(sizeof(fl_model), FL_ALIGN) + fl_round_up(count * (int64_t)sizeof(fl_layer), FL_ALIGN);
@@ -95,11 +96,13 @@ static void pack_matrix(const fl_model *model, const fl_layer *layer, const void
     const int64_t step = gate_step(layer, lanes, panel), left = layer->units - panel * lanes;
     const int64_t first = panel * 4 * lanes * (merged ? 1 : inputs);
     job.rows = (int32_t)(left < lanes ? left : lanes);
-    job.stride = merged ? vectors * lanes : 4 * step;
+    const int halves = layer->halves && !merged && panel < layer->full;
+    job.stride = merged ? vectors * lanes : halves ? 2 * lanes : 4 * step;
     for (int gate = 0; gate < 4; ++gate) {
       job.w = (const char *)w + (gate * layer->units + panel * lanes) * inputs * elem;
       job.scale = gate_scale(gate);
-      if (out) job.out = out + (first + gate * step) * elem;
+      const int64_t half = halves ? gate / 2 * (inputs - 1) * 2 * lanes : 0;
+      if (out) job.out = out + (first + half + gate * step) * elem;
       job.first = 4 * panel * lanes + gate * job.rows;
       kernels->pack(&job);
     }
@@ -175,7 +178,7 @@ fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *me
   for (int64_t i = 0; i < count; ++i) {
     fl_layer *layer = &model->layers[i];
     layer->inputs = layer_inputs(spec, i / spec->directions);
-    divide_units(layer, spec->hidden_size, lanes);
+    divide_units(layer, spec->hidden_size, model->kernels);
     const layout part = layer_layout(spec, layer, layer->inputs, lanes);
     layer->w_x = at;
     layer->w_h = (char *)layer->w_x + part.w_x;

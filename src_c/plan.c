@@ -18,6 +18,7 @@ static const double TILE_NS = 3;            // a call
 static const double BARRIER_NS = 120;
 static const double LAUNCH_NS = 8000;  // waking a team
 static const double POLL_NS = 2e7;     // work between two chances to interrupt
+static const double HIDDEN = 0.035;    // of reading weights still shows where caches are faster than a tile
 
 // Training: how the batch is cut into parts, and rows of gate gradients that are made before they are
 // turned into weight gradients while still in cache.
@@ -31,9 +32,9 @@ enum { PROJECT_BYTES = 128 << 10, PROJECT_ROWS = 192 };
 static double row_efficiency(int64_t rows) { return rows == 1 ? 0.7 : rows <= 3 ? 0.9 : 0.97; }
 
 // Bytes a nanosecond at which a step's weights are read.
-static double weights_rate(double bytes)
+static double weights_rate(const fl_model *model, double bytes)
 {
-  const fl_caches *caches = fl_cpu_caches();
+  const fl_caches *caches = fl_caches_of(model->spec.caches);
   return bytes <= caches->l2_bytes ? caches->l2_rate : caches->far_rate;
 }
 
@@ -46,7 +47,7 @@ static double step_ns(const fl_model *model, int64_t rows, int64_t panels, int64
   const double fma =
       (double)rows * vectors * (double)(units + inputs) / VECTOR_FMA_PER_NS / row_efficiency(rows);
   const double bytes = vectors * k->lanes * (double)fl_elem(k->dtype) * (double)units;
-  const double memory = bytes <= L1_BYTES ? 0 : bytes / weights_rate(bytes);
+  const double memory = bytes <= L1_BYTES ? 0 : bytes / weights_rate(model, bytes);
   const double tiles = (double)(fl_ceil_div(rows, k->max_rows) * panels);
   return (fma > memory ? fma : memory) + tiles * TILE_NS + (double)(rows * panels) * CELL_NS + STEP_NS;
 }
@@ -111,7 +112,12 @@ static double unhidden(const fl_kernels *kernels, double rate)
   const double tile_rate =
       VECTOR_FMA_PER_NS * kernels->lanes * (double)fl_elem(kernels->dtype) / kernels->max_rows;
   const double share = 1 - rate / tile_rate;
-  return share > 0.035 ? share : 0.035;  // as measured where the caches are faster than a tile
+  return share > HIDDEN ? share : HIDDEN;
+}
+
+int fl_waits(const fl_model *model, double bytes)
+{
+  return unhidden(model->kernels, weights_rate(model, bytes)) > HIDDEN;
 }
 
 // Projecting ahead reads the input weights once for many steps; inside the step it spares the
@@ -129,9 +135,11 @@ static int64_t choose_project_steps(const fl_model *model, const fl_plan *plan)
     if (sequence && inputs <= 8 && model->spec.num_layers == 1) return 0;
     const double share = 1.0 / plan->unit_groups;
     const double bytes = share * (double)row_bytes * (double)inputs;
-    const double rate = weights_rate(bytes + share * (double)row_bytes * (double)model->spec.hidden_size);
+    const double rate =
+        weights_rate(model, bytes + share * (double)row_bytes * (double)model->spec.hidden_size);
     const double read = bytes <= L1_BYTES ? 0 : unhidden(model->kernels, rate) * bytes / rate;
-    const double trip = 2 * share * (double)row_bytes * (double)rows / fl_cpu_caches()->l2_rate;
+    const double trip =
+        2 * share * (double)row_bytes * (double)rows / fl_caches_of(model->spec.caches)->l2_rate;
     if (rows >= 12 && read < trip) return 0;
   }
   int64_t steps = fl_ceil_div(PROJECT_BYTES, row_bytes * rows);

@@ -55,6 +55,9 @@ typedef struct fl_back_map {
   int64_t total;
 } fl_back_map;
 
+// Whether a step that reads so many bytes of weights waits for them while it computes.
+int fl_waits(const fl_model *model, double bytes);
+
 // These return 0 when a size overflows.
 int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map);
 int fl_tape_plan(const fl_spec *spec, int64_t steps, int64_t batch, fl_tape_map *map);

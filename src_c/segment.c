@@ -53,6 +53,8 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
   const int64_t cells_bytes = s->dir ? -s->cells.t_bytes : s->cells.t_bytes;
   const int alone = rows == 1 && !w->group && !r->tape && !s->y.starts && !s->x.starts &&
                     r->model->vectors <= kernels->sequence_vectors;
+  const int64_t weights = (w->panel_end - w->panel_begin) * 4 * lanes * s->layer->units * elem;
+  const int32_t waits = fl_waits(r->model, (double)weights);
   const int64_t c_stride = r->plan->batch * lanes, c_row = w->row_begin * lanes * elem;
 
   fl_place(w, &s->x, s->dir, t_begin, 0, rows, w->x_at);
@@ -108,7 +110,8 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
                            .row_end = end - w->row_begin,
                            .panel_begin = w->panel_begin,
                            .panel_end = w->panel_end,
-                           .backwards = (int32_t)(t & 1)};
+                           .backwards = (int32_t)(t & 1),
+                           .waits = waits};
       if (job.row_end > 0) kernels->step(s->layer, &job);
       done += job.row_end;
       if (!ahead) fl_follow(w, &s->x, s->dir, t + 1, 1, rows, w->x_at);

@@ -14,6 +14,7 @@ typedef struct fl_layer {
   int32_t full;      // whole panels
   int32_t tail;      // vectors of the narrow last panel: 0 (none), 1 or 2
   int32_t chains;    // partial sums of the recurrent product, a function of H alone
+  int32_t halves;    // whole panels are packed by halves, see tile.inc.h
   const void *w_x;   // packed input weights, see tile.inc.h
   const void *w_h;   // packed recurrent weights
   const void *bias;  // b_ih + b_hh, per panel [4 VL] (narrow: [tail VL])
@@ -48,6 +49,7 @@ typedef struct fl_step {
   int64_t row_begin, row_end;
   int32_t panel_begin, panel_end;
   int32_t backwards;  // visit the panels from last to first (keeps a cache warm on odd steps)
+  int32_t waits;      // recurrent weights come in more slowly than a tile takes them
 } fl_step;
 
 // Many steps of one row, all panels; only for layers of at most `sequence_vectors` vectors.

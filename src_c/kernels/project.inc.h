@@ -8,7 +8,7 @@ FL_INLINE void project_tile(const int rows, const int full, const int tail, cons
                             const fl_project *job, int64_t panel, int64_t row)
 {
   const int nv = 4 * full + tail;
-  const real *w = (const real *)layer->w_x + panel * layer->inputs * 4 * VL;
+  const tile_weights w = weights_of(layer->w_x, layer->inputs, panel, layer->halves);
   const real *bias = (const real *)layer->bias + panel * 4 * VL;
   vreal acc[FL_ACCUMULATORS];
   FL_UNROLL
