@@ -57,7 +57,7 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
   const int32_t waits = fl_waits(r->model, (double)weights);
   const int64_t c_stride = r->plan->batch * lanes, c_row = w->row_begin * lanes * elem;
 
-  fl_place(w, &s->x, s->dir, t_begin, 0, rows, w->x_at);
+  if (!ahead) fl_place(w, &s->x, s->dir, t_begin, 0, rows, w->x_at);
   fl_place(w, &s->y, s->dir, t_begin, 0, rows, w->y_at);
   if (s->has_cells) fl_place(w, &s->cells, s->dir, t_begin, 0, rows, w->cells_at);
   int64_t end = w->row_end;
@@ -120,7 +120,7 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
       fl_wait_for(w, w->group);
     }
     if (alone) {
-      fl_follow(w, &s->x, s->dir, t, steps, rows, w->x_at);
+      if (!ahead) fl_follow(w, &s->x, s->dir, t, steps, rows, w->x_at);
       fl_follow(w, &s->y, s->dir, t, steps, rows, w->y_at);
       if (s->has_cells) fl_follow(w, &s->cells, s->dir, t, steps, rows, w->cells_at);
     }

@@ -68,8 +68,9 @@ if [ $# -gt 0 ]; then
   run "$@"
 else
   # These take every instruction set by turns by themselves,
-  run tests/test_engine.py tests/test_packed.py tests/test_caches.py tests/test_bits.py tests/test_accuracy.py tests/test_reports.py \
-    tests/test_training.py tests/test_training_bits.py tests/test_training_api.py
+  run tests/test_engine.py tests/test_packed.py tests/test_caches.py tests/test_bits.py \
+    tests/test_accuracy.py tests/test_reports.py tests/test_training.py \
+    tests/test_training_bits.py tests/test_training_api.py
   # these use the best one, and what they touch first differs from one to another.
   run tests/test_bad_input.py tests/test_storage.py tests/test_process.py tests/test_huge.py \
     tests/test_memory.py tests/test_training_process.py tests/test_training_modes.py \
