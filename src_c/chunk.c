@@ -28,6 +28,14 @@ static char *dh_last(const back_worker *b)
   return r->space + r->back_map.dh_last + b->w.row_begin * r->back_map.dh_stride * r->elem;
 }
 
+// Whether so many column panels outgrow the near caches.
+static int32_t far_weights(const back_worker *b, int64_t panels)
+{
+  const run *r = b->w.r;
+  const double inputs = 4.0 * (double)r->model->spec.hidden_size;
+  return fl_far_weights(r->model, inputs * (double)(panels * 2 * r->model->kernels->lanes * r->elem));
+}
+
 // The gradients that come from behind the last step, in the worker's panels; empty sums.
 static void begin_segment(const back_worker *b, const back_segment *s)
 {
@@ -78,6 +86,7 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
       .panel_end = b->column_end,
       .backwards = (int32_t)(t & 1),
       .far = r->tape_map.far,
+      .far_weights = far_weights(b, b->column_end - b->column_begin),
   };
   r->model->kernels->back_step(s->layer, &job);
 }
@@ -118,6 +127,7 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
   }
   if (s->has_dx) {
     const int64_t begin = fl_share(rows, b, b->unit), inputs = s->layer->inputs;
+    const int32_t panels = (int32_t)((inputs + 2 * lanes - 1) / (2 * lanes));
     const fl_back_product job = {.grads = b->grads + begin * lanes * r->elem,
                                  .stride = r->back_map.grads_stride,
                                  .weights = s->layer->t_x,
@@ -126,7 +136,8 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
                                  .add = s->add_dx,
                                  .rows = fl_share(rows, b, b->unit + 1) - begin,
                                  .panel_begin = 0,
-                                 .panel_end = (int32_t)((inputs + 2 * lanes - 1) / (2 * lanes))};
+                                 .panel_end = panels,
+                                 .far_weights = far_weights(b, panels)};
     kernels->back_product(s->layer, &job);
   }
 }
@@ -174,7 +185,8 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
                                .out = (void *const *)b->dy_now,
                                .rows = rows,
                                .panel_begin = b->column_begin,
-                               .panel_end = b->column_end};
+                               .panel_end = b->column_end,
+                               .far_weights = far_weights(b, b->column_end - b->column_begin)};
   r->model->kernels->back_product(s->layer, &job);
 }
 

@@ -47,7 +47,7 @@ const fl_kernels *fl_kernels_for(fl_isa isa, fl_dtype dtype)
 // whose third level is far away.
 const fl_caches *fl_caches_of(int32_t kind)
 {
-  static const fl_caches near = {900e3, 200, 90}, far = {2100e3, 180, 25};
+  static const fl_caches near = {900e3, 200, 90, 0}, far = {2100e3, 180, 25, 32 << 10};
   int is_far = kind == FL_CACHES_FAR;
 #if defined(__x86_64__)
   __builtin_cpu_init();

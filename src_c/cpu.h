@@ -8,10 +8,11 @@
 #include <immintrin.h>
 #endif
 
-// What the planner must know of the caches: weights that stay in the second level, and bytes a
-// nanosecond that one thread reads from there and from beyond.
+// What must be known of the caches: weights that stay in the second level, bytes a nanosecond that one thread
+// reads from there and from beyond, and weights of a panel that tiles take at a time (0: all).
 typedef struct fl_caches {
   double l2_bytes, l2_rate, far_rate;
+  int64_t block_bytes;
 } fl_caches;
 const fl_caches *fl_caches_of(int32_t kind);  // an fl_cache_kind
 

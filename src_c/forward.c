@@ -121,6 +121,7 @@ static void start_worker(run *r, int dir, int row, int unit, int thread, int alo
   const int64_t before = p->project_steps * w.row_begin * 4 * r->model->panels * r->model->kernels->lanes;
   w.gates = r->space + r->map.gates + (by_dir ? dir * r->map.gates_bytes : 0) + before * r->elem;
   w.gathered = r->space + r->map.gathered + thread * r->map.gathered_bytes;
+  w.sums = r->space + r->map.sums + thread * r->map.sums_bytes;
   const int64_t count = w.row_end - w.row_begin;
   w.x_at = (char **)(r->space + r->map.pointers) + thread * r->map.pointer_count;
   w.y_at = w.x_at + count;

@@ -2,6 +2,7 @@
 // Where everything stands in workspaces and tapes.
 #include <string.h>
 
+#include "cpu.h"
 #include "plan.h"
 #include "team.h"
 
@@ -55,6 +56,9 @@ int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map)
   map->state_bytes = 2 * map->h_bytes + map->c_bytes;
   map->gates_bytes = fl_round_up((int64_t)gates, FL_ALIGN);
   map->gathered_bytes = fl_round_up((int64_t)gathered, FL_ALIGN);
+  map->sums_bytes = fl_caches_of(spec->caches)->block_bytes
+                        ? model->kernels->sum_rows * 4 * (int64_t)lanes * fl_elem(spec->dtype)
+                        : 0;
   map->pointer_count = fl_round_up((int64_t)pointers, FL_ALIGN / 8);
   map->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
 
@@ -68,6 +72,7 @@ int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map)
       take(&total, taped ? 0 : (double)map->state_bytes * (double)(spec->num_layers * spec->directions));
   map->gates = take(&total, (double)map->gates_bytes * plan->dir_groups);
   map->gathered = take(&total, (double)map->gathered_bytes * threads);
+  map->sums = take(&total, (double)map->sums_bytes * threads);
   map->pointers = take(&total, 8 * (double)map->pointer_count * threads);
   map->inner = take(&total, 2 * (double)map->inner_bytes);
   if (total > LARGEST) return 0;

@@ -23,7 +23,6 @@ static void divide_units(fl_layer *layer, int64_t units, const fl_kernels *kerne
   layer->full = (int32_t)(units / lanes);
   layer->tail = rest == 0 ? 0 : rest * 4 <= lanes ? 1 : rest * 2 <= lanes ? 2 : 0;
   if (rest != 0 && layer->tail == 0) layer->full += 1;
-  layer->halves = 4 * layer->full + layer->tail > kernels->sequence_vectors;
 }
 
 typedef struct layout {
@@ -96,13 +95,11 @@ static void pack_matrix(const fl_model *model, const fl_layer *layer, const void
     const int64_t step = gate_step(layer, lanes, panel), left = layer->units - panel * lanes;
     const int64_t first = panel * 4 * lanes * (merged ? 1 : inputs);
     job.rows = (int32_t)(left < lanes ? left : lanes);
-    const int halves = layer->halves && !merged && panel < layer->full;
-    job.stride = merged ? vectors * lanes : halves ? 2 * lanes : 4 * step;
+    job.stride = merged ? vectors * lanes : 4 * step;
     for (int gate = 0; gate < 4; ++gate) {
       job.w = (const char *)w + (gate * layer->units + panel * lanes) * inputs * elem;
       job.scale = gate_scale(gate);
-      const int64_t half = halves ? gate / 2 * (inputs - 1) * 2 * lanes : 0;
-      if (out) job.out = out + (first + half + gate * step) * elem;
+      if (out) job.out = out + (first + gate * step) * elem;
       job.first = 4 * panel * lanes + gate * job.rows;
       kernels->pack(&job);
     }

@@ -25,6 +25,8 @@ static const double HIDDEN = 0.035;    // of reading weights still shows where c
 static const double PART_BYTES = 256e3;  // weight gradients of a part
 enum { PART_ROWS = 8, MOST_PARTS = 16, CHUNK_ROWS = 512 };
 
+enum { BLOCK_TILES = 8 };
+
 // Rows projected at a time: enough to use each input weight well, and what a cache holds anyway.
 enum { PROJECT_BYTES = 128 << 10, PROJECT_ROWS = 192 };
 
@@ -105,19 +107,31 @@ static void choose_split(const fl_model *model, int32_t threads, fl_plan *plan)
   *plan = best;
 }
 
-// Share of the time to read weights that arithmetic does not hide. Only the first tile of a panel's rows
-// waits for them: as long as they take, less what it computes meanwhile.
-static double unhidden(const fl_kernels *kernels, double rate)
+int fl_far_weights(const fl_model *model, double bytes)
 {
-  const double tile_rate =
-      VECTOR_FMA_PER_NS * kernels->lanes * (double)fl_elem(kernels->dtype) / kernels->max_rows;
-  const double share = 1 - rate / tile_rate;
-  return share > HIDDEN ? share : HIDDEN;
+  const fl_caches *caches = fl_caches_of(model->spec.caches);
+  return caches->block_bytes && bytes > caches->l2_bytes;
 }
 
-int fl_waits(const fl_model *model, double bytes)
+int64_t fl_block_inputs(const fl_model *model, int64_t rows, double bytes)
 {
-  return unhidden(model->kernels, weights_rate(model, bytes)) > HIDDEN;
+  const fl_kernels *k = model->kernels;
+  if (!fl_far_weights(model, bytes)) return 0;
+  // Many rows use weights often enough to take them all.
+  if (rows > BLOCK_TILES * k->max_rows) return INT64_MAX;
+  return fl_caches_of(model->spec.caches)->block_bytes / (4 * k->lanes * fl_elem(k->dtype));
+}
+
+// Share of the time to read weights that arithmetic does not hide. In blocks, all rows compute while the next
+// weights arrive; else only the first tile does, and the others find them there.
+static double unhidden(const fl_model *model, int64_t rows, double bytes)
+{
+  const fl_kernels *k = model->kernels;
+  const int blocks = fl_block_inputs(model, rows, bytes) != 0;
+  const double row_rate = VECTOR_FMA_PER_NS * k->lanes * (double)fl_elem(k->dtype);
+  const double share = 1 - weights_rate(model, bytes) * (double)(blocks ? rows : k->max_rows) / row_rate;
+  const double least = blocks ? 0 : HIDDEN;
+  return share > least ? share : least;
 }
 
 // Projecting ahead reads the input weights once for many steps; inside the step it spares the
@@ -135,9 +149,8 @@ static int64_t choose_project_steps(const fl_model *model, const fl_plan *plan)
     if (sequence && inputs <= 8 && model->spec.num_layers == 1) return 0;
     const double share = 1.0 / plan->unit_groups;
     const double bytes = share * (double)row_bytes * (double)inputs;
-    const double rate =
-        weights_rate(model, bytes + share * (double)row_bytes * (double)model->spec.hidden_size);
-    const double read = bytes <= L1_BYTES ? 0 : unhidden(model->kernels, rate) * bytes / rate;
+    const double all = bytes + share * (double)row_bytes * (double)model->spec.hidden_size;
+    const double read = bytes <= L1_BYTES ? 0 : unhidden(model, rows, all) * bytes / weights_rate(model, all);
     const double trip =
         2 * share * (double)row_bytes * (double)rows / fl_caches_of(model->spec.caches)->l2_rate;
     if (rows >= 12 && read < trip) return 0;

@@ -7,16 +7,17 @@
 
 //   workspace:  barriers | order, lengths, counts | h, c of every (layer, direction) |
 //               projected gates of every concurrent direction | rows gathered for BLAS |
-//               row pointers of every thread | outputs of inner layers (two, by turns)
+//               unfinished sums and row pointers of every thread | outputs of inner layers (two, by turns)
 typedef struct fl_map {
   // bytes from the workspace's start
-  int64_t barriers, order, lengths, counts, state, gates, gathered, pointers, inner;
+  int64_t barriers, order, lengths, counts, state, gates, gathered, sums, pointers, inner;
   int64_t h_stride;        // elements between rows of h
   int64_t h_bytes;         // one of the two h buffers of a (layer, direction)
   int64_t c_bytes;         // c of a (layer, direction)
   int64_t state_bytes;     // 2 h_bytes + c_bytes
   int64_t gates_bytes;     // of one concurrent direction
   int64_t gathered_bytes;  // of one thread
+  int64_t sums_bytes;      // of one thread
   int64_t pointer_count;   // of one thread
   int64_t inner_stride;    // elements between rows of an inner layer's output
   int64_t inner_bytes;     // one of the two
@@ -55,8 +56,10 @@ typedef struct fl_back_map {
   int64_t total;
 } fl_back_map;
 
-// Whether a step that reads so many bytes of weights waits for them while it computes.
-int fl_waits(const fl_model *model, double bytes);
+// Whether so many bytes of weights come from a slow cache; inputs that tiles of so many rows then take at a
+// time (blocks.inc.h), 0: no blocks.
+int fl_far_weights(const fl_model *model, double bytes);
+int64_t fl_block_inputs(const fl_model *model, int64_t rows, double bytes);
 
 // These return 0 when a size overflows.
 int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map);

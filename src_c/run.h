@@ -48,7 +48,7 @@ typedef struct worker {
   fl_barrier *group;  // workers that share its rows by hidden units, or NULL
   fl_barrier *team;   // NULL when alone
   int thread;
-  char *gates, *gathered;
+  char *gates, *gathered, *sums;
   char **x_at, **y_at, **cells_at, **project_at;  // row pointers
 } worker;
 

@@ -4,6 +4,13 @@
 
 #include "run.h"
 
+// Of so many inputs, in the worker's panels.
+static double weight_bytes(const worker *w, int64_t inputs)
+{
+  const run *r = w->r;
+  return (double)(w->panel_end - w->panel_begin) * 4 * r->model->kernels->lanes * (double)(inputs * r->elem);
+}
+
 // Projects `steps` steps from t on; rows of later steps follow those of earlier ones.
 static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t steps, int64_t panel_stride)
 {
@@ -21,7 +28,8 @@ static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t 
                             .panel_stride = panel_stride,
                             .rows = count,
                             .panel_begin = w->panel_begin,
-                            .panel_end = w->panel_end};
+                            .panel_end = w->panel_end,
+                            .block = fl_block_inputs(r->model, count, weight_bytes(w, s->layer->inputs))};
     r->model->kernels->project(s->layer, &job);
     return;
   }
@@ -53,8 +61,8 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
   const int64_t cells_bytes = s->dir ? -s->cells.t_bytes : s->cells.t_bytes;
   const int alone = rows == 1 && !w->group && !r->tape && !s->y.starts && !s->x.starts &&
                     r->model->vectors <= kernels->sequence_vectors;
-  const int64_t weights = (w->panel_end - w->panel_begin) * 4 * lanes * s->layer->units * elem;
-  const int32_t waits = fl_waits(r->model, (double)weights);
+  const int64_t inputs = s->layer->units + (ahead ? 0 : s->layer->inputs);
+  const int64_t block = fl_block_inputs(r->model, rows, weight_bytes(w, inputs));
   const int64_t c_stride = r->plan->batch * lanes, c_row = w->row_begin * lanes * elem;
 
   if (!ahead) fl_place(w, &s->x, s->dir, t_begin, 0, rows, w->x_at);
@@ -106,14 +114,14 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
                            .far = r->tape_map.far,
                            .y = (void *const *)w->y_at,
                            .cells = s->has_cells ? (void *const *)w->cells_at : NULL,
-                           .row_begin = 0,
-                           .row_end = end - w->row_begin,
+                           .rows = end - w->row_begin,
                            .panel_begin = w->panel_begin,
                            .panel_end = w->panel_end,
                            .backwards = (int32_t)(t & 1),
-                           .waits = waits};
-      if (job.row_end > 0) kernels->step(s->layer, &job);
-      done += job.row_end;
+                           .block = block,
+                           .sums = w->sums};
+      if (job.rows > 0) kernels->step(s->layer, &job);
+      done += job.rows;
       if (!ahead) fl_follow(w, &s->x, s->dir, t + 1, 1, rows, w->x_at);
       fl_follow(w, &s->y, s->dir, t + 1, 1, rows, w->y_at);
       if (s->has_cells) fl_follow(w, &s->cells, s->dir, t + 1, 1, rows, w->cells_at);

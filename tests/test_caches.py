@@ -19,14 +19,15 @@ def _restore() -> Iterator[None]:
 
 
 # Whole panels of every instruction set, and narrow ones of a vector and of two behind them. All
-# outgrow the second-level cache, and the wide inputs are projected ahead.
+# outgrow the second-level cache; few rows fill one tile, more take their sums in blocks, many take
+# all inputs in one, and the most go in several parts. Wide inputs are projected ahead or not.
 @pytest.mark.parametrize("units", [736, 740, 744])
-@pytest.mark.parametrize("batch", [5, 8, 12, 17, 24, 25])
-def test_tall_tiles(isa: str, dtype: str, units: int, batch: int) -> None:
+@pytest.mark.parametrize("batch", [3, 5, 12, 25, 50, 100])
+@pytest.mark.parametrize("inputs", [7, 400])
+def test_blocks(isa: str, dtype: str, units: int, batch: int, inputs: int) -> None:
     rng = np.random.default_rng(units + batch)
-    inputs = 400 if batch >= 12 else 7
-    x = rng.standard_normal((5, batch, inputs)).astype(dtype)
-    lengths = rng.integers(0, 6, batch)
+    x = rng.standard_normal((4, batch, inputs)).astype(dtype)
+    lengths = rng.integers(0, 5, batch)
     results = []
     for kind in ("near", "far"):
         _core.assume_caches(kind)
@@ -36,6 +37,24 @@ def test_tall_tiles(isa: str, dtype: str, units: int, batch: int) -> None:
     for (y, state), (y_far, state_far) in zip(near, far, strict=True):
         assert np.array_equal(y, y_far)
         assert all(map(np.array_equal, state, state_far))
+
+
+@pytest.mark.parametrize("units", [736, 744])
+@pytest.mark.parametrize("batch", [5, 26, 100])
+def test_gradients(isa: str, dtype: str, units: int, batch: int) -> None:
+    rng = np.random.default_rng(units + batch)
+    x = rng.standard_normal((3, batch, 400)).astype(dtype)
+    lengths = rng.integers(0, 4, batch)
+    results = []
+    for kind in ("near", "far"):
+        _core.assume_caches(kind)
+        lstm = fastlstm.LSTM(400, units, dtype=np.dtype(dtype).type, seed=1)
+        y, _, tape = lstm.forward(x, lengths=lengths, num_threads=2)
+        results.append(lstm.backward(tape, y, num_threads=2))
+    near, far = results
+    assert np.array_equal(near.x, far.x)
+    for name, gradient in near.params.items():
+        assert np.array_equal(gradient, far.params[name]), name
 
 
 def test_caches_change_the_plan() -> None:

@@ -23,9 +23,13 @@ enum { BACK_ROWS = FL_ACCUMULATORS / 2, BACK_WIDE = 4 };
 
 #define FL_BACK_FITS(rows, nv) ((rows) * (nv) <= FL_ACCUMULATORS)
 
-// A block of k: vectors [begin, end) of gate gradients, of `all`.
+// A block of k: vectors [begin, end) of gate gradients, of `all`. Weights that come from afar are asked for
+// while the tiles before them multiply: each time a vector of gate gradients is used, so many lines from
+// `ahead` on.
 typedef struct back_block {
   int64_t begin, end, all;
+  const char *ahead;
+  int64_t lines;
 } back_block;
 
 // Every row's gate gradients of a block take so many bytes together.
@@ -52,6 +56,8 @@ FL_INLINE void back_multiply(const int rows, const int nv, vreal *acc, const fl_
   for (int64_t b = block->begin; b < block->end; ++b) {
     const int64_t count = b < whole ? VL : last;
     const real *a = grads + b * stride;
+    for (int64_t i = 0; i < block->lines; ++i)
+      __builtin_prefetch(block->ahead + ((b - block->begin) * block->lines + i) * 64, 0, 2);
     for (int64_t j = 0; j < count; ++j, ++a, w += nv == 1 ? VL : 2 * VL) {
       vreal weight[2 * BACK_WIDE];
       if (FL_ACCUMULATORS >= 24) {
@@ -255,6 +261,18 @@ FL_INLINE int next_columns(column_walk *w)
   return 1;
 }
 
+// What tile `tile` of `tiles` asks for: its share of the weights of the next group, which is one panel where
+// rows fill several tiles.
+FL_INLINE void share_ahead(back_block *block, const fl_layer *layer, const void *weights,
+                           const column_walk *walk, int far, int64_t tile, int64_t tiles)
+{
+  const int64_t row = 2 * VL * (int64_t)sizeof(real), panel_bytes = 4 * layer->units * row;
+  const int64_t panel = walk->backwards ? walk->panel - 1 : walk->panel + walk->wide;
+  block->lines = far && tiles > 1 && walk->begin < walk->end ? tile_count(VL * row / 64, tiles) : 0;
+  block->ahead = (const char *)weights + panel * panel_bytes + block->begin * VL * row +
+                 tile * (block->end - block->begin) * block->lines * 64;
+}
+
 static void back_step(const fl_layer *layer, const fl_back_step *job)
 {
   const int64_t tiles = tile_count(job->rows, BACK_ROWS);
@@ -266,6 +284,7 @@ static void back_step(const fl_layer *layer, const fl_back_step *job)
     while (next_columns(&walk)) {
       for (int64_t q = 0; q < tiles; ++q) {
         const int64_t row = job->rows * q / tiles, end = job->rows * (q + 1) / tiles;
+        share_ahead(&block, layer, layer->t_h, &walk, job->far_weights && job->next, q, tiles);
         back_step_tiles[end - row - 1][walk.wide](layer, job, walk.panel, row, &block);
       }
     }
@@ -284,6 +303,7 @@ static void back_product(const fl_layer *layer, const fl_back_product *job)
       while (next_columns(&walk)) {
         for (int64_t q = 0; q < tiles; ++q) {
           const int64_t row = first + rows * q / tiles, end = first + rows * (q + 1) / tiles;
+          share_ahead(&block, layer, job->weights, &walk, job->far_weights, q, tiles);
           back_product_tiles[end - row - 1][walk.wide](layer, job, walk.panel, row, &block);
         }
       }

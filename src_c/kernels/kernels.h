@@ -14,7 +14,6 @@ typedef struct fl_layer {
   int32_t full;      // whole panels
   int32_t tail;      // vectors of the narrow last panel: 0 (none), 1 or 2
   int32_t chains;    // partial sums of the recurrent product, a function of H alone
-  int32_t halves;    // whole panels are packed by halves, see tile.inc.h
   const void *w_x;   // packed input weights, see tile.inc.h
   const void *w_h;   // packed recurrent weights
   const void *bias;  // b_ih + b_hh, per panel [4 VL] (narrow: [tail VL])
@@ -29,9 +28,10 @@ typedef struct fl_project {
   int64_t panel_stride;
   int64_t rows;
   int32_t panel_begin, panel_end;
+  int64_t block;  // see fl_step
 } fl_project;
 
-// One time step of rows [row_begin, row_end) for panels [panel_begin, panel_end).
+// One time step of some rows for panels [panel_begin, panel_end).
 typedef struct fl_step {
   const void *const *x;  // [rows] input rows, or NULL where gates holds the projection
   const void *gates;     // projection of this step, or NULL
@@ -46,10 +46,11 @@ typedef struct fl_step {
   int32_t far;     // the tape is too long for the caches
   void *const *y;  // [rows] where h goes as well
   void *const *cells;  // [rows] where c goes as well, or NULL
-  int64_t row_begin, row_end;
+  int64_t rows;
   int32_t panel_begin, panel_end;
   int32_t backwards;  // visit the panels from last to first (keeps a cache warm on odd steps)
-  int32_t waits;      // recurrent weights come in more slowly than a tile takes them
+  int64_t block;      // inputs that many rows take at a time, see blocks.inc.h; 0: all
+  void *sums;         // room for `sum_rows` rows of 4 VL, if block is not 0
 } fl_step;
 
 // Many steps of one row, all panels; only for layers of at most `sequence_vectors` vectors.
@@ -92,7 +93,8 @@ typedef struct fl_back_step {
   int64_t rows;
   int32_t panel_begin, panel_end;
   int32_t backwards;
-  int32_t far;  // the tape is too long for the caches
+  int32_t far;          // the tape is too long for the caches
+  int32_t far_weights;  // the weights come from a slow cache
 } fl_back_step;
 
 // out[r] (+)= gate gradients of row r times the weights (units of the layer by `columns`).
@@ -105,6 +107,7 @@ typedef struct fl_back_product {
   int32_t add;
   int64_t rows;
   int32_t panel_begin, panel_end;
+  int32_t far_weights;  // see fl_back_step
 } fl_back_product;
 
 // Weight gradients: dw (4H, columns) (+)= gate gradients^T times the rows of `in`, for the gate
@@ -150,6 +153,7 @@ struct fl_kernels {
   int32_t lanes;             // VL
   int32_t max_rows;          // rows of the tallest tile
   int32_t sequence_vectors;  // largest row of `sequence`
+  int32_t sum_rows;          // see fl_step
   void (*project)(const fl_layer *, const fl_project *);
   void (*step)(const fl_layer *, const fl_step *);
   void (*sequence)(const fl_layer *, const fl_sequence *);

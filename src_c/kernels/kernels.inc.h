@@ -4,6 +4,7 @@
 #include "kernels.h"
 #include "vmath.inc.h"
 #include "tile.inc.h"
+#include "blocks.inc.h"
 #include "project.inc.h"
 #include "step.inc.h"
 #include "sequence.inc.h"
@@ -29,6 +30,7 @@ const fl_kernels FL_TABLE = {
     .lanes = VL,
     .max_rows = MAX_ROWS,
     .sequence_vectors = FL_MAX_VECTORS < FL_ACCUMULATORS ? FL_MAX_VECTORS : FL_ACCUMULATORS,
+    .sum_rows = SUM_ROWS,
     .project = project,
     .step = step,
     .sequence = sequence,

@@ -23,6 +23,8 @@ FL_INLINE void outer_tile(const int nv, const real *grads, const real *in, int64
   vreal acc[FL_OUTER_LANES * OUTER_VECTORS];
   FL_UNROLL
   for (int v = 0; v < FL_OUTER_LANES * nv; ++v) acc[v] = vset1(0);
+  for (int m = 0; m < lanes; ++m)  // there by the end of the sum
+    for (int v = 0; v < nv; ++v) __builtin_prefetch(dw + m * columns + v * VL, 1, 3);
   for (int64_t k = 0; k < rows; ++k, grads += VL, in += nv * VL) {
     vreal x[OUTER_VECTORS];
     FL_UNROLL

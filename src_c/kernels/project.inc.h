@@ -8,7 +8,7 @@ FL_INLINE void project_tile(const int rows, const int full, const int tail, cons
                             const fl_project *job, int64_t panel, int64_t row)
 {
   const int nv = 4 * full + tail;
-  const tile_weights w = weights_of(layer->w_x, layer->inputs, panel, layer->halves);
+  const real *w = (const real *)layer->w_x + panel * layer->inputs * 4 * VL;
   const real *bias = (const real *)layer->bias + panel * 4 * VL;
   vreal acc[FL_ACCUMULATORS];
   FL_UNROLL
@@ -52,6 +52,12 @@ static void project(const fl_layer *layer, const fl_project *job)
   const int64_t tiles = tile_count(job->rows, MAX_ROWS);
   for (int p = job->panel_begin; p < job->panel_end; ++p) {
     const int kind = p < layer->full ? 0 : layer->tail;
+    if (job->block && tiles > 1) {
+      const product x = {(rows_in)job->x, layer->w_x, layer->inputs};
+      sum_in_blocks(layer, &x, p, job->rows, (const real *)layer->bias + p * 4 * VL, 0,
+                    (real *)job->gates + p * job->panel_stride, job->block, panel_of(&x, p + 1));
+      continue;
+    }
     for (int64_t q = 0; q < tiles; ++q) {
       const int64_t row = job->rows * q / tiles, end = job->rows * (q + 1) / tiles;
       project_tiles[end - row - 1][kind](layer, job, p, row);

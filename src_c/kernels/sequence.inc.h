@@ -11,8 +11,7 @@ FL_INLINE void sequence_run(const int full, const int tail, const int chains, co
   const real *x = (const real *)job->x, *gates = (const real *)job->gates;
   real *h = (real *)job->h, *y = (real *)job->y, *cells = (real *)job->cells;
   const real *bias = (const real *)layer->bias;
-  const tile_weights w_x = weights_of(layer->w_x, layer->inputs, 0, 0);
-  const tile_weights w_h = weights_of(layer->w_h, layer->units, 0, 0);
+  const real *w_x = (const real *)layer->w_x, *w_h = (const real *)layer->w_h;
   const int last = (int)(layer->units - (panels - 1) * VL);
   vreal c[4], d[4];
   FL_UNROLL

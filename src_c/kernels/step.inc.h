@@ -89,7 +89,7 @@ FL_INLINE void step_tile(const int rows, const int full, const int tail, const i
     const real *bias = (const real *)layer->bias + panel * 4 * VL;
     FL_UNROLL
     for (int v = 0; v < n; ++v) acc[v] = vload(bias + (v % nv) * VL);
-    const tile_weights w = weights_of(layer->w_x, layer->inputs, panel, layer->halves);
+    const real *w = (const real *)layer->w_x + panel * layer->inputs * 4 * VL;
     multiply(rows, full, tail, 1, acc, (rows_in)job->x + row, w, layer->inputs);
   }
   FL_UNROLL
@@ -97,7 +97,7 @@ FL_INLINE void step_tile(const int rows, const int full, const int tail, const i
   const real *h[6];
   FL_UNROLL
   for (int r = 0; r < rows; ++r) h[r] = (const real *)job->h_prev + (row + r) * job->h_stride;
-  const tile_weights w = weights_of(layer->w_h, layer->units, panel, layer->halves);
+  const real *w = (const real *)layer->w_h + panel * layer->units * 4 * VL;
   multiply(rows, full, tail, chains, acc, h, w, layer->units);
   join_chains(n, chains, acc);
 
@@ -106,28 +106,6 @@ FL_INLINE void step_tile(const int rows, const int full, const int tail, const i
   for (int v = 0; v < n; ++v) vstore(z + v * VL, acc[v]);
   for (int p = 0; p < full; ++p) step_panel(rows, 4, nv, layer, job, z + 4 * p * VL, panel + p, row);
   if (tail) step_panel(rows, tail, nv, layer, job, z + 4 * full * VL, panel + full, row);
-}
-
-// More rows than a tile holds, one half of a panel after the other: for weights that arrive slowly. After a
-// projection only, since rows of x may stand anywhere.
-FL_INLINE void step_tall(const int rows, const fl_layer *layer, const fl_step *job, int64_t panel,
-                         int64_t row)
-{
-  real z[TALL_ROWS * 4 * VL] __attribute__((aligned(64)));
-  const real *h = (const real *)job->h_prev + row * job->h_stride;
-  const real *gates =
-      (const real *)job->gates + panel * job->gates_panel_stride + row * job->gates_row_stride;
-  const tile_weights w = weights_of(layer->w_h, layer->units, panel, 1);
-  for (int half = 0; half < 2; ++half) {
-    vreal acc[2 * TALL_ROWS];
-    FL_UNROLL
-    for (int v = 0; v < 2 * rows; ++v)
-      acc[v] = vload(gates + v / 2 * job->gates_row_stride + (2 * half + v % 2) * VL);
-    multiply_tall(rows, acc, h, job->h_stride, w.at + half * w.half, layer->units);
-    FL_UNROLL
-    for (int v = 0; v < 2 * rows; ++v) vstore(z + (v / 2 * 4 + 2 * half + v % 2) * VL, acc[v]);
-  }
-  step_panel(rows, 4, 4, layer, job, z, panel, row);
 }
 
 typedef void step_fn(const fl_layer *, const fl_step *, int64_t, int64_t);
@@ -177,19 +155,6 @@ FL_STEP_FEW(3, 2)
     {0, step_##rows##_0_1_1, step_##rows##_0_2_1},                                    \
     {step_##rows##_1_0_1},                                                            \
   }
-#define FL_STEP_TALL(rows)                                                             \
-  static void step_tall_##rows(const fl_layer *layer, const fl_step *job,              \
-                               int64_t panel, int64_t row)                             \
-  {                                                                                    \
-    if (rows > MAX_ROWS && rows <= TALL_ROWS) step_tall(rows, layer, job, panel, row); \
-  }
-FL_STEP_TALL(4) FL_STEP_TALL(5) FL_STEP_TALL(6) FL_STEP_TALL(7) FL_STEP_TALL(8)
-FL_STEP_TALL(9) FL_STEP_TALL(10) FL_STEP_TALL(11) FL_STEP_TALL(12)
-// [rows]
-static step_fn *const step_talls[13] = {
-    0, 0, 0, 0, step_tall_4, step_tall_5, step_tall_6, step_tall_7, step_tall_8,
-    step_tall_9, step_tall_10, step_tall_11, step_tall_12,
-};
 // [chains - 1][rows - 1][full][tail]
 static step_fn *const step_tiles[2][6][4][3] = {
     {FL_ONE_ENTRY(1), FL_FEW_ENTRY(2, 1), FL_FEW_ENTRY(3, 1), FL_MANY_ENTRY(4),
@@ -198,21 +163,55 @@ static step_fn *const step_tiles[2][6][4][3] = {
 };
 // clang-format on
 
+// A step of at most SUM_ROWS rows, with its sums in blocks.
+static void step_in_blocks(const fl_layer *layer, const fl_step *job, int64_t first, int64_t rows)
+{
+  const real *h_rows[SUM_ROWS];
+  for (int64_t r = 0; r < rows; ++r) h_rows[r] = (const real *)job->h_prev + (first + r) * job->h_stride;
+  const product x = {job->gates ? 0 : (rows_in)job->x + first, layer->w_x, layer->inputs};
+  const product h = {h_rows, layer->w_h, layer->units};
+  const product *start = job->gates ? &h : &x;
+  const int count = job->panel_end - job->panel_begin;
+  for (int i = 0; i < count; ++i) {
+    const int p = job->backwards ? job->panel_end - 1 - i : job->panel_begin + i;
+    const int next = i + 1 == count ? p : job->backwards ? p - 1 : p + 1;
+    const real *from = (const real *)layer->bias + p * 4 * VL;
+    int64_t from_stride = 0;
+    if (job->gates) {
+      from = (const real *)job->gates + p * job->gates_panel_stride + first * job->gates_row_stride;
+      from_stride = job->gates_row_stride;
+    } else {
+      sum_in_blocks(layer, &x, p, rows, from, from_stride, job->sums, job->block, panel_of(&h, p));
+      from = job->sums;
+      from_stride = 4 * VL;
+    }
+    sum_in_blocks(layer, &h, p, rows, from, from_stride, job->sums, job->block, panel_of(start, next));
+    if (p < layer->full)
+      step_panel((int)rows, 4, 4, layer, job, job->sums, p, first);
+    else if (layer->tail == 2)
+      step_panel((int)rows, 2, 4, layer, job, job->sums, p, first);
+    else
+      step_panel((int)rows, 1, 4, layer, job, job->sums, p, first);
+  }
+}
+
 static void step(const fl_layer *layer, const fl_step *job)
 {
-  const int64_t rows = job->row_end - job->row_begin;
-  const int64_t height = MAX_ROWS / layer->chains, tallest = rows < height ? rows : height;
-  // With more rows than this, most of them find the weights in a near cache anyway.
-  const int tall = job->waits && job->gates && layer->halves && layer->chains == 1 && rows <= 2 * TALL_ROWS;
+  const int64_t height = MAX_ROWS / layer->chains, tiles = tile_count(job->rows, height);
+  if (job->block && tiles > 1 && layer->chains == 1) {
+    const int64_t parts = tile_count(job->rows, SUM_ROWS);
+    for (int64_t p = 0; p < parts; ++p) {
+      const int64_t first = job->rows * p / parts;
+      step_in_blocks(layer, job, first, job->rows * (p + 1) / parts - first);
+    }
+    return;
+  }
+  const int64_t tallest = job->rows < height ? job->rows : height;
   panel_walk walk = walk_panels(layer, job->panel_begin, job->panel_end, job->backwards);
   while (next_group(&walk, tallest, layer->chains)) {
-    const int64_t tiles = tile_count(rows, tall && walk.full ? TALL_ROWS : height);
     for (int64_t q = 0; q < tiles; ++q) {
-      const int64_t row = job->row_begin + rows * q / tiles;
-      const int64_t count = job->row_begin + rows * (q + 1) / tiles - row;
-      step_fn *const tile =
-          count > height ? step_talls[count] : step_tiles[layer->chains - 1][count - 1][walk.full][walk.tail];
-      tile(layer, job, walk.panel, row);
+      const int64_t row = job->rows * q / tiles, end = job->rows * (q + 1) / tiles;
+      step_tiles[layer->chains - 1][end - row - 1][walk.full][walk.tail](layer, job, walk.panel, row);
     }
   }
 }

@@ -10,11 +10,6 @@
 //
 //   address(panel p, input k, vector v) = p * K * 4 VL + k * (vectors of the panel) * VL + v * VL
 //
-// Layers too large for `sequence` have each whole panel by halves, all k of i and f before those of g and o,
-// so that a tall tile of one half reads one stream as well:
-//
-//   address(panel p, input k, vector v) = p * K * 4 VL + (v / 2) * K * 2 VL + k * 2 VL + (v % 2) * VL
-//
 // A tile is `rows` rows by `full` whole panels and a narrow one of `tail` vectors (0, 1, 2). All
 // of these are compile-time constants of an instance; bits of a row do not depend on them, since
 // every sum runs over k in one order, in `chains` interleaved partial sums fixed by H alone.
@@ -24,8 +19,8 @@
 #define FL_UNROLL      _Pragma("GCC unroll 64")
 #define FL_MAX_VECTORS 14  // vectors in a row of the widest tile: 3 panels and a tail
 
-// Rows of the tallest tile of one panel, and of half a panel.
-enum { MAX_ROWS = FL_ACCUMULATORS / 4, TALL_ROWS = FL_ACCUMULATORS / 2 };
+// Rows of the tallest tile of one panel.
+enum { MAX_ROWS = FL_ACCUMULATORS / 4 };
 
 // Whether an instance keeps all its sums in registers; the others are compiled to nothing.
 #define FL_FITS(rows, full, tail, chains) ((rows) * (4 * (full) + (tail)) * (chains) <= FL_ACCUMULATORS)
@@ -81,34 +76,22 @@ FL_INLINE int next_group(panel_walk *w, int64_t rows, int chains)
   return 1;
 }
 
-// Weights of a tile: distances of its whole panels, of their halves and of inputs, in elements.
-typedef struct tile_weights {
-  const real *at;
-  int64_t panel, half, step;
-} tile_weights;
-
-FL_INLINE tile_weights weights_of(const void *w, int64_t inputs, int64_t panel, int halves)
+FL_INLINE const real *panel_weight(const real *w, int64_t inputs, int full, int tail, int v, int64_t k)
 {
-  const int64_t size = inputs * 4 * VL;
-  return (tile_weights){(const real *)w + panel * size, size, halves ? size / 2 : 2 * VL,
-                        halves ? 2 * VL : 4 * VL};
-}
-
-FL_INLINE const real *panel_weight(const tile_weights *w, int full, int tail, int v, int64_t k)
-{
-  return v < 4 * full ? w->at + v / 4 * w->panel + v % 4 / 2 * w->half + k * w->step + v % 2 * VL
-                      : w->at + full * w->panel + k * tail * VL + (v - 4 * full) * VL;
+  const int p = v / 4;
+  return p < full ? w + p * inputs * 4 * VL + k * 4 * VL + (v % 4) * VL
+                  : w + full * inputs * 4 * VL + k * tail * VL + (v - 4 * full) * VL;
 }
 
 // acc[row][v] += a[row][k] * w[k][v] for one k
 FL_INLINE void multiply_step(const int rows, const int full, const int tail, vreal *acc, rows_in a,
-                             const tile_weights *w, int64_t k)
+                             const real *w, int64_t inputs, int64_t k)
 {
   const int nv = 4 * full + tail;
   vreal weight[FL_MAX_VECTORS];
   if (FL_ACCUMULATORS >= 24 && rows > 1) {
     FL_UNROLL
-    for (int v = 0; v < nv; ++v) weight[v] = vkeep(vload(panel_weight(w, full, tail, v, k)));
+    for (int v = 0; v < nv; ++v) weight[v] = vkeep(vload(panel_weight(w, inputs, full, tail, v, k)));
     FL_UNROLL
     for (int r = 0; r < rows; ++r) {
       const vreal x = vkeep(vset1(a[r][k]));
@@ -121,7 +104,7 @@ FL_INLINE void multiply_step(const int rows, const int full, const int tail, vre
     for (int r = 0; r < rows; ++r) x[r] = vkeep(vset1(a[r][k]));
     FL_UNROLL
     for (int v = 0; v < nv; ++v) {
-      vreal one = vload(panel_weight(w, full, tail, v, k));
+      vreal one = vload(panel_weight(w, inputs, full, tail, v, k));
       if (rows > 1) one = vkeep(one);
       FL_UNROLL
       for (int r = 0; r < rows; ++r) acc[r * nv + v] = vfma(x[r], one, acc[r * nv + v]);
@@ -131,7 +114,7 @@ FL_INLINE void multiply_step(const int rows, const int full, const int tail, vre
 
 // The whole product, `chains` partial sums side by side: chain j takes k = j, j + chains, ...
 FL_INLINE void multiply(const int rows, const int full, const int tail, const int chains, vreal *acc,
-                        rows_in a_rows, tile_weights w, int64_t inputs)
+                        rows_in a_rows, const real *w, int64_t inputs)
 {
   const int n = rows * (4 * full + tail);
   const real *a[6];
@@ -143,33 +126,9 @@ FL_INLINE void multiply(const int rows, const int full, const int tail, const in
   int64_t k = 0;
   for (; k + chains <= inputs; k += chains) {
     FL_UNROLL
-    for (int j = 0; j < chains; ++j) multiply_step(rows, full, tail, acc + j * n, a, &w, k + j);
+    for (int j = 0; j < chains; ++j) multiply_step(rows, full, tail, acc + j * n, a, w, inputs, k + j);
   }
-  if (chains > 1 && k < inputs) multiply_step(rows, full, tail, acc, a, &w, k);
-}
-
-// The product of half a panel, packed by halves, with rows `stride` apart: twice as many share a reading of
-// the weights. A pointer to every third row, for there are not registers enough for all.
-FL_INLINE void multiply_tall(const int rows, vreal *acc, const real *a, int64_t stride, const real *w,
-                             int64_t inputs)
-{
-  const real *third[(TALL_ROWS + 2) / 3];
-  FL_UNROLL
-  for (int r = 0; r < rows; r += 3) {
-    third[r / 3] = a + r * stride;
-    __asm__("" : "+r"(third[r / 3]));
-  }
-  for (int64_t k = 0; k < inputs; ++k, w += 2 * VL) {
-    const vreal w0 = vkeep(vload(w)), w1 = vkeep(vload(w + VL));
-    FL_UNROLL
-    for (int r = 0; r < rows; ++r) {
-      const vreal x = vkeep(vset1(third[r / 3][r % 3 * stride]));
-      acc[2 * r] = vfma(x, w0, acc[2 * r]);
-      acc[2 * r + 1] = vfma(x, w1, acc[2 * r + 1]);
-    }
-    FL_UNROLL
-    for (int r = 0; r < rows; r += 3) ++third[r / 3];
-  }
+  if (chains > 1 && k < inputs) multiply_step(rows, full, tail, acc, a, w, inputs, k);
 }
 
 // Joins the chains into acc[0 .. n).
