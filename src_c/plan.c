@@ -40,16 +40,19 @@ static double weights_rate(const fl_model *model, double bytes)
   return bytes <= caches->l2_bytes ? caches->l2_rate : caches->far_rate;
 }
 
-// One step of one worker: rows by panels, the input part included.
-static double step_ns(const fl_model *model, int64_t rows, int64_t panels, int64_t inputs)
+// One step of one worker: rows by panels, the input part included. A call of a single step finds no weights
+// from the step before, but what the call before has left of the whole model's.
+static double step_ns(const fl_model *model, int64_t rows, int64_t panels, int64_t inputs, int64_t steps)
 {
   const fl_kernels *k = model->kernels;
   const int64_t units = model->spec.hidden_size;
-  const double vectors = 4.0 * (double)panels;
+  const double vectors = 4.0 * (double)panels, row_bytes = vectors * k->lanes * (double)fl_elem(k->dtype);
   const double fma =
       (double)rows * vectors * (double)(units + inputs) / VECTOR_FMA_PER_NS / row_efficiency(rows);
-  const double bytes = vectors * k->lanes * (double)fl_elem(k->dtype) * (double)units;
-  const double memory = bytes <= L1_BYTES ? 0 : bytes / weights_rate(model, bytes);
+  const double bytes = row_bytes * (double)(units + (steps == 1 ? inputs : 0));
+  const double all =
+      steps == 1 ? (double)model->weight_bytes * (double)panels / (double)model->panels : bytes;
+  const double memory = all <= L1_BYTES ? 0 : bytes / weights_rate(model, all);
   const double tiles = (double)(fl_ceil_div(rows, k->max_rows) * panels);
   return (fma > memory ? fma : memory) + tiles * TILE_NS + (double)(rows * panels) * CELL_NS + STEP_NS;
 }
@@ -66,7 +69,8 @@ static double plan_ns(const fl_model *model, const fl_plan *plan)
   for (int64_t l = 0; l < spec->num_layers && l < 2; ++l) {
     const int64_t inputs = model->layers[l * spec->directions].inputs;
     const double times = l == 0 ? 1 : (double)(spec->num_layers - 1);
-    total += times * turns * (double)plan->steps * (step_ns(model, rows, panels, inputs) + barrier);
+    total +=
+        times * turns * (double)plan->steps * (step_ns(model, rows, panels, inputs, plan->steps) + barrier);
   }
   return total;
 }
@@ -163,9 +167,8 @@ static int64_t choose_project_steps(const fl_model *model, const fl_plan *plan)
 static int64_t choose_block_steps(const fl_model *model, const fl_plan *plan)
 {
   const fl_spec *spec = &model->spec;
-  fl_plan one = *plan;
-  one.steps = 1;
-  const double step = plan_ns(model, &one) - (plan->threads > 1 ? LAUNCH_NS : 0);
+  const double all = plan_ns(model, plan) - (plan->threads > 1 ? LAUNCH_NS : 0);
+  const double step = all / (double)(plan->steps > 0 ? plan->steps : 1);
   double block = POLL_NS / (step > 1 ? step : 1);
   if (spec->directions == 1 && spec->num_layers > 1) {
     // Inner outputs of a block stay in cache; long enough to reuse each layer's weights.
