@@ -28,12 +28,12 @@ static char *dh_last(const back_worker *b)
   return r->space + r->back_map.dh_last + b->w.row_begin * r->back_map.dh_stride * r->elem;
 }
 
-// Whether so many column panels outgrow the near caches.
-static int32_t far_weights(const back_worker *b, int64_t panels)
+// How so many column panels are read, see fl_back_step.
+static int32_t asks(const back_worker *b, int64_t panels)
 {
   const run *r = b->w.r;
-  const double inputs = 4.0 * (double)r->model->spec.hidden_size;
-  return fl_far_weights(r->model, inputs * (double)(panels * 2 * r->model->kernels->lanes * r->elem));
+  const int64_t panel = 4 * r->model->spec.hidden_size * 2 * r->model->kernels->lanes * r->elem;
+  return fl_outgrows(r->model, panel) + fl_far_weights(r->model, (double)(panel * panels));
 }
 
 // The gradients that come from behind the last step, in the worker's panels; empty sums.
@@ -86,7 +86,7 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
       .panel_end = b->column_end,
       .backwards = (int32_t)(t & 1),
       .far = r->tape_map.far,
-      .far_weights = far_weights(b, b->column_end - b->column_begin),
+      .asks = asks(b, b->column_end - b->column_begin),
   };
   r->model->kernels->back_step(s->layer, &job);
 }
@@ -137,7 +137,7 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
                                  .rows = fl_share(rows, b, b->unit + 1) - begin,
                                  .panel_begin = 0,
                                  .panel_end = panels,
-                                 .far_weights = far_weights(b, panels)};
+                                 .asks = asks(b, panels)};
     kernels->back_product(s->layer, &job);
   }
 }
@@ -186,7 +186,7 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
                                .rows = rows,
                                .panel_begin = b->column_begin,
                                .panel_end = b->column_end,
-                               .far_weights = far_weights(b, b->column_end - b->column_begin)};
+                               .asks = asks(b, b->column_end - b->column_begin)};
   r->model->kernels->back_product(s->layer, &job);
 }
 

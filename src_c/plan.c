@@ -111,19 +111,27 @@ static void choose_split(const fl_model *model, int32_t threads, fl_plan *plan)
   *plan = best;
 }
 
+int fl_outgrows(const fl_model *model, int64_t panel_bytes)
+{
+  const int64_t block = fl_caches_of(model->spec.caches)->block_bytes;
+  return block && panel_bytes > block;
+}
+
 int fl_far_weights(const fl_model *model, double bytes)
 {
   const fl_caches *caches = fl_caches_of(model->spec.caches);
   return caches->block_bytes && bytes > caches->l2_bytes;
 }
 
-int64_t fl_block_inputs(const fl_model *model, int64_t rows, double bytes)
+fl_reading fl_reading_of(const fl_model *model, int64_t rows, int64_t inputs, double bytes)
 {
   const fl_kernels *k = model->kernels;
-  if (!fl_far_weights(model, bytes)) return 0;
+  const int64_t input_bytes = 4 * k->lanes * fl_elem(k->dtype);
   // Many rows use weights often enough to take them all.
-  if (rows > BLOCK_TILES * k->max_rows) return INT64_MAX;
-  return fl_caches_of(model->spec.caches)->block_bytes / (4 * k->lanes * fl_elem(k->dtype));
+  const int few = rows <= BLOCK_TILES * k->max_rows, outgrows = fl_outgrows(model, inputs * input_bytes);
+  if (!fl_far_weights(model, bytes)) return (fl_reading){0, outgrows};
+  if (!few) return (fl_reading){INT64_MAX, outgrows};
+  return (fl_reading){fl_caches_of(model->spec.caches)->block_bytes / input_bytes, 0};
 }
 
 // Share of the time to read weights that arithmetic does not hide. In blocks, all rows compute while the next
@@ -131,7 +139,7 @@ int64_t fl_block_inputs(const fl_model *model, int64_t rows, double bytes)
 static double unhidden(const fl_model *model, int64_t rows, double bytes)
 {
   const fl_kernels *k = model->kernels;
-  const int blocks = fl_block_inputs(model, rows, bytes) != 0;
+  const int blocks = fl_far_weights(model, bytes);
   const double row_rate = VECTOR_FMA_PER_NS * k->lanes * (double)fl_elem(k->dtype);
   const double share = 1 - weights_rate(model, bytes) * (double)(blocks ? rows : k->max_rows) / row_rate;
   const double least = blocks ? 0 : HIDDEN;

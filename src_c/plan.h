@@ -56,10 +56,12 @@ typedef struct fl_back_map {
   int64_t total;
 } fl_back_map;
 
-// Whether so many bytes of weights come from a slow cache; inputs that tiles of so many rows then take at a
-// time (blocks.inc.h), 0: no blocks.
+// On machines whose caches beyond the first are slow: whether so much of a panel outgrows the first level,
+// whether so many bytes of weights outgrow the second, and how tiles of so many rows read them then, `inputs`
+// of them for each sum.
+int fl_outgrows(const fl_model *model, int64_t panel_bytes);
 int fl_far_weights(const fl_model *model, double bytes);
-int64_t fl_block_inputs(const fl_model *model, int64_t rows, double bytes);
+fl_reading fl_reading_of(const fl_model *model, int64_t rows, int64_t inputs, double bytes);
 
 // These return 0 when a size overflows.
 int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map);

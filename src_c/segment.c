@@ -23,13 +23,14 @@ static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t 
   }
   if (count == 0) return;
   if (!r->model->spec.gemm_blas) {
-    const fl_project job = {.x = (const void *const *)w->project_at,
-                            .gates = w->gates,
-                            .panel_stride = panel_stride,
-                            .rows = count,
-                            .panel_begin = w->panel_begin,
-                            .panel_end = w->panel_end,
-                            .block = fl_block_inputs(r->model, count, weight_bytes(w, s->layer->inputs))};
+    const fl_project job = {
+        .x = (const void *const *)w->project_at,
+        .gates = w->gates,
+        .panel_stride = panel_stride,
+        .rows = count,
+        .panel_begin = w->panel_begin,
+        .panel_end = w->panel_end,
+        .reading = fl_reading_of(r->model, count, s->layer->inputs, weight_bytes(w, s->layer->inputs))};
     r->model->kernels->project(s->layer, &job);
     return;
   }
@@ -62,7 +63,7 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
   const int alone = rows == 1 && !w->group && !r->tape && !s->y.starts && !s->x.starts &&
                     r->model->vectors <= kernels->sequence_vectors;
   const int64_t inputs = s->layer->units + (ahead ? 0 : s->layer->inputs);
-  const int64_t block = fl_block_inputs(r->model, rows, weight_bytes(w, inputs));
+  const fl_reading reading = fl_reading_of(r->model, rows, inputs, weight_bytes(w, inputs));
   const int64_t c_stride = r->plan->batch * lanes, c_row = w->row_begin * lanes * elem;
 
   if (!ahead) fl_place(w, &s->x, s->dir, t_begin, 0, rows, w->x_at);
@@ -118,7 +119,7 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
                            .panel_begin = w->panel_begin,
                            .panel_end = w->panel_end,
                            .backwards = (int32_t)(t & 1),
-                           .block = block,
+                           .reading = reading,
                            .sums = w->sums};
       if (job.rows > 0) kernels->step(s->layer, &job);
       done += job.rows;

@@ -30,6 +30,7 @@ typedef struct back_block {
   int64_t begin, end, all;
   const char *ahead;
   int64_t lines;
+  int asks;  // for weights that are used in a moment
 } back_block;
 
 // Every row's gate gradients of a block take so many bytes together.
@@ -56,10 +57,13 @@ FL_INLINE void back_multiply(const int rows, const int nv, vreal *acc, const fl_
   for (int64_t b = block->begin; b < block->end; ++b) {
     const int64_t count = b < whole ? VL : last;
     const real *a = grads + b * stride;
-    for (int64_t i = 0; i < block->lines; ++i)
+    for (int r = 0; r < rows; ++r)
+      __builtin_prefetch(a + stride + r * VL, 0, 3);                     // too far apart to be guessed
+    for (int64_t i = 0; 2 * rows >= BACK_ROWS && i < block->lines; ++i)  // of several tiles none is lower
       __builtin_prefetch(block->ahead + ((b - block->begin) * block->lines + i) * 64, 0, 2);
     for (int64_t j = 0; j < count; ++j, ++a, w += nv == 1 ? VL : 2 * VL) {
       vreal weight[2 * BACK_WIDE];
+      if (2 * rows > BACK_ROWS && nv == 2 && block->asks) ask_ahead(w, 2, 0);
       if (FL_ACCUMULATORS >= 24) {
         FL_UNROLL
         for (int v = 0; v < nv; ++v) {
@@ -264,11 +268,12 @@ FL_INLINE int next_columns(column_walk *w)
 // What tile `tile` of `tiles` asks for: its share of the weights of the next group, which is one panel where
 // rows fill several tiles.
 FL_INLINE void share_ahead(back_block *block, const fl_layer *layer, const void *weights,
-                           const column_walk *walk, int far, int64_t tile, int64_t tiles)
+                           const column_walk *walk, int asks, int64_t tile, int64_t tiles)
 {
   const int64_t row = 2 * VL * (int64_t)sizeof(real), panel_bytes = 4 * layer->units * row;
   const int64_t panel = walk->backwards ? walk->panel - 1 : walk->panel + walk->wide;
-  block->lines = far && tiles > 1 && walk->begin < walk->end ? tile_count(VL * row / 64, tiles) : 0;
+  block->asks = asks;
+  block->lines = asks > 1 && tiles > 1 && walk->begin < walk->end ? tile_count(VL * row / 64, tiles) : 0;
   block->ahead = (const char *)weights + panel * panel_bytes + block->begin * VL * row +
                  tile * (block->end - block->begin) * block->lines * 64;
 }
@@ -284,7 +289,7 @@ static void back_step(const fl_layer *layer, const fl_back_step *job)
     while (next_columns(&walk)) {
       for (int64_t q = 0; q < tiles; ++q) {
         const int64_t row = job->rows * q / tiles, end = job->rows * (q + 1) / tiles;
-        share_ahead(&block, layer, layer->t_h, &walk, job->far_weights && job->next, q, tiles);
+        share_ahead(&block, layer, layer->t_h, &walk, job->next ? job->asks : 0, q, tiles);
         back_step_tiles[end - row - 1][walk.wide](layer, job, walk.panel, row, &block);
       }
     }
@@ -303,7 +308,7 @@ static void back_product(const fl_layer *layer, const fl_back_product *job)
       while (next_columns(&walk)) {
         for (int64_t q = 0; q < tiles; ++q) {
           const int64_t row = first + rows * q / tiles, end = first + rows * (q + 1) / tiles;
-          share_ahead(&block, layer, job->weights, &walk, job->far_weights, q, tiles);
+          share_ahead(&block, layer, job->weights, &walk, job->asks, q, tiles);
           back_product_tiles[end - row - 1][walk.wide](layer, job, walk.panel, row, &block);
         }
       }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Sums of many rows in blocks of k, for machines whose caches beyond the first are slow: there weights must
-// be read seldom and asked for early.
+// The product of many rows and one panel, in memory. On machines whose caches beyond the first are slow,
+// weights must be read seldom and asked for early:
 //
-// A block's weights, of one panel, stay in the first-level cache while tile after tile of the rows multiplies
-// them; meanwhile each tile asks for its share of the weights that come next. Between blocks the unfinished
-// sums are in memory, which changes no bit of them.
+// - A block of k is so short that its weights stay in the first-level cache while tile after tile of the rows
+//   multiplies them; meanwhile each tile asks for its share of the weights that come next (far). Between
+//   blocks the unfinished sums are in memory, which changes no bit of them.
+// - A block that outgrows that cache asks for its own weights some inputs ahead of their use (near).
 #ifndef FL_BLOCKS_H
 #define FL_BLOCKS_H
 
@@ -22,7 +23,8 @@ typedef struct block {
   int64_t ahead_step;  // and how much of it a tile asks for with each input
 } block;
 
-FL_INLINE void block_tile(const int rows, const int vectors, const block *b, int64_t row)
+FL_INLINE void block_tile(const int rows, const int vectors, const int near, const int far, const block *b,
+                          int64_t row)
 {
   vreal acc[FL_ACCUMULATORS];
   FL_UNROLL
@@ -36,8 +38,9 @@ FL_INLINE void block_tile(const int rows, const int vectors, const block *b, int
   }
   const char *ahead = b->ahead;
   for (int64_t k = 0; k < b->count; ++k) {
-    __builtin_prefetch(ahead, 0, 2);
-    ahead += b->ahead_step;
+    if (near) ask_ahead(b->w, vectors, k);
+    if (far) __builtin_prefetch(ahead, 0, 2);
+    if (far) ahead += b->ahead_step;
     multiply_step(rows, vectors / 4, vectors % 4, acc, a, b->w, 0, k);
   }
   FL_UNROLL
@@ -47,12 +50,16 @@ FL_INLINE void block_tile(const int rows, const int vectors, const block *b, int
 
 typedef void block_fn(const block *, int64_t);
 
-#define FL_BLOCK(rows, vectors)                                     \
-  static void block_##rows##_##vectors(const block *b, int64_t row) \
-  {                                                                 \
-    if ((rows) <= MAX_ROWS) block_tile(rows, vectors, b, row);      \
+#define FL_BLOCK(rows, vectors, near, far)                                        \
+  static void block_##rows##_##vectors##_##near##far(const block *b, int64_t row) \
+  {                                                                               \
+    if ((rows) <= MAX_ROWS && (FL_ASKS(rows) || !((near) || (far))))              \
+      block_tile(rows, vectors, near, far, b, row);                               \
   }
-#define FL_BLOCK_ROWS(rows) FL_BLOCK(rows, 1) FL_BLOCK(rows, 2) FL_BLOCK(rows, 4)
+#define FL_BLOCK_ROWS(rows) \
+  FL_BLOCK(rows, 1, 0, 0)   \
+  FL_BLOCK(rows, 2, 0, 0)   \
+  FL_BLOCK(rows, 4, 0, 0) FL_BLOCK(rows, 4, 1, 0) FL_BLOCK(rows, 4, 0, 1) FL_BLOCK(rows, 4, 1, 1)
 FL_BLOCK_ROWS(1)
 FL_BLOCK_ROWS(2)
 FL_BLOCK_ROWS(3)
@@ -60,12 +67,14 @@ FL_BLOCK_ROWS(4)
 FL_BLOCK_ROWS(5)
 FL_BLOCK_ROWS(6)
 
-#define FL_BLOCK_ENTRY(rows) {block_##rows##_1, block_##rows##_2, block_##rows##_4}
-// [rows - 1][vectors / 2]
-static block_fn *const block_tiles[6][3] = {
-    FL_BLOCK_ENTRY(1), FL_BLOCK_ENTRY(2), FL_BLOCK_ENTRY(3),
-    FL_BLOCK_ENTRY(4), FL_BLOCK_ENTRY(5), FL_BLOCK_ENTRY(6),
-};
+#define FL_BLOCK_ENTRY(kind) \
+  {block_1_##kind, block_2_##kind, block_3_##kind, block_4_##kind, block_5_##kind, block_6_##kind}
+// [near + 2 far][rows - 1]: of a whole panel, tiles that ask for weights
+static block_fn *const asking_blocks[4][6] = {FL_BLOCK_ENTRY(4_00), FL_BLOCK_ENTRY(4_10),
+                                              FL_BLOCK_ENTRY(4_01), FL_BLOCK_ENTRY(4_11)};
+// [vectors / 2][rows - 1]: tiles that do not
+static block_fn *const plain_blocks[3][6] = {FL_BLOCK_ENTRY(1_00), FL_BLOCK_ENTRY(2_00),
+                                             FL_BLOCK_ENTRY(4_00)};
 
 // A matrix of `inputs` inputs, and the rows that are multiplied by it.
 typedef struct product {
@@ -79,14 +88,16 @@ FL_INLINE const real *panel_of(const product *p, int64_t panel)
   return (const real *)p->w + panel * p->inputs * 4 * VL;
 }
 
-// to = from + the product of one panel, in blocks of `most` inputs at most; `next` is read after that.
+// to = from + the product of one panel, in blocks if the reading says so; `next` is read after that.
 static void sum_in_blocks(const fl_layer *layer, const product *p, int64_t panel, int64_t rows,
-                          const real *from, int64_t from_stride, real *to, int64_t most, const real *next)
+                          const real *from, int64_t from_stride, real *to, const fl_reading *reading,
+                          const real *next)
 {
   const int vectors = panel < layer->full ? 4 : layer->tail;
-  const int64_t blocks = p->inputs > most ? (p->inputs + most - 1) / most : 1,
-                tiles = tile_count(rows, MAX_ROWS);
+  const int64_t tiles = tile_count(rows, MAX_ROWS), most = tiles > 1 ? reading->block : 0;
+  const int64_t blocks = most && most < p->inputs ? (p->inputs + most - 1) / most : 1;
   const int64_t step = vectors * VL * (int64_t)sizeof(real) / tiles;
+  const int kind = vectors < 4 ? 0 : (reading->outgrows != 0) + 2 * (most != 0);
   for (int64_t i = 0; i < blocks; ++i) {
     block b = {.a = p->a, .from = from, .from_stride = from_stride, .to = to, .ahead_step = step};
     const int64_t end = p->inputs * (i + 1) / blocks;
@@ -96,7 +107,9 @@ static void sum_in_blocks(const fl_layer *layer, const product *p, int64_t panel
     b.ahead = (const char *)(i + 1 < blocks ? b.w + b.count * vectors * VL : next);
     for (int64_t q = 0; q < tiles; ++q) {
       const int64_t row = rows * q / tiles, height = rows * (q + 1) / tiles - row;
-      block_tiles[height - 1][vectors / 2](&b, row);
+      block_fn *const tile =
+          kind && FL_ASKS(height) ? asking_blocks[kind][height - 1] : plain_blocks[vectors / 2][height - 1];
+      tile(&b, row);
       b.ahead += b.count * step;
     }
     from = to;

@@ -21,6 +21,12 @@ typedef struct fl_layer {
   const void *t_h;
 } fl_layer;
 
+// How tiles read weights. Of no effect on results.
+typedef struct fl_reading {
+  int64_t block;     // inputs that many rows take at a time, see blocks.inc.h; 0: all
+  int32_t outgrows;  // what a tile reads outgrows the first-level cache
+} fl_reading;
+
 // Input projection of `rows` rows for panels [panel_begin, panel_end).
 typedef struct fl_project {
   const void *const *x;  // [rows] rows of `inputs` elements
@@ -28,7 +34,7 @@ typedef struct fl_project {
   int64_t panel_stride;
   int64_t rows;
   int32_t panel_begin, panel_end;
-  int64_t block;  // see fl_step
+  fl_reading reading;
 } fl_project;
 
 // One time step of some rows for panels [panel_begin, panel_end).
@@ -49,8 +55,8 @@ typedef struct fl_step {
   int64_t rows;
   int32_t panel_begin, panel_end;
   int32_t backwards;  // visit the panels from last to first (keeps a cache warm on odd steps)
-  int64_t block;      // inputs that many rows take at a time, see blocks.inc.h; 0: all
-  void *sums;         // room for `sum_rows` rows of 4 VL, if block is not 0
+  fl_reading reading;
+  void *sums;  // room for `sum_rows` rows of 4 VL, if there is a block
 } fl_step;
 
 // Many steps of one row, all panels; only for layers of at most `sequence_vectors` vectors.
@@ -93,8 +99,8 @@ typedef struct fl_back_step {
   int64_t rows;
   int32_t panel_begin, panel_end;
   int32_t backwards;
-  int32_t far;          // the tape is too long for the caches
-  int32_t far_weights;  // the weights come from a slow cache
+  int32_t far;   // the tape is too long for the caches
+  int32_t asks;  // for weights before they are used: 0 no, 1 a little, 2 also for the next panel's
 } fl_back_step;
 
 // out[r] (+)= gate gradients of row r times the weights (units of the layer by `columns`).
@@ -107,7 +113,7 @@ typedef struct fl_back_product {
   int32_t add;
   int64_t rows;
   int32_t panel_begin, panel_end;
-  int32_t far_weights;  // see fl_back_step
+  int32_t asks;  // see fl_back_step
 } fl_back_product;
 
 // Weight gradients: dw (4H, columns) (+)= gate gradients^T times the rows of `in`, for the gate

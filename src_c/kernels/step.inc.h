@@ -70,7 +70,7 @@ FL_INLINE void step_panel(const int rows, const int vectors, const int nv, const
   for (int r = 0; r < rows; ++r) step_output(z + r * nv * VL, &out, r);
 }
 
-FL_INLINE void step_tile(const int rows, const int full, const int tail, const int chains,
+FL_INLINE void step_tile(const int rows, const int full, const int tail, const int chains, const int asks,
                          const fl_layer *layer, const fl_step *job, int64_t panel, int64_t row)
 {
   const int nv = 4 * full + tail, n = rows * nv;
@@ -90,7 +90,7 @@ FL_INLINE void step_tile(const int rows, const int full, const int tail, const i
     FL_UNROLL
     for (int v = 0; v < n; ++v) acc[v] = vload(bias + (v % nv) * VL);
     const real *w = (const real *)layer->w_x + panel * layer->inputs * 4 * VL;
-    multiply(rows, full, tail, 1, acc, (rows_in)job->x + row, w, layer->inputs);
+    multiply(rows, full, tail, 1, asks, acc, (rows_in)job->x + row, w, layer->inputs);
   }
   FL_UNROLL
   for (int v = n; v < n * chains; ++v) acc[v] = vset1(0);
@@ -98,7 +98,7 @@ FL_INLINE void step_tile(const int rows, const int full, const int tail, const i
   FL_UNROLL
   for (int r = 0; r < rows; ++r) h[r] = (const real *)job->h_prev + (row + r) * job->h_stride;
   const real *w = (const real *)layer->w_h + panel * layer->units * 4 * VL;
-  multiply(rows, full, tail, chains, acc, h, w, layer->units);
+  multiply(rows, full, tail, chains, asks, acc, h, w, layer->units);
   join_chains(n, chains, acc);
 
   real z[FL_ACCUMULATORS * VL] __attribute__((aligned(64)));
@@ -110,11 +110,11 @@ FL_INLINE void step_tile(const int rows, const int full, const int tail, const i
 
 typedef void step_fn(const fl_layer *, const fl_step *, int64_t, int64_t);
 
-#define FL_STEP(rows, full, tail, chains)                                                               \
-  static void step_##rows##_##full##_##tail##_##chains(const fl_layer *layer, const fl_step *job,       \
-                                                       int64_t panel, int64_t row)                      \
-  {                                                                                                     \
-    if (FL_FITS(rows, full, tail, chains)) step_tile(rows, full, tail, chains, layer, job, panel, row); \
+#define FL_STEP(rows, full, tail, chains)                                                                  \
+  static void step_##rows##_##full##_##tail##_##chains(const fl_layer *layer, const fl_step *job,          \
+                                                       int64_t panel, int64_t row)                         \
+  {                                                                                                        \
+    if (FL_FITS(rows, full, tail, chains)) step_tile(rows, full, tail, chains, 0, layer, job, panel, row); \
   }
 // clang-format off
 #define FL_STEP_ONE(chains)                                                           \
@@ -136,6 +136,22 @@ FL_STEP_MANY(6)
 FL_STEP_ONE(2)
 FL_STEP_FEW(2, 2)
 FL_STEP_FEW(3, 2)
+
+#define FL_STEP_ASKS(rows)                                                            \
+  static void step_asks_##rows(const fl_layer *layer, const fl_step *job,             \
+                               int64_t panel, int64_t row)                            \
+  {                                                                                   \
+    if (FL_ASKS(rows)) step_tile(rows, 1, 0, 1, 1, layer, job, panel, row);           \
+  }
+FL_STEP_ASKS(2)
+FL_STEP_ASKS(3)
+FL_STEP_ASKS(4)
+FL_STEP_ASKS(5)
+FL_STEP_ASKS(6)
+// [rows - 1]: tiles of one whole panel that ask for weights
+static step_fn *const step_asks[6] = {
+    0, step_asks_2, step_asks_3, step_asks_4, step_asks_5, step_asks_6,
+};
 
 #define FL_ONE_ENTRY(s)                                                               \
   {                                                                                   \
@@ -181,11 +197,11 @@ static void step_in_blocks(const fl_layer *layer, const fl_step *job, int64_t fi
       from = (const real *)job->gates + p * job->gates_panel_stride + first * job->gates_row_stride;
       from_stride = job->gates_row_stride;
     } else {
-      sum_in_blocks(layer, &x, p, rows, from, from_stride, job->sums, job->block, panel_of(&h, p));
+      sum_in_blocks(layer, &x, p, rows, from, from_stride, job->sums, &job->reading, panel_of(&h, p));
       from = job->sums;
       from_stride = 4 * VL;
     }
-    sum_in_blocks(layer, &h, p, rows, from, from_stride, job->sums, job->block, panel_of(start, next));
+    sum_in_blocks(layer, &h, p, rows, from, from_stride, job->sums, &job->reading, panel_of(start, next));
     if (p < layer->full)
       step_panel((int)rows, 4, 4, layer, job, job->sums, p, first);
     else if (layer->tail == 2)
@@ -198,7 +214,7 @@ static void step_in_blocks(const fl_layer *layer, const fl_step *job, int64_t fi
 static void step(const fl_layer *layer, const fl_step *job)
 {
   const int64_t height = MAX_ROWS / layer->chains, tiles = tile_count(job->rows, height);
-  if (job->block && tiles > 1 && layer->chains == 1) {
+  if (job->reading.block && tiles > 1 && layer->chains == 1) {
     const int64_t parts = tile_count(job->rows, SUM_ROWS);
     for (int64_t p = 0; p < parts; ++p) {
       const int64_t first = job->rows * p / parts;
@@ -207,11 +223,15 @@ static void step(const fl_layer *layer, const fl_step *job)
     return;
   }
   const int64_t tallest = job->rows < height ? job->rows : height;
+  const int asking = job->reading.outgrows && layer->chains == 1;
   panel_walk walk = walk_panels(layer, job->panel_begin, job->panel_end, job->backwards);
   while (next_group(&walk, tallest, layer->chains)) {
     for (int64_t q = 0; q < tiles; ++q) {
-      const int64_t row = job->rows * q / tiles, end = job->rows * (q + 1) / tiles;
-      step_tiles[layer->chains - 1][end - row - 1][walk.full][walk.tail](layer, job, walk.panel, row);
+      const int64_t row = job->rows * q / tiles, count = job->rows * (q + 1) / tiles - row;
+      const int asks = asking && FL_ASKS(count) && walk.full == 1 && walk.tail == 0;
+      step_fn *const tile =
+          asks ? step_asks[count - 1] : step_tiles[layer->chains - 1][count - 1][walk.full][walk.tail];
+      tile(layer, job, walk.panel, row);
     }
   }
 }
