@@ -67,7 +67,7 @@ def test_caches_change_the_plan() -> None:
 
 
 def test_a_single_step_reads_all_layers() -> None:
-    """Weights of one such layer stay near a core; those of ten do not, unless two cores share them."""
+    """Weights of one such layer stay near a core; those of ten only if two cores share them."""
     _core.assume_caches("far")
     one, ten = (fastlstm.LSTM(160, 160, num_layers=n, seed=0) for n in (1, 10))
     assert "one thread" in one.explain(1, 1, num_threads=2)
