@@ -25,7 +25,9 @@ static const double HIDDEN = 0.035;    // of reading weights still shows where c
 static const double PART_BYTES = 256e3;  // weight gradients of a part
 enum { PART_ROWS = 8, MOST_PARTS = 16, CHUNK_ROWS = 512 };
 
-enum { BLOCK_TILES = 8 };
+// Weights are taken in blocks of a first-level cache by so many tiles at most, or where a panel takes more
+// than such a share of the second level: more tiles gain less by a shorter block than its ends cost.
+enum { BLOCK_TILES = 2, PANEL_SHARE = 5 };
 
 // Rows projected at a time: enough to use each input weight well, and what a cache holds anyway.
 enum { PROJECT_BYTES = 128 << 10, PROJECT_ROWS = 192 };
@@ -127,11 +129,12 @@ fl_reading fl_reading_of(const fl_model *model, int64_t rows, int64_t inputs, do
 {
   const fl_kernels *k = model->kernels;
   const int64_t input_bytes = 4 * k->lanes * fl_elem(k->dtype);
-  // Many rows use weights often enough to take them all.
-  const int few = rows <= BLOCK_TILES * k->max_rows, outgrows = fl_outgrows(model, inputs * input_bytes);
+  const int outgrows = fl_outgrows(model, inputs * input_bytes);
+  const fl_caches *caches = fl_caches_of(model->spec.caches);
   if (!fl_far_weights(model, bytes)) return (fl_reading){0, outgrows};
-  if (!few) return (fl_reading){INT64_MAX, outgrows};
-  return (fl_reading){fl_caches_of(model->spec.caches)->block_bytes / input_bytes, 0};
+  if (rows <= BLOCK_TILES * k->max_rows || (double)(PANEL_SHARE * inputs * input_bytes) > caches->l2_bytes)
+    return (fl_reading){caches->block_bytes / input_bytes, 0};
+  return (fl_reading){INT64_MAX, outgrows};
 }
 
 // Share of the time to read weights that arithmetic does not hide. In blocks, all rows compute while the next
