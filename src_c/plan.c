@@ -29,6 +29,9 @@ enum { PART_ROWS = 8, MOST_PARTS = 16, CHUNK_ROWS = 512 };
 // than such a share of the second level: more tiles gain less by a shorter block than its ends cost.
 enum { BLOCK_TILES = 2, PANEL_SHARE = 5 };
 
+// Inputs ahead of which weights are asked for, in the second level and in the last, a page further on.
+enum { ASK_AHEAD = 6, ASK_FAR = 32 };
+
 // Rows projected at a time: enough to use each input weight well, and what a cache holds anyway.
 enum { PROJECT_BYTES = 128 << 10, PROJECT_ROWS = 192 };
 
@@ -129,12 +132,13 @@ fl_reading fl_reading_of(const fl_model *model, int64_t rows, int64_t inputs, do
 {
   const fl_kernels *k = model->kernels;
   const int64_t input_bytes = 4 * k->lanes * fl_elem(k->dtype);
-  const int outgrows = fl_outgrows(model, inputs * input_bytes);
+  const int32_t ahead = fl_outgrows(model, inputs * input_bytes) ? ASK_AHEAD : 0;
   const fl_caches *caches = fl_caches_of(model->spec.caches);
-  if (!fl_far_weights(model, bytes)) return (fl_reading){0, outgrows};
+  if (!fl_far_weights(model, bytes)) return (fl_reading){0, ahead};
+  if (rows <= k->max_rows) return (fl_reading){0, ASK_FAR};
   if (rows <= BLOCK_TILES * k->max_rows || (double)(PANEL_SHARE * inputs * input_bytes) > caches->l2_bytes)
     return (fl_reading){caches->block_bytes / input_bytes, 0};
-  return (fl_reading){INT64_MAX, outgrows};
+  return (fl_reading){INT64_MAX, ahead};
 }
 
 // Share of the time to read weights that arithmetic does not hide. In blocks, all rows compute while the next

@@ -21,6 +21,7 @@ typedef struct block {
   int64_t from_stride;
   const char *ahead;   // what is read next,
   int64_t ahead_step;  // and how much of it a tile asks for with each input
+  int64_t near;        // inputs ahead of which it asks for the block's own weights
 } block;
 
 FL_INLINE void block_tile(const int rows, const int vectors, const int near, const int far, const block *b,
@@ -38,7 +39,7 @@ FL_INLINE void block_tile(const int rows, const int vectors, const int near, con
   }
   const char *ahead = b->ahead;
   for (int64_t k = 0; k < b->count; ++k) {
-    if (near) ask_ahead(b->w, vectors, k);
+    if (near) ask_ahead(b->w + (k + b->near) * vectors * VL, vectors);
     if (far) __builtin_prefetch(ahead, 0, 2);
     if (far) ahead += b->ahead_step;
     multiply_step(rows, vectors / 4, vectors % 4, acc, a, b->w, 0, k);
@@ -97,9 +98,14 @@ static void sum_in_blocks(const fl_layer *layer, const product *p, int64_t panel
   const int64_t tiles = tile_count(rows, MAX_ROWS), most = tiles > 1 ? reading->block : 0;
   const int64_t blocks = most && most < p->inputs ? (p->inputs + most - 1) / most : 1;
   const int64_t step = vectors * VL * (int64_t)sizeof(real) / tiles;
-  const int kind = vectors < 4 ? 0 : (reading->outgrows != 0) + 2 * (most != 0);
+  const int kind = vectors < 4 ? 0 : (reading->ahead != 0) + 2 * (most != 0);
   for (int64_t i = 0; i < blocks; ++i) {
-    block b = {.a = p->a, .from = from, .from_stride = from_stride, .to = to, .ahead_step = step};
+    block b = {.a = p->a,
+               .from = from,
+               .from_stride = from_stride,
+               .to = to,
+               .ahead_step = step,
+               .near = reading->ahead};
     const int64_t end = p->inputs * (i + 1) / blocks;
     b.begin = p->inputs * i / blocks;
     b.count = end - b.begin;

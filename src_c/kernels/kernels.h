@@ -23,8 +23,8 @@ typedef struct fl_layer {
 
 // How tiles read weights. Of no effect on results.
 typedef struct fl_reading {
-  int64_t block;     // inputs that many rows take at a time, see blocks.inc.h; 0: all
-  int32_t outgrows;  // what a tile reads outgrows the first-level cache
+  int64_t block;  // inputs that many rows take at a time, see blocks.inc.h; 0: all
+  int32_t ahead;  // inputs ahead of which tiles ask for weights; 0: they do not
 } fl_reading;
 
 // Input projection of `rows` rows for panels [panel_begin, panel_end).

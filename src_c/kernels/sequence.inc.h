@@ -26,12 +26,12 @@ FL_INLINE void sequence_run(const int full, const int tail, const int chains, co
     for (int v = 0; v < nv; ++v) acc[v] = vload(start + (v / 4) * panel_stride + at + (v % 4) * VL);
     if (x) {
       const real *row = x + t * job->x_stride;
-      multiply(1, full, tail, 1, 0, acc, &row, w_x, layer->inputs);
+      multiply(1, full, tail, 1, 0, 0, acc, &row, w_x, layer->inputs);
     }
     FL_UNROLL
     for (int v = nv; v < nv * chains; ++v) acc[v] = vset1(0);
     const real *h_row = h;
-    multiply(1, full, tail, chains, 0, acc, &h_row, w_h, layer->units);
+    multiply(1, full, tail, chains, 0, 0, acc, &h_row, w_h, layer->units);
     join_chains(nv, chains, acc);
     FL_UNROLL
     for (int p = 0; p < panels; ++p) {

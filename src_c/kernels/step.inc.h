@@ -90,7 +90,7 @@ FL_INLINE void step_tile(const int rows, const int full, const int tail, const i
     FL_UNROLL
     for (int v = 0; v < n; ++v) acc[v] = vload(bias + (v % nv) * VL);
     const real *w = (const real *)layer->w_x + panel * layer->inputs * 4 * VL;
-    multiply(rows, full, tail, 1, asks, acc, (rows_in)job->x + row, w, layer->inputs);
+    multiply(rows, full, tail, 1, asks, job->reading.ahead, acc, (rows_in)job->x + row, w, layer->inputs);
   }
   FL_UNROLL
   for (int v = n; v < n * chains; ++v) acc[v] = vset1(0);
@@ -98,7 +98,7 @@ FL_INLINE void step_tile(const int rows, const int full, const int tail, const i
   FL_UNROLL
   for (int r = 0; r < rows; ++r) h[r] = (const real *)job->h_prev + (row + r) * job->h_stride;
   const real *w = (const real *)layer->w_h + panel * layer->units * 4 * VL;
-  multiply(rows, full, tail, chains, asks, acc, h, w, layer->units);
+  multiply(rows, full, tail, chains, asks, job->reading.ahead, acc, h, w, layer->units);
   join_chains(n, chains, acc);
 
   real z[FL_ACCUMULATORS * VL] __attribute__((aligned(64)));
@@ -223,7 +223,7 @@ static void step(const fl_layer *layer, const fl_step *job)
     return;
   }
   const int64_t tallest = job->rows < height ? job->rows : height;
-  const int asking = job->reading.outgrows && layer->chains == 1;
+  const int asking = job->reading.ahead > 0 && layer->chains == 1;
   panel_walk walk = walk_panels(layer, job->panel_begin, job->panel_end, job->backwards);
   while (next_group(&walk, tallest, layer->chains)) {
     for (int64_t q = 0; q < tiles; ++q) {

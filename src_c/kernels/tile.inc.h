@@ -112,22 +112,20 @@ FL_INLINE void multiply_step(const int rows, const int full, const int tail, vre
   }
 }
 
-// Asks for the weights of a later input, of one panel: where they come from the second-level cache, the
-// processor's own guess is late.
-enum { ASK_AHEAD = 6 };
-#define FL_ASKS(rows) (2 * (rows) >= MAX_ROWS && (rows) <= MAX_ROWS)  // lower tiles are busy loading
-FL_INLINE void ask_ahead(const real *w, int vectors, int64_t k)
+// Asks for a later input's weights of one panel: the processor's own guess is late.
+FL_INLINE void ask_ahead(const real *later, int vectors)
 {
-  const char *at = (const char *)(w + (k + ASK_AHEAD) * vectors * VL);
+  const char *at = (const char *)later;
   FL_UNROLL
   for (int line = 0; line * 64 < vectors * VL * (int)sizeof(real); ++line)
     __builtin_prefetch(at + line * 64, 0, 3);
 }
+#define FL_ASKS(rows) (2 * (rows) >= MAX_ROWS && (rows) <= MAX_ROWS)  // lower tiles are busy loading
 
 // The whole product, `chains` partial sums side by side: chain j takes k = j, j + chains, ... A tile that
-// `asks` is of one panel.
+// `asks` for weights, so many inputs ahead, is of one panel.
 FL_INLINE void multiply(const int rows, const int full, const int tail, const int chains, const int asks,
-                        vreal *acc, rows_in a_rows, const real *w, int64_t inputs)
+                        int64_t ahead, vreal *acc, rows_in a_rows, const real *w, int64_t inputs)
 {
   const int n = rows * (4 * full + tail);
   const real *a[6];
@@ -138,7 +136,7 @@ FL_INLINE void multiply(const int rows, const int full, const int tail, const in
   }
   int64_t k = 0;
   for (; k + chains <= inputs; k += chains) {
-    if (asks) ask_ahead(w, 4, k);
+    if (asks) ask_ahead(w + (k + ahead) * 4 * VL, 4);
     FL_UNROLL
     for (int j = 0; j < chains; ++j) multiply_step(rows, full, tail, acc + j * n, a, w, inputs, k + j);
   }
