@@ -13,6 +13,7 @@ typedef struct back_worker {
   int64_t part;
   int32_t unit, units;               // its share
   int32_t column_begin, column_end;  // panels of two vectors of hidden units
+  int32_t asks;                      // how it reads their weights, see fl_back_step
   char *grads;                       // gate gradients of a chunk; behind them, one step of the chunk before
   char *scratch;
   char **x_at, **h_at, **dx_at;                // rows of the chunk
@@ -31,6 +32,7 @@ typedef struct back_segment {
 
 // chunk.c
 int64_t fl_share(int64_t count, const back_worker *b, int64_t share);
+void fl_add(const run *r, void *sum, const void *from, int64_t count);
 char *fl_bias_sums(const run *r, int64_t part, int64_t index, int total);
 int fl_run_back_segment(back_worker *b, const back_segment *s);  // returns whether it was stopped
 

@@ -83,6 +83,7 @@ static void start_worker(run *r, int64_t part, int32_t unit, int32_t units, int 
   back_worker b = {.part = part, .unit = unit, .units = units};
   b.column_begin = (int32_t)fl_share(columns, &b, unit);
   b.column_end = (int32_t)fl_share(columns, &b, unit + 1);
+  b.asks = fl_back_asks(r->model, b.column_end - b.column_begin);
   b.w = (worker){.r = r, .thread = thread};
   b.w.row_begin = fl_slice_begin(p->batch, p->row_groups, part);
   b.w.row_end = fl_slice_begin(p->batch, p->row_groups, part + 1);
@@ -120,15 +121,8 @@ static void team_body(void *arg, int thread, int threads)
 // out (+)= the sum of what the parts have at `in`, in their order. Strides and counts in elements.
 static void sum_parts(const run *r, const char *in, int64_t part_bytes, int64_t count, void *out, int add)
 {
-  for (int part = 0; part < r->plan->row_groups; ++part, in += part_bytes) {
-    const int keep = add || part > 0;
-    for (int64_t i = 0; i < count; ++i) {
-      if (r->elem == 8)
-        ((double *)out)[i] = (keep ? ((double *)out)[i] : 0) + ((const double *)in)[i];
-      else
-        ((float *)out)[i] = (keep ? ((float *)out)[i] : 0) + ((const float *)in)[i];
-    }
-  }
+  if (!add) memset(out, 0, (size_t)(count * r->elem));
+  for (int part = 0; part < r->plan->row_groups; ++part) fl_add(r, out, in + part * part_bytes, count);
 }
 
 // Gradients of the weights, if parts have their own, and of the biases.
@@ -161,18 +155,17 @@ static void gather_gradients(const run *r)
 
 fl_status fl_backward(const fl_model *model, const fl_plan *plan, const fl_back_io *io, void *workspace)
 {
-  run r = {.model = model, .plan = plan, .back = io, .space = workspace, .elem = fl_elem(model->spec.dtype)};
+  run r = {.model = model,
+           .plan = plan,
+           .back = io,
+           .space = workspace,
+           .tape = (char *)io->tape,
+           .elem = fl_elem(model->spec.dtype),
+           .poll = io->poll,
+           .poll_arg = io->poll_arg};
   fl_back_plan_map(model, plan, &r.back_map);
   fl_tape_plan(&model->spec, plan->steps, plan->batch, &r.tape_map);
-  r.tape = (char *)io->tape;
-  r.order = (int64_t *)(r.space + r.back_map.order);
-  r.lengths = (int64_t *)(r.space + r.back_map.lengths);
-  r.counts = (int64_t *)(r.space + r.back_map.counts);
-  r.team = (fl_barrier *)(r.space + r.back_map.barriers);
-  r.poll = io->poll;
-  r.poll_arg = io->poll_arg;
-  fl_order_rows(&r, io->lengths);
-  fl_run_team(&r, team_body, io->late);
+  fl_run_team(&r, &r.back_map.common, io->lengths, team_body, io->late);
   if (atomic_load(&r.stop)) return FL_INTERRUPTED;
   if (io->gradients) gather_gradients(&r);
   return FL_OK;

@@ -8,6 +8,17 @@
 // Where a worker's share of `count` things begins.
 int64_t fl_share(int64_t count, const back_worker *b, int64_t share) { return count * share / b->units; }
 
+// sum += from
+void fl_add(const run *r, void *sum, const void *from, int64_t count)
+{
+  for (int64_t i = 0; i < count; ++i) {
+    if (r->elem == 8)
+      ((double *)sum)[i] += ((const double *)from)[i];
+    else
+      ((float *)sum)[i] += ((const float *)from)[i];
+  }
+}
+
 // Bias gradients of a part: of the chunk at hand, or the total.
 char *fl_bias_sums(const run *r, int64_t part, int64_t index, int total)
 {
@@ -26,14 +37,6 @@ static char *dh_last(const back_worker *b)
 {
   const run *r = b->w.r;
   return r->space + r->back_map.dh_last + b->w.row_begin * r->back_map.dh_stride * r->elem;
-}
-
-// How so many column panels are read, see fl_back_step.
-static int32_t asks(const back_worker *b, int64_t panels)
-{
-  const run *r = b->w.r;
-  const int64_t panel = 4 * r->model->spec.hidden_size * 2 * r->model->kernels->lanes * r->elem;
-  return fl_outgrows(r->model, panel) + fl_far_weights(r->model, (double)(panel * panels));
 }
 
 // The gradients that come from behind the last step, in the worker's panels; empty sums.
@@ -86,7 +89,7 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
       .panel_end = b->column_end,
       .backwards = (int32_t)(t & 1),
       .far = r->tape_map.far,
-      .asks = asks(b, b->column_end - b->column_begin),
+      .asks = b->asks,
   };
   r->model->kernels->back_step(s->layer, &job);
 }
@@ -115,15 +118,10 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
     kernels->outer(s->layer, &job);
   }
   for (int64_t p = b->w.panel_begin; p < b->w.panel_end; ++p) {
-    const int64_t at = p * 4 * lanes;
-    char *chunk = fl_bias_sums(r, b->part, s->index, 0), *total = fl_bias_sums(r, b->part, s->index, 1);
-    for (int64_t i = at; i < at + 4 * lanes; ++i) {
-      if (r->elem == 8)
-        ((double *)total)[i] += ((double *)chunk)[i];
-      else
-        ((float *)total)[i] += ((float *)chunk)[i];
-    }
-    memset(chunk + at * r->elem, 0, (size_t)(4 * lanes * r->elem));
+    const int64_t at = p * 4 * lanes * r->elem;
+    char *chunk = fl_bias_sums(r, b->part, s->index, 0) + at;
+    fl_add(r, fl_bias_sums(r, b->part, s->index, 1) + at, chunk, 4 * lanes);
+    memset(chunk, 0, (size_t)(4 * lanes * r->elem));
   }
   if (s->has_dx) {
     const int64_t begin = fl_share(rows, b, b->unit), inputs = s->layer->inputs;
@@ -137,7 +135,7 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
                                  .rows = fl_share(rows, b, b->unit + 1) - begin,
                                  .panel_begin = 0,
                                  .panel_end = panels,
-                                 .asks = asks(b, panels)};
+                                 .asks = fl_back_asks(r->model, panels)};
     kernels->back_product(s->layer, &job);
   }
 }
@@ -186,7 +184,7 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
                                .rows = rows,
                                .panel_begin = b->column_begin,
                                .panel_end = b->column_end,
-                               .asks = asks(b, b->column_end - b->column_begin)};
+                               .asks = b->asks};
   r->model->kernels->back_product(s->layer, &job);
 }
 

@@ -14,7 +14,7 @@ typedef struct fl_caches {
   double l2_bytes, l2_rate, far_rate;
   int64_t block_bytes;
 } fl_caches;
-const fl_caches *fl_caches_of(int32_t kind);  // an fl_cache_kind
+fl_caches fl_caches_of(int32_t kind);  // an fl_cache_kind
 
 // Flush denormals to zero while kernels run: they would cost a hundred cycles each and are far
 // below the promised error. The caller's mode comes back afterwards.

@@ -146,10 +146,15 @@ static void team_body(void *arg, int thread, int threads)
   fl_fp_leave(mode);
 }
 
-// Runs `body` on the plan's threads; barriers of the team and of its groups are ready then.
-void fl_run_team(run *r, fl_team_body *body, int32_t *late)
+// Runs `body` on the plan's threads; rows are in order, barriers of the team and of its groups ready then.
+void fl_run_team(run *r, const fl_common_map *map, const int64_t *lengths, fl_team_body *body, int32_t *late)
 {
   const fl_plan *plan = r->plan;
+  r->order = (int64_t *)(r->space + map->order);
+  r->lengths = (int64_t *)(r->space + map->lengths);
+  r->counts = (int64_t *)(r->space + map->counts);
+  r->team = (fl_barrier *)(r->space + map->barriers);
+  fl_order_rows(r, lengths);
   atomic_init(&r->stop, 0);
   atomic_init(&r->waited, 0);
   r->started = r->poll || plan->threads > 1 ? fl_now() : 0;
@@ -168,19 +173,18 @@ void fl_run_team(run *r, fl_team_body *body, int32_t *late)
 
 fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io, void *workspace)
 {
-  run r = {.model = model, .plan = plan, .io = io, .space = workspace, .elem = fl_elem(model->spec.dtype)};
+  run r = {.model = model,
+           .plan = plan,
+           .io = io,
+           .space = workspace,
+           .elem = fl_elem(model->spec.dtype),
+           .poll = io->poll,
+           .poll_arg = io->poll_arg};
   fl_plan_map(model, plan, &r.map);
   if (plan->purpose == FL_TRAIN) {
     fl_tape_plan(&model->spec, plan->steps, plan->batch, &r.tape_map);
     r.tape = io->tape;
   }
-  r.order = (int64_t *)(r.space + r.map.order);
-  r.lengths = (int64_t *)(r.space + r.map.lengths);
-  r.counts = (int64_t *)(r.space + r.map.counts);
-  r.team = (fl_barrier *)(r.space + r.map.barriers);
-  r.poll = io->poll;
-  r.poll_arg = io->poll_arg;
-  fl_order_rows(&r, io->lengths);
-  fl_run_team(&r, team_body, io->late);
+  fl_run_team(&r, &r.map.common, io->lengths, team_body, io->late);
   return atomic_load(&r.stop) ? FL_INTERRUPTED : FL_OK;
 }

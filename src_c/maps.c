@@ -2,7 +2,6 @@
 // Where everything stands in workspaces and tapes.
 #include <string.h>
 
-#include "cpu.h"
 #include "plan.h"
 #include "team.h"
 
@@ -14,6 +13,16 @@ static int64_t take(double *total, double bytes)
   const double at = *total;
   *total += bytes + (FL_ALIGN - 1);
   return at < 9e18 ? fl_round_up((int64_t)at, FL_ALIGN) : 0;
+}
+
+static fl_common_map take_common(double *total, const fl_plan *plan)
+{
+  const double rows = 8 * (double)plan->batch;
+  fl_common_map map = {.barriers = take(total, (double)sizeof(fl_barrier) * (plan->threads + 1))};
+  map.order = take(total, rows);
+  map.lengths = take(total, rows);
+  map.counts = take(total, 8 * ((double)plan->steps + 2));
+  return map;
 }
 
 // Elements between rows of h: rows a multiple of 4096 bytes apart would all fall into one set of the
@@ -56,18 +65,14 @@ int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map)
   map->state_bytes = 2 * map->h_bytes + map->c_bytes;
   map->gates_bytes = fl_round_up((int64_t)gates, FL_ALIGN);
   map->gathered_bytes = fl_round_up((int64_t)gathered, FL_ALIGN);
-  map->sums_bytes = fl_caches_of(spec->caches)->block_bytes
-                        ? model->kernels->sum_rows * 4 * (int64_t)lanes * fl_elem(spec->dtype)
-                        : 0;
+  map->sums_bytes =
+      model->caches.block_bytes ? model->kernels->sum_rows * 4 * (int64_t)lanes * fl_elem(spec->dtype) : 0;
   map->pointer_count = fl_round_up((int64_t)pointers, FL_ALIGN / 8);
   map->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
 
   double total = 0;
   const double threads = plan->threads;
-  map->barriers = take(&total, (double)sizeof(fl_barrier) * (threads + 1));
-  map->order = take(&total, 8 * batch);
-  map->lengths = take(&total, 8 * batch);
-  map->counts = take(&total, 8 * ((double)plan->steps + 2));
+  map->common = take_common(&total, plan);
   map->state =
       take(&total, taped ? 0 : (double)map->state_bytes * (double)(spec->num_layers * spec->directions));
   map->gates = take(&total, (double)map->gates_bytes * plan->dir_groups);
@@ -151,10 +156,7 @@ int fl_back_plan_map(const fl_model *model, const fl_plan *plan, fl_back_map *ma
   const double threads = plan->threads, parts = plan->row_groups;
   const double indices = (double)(spec->num_layers * spec->directions);
   double total = 0;
-  map->barriers = take(&total, (double)sizeof(fl_barrier) * (threads + 1));
-  map->order = take(&total, 8 * batch);
-  map->lengths = take(&total, 8 * batch);
-  map->counts = take(&total, 8 * ((double)plan->steps + 2));
+  map->common = take_common(&total, plan);
   map->dc = take(&total, batch * (double)panels * vector);
   map->dh_last = take(&total, batch * (double)map->dh_stride * elem);
   map->bias = take(&total, 2 * (double)map->bias_bytes * parts * indices);

@@ -3,12 +3,14 @@
 #ifndef FL_MODEL_H
 #define FL_MODEL_H
 
+#include "cpu.h"
 #include "fastlstm.h"
 #include "kernels/kernels.h"
 
 struct fl_model {
   fl_spec spec;
   const fl_kernels *kernels;
+  fl_caches caches;
   int32_t panels;   // of a layer, the narrow one included
   int32_t vectors;  // of a row of gates: 4 * full + tail
   int64_t weight_bytes;

@@ -166,6 +166,7 @@ fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *me
   at += fl_round_up(sizeof(fl_model), FL_ALIGN);
   model->spec = *spec;
   model->kernels = fl_kernels_for(spec->isa, spec->dtype);
+  model->caches = fl_caches_of(spec->caches);
   model->layers = (fl_layer *)at;
   at += fl_round_up(count * (int64_t)sizeof(fl_layer), FL_ALIGN);
   size_t bytes = 0;

@@ -5,7 +5,6 @@
 
 #include <string.h>
 
-#include "cpu.h"
 #include "team.h"
 
 // Rounded from measurements on Zen 5, or estimated: enough to rank candidates. The caches, in which machines
@@ -29,8 +28,9 @@ enum { PART_ROWS = 8, MOST_PARTS = 16, CHUNK_ROWS = 512 };
 // than such a share of the second level: more tiles gain less by a shorter block than its ends cost.
 enum { BLOCK_TILES = 2, PANEL_SHARE = 5 };
 
-// Inputs ahead of which weights are asked for, in the second level and in the last, a page further on.
-enum { ASK_AHEAD = 6, ASK_FAR = 32 };
+// Inputs ahead of which weights are asked for in the last level: a page, at whose end processors stop
+// guessing.
+enum { ASK_FAR = 32 };
 
 // Rows projected at a time: enough to use each input weight well, and what a cache holds anyway.
 enum { PROJECT_BYTES = 128 << 10, PROJECT_ROWS = 192 };
@@ -41,8 +41,7 @@ static double row_efficiency(int64_t rows) { return rows == 1 ? 0.7 : rows <= 3 
 // Bytes a nanosecond at which a step's weights are read.
 static double weights_rate(const fl_model *model, double bytes)
 {
-  const fl_caches *caches = fl_caches_of(model->spec.caches);
-  return bytes <= caches->l2_bytes ? caches->l2_rate : caches->far_rate;
+  return bytes <= model->caches.l2_bytes ? model->caches.l2_rate : model->caches.far_rate;
 }
 
 // One step of one worker: rows by panels, the input part included. A call of a single step finds no weights
@@ -116,29 +115,34 @@ static void choose_split(const fl_model *model, int32_t threads, fl_plan *plan)
   *plan = best;
 }
 
-int fl_outgrows(const fl_model *model, int64_t panel_bytes)
+static int outgrows(const fl_model *model, int64_t panel_bytes)
 {
-  const int64_t block = fl_caches_of(model->spec.caches)->block_bytes;
-  return block && panel_bytes > block;
+  return model->caches.block_bytes && panel_bytes > model->caches.block_bytes;
 }
 
-int fl_far_weights(const fl_model *model, double bytes)
+static int far_weights(const fl_model *model, double bytes)
 {
-  const fl_caches *caches = fl_caches_of(model->spec.caches);
-  return caches->block_bytes && bytes > caches->l2_bytes;
+  return model->caches.block_bytes && bytes > model->caches.l2_bytes;
 }
 
 fl_reading fl_reading_of(const fl_model *model, int64_t rows, int64_t inputs, double bytes)
 {
   const fl_kernels *k = model->kernels;
   const int64_t input_bytes = 4 * k->lanes * fl_elem(k->dtype);
-  const int32_t ahead = fl_outgrows(model, inputs * input_bytes) ? ASK_AHEAD : 0;
-  const fl_caches *caches = fl_caches_of(model->spec.caches);
-  if (!fl_far_weights(model, bytes)) return (fl_reading){0, ahead};
+  const int32_t ahead = outgrows(model, inputs * input_bytes) ? FL_ASK_AHEAD : 0;
+  if (!far_weights(model, bytes)) return (fl_reading){0, ahead};
   if (rows <= k->max_rows) return (fl_reading){0, ASK_FAR};
-  if (rows <= BLOCK_TILES * k->max_rows || (double)(PANEL_SHARE * inputs * input_bytes) > caches->l2_bytes)
-    return (fl_reading){caches->block_bytes / input_bytes, 0};
+  const double panels = PANEL_SHARE * (double)(inputs * input_bytes);
+  if (rows <= BLOCK_TILES * k->max_rows || panels > model->caches.l2_bytes)
+    return (fl_reading){model->caches.block_bytes / input_bytes, 0};
   return (fl_reading){INT64_MAX, ahead};
+}
+
+int32_t fl_back_asks(const fl_model *model, int64_t panels)
+{
+  const int64_t vectors = 2 * panels, lanes = model->kernels->lanes;
+  const int64_t vector = 4 * model->spec.hidden_size * lanes * fl_elem(model->spec.dtype);
+  return outgrows(model, 2 * vector) + far_weights(model, (double)(vectors * vector));
 }
 
 // Share of the time to read weights that arithmetic does not hide. In blocks, all rows compute while the next
@@ -146,7 +150,7 @@ fl_reading fl_reading_of(const fl_model *model, int64_t rows, int64_t inputs, do
 static double unhidden(const fl_model *model, int64_t rows, double bytes)
 {
   const fl_kernels *k = model->kernels;
-  const int blocks = fl_far_weights(model, bytes);
+  const int blocks = far_weights(model, bytes);
   const double row_rate = VECTOR_FMA_PER_NS * k->lanes * (double)fl_elem(k->dtype);
   const double share = 1 - weights_rate(model, bytes) * (double)(blocks ? rows : k->max_rows) / row_rate;
   const double least = blocks ? 0 : HIDDEN;
@@ -170,8 +174,7 @@ static int64_t choose_project_steps(const fl_model *model, const fl_plan *plan)
     const double bytes = share * (double)row_bytes * (double)inputs;
     const double all = bytes + share * (double)row_bytes * (double)model->spec.hidden_size;
     const double read = bytes <= L1_BYTES ? 0 : unhidden(model, rows, all) * bytes / weights_rate(model, all);
-    const double trip =
-        2 * share * (double)row_bytes * (double)rows / fl_caches_of(model->spec.caches)->l2_rate;
+    const double trip = 2 * share * (double)row_bytes * (double)rows / model->caches.l2_rate;
     if (rows >= 12 && read < trip) return 0;
   }
   int64_t steps = fl_ceil_div(PROJECT_BYTES, row_bytes * rows);

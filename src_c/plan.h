@@ -5,22 +5,28 @@
 
 #include "model.h"
 
+// What every workspace begins with; bytes from its start.
+typedef struct fl_common_map {
+  int64_t barriers;                // [threads + 1]
+  int64_t order, lengths, counts;  // see run
+} fl_common_map;
+
 //   workspace:  barriers | order, lengths, counts | h, c of every (layer, direction) |
 //               projected gates of every concurrent direction | rows gathered for BLAS |
 //               unfinished sums and row pointers of every thread | outputs of inner layers (two, by turns)
 typedef struct fl_map {
-  // bytes from the workspace's start
-  int64_t barriers, order, lengths, counts, state, gates, gathered, sums, pointers, inner;
-  int64_t h_stride;        // elements between rows of h
-  int64_t h_bytes;         // one of the two h buffers of a (layer, direction)
-  int64_t c_bytes;         // c of a (layer, direction)
-  int64_t state_bytes;     // 2 h_bytes + c_bytes
-  int64_t gates_bytes;     // of one concurrent direction
-  int64_t gathered_bytes;  // of one thread
-  int64_t sums_bytes;      // of one thread
-  int64_t pointer_count;   // of one thread
-  int64_t inner_stride;    // elements between rows of an inner layer's output
-  int64_t inner_bytes;     // one of the two
+  fl_common_map common;
+  int64_t state, gates, gathered, sums, pointers, inner;  // bytes from the workspace's start
+  int64_t h_stride;                                       // elements between rows of h
+  int64_t h_bytes;                                        // one of the two h buffers of a (layer, direction)
+  int64_t c_bytes;                                        // c of a (layer, direction)
+  int64_t state_bytes;                                    // 2 h_bytes + c_bytes
+  int64_t gates_bytes;                                    // of one concurrent direction
+  int64_t gathered_bytes;                                 // of one thread
+  int64_t sums_bytes;                                     // of one thread
+  int64_t pointer_count;                                  // of one thread
+  int64_t inner_stride;                                   // elements between rows of an inner layer's output
+  int64_t inner_bytes;                                    // one of the two
   int64_t total;
 } fl_map;
 
@@ -45,23 +51,22 @@ typedef struct fl_tape_map {
 //       a step | inputs packed for weight gradients | row pointers of every thread | weight gradients of
 //       every part | gradients of inner layers' outputs (two, by turns)
 typedef struct fl_back_map {
-  int64_t barriers, order, lengths, counts, dc, dh_last, bias, grads, scratch, pointers, parts, inner;
-  int64_t dh_stride, grads_stride, inner_stride;  // elements
-  int64_t grads_bytes;                            // of one chunk
-  int64_t scratch_bytes;                          // of one thread
-  int64_t pointer_count;                          // of one thread
-  int64_t bias_bytes;                             // of one (layer, direction) of one part, once
-  int64_t part_bytes;                             // of one part; 0 where there is only one
+  fl_common_map common;
+  int64_t dc, dh_last, bias, grads, scratch, pointers, parts, inner;  // bytes from the workspace's start
+  int64_t dh_stride, grads_stride, inner_stride;                      // elements
+  int64_t grads_bytes;                                                // of one chunk
+  int64_t scratch_bytes;                                              // of one thread
+  int64_t pointer_count;                                              // of one thread
+  int64_t bias_bytes;  // of one (layer, direction) of one part, once
+  int64_t part_bytes;  // of one part; 0 where there is only one
   int64_t inner_bytes;
   int64_t total;
 } fl_back_map;
 
-// On machines whose caches beyond the first are slow: whether so much of a panel outgrows the first level,
-// whether so many bytes of weights outgrow the second, and how tiles of so many rows read them then, `inputs`
-// of them for each sum.
-int fl_outgrows(const fl_model *model, int64_t panel_bytes);
-int fl_far_weights(const fl_model *model, double bytes);
+// How tiles of so many rows read weights, `inputs` of them for each sum and so many bytes in all; how the
+// backward pass reads so many column panels (see fl_back_step).
 fl_reading fl_reading_of(const fl_model *model, int64_t rows, int64_t inputs, double bytes);
+int32_t fl_back_asks(const fl_model *model, int64_t panels);
 
 // These return 0 when a size overflows.
 int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map);

@@ -89,7 +89,7 @@ void fl_follow(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t
                char **at);
 
 // team of a run, in forward.c
-void fl_run_team(run *r, fl_team_body *body, int32_t *late);
+void fl_run_team(run *r, const fl_common_map *map, const int64_t *lengths, fl_team_body *body, int32_t *late);
 void fl_wait_for(const worker *w, fl_barrier *barrier);  // nothing to wait for if NULL
 int fl_stopped(const worker *w);
 

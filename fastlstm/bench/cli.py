@@ -19,6 +19,7 @@ _NEEDS = {name: engine.package for name, engine in peers.ENGINES.items()}
 _NEEDS |= {
     "fastlstm.torch": "torch",
     "fastlstm.torch-packed": "torch",
+    "fastlstm.torch-least": "torch",
     "onnxruntime": "onnxruntime and onnx",
     "openvino": "openvino and onnx",
 }

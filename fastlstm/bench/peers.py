@@ -199,6 +199,18 @@ class FastLSTMTorchPacked(FastLSTMTorch):
         return training.packed_step(fastlstm.torch.LSTM, shape, arrays)
 
 
+class FastLSTMTorchLeast(FastLSTMTorch):
+    """The NumPy step in the least autograd function: PyTorch's own share of `fastlstm.torch`."""
+
+    name = "fastlstm.torch-least"
+
+    def refuses(self, shape: Shape) -> str | None:
+        return "it takes no ragged batches" if shape.ragged else None
+
+    def prepare(self, shape: Shape, arrays: Arrays, threads: int) -> Callable[[], object]:
+        return training.least_step(shape, arrays)
+
+
 class OnnxRuntime:
     """ONNX Runtime's CPU provider on an ONNX LSTM node per layer."""
 
@@ -357,6 +369,7 @@ ENGINES: dict[str, Engine] = {
         FastLSTMPadded(),
         FastLSTMTorch(),
         FastLSTMTorchPacked(),
+        FastLSTMTorchLeast(),
         Torch(),
         TorchPadded(),
         OnnxRuntime(),

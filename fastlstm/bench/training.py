@@ -119,6 +119,52 @@ def packed_step(module_class: Any, shape: Shape, arrays: Arrays) -> Step:
     return step
 
 
+def least_step(shape: Shape, arrays: Arrays) -> Step:
+    """`fastlstm_step` as the two halves of a `torch.autograd.Function` that does nothing else.
+
+    What this takes longer than `fastlstm_step` is PyTorch's own share of any training step whose
+    passes are written in Python: `fastlstm.torch` cannot be faster. Not for ragged batches.
+    """
+    import torch
+    from torch.autograd.graph import increment_version
+
+    import fastlstm
+
+    module, leaves, states = _torch_model(torch.nn.LSTM, shape, arrays)
+    leaves["x"] = torch.from_numpy(arrays.x).requires_grad_()
+    parameters, variables = list(module.parameters()), tuple(leaves.values())
+    dy, h_0, c_0 = torch.from_numpy(arrays.dy), *(state.detach().numpy() for state in states)
+    dtype = np.dtype(shape.dtype).type
+    options: Any = {"bidirectional": shape.bidirectional, "dtype": dtype}
+    lstm = fastlstm.LSTM(shape.I, shape.H, shape.layers, **options)
+    lstm.load_state_dict(arrays.params)
+    lstm.train()
+    tape: Any = None
+
+    class Least(torch.autograd.Function):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, *given: Any) -> Any:
+            nonlocal tape
+            y, _, tape = lstm.forward(arrays.x, (h_0, c_0), tape=tape)
+            return torch.from_numpy(y)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Any) -> Any:
+            grads = lstm.backward(tape, grad.numpy())
+            found = (grads.h_0, grads.c_0, *grads.params.values(), grads.x)
+            return tuple(map(torch.from_numpy, found))
+
+    def step() -> object:
+        for variable in variables:
+            variable.grad = None
+        increment_version(parameters)
+        y = Least.apply(*variables)
+        y.backward(dy)
+        return y, leaves, None
+
+    return step
+
+
 def _torch_model(module_class: Any, shape: Shape, arrays: Arrays) -> tuple[Any, Any, Any]:
     """The module; name -> all that gradients are taken of, but x; its zero (h_0, c_0)."""
     import torch

@@ -74,6 +74,12 @@ def _sizes(spec: Spec) -> list[int]:
     return [math.prod(shape) * (8 if spec.double else 4) for shape in shapes(spec)]
 
 
+def grouped(arrays: list[Any], spec: Spec) -> list[tuple[Any, ...]]:
+    """The arrays of each layer and direction as the core takes them; None for a bias not there."""
+    count = spec.tensors
+    return [(*arrays[at : at + count], None, None)[:4] for at in range(0, len(arrays), count)]
+
+
 class _Kept(NamedTuple):
     """An engine and what it was packed from. Immutable, for other threads look too."""
 
@@ -192,11 +198,7 @@ def _pack(weights: list[Tensor], entry: _Entry, addresses: list[int], passes: in
     if views is not None and views[0] == addresses:
         groups = views[1]
     else:
-        arrays = [w.detach().numpy() for w in weights]
-        groups = [
-            (*arrays[at : at + spec.tensors], None, None)[:4]
-            for at in range(0, len(arrays), spec.tensors)
-        ]
+        groups = grouped([w.detach().numpy() for w in weights], spec)
         entry.views = (addresses, groups) if entry.nbytes <= SMALL else None
     return _core.Engine(
         spec.input_size,

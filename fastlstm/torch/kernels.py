@@ -21,7 +21,7 @@ import torch
 from .. import _core, runtime
 from .._core import Engine
 from ..training import POOLED, empty
-from .engines import FORWARD, Spec, backward_engine, engine_for, shapes
+from .engines import FORWARD, Spec, backward_engine, engine_for, grouped, shapes
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 Array = np.ndarray[Any, Any]
@@ -213,10 +213,7 @@ def backward(
     grads: list[tuple[Array | None, ...]] | None = None
     if any(needs[3:]):
         flat = [empty(shape, dtype) for shape in shapes(spec)]
-        grads = [
-            (*flat[at : at + spec.tensors], None, None)[:4]
-            for at in range(0, len(flat), spec.tensors)
-        ]
+        grads = grouped(flat, spec)
     if tape.data_ptr() % ALIGN:  # hooks on saved tensors may have moved it
         tape = _aligned(tape.numel()).copy_(tape)
     engine.backward(

@@ -36,8 +36,6 @@ typedef struct back_block {
 // Every row's gate gradients of a block take so many bytes together.
 enum { BACK_BYTES = 128 << 10 };
 
-enum { BACK_AHEAD = 6 };  // inputs ahead of which weights are asked for
-
 FL_INLINE int next_block(const fl_layer *layer, int64_t rows, back_block *block)
 {
   const int64_t most = BACK_BYTES / (rows * VL * (int64_t)sizeof(real));
@@ -65,7 +63,7 @@ FL_INLINE void back_multiply(const int rows, const int nv, vreal *acc, const fl_
       __builtin_prefetch(block->ahead + ((b - block->begin) * block->lines + i) * 64, 0, 2);
     for (int64_t j = 0; j < count; ++j, ++a, w += nv == 1 ? VL : 2 * VL) {
       vreal weight[2 * BACK_WIDE];
-      if (2 * rows > BACK_ROWS && nv == 2 && block->asks) ask_ahead(w + BACK_AHEAD * 2 * VL, 2);
+      if (2 * rows > BACK_ROWS && nv == 2 && block->asks) ask_ahead(w + FL_ASK_AHEAD * 2 * VL, 2);
       if (FL_ACCUMULATORS >= 24) {
         FL_UNROLL
         for (int v = 0; v < nv; ++v) {

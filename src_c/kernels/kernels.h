@@ -21,6 +21,9 @@ typedef struct fl_layer {
   const void *t_h;
 } fl_layer;
 
+// Inputs ahead of which tiles ask for weights in the second-level cache.
+enum { FL_ASK_AHEAD = 6 };
+
 // How tiles read weights. Of no effect on results.
 typedef struct fl_reading {
   int64_t block;  // inputs that many rows take at a time, see blocks.inc.h; 0: all

@@ -202,12 +202,10 @@ static void step_in_blocks(const fl_layer *layer, const fl_step *job, int64_t fi
       from_stride = 4 * VL;
     }
     sum_in_blocks(layer, &h, p, rows, from, from_stride, job->sums, &job->reading, panel_of(start, next));
-    if (p < layer->full)
-      step_panel((int)rows, 4, 4, layer, job, job->sums, p, first);
-    else if (layer->tail == 2)
-      step_panel((int)rows, 2, 4, layer, job, job->sums, p, first);
-    else
-      step_panel((int)rows, 1, 4, layer, job, job->sums, p, first);
+    const int vectors = p < layer->full ? 4 : layer->tail;
+    if (vectors == 4) step_panel((int)rows, 4, 4, layer, job, job->sums, p, first);
+    if (vectors == 2) step_panel((int)rows, 2, 4, layer, job, job->sums, p, first);
+    if (vectors == 1) step_panel((int)rows, 1, 4, layer, job, job->sums, p, first);
   }
 }
 
