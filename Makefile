@@ -32,7 +32,7 @@ bench: $(VENV)/bench build
 
 wheel: $(VENV)/test
 	$(BIN)/python -m build --outdir dist
-	$(BIN)/auditwheel repair --wheel-dir wheelhouse dist/*.whl
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir wheelhouse dist/*.whl
 
 format: $(VENV)/check
 	$(BIN)/ruff check --fix .
