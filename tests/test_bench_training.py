@@ -353,6 +353,17 @@ def test_training_table_shows_gradient_flops_and_memory() -> None:
     assert "vs fastlstm.torch" not in found
 
 
+def test_page_explains_memory_only_where_it_shows_it() -> None:
+    result, words = made_up(10e-3, 11e-3, 15e-3), "MB are what a step adds"
+    assert words in report.markdown([result], list(peers.ENGINES), {}, {}, (), "training")
+    for measured in result.engines.values():
+        measured.peak_bytes = None
+    page = report.markdown([result], list(peers.ENGINES), {}, {}, (), "training")
+    assert words not in page
+    assert " MB |" not in page
+    assert "with parameters packed anew." in page
+
+
 # ---- files and command line ----
 
 

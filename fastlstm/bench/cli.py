@@ -52,14 +52,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--input-size", type=_positive, metavar="I")
     own.add_argument("--hidden-size", type=_positive, metavar="H")
     own.add_argument("--batch", type=_positive, metavar="B", help="default 1")
-    own.add_argument("--steps", type=_positive, metavar="T", help="default 100")
+    own.add_argument("--steps", type=_positive, metavar="T", help="default 100, with --stream 1")
     own.add_argument("--layers", type=_positive, metavar="L", help="default 1")
     own.add_argument("--bidirectional", action="store_true")
     own.add_argument("--ragged", action="store_true", help="lengths drawn from T/8 to T")
     own.add_argument("--stream", action="store_true", help="calls of T steps that carry the state")
     own.add_argument("--dtype", choices=("float32", "float64"), help="default float32")
     how = parser.add_argument_group("how")
-    how.add_argument("--threads", type=_positive, nargs="+", default=[1], metavar="N")
+    how.add_argument(
+        "--threads",
+        type=_positive,
+        nargs="+",
+        default=[1],
+        metavar="N",
+        help="threads of every engine; several numbers are measured one after another; default 1",
+    )
     how.add_argument(
         "--engines",
         nargs="+",

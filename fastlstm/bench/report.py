@@ -227,8 +227,11 @@ def markdown(
     if task == "training":
         lines[-1] += (
             " A call is a training step: forward, then backward from a given gradient of y to those"
-            " of x, h_0, c_0 and every parameter, with parameters packed anew. MB are what a step"
-            " adds to the resident memory of a fresh process at its peak."
+            " of x, h_0, c_0 and every parameter, with parameters packed anew."
+        )
+    if any(_peak(result, name) is not None for result in results for name in engines):
+        lines[-1] += (
+            " MB are what a step adds to the resident memory of a fresh process at its peak."
         )
     for threads in sorted({result.threads for result in results}):
         chosen = [result for result in results if result.threads == threads]

@@ -375,5 +375,5 @@ def find(names: list[str]) -> list[Shape]:
     known = {shape.name: shape for shape in (*ZOO, *(t.shape for t in TARGETS), *SWEEP)}
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"no shape named {', '.join(unknown)}; the zoo: {', '.join(known)}")
+        raise ValueError(f"no shape named {', '.join(unknown)}; known: {', '.join(known)}")
     return [known[name] for name in names]
