@@ -17,6 +17,10 @@ def _size(count: int) -> str:
     return f"{count:.4g} GiB"
 
 
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count > 1 else ''}"
+
+
 def _split(plan: dict[str, Any]) -> str:
     if plan["threads"] == 1:
         return "one thread"
@@ -33,9 +37,9 @@ def _split(plan: dict[str, Any]) -> str:
 def explain(lstm: LSTM, steps: int, batch: int, plan: dict[str, Any]) -> str:
     """The lines that `LSTM.explain` returns."""
     lanes, full, tail = plan["lanes"], plan["full"], plan["tail"]
-    panels = f"{full} of {lanes} units" if full else ""
+    panels = f"{_many(full, 'panel')} of {_many(lanes, 'unit')}" if full else ""
     if tail:
-        panels += (" and " if panels else "") + f"1 of {lanes * tail // 4}"
+        panels += (", 1 of " if full else "1 panel of ") + _many(lanes * tail // 4, "unit")
     if plan["project_steps"]:
         how = "BLAS" if lstm.gemm == "blas" else "our kernel"
         project = f"{plan['project_steps']} steps ahead of the recurrence, by {how}"

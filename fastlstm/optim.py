@@ -34,7 +34,7 @@ MAX_STEPS = 2**62
 
 
 class Optimizer:
-    """What `SGD`, `Adam` and `AdamW` have in common. Not to be made itself.
+    """What `SGD`, `Adam` and `AdamW` have in common. Not to be made itself: TypeError.
 
     Attributes
         lr      learning rate; set it between steps to follow a schedule
@@ -48,6 +48,8 @@ class Optimizer:
     _settings: tuple[str, ...]  # hyperparameters, by the names of their attributes
 
     def __init__(self, params: object, settings: dict[str, Any]) -> None:
+        if type(self) is Optimizer:
+            raise TypeError("Optimizer is only a base class: make an SGD, Adam or AdamW")
         # A model may replace its arrays (by loading parameters, say): ask it anew each time.
         self._source = (
             params if hasattr(params, "parameters") else dict(clipping.mapping("params", params))
@@ -79,7 +81,8 @@ class Optimizer:
 
     def __setattr__(self, name: str, value: object) -> None:
         if name != "lr" and not name.startswith("_"):
-            raise AttributeError(f"{name} cannot be set: of a {type(self).__name__} only lr can")
+            kind = type(self).__name__
+            raise AttributeError(f"{name} cannot be set: {kind} lets only lr be set")
         object.__setattr__(self, name, value)
 
     def _take(self, settings: dict[str, Any]) -> None:

@@ -394,5 +394,5 @@ def test_momentum_of_a_state() -> None:
 
 
 def test_the_base_class_is_no_optimiser() -> None:
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(TypeError, match="base class: make an SGD, Adam or AdamW"):
         Optimizer(params(), {})

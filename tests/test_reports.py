@@ -57,7 +57,8 @@ SIZE = r"[\d.]+(e\+\d+)? (bytes|KiB|MiB|GiB)"
 LINES = {
     "kernels": r"(avx512|avx2|generic), (float32|float64)",
     "split": r"one thread|\d+ threads: .+",
-    "panels": r"\d+ of \d+.*, recurrent products in (one partial sum|\d partial sums)",
+    "panels": r"(1 panel|\d+ panels) of \d+ units?(, 1 of \d+ units?)?, "
+    r"recurrent products in (one partial sum|\d partial sums)",
     "projection": r"inside each step|\d+ steps ahead of the recurrence, by (our kernel|BLAS)",
     "blocks": r"\d+ steps of a layer at a time",
     "workspace": SIZE,
@@ -86,6 +87,18 @@ def test_explain_fits_any_plan(steps: int, batch: int, threads: int | None, isa:
             assert lines["kernels"] == f"{isa}, {lstm.dtype}"
             used = int((re.match(r"(\d+) threads", lines["split"]) or [0, 1])[1])
             assert used <= (threads or fastlstm.get_num_threads())
+
+
+def test_explain_counts_panels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastlstm.runtime._isa", "generic")  # 4 lanes everywhere
+    for hidden, words in (
+        (1, "1 panel of 1 unit"),
+        (4, "1 panel of 4 units"),
+        (5, "1 panel of 4 units, 1 of 1 unit"),
+        (8, "2 panels of 4 units"),
+        (10, "2 panels of 4 units, 1 of 2 units"),
+    ):
+        assert explained(fastlstm.LSTM(3, hidden), 9, 1)["panels"].split(", rec")[0] == words
 
 
 def test_explain_tells_plans_apart() -> None:

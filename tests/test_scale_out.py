@@ -43,7 +43,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     assert "1 processes, 1 threads each" in alone
     assert "2 processes, 1 threads each" in together
     for output in (alone, together):
-        assert "1 modules run in fastlstm, 0 were left" in output
+        assert "1 module runs in fastlstm, 0 were left" in output
 
     one, two = (np.load(tmp_path / name) for name in ("one.npz", "two.npz"))
     assert one.files == two.files

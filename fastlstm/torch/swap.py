@@ -32,7 +32,11 @@ class Report:
     """Name in the model -> why it stays with PyTorch."""
 
     def __str__(self) -> str:
-        lines = [f"{len(self.swapped)} modules run in fastlstm, {len(self.left)} were left"]
+        ours, left = len(self.swapped), len(self.left)
+        lines = [
+            f"{ours} {'module runs' if ours == 1 else 'modules run'} in fastlstm, "
+            f"{left} {'was' if left == 1 else 'were'} left"
+        ]
         lines += [f"  {name or '(the model)'}: {what}" for name, what in self.swapped.items()]
         lines += [f"  {name or '(the model)'}: left, {why}" for name, why in self.left.items()]
         return "\n".join(lines)
