@@ -88,6 +88,7 @@ def report_text(result: text.TextResult) -> None:
     for engine in ENGINES:
         print(f"{engine:<9} bits per held-out character: {result.bits[engine]:.6f}")
     print(f"largest difference of held-out logits: {result.difference:.1e}")
+    print("  largest error against float64:", errors(result.largest_errors))
     print("  mean error against float64:", errors(result.errors))
     print(f"same continuation: {yes(result.same)}")
     for engine in ENGINES if not result.same else ENGINES[-1:]:

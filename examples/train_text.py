@@ -2,7 +2,9 @@
 """A character model of Shakespeare by truncated backpropagation in time, in NumPy or PyTorch.
 
 Two LSTM layers of 128 units, sequences of 50 characters, 50 side by side; the last tenth of the
-text is held out. Both engines start from the same weights and see the same batches.
+text is held out. Both engines start from the same weights and see the same batches. The text is
+"Tiny Shakespeare", data/tinyshakespeare/input.txt of github.com/karpathy/char-rnn: name your copy,
+or any other text, with --data.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from layers import Ints, one_cycle, use_threads
 from timing import Training, train_in_turn
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "text" / "tinyshakespeare.txt"
+WHERE = "Tiny Shakespeare: data/tinyshakespeare/input.txt of github.com/karpathy/char-rnn"
 PEAK_RATE = 2e-2
 
 
@@ -47,10 +50,13 @@ def main() -> int:
     parser.add_argument("--updates", type=int, default=4000, help="400 read the text once")
     parser.add_argument("--seed", type=int, default=0, help="of the weights")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--data", type=Path, default=DATA, help="a text file")
+    parser.add_argument("--data", type=Path, default=DATA, help=f"a text file; for example {WHERE}")
     options = parser.parse_args()
     if not options.data.exists():
-        print(f"{options.data} is missing: name a text file with --data", file=sys.stderr)
+        print(
+            f"{options.data} is missing: name a text file with --data, for example {WHERE}",
+            file=sys.stderr,
+        )
         return 2
     use_threads(options.threads)
     ids, alphabet = characters.read_text(options.data)

@@ -3,7 +3,8 @@
 
 270 training and 370 test utterances of 7 to 29 frames of 12 coefficients: a ragged batch through a
 bidirectional LSTM. The data set (UCI Machine Learning Repository, CC BY 4.0) is read in the .ts
-format from --data. Both engines start from the same weights and see the same batches.
+format of timeseriesclassification.com: download it there and name its folder with --data. Both
+engines start from the same weights and see the same batches.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from layers import Floats, use_threads
 from timing import Training, train_in_turn
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "japanese_vowels"
+FILES = "JapaneseVowels_TRAIN.ts and JapaneseVowels_TEST.ts"
+WHERE = "timeseriesclassification.com"
 HIDDEN, BATCH, PEAK_RATE = 64, 30, 3e-3
 
 
@@ -73,12 +76,12 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the batches")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--data", type=Path, default=DATA, help="folder of the two .ts files")
+    parser.add_argument("--data", type=Path, default=DATA, help=f"folder of {FILES}; from {WHERE}")
     options = parser.parse_args()
     if not (options.data / "JapaneseVowels_TRAIN.ts").exists():
         print(
             f"no JapaneseVowels_TRAIN.ts in {options.data}: download JapaneseVowels in the .ts "
-            "format from timeseriesclassification.com and name its folder with --data",
+            f"format from {WHERE} and name its folder with --data",
             file=sys.stderr,
         )
         return 2

@@ -62,6 +62,12 @@ def test_demo(tmp_path: Path) -> None:
         assert 0 < number_after(f"\n  {way:<21} ", output) < 1e-4
     assert " first 40 updates in " in output
     assert number_after("difference of the first 100 losses: ", output) < 1e-4
+    for engine in ("PyTorch", "fastlstm"):
+        mean, largest = (  # of the held-out logits, the last such lines
+            number_after(engine, output.split(f"  {kind} error against float64: ")[-1])
+            for kind in ("mean", "largest")
+        )
+        assert 0 < mean < largest < 1e-3
 
     for task in (
         "training update, 64 scans",
