@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The fastest dependable LSTM engine for CPUs: torch.nn.LSTM's semantics on NumPy arrays."""
+"""A fast LSTM engine for CPUs: torch.nn.LSTM's semantics on NumPy arrays."""
 
 from typing import Any
 

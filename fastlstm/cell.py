@@ -6,10 +6,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import DTypeLike
 
 from . import _core, checks, weights
-from .checks import Array
+from .checks import Array, SupportsArray
 from .module import Module
 
 
@@ -20,7 +20,15 @@ class LSTMCell(Module):
         input_size, hidden_size   features I and hidden units H
         bias                      whether there are biases b_ih and b_hh
         dtype                     float32 or float64
-        seed                      seed or Generator of the first parameters
+        seed                      of the first parameters, uniform in +-1/sqrt(H): an integer >= 0,
+                                  a NumPy Generator, or None for other ones each time
+
+    Parameters are arrays named as in torch (``weight_ih``, ``weight_hh``, ``bias_ih``,
+    ``bias_hh``), as those of `LSTM`. A cell has no ``from_torch``, ``save`` or stream:
+    ``cell.load_state_dict(module.state_dict())`` takes over a ``torch.nn.LSTMCell``, and
+    `state_dict` gives what a file should hold.
+
+    Raises TypeError or ValueError for a wrong argument, MemoryError if it does not fit.
     """
 
     def __init__(
@@ -46,15 +54,21 @@ class LSTMCell(Module):
         return f"LSTMCell({self.input_size}, {self.hidden_size}{bias}, dtype={self.dtype})"
 
     def __call__(
-        self, x: ArrayLike, state: tuple[ArrayLike, ArrayLike] | None = None
+        self, x: SupportsArray, state: tuple[SupportsArray, SupportsArray] | None = None
     ) -> tuple[Array, Array]:
         """One step.
 
         Parameters
-            x      (B, I), or (I,) for one sequence
-            state  (h, c), each (B, H) or (H,); zeros if None
+            x      (B, I), or (I,) for one sequence: a NumPy array, or what has `__array__`, of the
+                   cell's dtype or a narrower float (float16 or, for a float64 cell, float32),
+                   which is converted; lists, integers and wider floats are a TypeError
+            state  (h, c), each (B, H) or (H,), arrays as x; zeros if None
 
-        Returns the new (h, c), shaped as `state`. Raises TypeError or ValueError.
+        Returns the new (h, c), shaped as `state`, of the cell's dtype.
+
+        Raises
+            TypeError, ValueError   a wrong argument, named in the message
+            MemoryError             a result or the workspace cannot be allocated
         """
         x = checks.array("x", x, self.dtype)
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -14,6 +14,14 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import _core
 
 Array = NDArray[Any]
+
+
+class SupportsArray(Protocol):
+    """An array, or what NumPy can ask for one (a torch tensor, for example); a list is neither."""
+
+    def __array__(self) -> NDArray[Any]: ...
+
+
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
 LARGE = 1 << 28  # bytes below which nobody asks how much memory there is
@@ -76,8 +84,11 @@ def no_mask(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a plain array, got a masked array")
 
 
-def array(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
-    """`value` as an array of `dtype`: itself if it has it, a copy if it widens without loss."""
+def array(name: str, value: SupportsArray | ArrayLike, dtype: np.dtype[Any]) -> Array:
+    """`value` as an array of `dtype`: itself if it has it, a copy if it is a narrower float.
+
+    Raises TypeError for any other dtype, integers among them, and for lists, tuples and scalars.
+    """
     if type(value) is np.ndarray and value.dtype == dtype:
         return value
     if isinstance(value, (list, tuple, str, bytes)) or np.isscalar(value) or value is None:

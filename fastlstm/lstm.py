@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, checks, explain, runtime, weights
-from .checks import Array
+from .checks import Array, SupportsArray
 from .module import FORWARD
 from .stream import Stream
 from .trainable import Checked, State, Trainable
@@ -37,7 +37,8 @@ class LSTM(Trainable):
         bidirectional  a second set of weights runs from each sequence's last step to its first
         proj_size      must be 0: projections are not supported yet (NotImplementedError)
         dtype          float32 or float64, of parameters, inputs and outputs
-        seed           seed or Generator of the first parameters, uniform in +-1/sqrt(H)
+        seed           of the first parameters, uniform in +-1/sqrt(H): an integer >= 0, a NumPy
+                       Generator, or None for other ones each time
         gemm           "auto" and "native": our kernels; "blas": input projections through SciPy's
                        BLAS, which forfeits the promise that bits do not depend on batch or chunks
 
@@ -45,7 +46,8 @@ class LSTM(Trainable):
     read-only until `train`; replace them with `load_state_dict`. Models may be called from many
     threads at once, pickled and copied.
 
-    Raises TypeError or ValueError for a wrong argument, MemoryError if it does not fit.
+    Raises TypeError or ValueError for a wrong argument, MemoryError if it does not fit. Warns
+    (UserWarning) of dropout with one layer, where it does nothing.
     """
 
     def __init__(
@@ -105,8 +107,8 @@ class LSTM(Trainable):
     @overload
     def __call__(
         self,
-        x: ArrayLike,
-        state: tuple[ArrayLike, ArrayLike] | None = None,
+        x: SupportsArray,
+        state: tuple[SupportsArray, SupportsArray] | None = None,
         *,
         lengths: ArrayLike | Sequence[int] | None = None,
         out: Array | None = None,
@@ -116,8 +118,8 @@ class LSTM(Trainable):
     @overload
     def __call__(
         self,
-        x: ArrayLike,
-        state: tuple[ArrayLike, ArrayLike] | None = None,
+        x: SupportsArray,
+        state: tuple[SupportsArray, SupportsArray] | None = None,
         *,
         lengths: ArrayLike | Sequence[int] | None = None,
         out: Array | None = None,
@@ -126,8 +128,8 @@ class LSTM(Trainable):
     ) -> tuple[Array, State, Array]: ...
     def __call__(
         self,
-        x: ArrayLike,
-        state: tuple[ArrayLike, ArrayLike] | None = None,
+        x: SupportsArray,
+        state: tuple[SupportsArray, SupportsArray] | None = None,
         *,
         lengths: ArrayLike | Sequence[int] | None = None,
         out: Array | None = None,
@@ -137,10 +139,13 @@ class LSTM(Trainable):
         """Run inference; nothing is kept.
 
         Parameters
-            x             (T, B, I), (B, T, I) with batch_first, or (T, I) for one sequence. A
-                          float16 (or, for a float64 model, float32) array, and one whose last
-                          axis is not contiguous, is copied
-            state         (h_0, c_0), each (D*L, B, H), or (D*L, H) for one sequence; zeros if None
+            x             (T, B, I), (B, T, I) with batch_first, or (T, I) for one sequence: a NumPy
+                          array, or what has `__array__` (a torch tensor on the CPU that needs no
+                          gradient), of the model's dtype. A narrower float (float16 or, for a
+                          float64 model, float32) is converted, and an array whose last axis is not
+                          contiguous is copied; lists, integers and wider floats are a TypeError
+            state         (h_0, c_0), each (D*L, B, H), or (D*L, H) for one sequence; arrays as x;
+                          zeros if None
             lengths       (B,) integers from 0 to T in any order: steps of each sequence
             out           where to put y: its shape and dtype, last axis contiguous
             return_cells  also return every c_t of the last layer
@@ -229,7 +234,13 @@ class LSTM(Trainable):
     def stream(self, batch_size: int = 1, *, num_threads: int | None = None) -> Stream:
         """A `Stream`: `batch_size` sequences step by step, with their state kept inside.
 
-        It runs on the parameters of this moment. Raises ValueError for a bidirectional model.
+        It runs on the parameters of this moment, with `num_threads` threads at most (the default
+        is the process's setting).
+
+        Raises
+            TypeError     batch_size or num_threads is no integer
+            ValueError    a bidirectional model; batch_size < 1; num_threads not in 1 to 1024
+            MemoryError   the state does not fit
         """
         if self.bidirectional:
             raise ValueError("a bidirectional LSTM cannot be streamed: it reads from the end")
@@ -244,7 +255,16 @@ class LSTM(Trainable):
         )
 
     def explain(self, T: int, B: int, *, num_threads: int | None = None) -> str:
-        """How a call with T steps and B sequences would run, in words."""
+        """How a call with T steps and B sequences would run, in words: several lines of text.
+
+        They tell the kernels, how threads share the work, how hidden units stand in panels, when
+        inputs are projected, and the bytes of the workspace and of the packed weights. Nothing is
+        computed, but weights are packed if they are not yet.
+
+        Raises
+            TypeError    T, B or num_threads is no integer
+            ValueError   T or B < 0, num_threads not in 1 to 1024
+        """
         steps, batch = checks.count("T", T), checks.count("B", B)
         plan = self._engine().plan(steps, batch, runtime.call_threads(num_threads))
         return explain.explain(self, steps, batch, plan)
@@ -277,14 +297,20 @@ class LSTM(Trainable):
         return lstm
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain Python values."""
+        """The constructor's arguments but for `seed`, as plain Python values: a new dict.
+
+        ``LSTM(**lstm.config())`` makes a model of the same kind, with parameters of its own.
+        """
         values = {name: getattr(self, name) for name in ("input_size", "hidden_size", *_DEFAULTS)}
         return {**values, "dtype": self.dtype.name}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters and configuration to a safetensors file; `fastlstm.load` reads it.
 
-        Raises ImportError without the safetensors package, OSError if it cannot be written.
+        Raises
+            TypeError     path is no str or PathLike
+            OSError       it cannot be written
+            ImportError   the safetensors package is not installed
         """
         from . import storage
 

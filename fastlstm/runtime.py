@@ -61,6 +61,8 @@ def set_num_threads(n: int) -> None:
     """Let calls use up to ``n`` threads (1 to 1024). The default is what the environment
     variable FASTLSTM_NUM_THREADS or OMP_NUM_THREADS says, else the CPUs that the process may
     run on. Results do not depend on it. Small calls use fewer.
+
+    Raises TypeError if ``n`` is no integer, ValueError if it is out of range.
     """
     global _threads
     _threads = checks.count("n", n, 1, 1024)
@@ -105,7 +107,17 @@ def _blas_name() -> str:
 
 
 def config() -> dict[str, Any]:
-    """What this process runs with: versions, CPU, kernels, threads, BLAS and OpenMP."""
+    """What this process runs with, as a new dict::
+
+    version, python, numpy   versions, as text
+    cpu                      the processor's name
+    isas, isa                instruction sets that run here, best first; the one chosen
+    threads                  what a call may use at most
+    cpus                     CPUs that the process may run on, None where that is unknown
+    openmp                   version of the OpenMP specification, as text
+    openmp_libraries         file names of the OpenMP run-times in this process
+    blas                     SciPy's BLAS, which gemm="blas" uses
+    """
     import numpy as np
 
     return {
