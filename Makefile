@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# setuptools prints a page about editable installs in general.
+UNWARNED := PYTHONWARNINGS="ignore:Editable installation"
 C_FILES := $(shell find src_c -name '*.c' -o -name '*.h')
 
 .PHONY: demo test test-deep check bench wheel format clean build
@@ -47,11 +49,11 @@ $(VENV)/base: pyproject.toml
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "setuptools>=77" "cython>=3.1" wheel numpy scipy
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable .
+	$(UNWARNED) $(BIN)/python -m pip install --quiet --no-build-isolation --editable .
 	touch $@
 
 $(VENV)/demo $(VENV)/test $(VENV)/check $(VENV)/bench: $(VENV)/%: $(VENV)/base
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[$*]"
+	$(UNWARNED) $(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[$*]"
 	touch $@
 
 clean:
