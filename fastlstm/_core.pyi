@@ -12,6 +12,13 @@ class Block:
 
 class Patience: ...
 
+class Strided:
+    address: int
+    def __init__(self, address: int, steps: int, batch: int, t: int, b: int) -> None: ...
+
+_Rows = NDArray[Any] | Strided
+_State = NDArray[Any] | int
+
 class Engine:
     input_size: int
     hidden_size: int
@@ -34,13 +41,13 @@ class Engine:
     ) -> None: ...
     def forward(
         self,
-        x: NDArray[Any],
-        y: NDArray[Any],
-        h_0: NDArray[Any] | None,
-        c_0: NDArray[Any] | None,
-        h_n: NDArray[Any] | None,
-        c_n: NDArray[Any] | None,
-        cells: NDArray[Any] | None,
+        x: _Rows,
+        y: _Rows,
+        h_0: _State | None,
+        c_0: _State | None,
+        h_n: _State | None,
+        c_n: _State | None,
+        cells: _Rows | None,
         lengths: Any,
         threads: int,
         tape: Any = None,
@@ -51,15 +58,15 @@ class Engine:
     def backward(
         self,
         tape: Any,
-        x: NDArray[Any],
+        x: _Rows,
         lengths: Any,
-        dy: NDArray[Any] | None,
-        dcells: NDArray[Any] | None,
-        dh_n: NDArray[Any] | None,
-        dc_n: NDArray[Any] | None,
-        dx: NDArray[Any] | None,
-        dh_0: NDArray[Any] | None,
-        dc_0: NDArray[Any] | None,
+        dy: _Rows | None,
+        dcells: _Rows | None,
+        dh_n: _State | None,
+        dc_n: _State | None,
+        dx: _Rows | None,
+        dh_0: _State | None,
+        dc_0: _State | None,
         grads: list[tuple[Any, ...]] | None,
         accumulate: bool,
         threads: int,

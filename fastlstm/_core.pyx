@@ -110,17 +110,22 @@ cdef class Patience:
         self.late_before = late and not self.late_before
 
 
-cdef int extent(Py_buffer *x, lengths, starts, int64_t *steps, int64_t *batch) except -1:
-    """T and B of a run on x."""
-    steps[0] = x.shape[0] if starts is None else <int64_t>len(starts)
-    batch[0] = x.shape[1] if starts is None else <int64_t>len(lengths)
+cdef int extent(object x, Call call, lengths, starts, int64_t *steps, int64_t *batch) except -1:
+    """T and B of a run on x, the first of what `call` holds."""
+    if starts is not None:
+        steps[0], batch[0] = len(starts), len(lengths)
+    elif type(x) is Strided:
+        steps[0], batch[0] = (<Strided>x).steps, (<Strided>x).batch
+    else:
+        steps[0], batch[0] = call.buffers[0].shape[0], call.buffers[0].shape[1]
     return 0
 
 
 cdef class Engine:
     """The packed, immutable weights of one model, and the runs on them.
 
-    ``weights`` lists (w_ih, w_hh, b_ih or None, b_hh or None) for each layer and direction.
+    ``weights`` lists (w_ih, w_hh, b_ih or None, b_hh or None) for each layer and direction: arrays,
+    or addresses of what the caller keeps alive while they are packed.
     ``passes`` is what they are packed for: 1 forward, 2 backward, 3 both; by ``threads`` at most.
     ``patience`` may be shared with engines that come before and after, else it has its own.
     """
@@ -231,7 +236,8 @@ cdef class Engine:
 
     def forward(self, x, y, h_0, c_0, h_n, c_n, cells, lengths, int threads, tape=None,
                 double dropout=0.0, uint64_t seed=0, starts=None):
-        """x (T, B, I) and y, cells (T, B, D*H) with unit last stride; states contiguous.
+        """x (T, B, I) and y, cells (T, B, D*H) with unit last stride, arrays or Strided; states
+        contiguous, arrays or addresses. lengths and starts are arrays, as the tape is.
 
         With ``starts`` (T) they are (N, I) and (N, D*H), step t of sequence b being row
         starts[t] + b; lengths do not rise then.
@@ -245,7 +251,7 @@ cdef class Engine:
         memset(&io, 0, sizeof(io))
         try:
             io.x = call.rows(x, 0, item, &io.x_t, &io.x_b)
-            extent(&call.buffers[0], lengths, starts, &steps, &batch)
+            extent(x, call, lengths, starts, &steps, &batch)
             plan = self.make_plan(FL_INFER if tape is None else FL_TRAIN, steps, batch,
                                   1 if self.patience.held() else threads)
             io.y = <void *>call.rows(y, PyBUF_WRITABLE, item, &io.y_t, &io.y_b)
@@ -287,7 +293,7 @@ cdef class Engine:
         memset(&io, 0, sizeof(io))
         try:
             io.x = call.rows(x, 0, item, &io.x_t, &io.x_b)
-            extent(&call.buffers[0], lengths, starts, &steps, &batch)
+            extent(x, call, lengths, starts, &steps, &batch)
             plan = self.make_plan(FL_BACK, steps, batch, 1 if self.patience.held() else threads)
             io.tape = self.tape_of(call, tape, &plan)
             io.lengths = <const int64_t *>call.read(lengths)

@@ -17,6 +17,23 @@ def available_memory():
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+cdef class Strided:
+    """(T, B, n) elements in memory that the caller of a run keeps alive: an address, T and B, and the
+    strides of their axes in elements. For packed rows (N, n), b is the stride and the rest counts
+    for nothing.
+    """
+
+    cdef readonly uintptr_t address
+    cdef int64_t steps, batch, t, b
+
+    def __init__(self, uintptr_t address, int64_t steps, int64_t batch, int64_t t, int64_t b):
+        self.address = address
+        self.steps = steps
+        self.batch = batch
+        self.t = t
+        self.b = b
+
+
 cdef class Call:
     """Buffers held during one run, released when it is over; and what interrupted it."""
 
@@ -30,18 +47,33 @@ cdef class Call:
         self.count += 1
         return buffer
 
+    cdef void *contiguous(self, object array, int flags) except? NULL:
+        """Of a contiguous array, or of the address of one that the caller keeps alive."""
+        if array is None:
+            return NULL
+        if type(array) is int:
+            return <void *><uintptr_t>array
+        return self.hold(array, PyBUF_STRIDES | flags).buf
+
     cdef const void *read(self, object array) except? NULL:
-        return NULL if array is None else self.hold(array, PyBUF_STRIDES).buf
+        return self.contiguous(array, 0)
 
     cdef void *write(self, object array) except? NULL:
-        return NULL if array is None else self.hold(array, PyBUF_STRIDES | PyBUF_WRITABLE).buf
+        return self.contiguous(array, PyBUF_WRITABLE)
 
     cdef const void *rows(self, object array, int flags, Py_ssize_t item, int64_t *t,
                           int64_t *b) except? NULL:
         """A (T, B, n) array with its strides in elements, or (N, n) with b alone; NULL for None."""
+        cdef Py_buffer *buffer
+        cdef Strided given
         if array is None:
             return NULL
-        cdef Py_buffer *buffer = self.hold(array, PyBUF_STRIDES | flags)
+        if type(array) is Strided:
+            given = array
+            t[0] = given.t
+            b[0] = given.b
+            return <const void *>given.address
+        buffer = self.hold(array, PyBUF_STRIDES | flags)
         t[0] = buffer.strides[0] // item
         b[0] = buffer.strides[buffer.ndim - 2] // item
         return buffer.buf

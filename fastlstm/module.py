@@ -29,7 +29,7 @@ class Module:
     bias: bool
     dtype: np.dtype[Any]
     _shapes: dict[str, tuple[int, ...]]
-    _params: dict[str, Array]
+    _params: dict[str, Array]  # another object whenever values may have changed in inference mode
     # The engine with the very parameters it was packed from (another thread may load new ones) and
     # the passes it was packed for.
     _packed: tuple[dict[str, Array], _core.Engine, int] | None
@@ -135,8 +135,13 @@ class Module:
         for values in self._params.values():
             values.flags.writeable = mode
         self._training = mode
-        self._packed = None
+        self._changed()
         return self
+
+    def _changed(self) -> None:
+        """The parameters are packed anew, also where a thread that packs them now is late."""
+        self._params = dict(self._params)
+        self._packed = None
 
     def eval(self) -> Self:
         """Make the parameters read-only and pack them once, for inference. Returns the model."""
@@ -176,7 +181,7 @@ class Module:
                 self._params[name].flags.writeable = True
                 np.copyto(self._params[name], values)
                 self._params[name].flags.writeable = self._training
-            self._packed = None
+            self._changed()
         else:
             self._params = {**self._params, **found}
         return result

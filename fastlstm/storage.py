@@ -25,15 +25,24 @@ def _safetensors() -> Any:
     return safetensors
 
 
+def _name(path: object) -> str:
+    name = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(name, str):
+        raise TypeError(f"path must be a str or an os.PathLike of one, got {type(path).__name__}")
+    return name
+
+
 def save(lstm: LSTM, path: str | os.PathLike[str]) -> None:
-    """Write parameters and configuration to `path`."""
+    """Write parameters and configuration to `path`, as any file is written: what was there is lost.
+
+    Raises TypeError for another kind of path, OSError where it cannot be written, ImportError
+    without the safetensors package.
+    """
+    name = _name(path)
     metadata = {KEY: json.dumps({"class": "LSTM", **lstm.config()})}
-    safetensors = _safetensors()
-    name = os.fspath(path)
-    try:
-        safetensors.numpy.save_file(lstm.state_dict(), name, metadata)
-    except safetensors.SafetensorError as error:
-        raise OSError(f"{name} cannot be written: {error}") from error
+    data = _safetensors().numpy.save(lstm.state_dict(), metadata)
+    with open(name, "wb") as file:
+        file.write(data)
 
 
 def load(path: str | os.PathLike[str]) -> LSTM:
@@ -43,10 +52,11 @@ def load(path: str | os.PathLike[str]) -> LSTM:
         FileNotFoundError   there is no such file
         ValueError          it is no safetensors file, or not one of ours, or damaged
         OSError             it cannot be read
+        TypeError           the path is neither a str nor an os.PathLike of one
         ImportError         the safetensors package is not installed
     """
+    name = _name(path)
     safetensors = _safetensors()
-    name = os.fspath(path)
     try:
         with safetensors.safe_open(name, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -56,7 +66,9 @@ def load(path: str | os.PathLike[str]) -> LSTM:
             params = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             lstm.load_state_dict(params)
             return lstm
-    except OSError:
+    except OSError as error:
+        if error.filename is None:  # the library's own words lack it
+            raise type(error)(f"{name} cannot be read: {error}") from error
         raise
     except MemoryError as error:
         raise MemoryError(f"{name}: {error}") from error

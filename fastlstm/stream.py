@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from . import _core, checks
 from .checks import Array
 
@@ -22,6 +24,9 @@ class Stream(_core.Stream):
     """
 
     __slots__ = ()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Stream cannot be pickled or copied: hand on its state instead")
 
     def reset(self) -> None:
         """Start anew: all states to zero."""

@@ -97,7 +97,8 @@ class Trainable(Module):
         Returns y, (h_n, c_n), with return_cells all c_t of the last layer, and the tape. The
         numbers are those of a call, bit by bit, unless dropout acts.
 
-        Raises TypeError, ValueError or MemoryError as a call does.
+        Raises TypeError, ValueError or MemoryError as a call does; RuntimeError if another thread
+        uses the tape.
         """
         return_cells = checks.flag("return_cells", return_cells)
         if tape is not None and not isinstance(tape, Tape):
@@ -112,31 +113,32 @@ class Trainable(Module):
             seed = self._draw_seed()
         threads = runtime.call_threads(num_threads)
         tape = Tape() if tape is None else tape
-        tape._model = None  # until all is recorded, whatever ends this pass
-        tape._engine = None  # its memory is good for the next
-        engine = tape._engine = self._engine(FORWARD | BACKWARD, threads)
-        steps, batch, _ = x.shape
-        tape._record(x, steps_of, tape_size(self, steps, batch))
-        tape._y_shape, tape._state_shape = y_shape, state_shape
-        tape._dropout, tape._seed = dropout, seed or 0
-        y = empty(y_shape, self.dtype)
-        h_n, c_n = np.empty(state_shape, self.dtype), np.empty(state_shape, self.dtype)
-        cells = np.empty(y_shape, self.dtype) if return_cells else None
-        engine.forward(
-            x,
-            self._time_major(y),
-            h_0,
-            c_0,
-            h_n,
-            c_n,
-            None if cells is None else self._time_major(cells),
-            steps_of,
-            threads,
-            tape._memory,
-            dropout,
-            tape._seed,
-        )
-        tape._model = self._layout()
+        with tape.used():
+            tape._model = None  # until all is recorded, whatever ends this pass
+            tape._engine = None  # its memory is good for the next
+            engine = tape._engine = self._engine(FORWARD | BACKWARD, threads)
+            steps, batch, _ = x.shape
+            tape._record(x, steps_of, tape_size(self, steps, batch))
+            tape._y_shape, tape._state_shape = y_shape, state_shape
+            tape._dropout, tape._seed = dropout, seed or 0
+            y = empty(y_shape, self.dtype)
+            h_n, c_n = np.empty(state_shape, self.dtype), np.empty(state_shape, self.dtype)
+            cells = np.empty(y_shape, self.dtype) if return_cells else None
+            engine.forward(
+                x,
+                self._time_major(y),
+                h_0,
+                c_0,
+                h_n,
+                c_n,
+                None if cells is None else self._time_major(cells),
+                steps_of,
+                threads,
+                tape._memory,
+                dropout,
+                tape._seed,
+            )
+            tape._model = self._layout()
         return (y, (h_n, c_n), tape) if cells is None else (y, (h_n, c_n), cells, tape)
 
     def backward(
@@ -167,31 +169,35 @@ class Trainable(Module):
 
         Raises
             TypeError, ValueError   a wrong argument, or the tape of another kind of model
+            RuntimeError            another thread uses the tape
             MemoryError             a result or the workspace cannot be allocated
         """
         if not isinstance(tape, Tape):
             raise TypeError(f"tape must be a Tape, got {type(tape).__name__}")
-        if tape._model != self._layout():
-            raise ValueError("tape must come from a complete forward pass of a model like this one")
-        shape = (*tape._y_shape[:-1], self.input_size)
-        accumulate, params = into is not None, grads_to_fill(into, self._shapes, self.dtype)
-        input_grad = checks.flag("input_grad", input_grad)
-        dh_n, dc_n = checks.gradient_pair(dstate, self.dtype, tape._state_shape)
-        dy = checks.gradient("dy", dy, self.dtype, tape._y_shape)
-        dcells = checks.gradient("dcells", dcells, self.dtype, tape._y_shape)
-        if accumulate:  # what is written must not be read as well
-            dy, dcells = (_apart(given, params) for given in (dy, dcells))
-        dx, dh_0, dc_0 = backward(
-            tape,
-            weights.suffixes(self.num_layers, self.bidirectional),
-            None if dy is None else self._time_major(dy),
-            (dh_n, dc_n),
-            None if dcells is None else self._time_major(dcells),
-            params,
-            accumulate=accumulate,
-            input_grad=input_grad,
-            num_threads=num_threads,
-        )
+        with tape.used():
+            if tape._model != self._layout():
+                raise ValueError(
+                    "tape must come from a complete forward pass of a model like this one"
+                )
+            shape = (*tape._y_shape[:-1], self.input_size)
+            accumulate, params = into is not None, grads_to_fill(into, self._shapes, self.dtype)
+            input_grad = checks.flag("input_grad", input_grad)
+            dh_n, dc_n = checks.gradient_pair(dstate, self.dtype, tape._state_shape)
+            dy = checks.gradient("dy", dy, self.dtype, tape._y_shape)
+            dcells = checks.gradient("dcells", dcells, self.dtype, tape._y_shape)
+            if accumulate:  # what is written must not be read as well
+                dy, dcells, dh_n, dc_n = (_apart(g, params) for g in (dy, dcells, dh_n, dc_n))
+            dx, dh_0, dc_0 = backward(
+                tape,
+                weights.suffixes(self.num_layers, self.bidirectional),
+                None if dy is None else self._time_major(dy),
+                (dh_n, dc_n),
+                None if dcells is None else self._time_major(dcells),
+                params,
+                accumulate=accumulate,
+                input_grad=input_grad,
+                num_threads=num_threads,
+            )
         if dx is not None:
             dx = dx.transpose(1, 0, 2) if self.batch_first and len(shape) == 3 else dx
             dx = dx.reshape(shape)

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +45,8 @@ class Tape:
     and the parameters as they were.
 
     It owns its memory, may be used for any number of backward passes, and may be given to a later
-    `forward`, which then writes into the same memory: a training loop need not allocate.
+    `forward`, which then writes into the same memory: a training loop need not allocate. One pass
+    at a time: RuntimeError where two threads use it at once.
     """
 
     def __init__(self) -> None:
@@ -56,6 +59,17 @@ class Tape:
         self._state_shape: tuple[int, ...] = ()
         self._dropout = 0.0
         self._seed = 0
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """Not to be written to, or freed, by another thread meanwhile."""
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError("the tape is in use by another thread")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     @property
     def nbytes(self) -> int:

@@ -228,7 +228,7 @@ fl_status fl_plan_make(const fl_model *model, fl_purpose purpose, int64_t steps,
 {
   memset(plan, 0, sizeof *plan);
   plan->purpose = purpose;
-  plan->steps = steps;
+  plan->steps = batch > 0 ? steps : 0;  // however many there are, nothing happens in them
   plan->batch = batch;
   plan->threads = plan->dir_groups = plan->row_groups = plan->unit_groups = 1;
   if (purpose != FL_INFER) plan->row_groups = training_parts(model, batch);

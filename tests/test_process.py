@@ -158,8 +158,11 @@ def test_threads_share_a_stream() -> None:
     assert np.array_equal(stream(x), expected[0])
 
 
-def test_load_while_another_thread_packs(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("change", ["load", "load in place", "write"])
+def test_change_while_another_thread_packs(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lstm, other = fastlstm.LSTM(3, 5, seed=0), fastlstm.LSTM(3, 5, seed=1)
+    if change != "load":
+        lstm.train().eval()
     x = random(4, 2, 3)
     packing, loaded = threading.Event(), threading.Event()
     pack = fastlstm.LSTM._pack
@@ -174,7 +177,13 @@ def test_load_while_another_thread_packs(monkeypatch: pytest.MonkeyPatch) -> Non
     worker = threading.Thread(target=lstm, args=(x,))
     worker.start()
     assert packing.wait(10)
-    lstm.load_state_dict(other.state_dict())
+    if change == "write":
+        lstm.train()
+        for name, values in other.parameters().items():
+            lstm.parameters()[name][...] = values
+        lstm.eval()
+    else:
+        lstm.load_state_dict(other.state_dict())
     loaded.set()
     worker.join()
     assert np.array_equal(lstm(x)[0], other(x)[0])

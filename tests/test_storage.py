@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -95,8 +96,30 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_folder(tmp_path: Path) -> None:
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match=re.escape(str(tmp_path))):
         fastlstm.load(tmp_path)
+
+
+@pytest.mark.parametrize("path", [3, None, b"model.safetensors", 2.5])
+def test_no_path(path: Any) -> None:
+    calls: list[Callable[[Any], object]] = [fastlstm.load, fastlstm.LSTM(3, 5).save]
+    for call in calls:
+        with pytest.raises(TypeError, match=f"path must be .*, got {type(path).__name__}"):
+            call(path)
+
+
+def test_the_file_s_mode_is_that_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    fastlstm.LSTM(3, 5).save(tmp_path / "model")
+    assert (tmp_path / "model").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_saving_through_a_link(tmp_path: Path) -> None:
+    """What stands at the path is written to, not replaced."""
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    fastlstm.LSTM(3, 5).save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert fastlstm.load(tmp_path / "model").hidden_size == 5
 
 
 @pytest.mark.parametrize("place", ["no folder/model.safetensors", "."])

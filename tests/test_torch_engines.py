@@ -103,9 +103,9 @@ def test_weights_written_while_they_are_packed(monkeypatch: pytest.MonkeyPatch) 
     ours, theirs = pair("LSTM", 3, 8)
     x, pack = torch.randn(6, 2, 3), engines._pack
 
-    def disturbed(weights: list[Any], *rest: Any) -> Any:
-        engine = pack(weights, *rest)
-        weights[1].data.add_(0.01)
+    def disturbed(*given: Any) -> Any:
+        engine = pack(*given)
+        ours.weight_hh_l0.data.add_(0.01)
         return engine
 
     with torch.no_grad():
@@ -180,7 +180,7 @@ def test_the_input_is_read_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> Non
             self.engine = engine
 
         def forward(self, x: Any, y: Any, *rest: Any) -> None:
-            seen["x"], seen["y"] = x.ctypes.data, y.ctypes.data
+            seen["x"], seen["y"] = x.address, y.address
             self.engine.forward(x, y, *rest)
 
     lstm = fltorch.LSTM(3, 8, batch_first=True)
@@ -189,6 +189,31 @@ def test_the_input_is_read_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> Non
         y, _ = lstm(x)
     assert seen == {"x": x.data_ptr(), "y": y.data_ptr()}
     assert y.is_contiguous()
+
+
+def test_the_callers_tensors_stay_resizable() -> None:
+    lstm = fltorch.LSTM(3, 8)
+    x = torch.randn(6, 2, 3, requires_grad=True)
+    state = torch.randn(1, 2, 8), torch.randn(1, 2, 8)
+    y, (h_n, c_n) = lstm(x, state)
+    dy = torch.randn(6, 2, 8)
+    y.backward(dy)
+    for tensor in (x, dy, *state, h_n, c_n, *lstm.parameters()):
+        storage = tensor.untyped_storage()
+        storage.resize_(2 * storage.nbytes())
+
+
+def test_memory_that_was_given_up_is_refused() -> None:
+    """As sharded training gives up parameters between steps."""
+    lstm = fltorch.LSTM(3, 8)
+    x = torch.randn(6, 2, 3)
+    lstm.weight_hh_l0.untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match="has no memory"):
+        lstm(x)
+    other = fltorch.LSTM(3, 8)
+    x.untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match="has no memory"):
+        other(x)
 
 
 def test_large_memory_comes_from_the_pool_and_returns(monkeypatch: pytest.MonkeyPatch) -> None:

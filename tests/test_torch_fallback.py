@@ -141,6 +141,36 @@ def test_double_backward_is_refused() -> None:
         first.sum().backward()
 
 
+def test_batches_of_gradients_are_refused() -> None:
+    lstm = fltorch.LSTM(3, 8)
+    x = torch.randn(6, 2, 3, requires_grad=True)
+    y, _ = lstm(x)
+    with pytest.raises(NotImplementedError, match=r"one gradient at a time.*vectorize=False"):
+        torch.autograd.grad(y, x, torch.ones(4, *y.shape), is_grads_batched=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "int32", "uint8", "bool"])
+def test_batch_sizes_of_another_dtype_are_pytorchs_error(dtype: str) -> None:
+    """They would be read as 64-bit integers."""
+    ours, theirs = fltorch.LSTM(3, 8), torch.nn.LSTM(3, 8)
+    sizes = torch.tensor([3, 2, 1]).to(getattr(torch, dtype))
+    packed = torch.nn.utils.rnn.PackedSequence(torch.randn(6, 3), sizes)
+    caught = []
+    for module in (ours, theirs):
+        with pytest.raises((TypeError, RuntimeError, ValueError)) as error:
+            module(packed)
+        caught.append(error.value)
+    assert type(caught[0]) is type(caught[1])
+
+
+@pytest.mark.parametrize("dropout", [3.0, -0.5, float("nan")])
+def test_dropout_that_was_set_wrong_is_pytorchs_error(dropout: float) -> None:
+    lstm = fltorch.LSTM(3, 8, 2)
+    lstm.dropout = dropout
+    with pytest.raises(RuntimeError, match="dropout"):
+        lstm(torch.randn(6, 2, 3))
+
+
 @pytest.mark.parametrize(
     "shape,state",
     [

@@ -172,6 +172,58 @@ def test_strided_input_and_gradient(view: str) -> None:
     assert_close(*found, torch.float32)
 
 
+def test_negated_tensors() -> None:
+    """Whose memory holds the opposite of their values: the imaginary part of a conjugate."""
+
+    def negated(*shape: int, dtype: Any) -> Any:
+        complex_dtype = torch.complex64 if dtype is torch.float32 else torch.complex128
+        found = torch.randn(*shape, dtype=complex_dtype).conj().imag
+        assert found.is_neg()
+        return found
+
+    ours, theirs = pair("LSTM", 4, 8)
+    weight = negated(32, 8, dtype=torch.float32)
+    found = []
+    for module in (ours, theirs):
+        dtype = next(module.parameters()).dtype
+        torch.manual_seed(0)
+        x, h_0, c_0 = (
+            negated(*shape, dtype=torch.float32) for shape in ((6, 3, 4), (1, 3, 8), (1, 3, 8))
+        )
+        dy = negated(6, 3, 8, dtype=torch.float32)
+        if module is theirs:
+            x, h_0, c_0, dy = (t.resolve_neg().to(dtype) for t in (x, h_0, c_0, dy))
+        given = weight if module is ours else weight.resolve_neg().to(dtype)
+        named = {**dict(module.named_parameters()), "weight_hh_l0": given}
+        x = x.detach().requires_grad_()
+        y, (h_n, c_n) = torch.func.functional_call(module, named, (x, (h_0, c_0)))
+        y.backward(dy)
+        found.append([y, h_n, c_n, x.grad, module.weight_ih_l0.grad])
+    assert_close(*found, torch.float32, outputs=3)
+
+
+def test_several_gradients_at_once() -> None:
+    ours, theirs = pair("LSTM", 4, 8)
+    several = torch.randn(3, 6, 2, 8)
+    x = torch.randn(6, 2, 4)
+    found = []
+    for module in (ours, theirs):
+        dtype = next(module.parameters()).dtype
+        leaf = x.to(dtype).requires_grad_()
+        y, (h_n, _) = module(leaf)
+        wanted = [leaf, *module.parameters()]
+
+        def gradient(dy: Any, y: Any = y, h_n: Any = h_n, wanted: Any = wanted) -> Any:
+            return torch.autograd.grad([y, h_n], wanted, [dy, h_n], retain_graph=True)
+
+        if module is ours:
+            found.append(list(torch.func.vmap(gradient)(several.to(dtype))))
+        else:
+            one_by_one = [gradient(dy.to(dtype)) for dy in several]
+            found.append([torch.stack(grads) for grads in zip(*one_by_one, strict=True)])
+    assert_close(*found, torch.float32)
+
+
 def test_outputs_share_no_memory_with_inputs() -> None:
     lstm = fltorch.LSTM(3, 8)
     x, state = torch.randn(6, 2, 3), (torch.randn(1, 2, 8), torch.randn(1, 2, 8))

@@ -213,6 +213,25 @@ def test_a_tape_is_neither_pickled_nor_copied() -> None:
             call(tape)
 
 
+def test_a_tape_is_for_one_pass_at_a_time() -> None:
+    lstm = fastlstm.LSTM(4, 16)
+    tape = lstm.forward(X)[2]
+    calls = [lambda: lstm.forward(X, tape=tape), lambda: lstm.backward(tape)]
+    with tape.used():
+        for call in calls:
+            with pytest.raises(RuntimeError, match="tape is in use by another thread"):
+                call()
+    for call in calls:
+        call()
+
+
+def test_a_stream_is_neither_pickled_nor_copied() -> None:
+    stream = fastlstm.LSTM(4, 16).stream(3)
+    for call in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="Stream"):
+            call(stream)
+
+
 def test_a_stream_keeps_the_parameters_it_was_made_with() -> None:
     lstm = fastlstm.LSTM(4, 16, 2, seed=0).train()
     stream, expected = lstm.stream(3), lstm(X)[0]

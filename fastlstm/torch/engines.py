@@ -21,7 +21,7 @@ from .. import _core, runtime
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 
 FORWARD, BACKWARD, BOTH = 1, 2, 3  # `passes` of an engine
-SMALL = 1 << 16  # bytes of weights that may outlive their tensors a while
+SMALL = 1 << 16  # bytes of weights that are worth packing for both passes at once
 
 
 class Spec(NamedTuple):
@@ -74,10 +74,28 @@ def _sizes(spec: Spec) -> list[int]:
     return [math.prod(shape) * (8 if spec.double else 4) for shape in shapes(spec)]
 
 
-def grouped(arrays: list[Any], spec: Spec) -> list[tuple[Any, ...]]:
-    """The arrays of each layer and direction as the core takes them; None for a bias not there."""
+def grouped(addresses: list[int], spec: Spec) -> list[tuple[int | None, ...]]:
+    """Those of each layer and direction as the core takes them; None for a bias not there."""
     count = spec.tensors
-    return [(*arrays[at : at + count], None, None)[:4] for at in range(0, len(arrays), count)]
+    return [(*addresses[at : at + count], None, None)[:4] for at in range(0, len(addresses), count)]
+
+
+def in_memory(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy if its values are not what its memory holds."""
+    if tensor.is_neg():
+        return tensor.resolve_neg()
+    return tensor.clone() if tensor._is_zerotensor() else tensor
+
+
+def address(tensor: Tensor) -> int:
+    """Of its memory, which stays as resizable as it was: `Tensor.numpy` would end that.
+
+    Raises RuntimeError where the memory was given up, as sharded training does between steps.
+    """
+    at: int = tensor.data_ptr()
+    if at == 0:
+        raise RuntimeError(f"a tensor of shape {tuple(tensor.shape)} has no memory")
+    return at
 
 
 class _Kept(NamedTuple):
@@ -102,9 +120,6 @@ class _Entry:
         self.owner = weakref.ref(weights[0], lambda _: _entries.pop(key, None))
         self.seen: Any = None  # addresses and versions of the last call
         self.kept: _Kept | None = None
-        # Of small weights, addresses and arrays there: making these takes longer than packing. They
-        # hold the memory, so that no other tensor comes to lie there.
-        self.views: tuple[list[int], list[Any]] | None = None
 
     def fits(self, weights: list[Tensor], bidirectional: bool) -> bool:
         if self.owner() is not weights[0] or self.bidirectional is not bidirectional:
@@ -135,10 +150,10 @@ def engine_for(
     spec, isa = entry.spec, entry.isa
     addresses, versions = [], []
     for at, weight in enumerate(weights):
-        if not weight.is_contiguous():
-            weights = [*weights[:at], weight.contiguous(), *weights[at + 1 :]]
+        if not weight.is_contiguous() or weight.is_neg():
+            weights = [*weights[:at], in_memory(weight).contiguous(), *weights[at + 1 :]]
             weight = weights[at]
-        addresses.append(weight.data_ptr())
+        addresses.append(address(weight))
         versions.append(0 if weight.is_inference() else weight._version)
     seen, kept, before = (addresses, versions), entry.kept, entry.seen
     fresh = FORWARD if lean and entry.nbytes > SMALL else passes
@@ -149,13 +164,13 @@ def engine_for(
                 return spec, kept.engine, passes
         else:  # written where PyTorch does not see it, so perhaps before each call
             entry.kept = entry.seen = None
-            return spec, _pack(weights, entry, addresses, fresh), fresh
+            return spec, _pack(entry, addresses, fresh), fresh
     elif seen != before:
         entry.kept, entry.seen = None, seen
-        return spec, _pack(weights, entry, addresses, fresh), fresh
+        return spec, _pack(entry, addresses, fresh), fresh
     else:
         content = _core.hash_memory(addresses, entry.sizes, isa)
-    engine = _pack(weights, entry, addresses, passes)
+    engine = _pack(entry, addresses, passes)
     # Another thread may have written them meanwhile.
     if _core.hash_memory(addresses, entry.sizes, isa) == content:
         entry.kept = _Kept(engine, passes, seen, content)
@@ -165,8 +180,8 @@ def engine_for(
 def backward_engine(weights: list[Tensor], bidirectional: bool) -> tuple[Spec, Any]:
     """An engine for one backward pass, of which nothing is kept."""
     entry = _entry_of(weights, bidirectional)
-    weights = [w if w.is_contiguous() else w.contiguous() for w in weights]
-    return entry.spec, _pack(weights, entry, [w.data_ptr() for w in weights], BACKWARD)
+    weights = [in_memory(w).contiguous() for w in weights]
+    return entry.spec, _pack(entry, [address(w) for w in weights], BACKWARD)
 
 
 def _entry_of(weights: list[Tensor], bidirectional: bool) -> _Entry:
@@ -192,14 +207,9 @@ def _check(weights: list[Tensor], spec: Spec) -> None:
 _patience = _core.Patience()  # of all engines here: few of them live longer than a call
 
 
-def _pack(weights: list[Tensor], entry: _Entry, addresses: list[int], passes: int) -> Any:
+def _pack(entry: _Entry, addresses: list[int], passes: int) -> Any:
+    """Callers keep the memory alive."""
     spec = entry.spec
-    views = entry.views
-    if views is not None and views[0] == addresses:
-        groups = views[1]
-    else:
-        groups = grouped([w.detach().numpy() for w in weights], spec)
-        entry.views = (addresses, groups) if entry.nbytes <= SMALL else None
     return _core.Engine(
         spec.input_size,
         spec.hidden_size,
@@ -207,7 +217,7 @@ def _pack(weights: list[Tensor], entry: _Entry, addresses: list[int], passes: in
         spec.directions,
         spec.double,
         entry.isa,
-        groups,
+        grouped(addresses, spec),
         0,
         passes,
         runtime.call_threads(None),

@@ -19,9 +19,18 @@ import numpy as np
 import torch
 
 from .. import _core, runtime
-from .._core import Engine
+from .._core import Engine, Strided
 from ..training import POOLED, empty
-from .engines import FORWARD, Spec, backward_engine, engine_for, grouped, shapes
+from .engines import (
+    FORWARD,
+    Spec,
+    address,
+    backward_engine,
+    engine_for,
+    grouped,
+    in_memory,
+    shapes,
+)
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 Array = np.ndarray[Any, Any]
@@ -32,8 +41,8 @@ _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 
 class Rows(NamedTuple):
-    """Where the core finds the rows of x, y and their gradients: views of shape (T, B, F), or, of a
-    ragged PackedSequence, the data as they are, in which step t of sequence b is row starts[t] + b.
+    """Where the core finds the rows of x, y and their gradients: as (T, B, F), or, in the data of a
+    ragged PackedSequence, step t of sequence b as row starts[t] + b.
     """
 
     layout: str
@@ -58,15 +67,18 @@ class Rows(NamedTuple):
         shorter = np.searchsorted(sizes[::-1], np.arange(batch), side="right")
         return cls(layout, steps, batch, steps - shorter, ends - sizes)
 
-    def view(self, a: Array | None) -> Any:
-        """x, y or a gradient of theirs as the core takes it."""
-        if a is None or self.starts is not None or self.layout == "tbi":
-            return a
-        if self.layout == "bti":
-            return a.transpose(1, 0, 2)
-        if self.layout == "packed":
-            return a.reshape(self.steps, self.batch, a.shape[1])
-        return a[:, None] if self.layout == "ti" else a[None]
+    def find(self, tensor: Tensor) -> Strided:
+        """x, y or a gradient of theirs, the last axis with a unit stride, as the core takes it."""
+        strides: tuple[int, ...] = tensor.stride()
+        if self.layout == "tbi":
+            t, b = strides[:2]
+        elif self.layout == "bti":
+            b, t = strides[:2]
+        elif self.layout == "ti":
+            t, b = strides[0], 0
+        else:  # "packed" or "cell"
+            t, b = strides[0] * self.batch, strides[0]
+        return Strided(address(tensor), self.steps, self.batch, t, b)
 
 
 def output_shape(layout: str, x_shape: Any, spec: Spec) -> tuple[int, ...]:
@@ -149,21 +161,22 @@ def forward(
     if spec is None or engine is None:
         spec, engine, _ = engine_for(weights, bidirectional, FORWARD)
     dtype = _DOUBLE if spec.double else _SINGLE
-    y = empty(output_shape(layout, x.shape, spec), dtype)
+    x, h_0, c_0 = _last_unit(x), _whole(h_0), _whole(c_0)
+    y = torch.from_numpy(empty(output_shape(layout, x.shape, spec), dtype))
     rows = Rows.of(layout, x.shape, batch_sizes)
     shape = state_shape(layout, rows.batch, spec)
-    c_n = np.empty(shape, dtype)
-    h_n = None if layout == "cell" else np.empty(shape, dtype)
+    c_n = torch.empty(shape, dtype=spec.dtype, device="cpu")
+    h_n = None if layout == "cell" else torch.empty(shape, dtype=spec.dtype, device="cpu")
     tape = None
     if with_tape or seed is not None:  # the core draws dropout masks only in a pass with a tape
         tape = _aligned(tape_bytes(spec, rows.steps, rows.batch))
     engine.forward(
-        rows.view(_memory(x)),
-        rows.view(y),
-        _whole(h_0),
-        _whole(c_0),
-        h_n,
-        c_n,
+        rows.find(x),
+        rows.find(y),
+        _address(h_0),
+        _address(c_0),
+        _address(h_n),
+        _address(c_n),
         None,
         rows.lengths,
         runtime.call_threads(None),
@@ -172,12 +185,7 @@ def forward(
         0 if seed is None else int(seed),
         rows.starts,
     )
-    return (
-        torch.from_numpy(y),
-        None if h_n is None else torch.from_numpy(h_n),
-        torch.from_numpy(c_n),
-        tape if with_tape else None,
-    )
+    return y, h_n, c_n, tape if with_tape else None
 
 
 def backward(
@@ -204,30 +212,30 @@ def backward(
     if spec is None or engine is None:
         spec, engine = backward_engine(weights, bidirectional)
     dtype = _DOUBLE if spec.double else _SINGLE
-    dx = empty(x.shape, dtype) if needs[0] else None
+    x, dh_n, dc_n = _last_unit(x), _whole(dh_n), _whole(dc_n)
+    dy = None if dy is None else _last_unit(dy)
+    dx = torch.from_numpy(empty(x.shape, dtype)) if needs[0] else None
     rows = Rows.of(layout, x.shape, batch_sizes)
     shape = state_shape(layout, rows.batch, spec)
-    dh_0 = np.empty(shape, dtype) if needs[1] else None
-    dc_0 = np.empty(shape, dtype) if needs[2] else None
-    flat: list[Array] = []
-    grads: list[tuple[Array | None, ...]] | None = None
+    dh_0 = torch.empty(shape, dtype=spec.dtype, device="cpu") if needs[1] else None
+    dc_0 = torch.empty(shape, dtype=spec.dtype, device="cpu") if needs[2] else None
+    flat: list[Tensor] = []
     if any(needs[3:]):
-        flat = [empty(shape, dtype) for shape in shapes(spec)]
-        grads = grouped(flat, spec)
+        flat = [torch.from_numpy(empty(shape, dtype)) for shape in shapes(spec)]
     if tape.data_ptr() % ALIGN:  # hooks on saved tensors may have moved it
         tape = _aligned(tape.numel()).copy_(tape)
     engine.backward(
         tape.numpy(),
-        rows.view(_memory(x)),
+        rows.find(x),
         rows.lengths,
-        None if dy is None else rows.view(_memory(dy)),
+        None if dy is None else rows.find(dy),
         None,
-        _whole(dh_n),
-        _whole(dc_n),
-        rows.view(dx),
-        dh_0,
-        dc_0,
-        grads,
+        _address(dh_n),
+        _address(dc_n),
+        None if dx is None else rows.find(dx),
+        _address(dh_0),
+        _address(dc_0),
+        grouped([address(grad) for grad in flat], spec) if flat else None,
         False,
         runtime.call_threads(None),
         0.0 if seed is None else dropout,
@@ -235,27 +243,22 @@ def backward(
         rows.starts,
     )
     results = [dx, dh_0, dc_0, *(flat or weights)]
-    return [torch.from_numpy(a) for a, need in zip(results, needs, strict=True) if need]
+    return [result for result, need in zip(results, needs, strict=True) if need]
 
 
-def _memory(x: Tensor) -> Array:
-    """The memory of x, whose last axis the core wants contiguous."""
-    if x.requires_grad:
-        x = x.detach()
-    if x.stride(-1) != 1 and x.shape[-1] != 1:
-        x = x.contiguous()
-    array: Array = x.numpy()
-    return array
+def _last_unit(x: Tensor) -> Tensor:
+    """x, of which the core wants the last axis contiguous."""
+    x = in_memory(x)
+    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
-def _whole(state: Tensor | None) -> Array | None:
-    """The memory of a state, which the core wants contiguous."""
-    if state is None:
-        return None
-    if state.requires_grad:
-        state = state.detach()
-    array: Array = state.contiguous().numpy()
-    return array
+def _whole(state: Tensor | None) -> Tensor | None:
+    """A state, which the core wants contiguous."""
+    return None if state is None else in_memory(state).contiguous()
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else address(tensor)
 
 
 def _aligned(size: int) -> Tensor:

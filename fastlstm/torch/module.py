@@ -65,8 +65,9 @@ class LSTM(torch.nn.LSTM):  # type: ignore[misc]
             batch = int(batch_sizes[0]) if back is None else back.shape[0]
         # Compilers cannot know the first size; the operator looks again when it runs.
         known = torch.compiler.is_compiling() or batch == int(batch_sizes[0])
+        sound = batch_sizes.dtype is torch.int64 and batch_sizes.dim() == 1 and batch_sizes.is_cpu
         states = (_layers(self), batch, self.hidden_size)
-        if unfit or not _fits(self, data, hx, known and data.dim() == 2, states):
+        if unfit or not _fits(self, data, hx, known and sound and data.dim() == 2, states):
             fallback.warn(self, unfit)
             return super().forward(packed, hx)
         hx = (None, None) if hx is None else self.permute_hidden((hx[0], hx[1]), order)
@@ -177,6 +178,8 @@ def _fits(module: Any, x: Tensor, hx: Any, rank_fits: bool, states: tuple[int, .
     All else goes to PyTorch, which has the right error message, or empty result, for it.
     """
     if not rank_fits or x.shape[-1] != module.input_size or 0 in x.shape:
+        return False
+    if not 0 <= module.__dict__.get("dropout", 0) <= 1:
         return False
     if hx is None:
         return True

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch.autograd import forward_ad
+from torch.utils._pytree import tree_leaves
 
 from . import kernels
 from .engines import BOTH, Spec, engine_for
@@ -81,6 +82,7 @@ def _plain(x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tens
     """Whether nobody between here and the CPU kernel could want to see the operators."""
     return (
         not torch._C._len_torch_dispatch_stack()
+        and not torch._C._are_functorch_transforms_active()
         and not torch._C._is_torch_function_mode_enabled()
         and _PLAIN.issuperset(map(type, (x, h_0, c_0, *weights)))
     )
@@ -128,6 +130,7 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
         ctx: Any, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         tape, batch_sizes, seed, x, *weights = ctx.saved_tensors
+        _refuse_batches(dy, dh_n, dc_n)
         needs = ctx.needs_input_grad[4:]
         given = (tape, x, weights, batch_sizes, seed, dy, dh_n, dc_n)
         arguments: Any = (*given, *ctx.options, needs)
@@ -219,6 +222,16 @@ def _refuse_tangents(*tensors: Tensor | None) -> None:
         raise NotImplementedError(
             "fastlstm's operators have no forward-mode derivatives: run the model through "
             "fastlstm.torch.restore first"
+        )
+
+
+def _refuse_batches(*grads: Tensor | None) -> None:
+    """Of gradients, as the older of PyTorch's two ways of mapping makes them."""
+    if any(g is not None and torch._C._functorch.is_legacy_batchedtensor(g) for g in grads):
+        raise NotImplementedError(
+            "fastlstm.torch takes one gradient at a time: use vectorize=False in place of "
+            "vectorize=True, torch.func.vmap over torch.autograd.grad in place of "
+            "is_grads_batched=True, or run the model through fastlstm.torch.restore first"
         )
 
 
@@ -336,9 +349,26 @@ def _backward_fake(
     return [x.new_empty(shape) for shape, need in zip(shapes, needs, strict=True) if need]
 
 
+def _backward_vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[list[Tensor], list[int]]:
+    """Several gradients of one forward pass, as torch.func.vmap maps over them."""
+    grads = slice(5, 8)  # dy, dh_n, dc_n
+    if any(dim is not None for dim in tree_leaves((in_dims[:5], in_dims[8:]))):
+        raise NotImplementedError("lstm_backward can be mapped over dy, dh_n and dc_n only")
+    found = []
+    for one in range(info.batch_size):
+        chosen = [
+            grad if dim is None else grad.select(dim, one)
+            for grad, dim in zip(arguments[grads], in_dims[grads], strict=True)
+        ]
+        found.append(_backward_op(*arguments[:5], *chosen, *arguments[8:]))
+    stacked = [torch.stack(column) for column in zip(*found, strict=True)]
+    return stacked, [0] * len(stacked)
+
+
 _library.impl("lstm_forward", _forward_autograd, "Autograd")
 _library.impl("lstm_forward", _forward_cpu, "CPU")
 _library.impl("lstm_backward", _backward_autograd, "Autograd")
 _library.impl("lstm_backward", _backward_cpu, "CPU")
 torch.library.register_fake("fastlstm::lstm_forward", _forward_fake, lib=_library)
 torch.library.register_fake("fastlstm::lstm_backward", _backward_fake, lib=_library)
+torch.library.register_vmap("fastlstm::lstm_backward", _backward_vmap, lib=_library)
