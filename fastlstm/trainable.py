@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks, runtime, weights
-from .checks import Array
+from .checks import Array, SupportsArray
 from .module import BACKWARD, FORWARD, Module
 from .training import Gradients, Tape, backward, empty, grads_to_fill, tape_size
 
@@ -41,8 +41,8 @@ class Trainable(Module):
 
     def _checked(
         self,
-        x: ArrayLike,
-        state: tuple[ArrayLike, ArrayLike] | None,
+        x: SupportsArray,
+        state: tuple[SupportsArray, SupportsArray] | None,
         lengths: ArrayLike | Sequence[int] | None,
         results: int,
     ) -> Checked:
@@ -54,8 +54,8 @@ class Trainable(Module):
     @overload
     def forward(
         self,
-        x: ArrayLike,
-        state: tuple[ArrayLike, ArrayLike] | None = None,
+        x: SupportsArray,
+        state: tuple[SupportsArray, SupportsArray] | None = None,
         *,
         lengths: ArrayLike | Sequence[int] | None = None,
         return_cells: Literal[False] = False,
@@ -66,8 +66,8 @@ class Trainable(Module):
     @overload
     def forward(
         self,
-        x: ArrayLike,
-        state: tuple[ArrayLike, ArrayLike] | None = None,
+        x: SupportsArray,
+        state: tuple[SupportsArray, SupportsArray] | None = None,
         *,
         lengths: ArrayLike | Sequence[int] | None = None,
         return_cells: Literal[True],
@@ -77,8 +77,8 @@ class Trainable(Module):
     ) -> tuple[Array, State, Array, Tape]: ...
     def forward(
         self,
-        x: ArrayLike,
-        state: tuple[ArrayLike, ArrayLike] | None = None,
+        x: SupportsArray,
+        state: tuple[SupportsArray, SupportsArray] | None = None,
         *,
         lengths: ArrayLike | Sequence[int] | None = None,
         return_cells: bool = False,
@@ -144,10 +144,10 @@ class Trainable(Module):
     def backward(
         self,
         tape: Tape,
-        dy: ArrayLike | None = None,
-        dstate: tuple[ArrayLike | None, ArrayLike | None] | None = None,
+        dy: SupportsArray | None = None,
+        dstate: tuple[SupportsArray | None, SupportsArray | None] | None = None,
         *,
-        dcells: ArrayLike | None = None,
+        dcells: SupportsArray | None = None,
         into: Mapping[str, Array] | Gradients | None = None,
         input_grad: bool = True,
         num_threads: int | None = None,
