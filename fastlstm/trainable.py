@@ -113,7 +113,7 @@ class Trainable(Module):
             seed = self._draw_seed()
         threads = runtime.call_threads(num_threads)
         tape = Tape() if tape is None else tape
-        with tape.used():
+        with tape.used(writing=True):
             tape._model = None  # until all is recorded, whatever ends this pass
             tape._engine = None  # its memory is good for the next
             engine = tape._engine = self._engine(FORWARD | BACKWARD, threads)
@@ -169,12 +169,12 @@ class Trainable(Module):
 
         Raises
             TypeError, ValueError   a wrong argument, or the tape of another kind of model
-            RuntimeError            another thread uses the tape
+            RuntimeError            another thread writes to the tape
             MemoryError             a result or the workspace cannot be allocated
         """
         if not isinstance(tape, Tape):
             raise TypeError(f"tape must be a Tape, got {type(tape).__name__}")
-        with tape.used():
+        with tape.used(writing=False):
             if tape._model != self._layout():
                 raise ValueError(
                     "tape must come from a complete forward pass of a model like this one"

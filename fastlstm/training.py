@@ -45,8 +45,8 @@ class Tape:
     and the parameters as they were.
 
     It owns its memory, may be used for any number of backward passes, and may be given to a later
-    `forward`, which then writes into the same memory: a training loop need not allocate. One pass
-    at a time: RuntimeError where two threads use it at once.
+    `forward`, which then writes into the same memory: a training loop need not allocate. Several
+    threads may run backward from it at once; RuntimeError where one of them writes to it meanwhile.
     """
 
     def __init__(self) -> None:
@@ -60,16 +60,20 @@ class Tape:
         self._dropout = 0.0
         self._seed = 0
         self._lock = threading.Lock()
+        self._users = 0  # passes that read it now; -1: one writes to it
 
     @contextlib.contextmanager
-    def used(self) -> Iterator[None]:
-        """Not to be written to, or freed, by another thread meanwhile."""
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError("the tape is in use by another thread")
+    def used(self, *, writing: bool) -> Iterator[None]:
+        """Read by any number of passes at once, or written to by one."""
+        with self._lock:
+            if self._users < 0 or (writing and self._users > 0):
+                raise RuntimeError("the tape is in use by another thread")
+            self._users = -1 if writing else self._users + 1
         try:
             yield
         finally:
-            self._lock.release()
+            with self._lock:
+                self._users = 0 if writing else self._users - 1
 
     @property
     def nbytes(self) -> int:

@@ -294,6 +294,19 @@ def test_nothing_to_read_gives_the_initial_state(
             assert_all_same_bits(actual, engine_runs.Outputs(zeros, h_0, c_0, zeros))
 
 
+def test_any_number_of_steps_of_no_rows() -> None:
+    lstm = fastlstm.LSTM(3, 2, 2, bidirectional=True)
+    x = np.empty((2**40, 0, 3), np.float32)
+    assert lstm(x)[0].shape == (2**40, 0, 4)
+    y, (h_n, c_n), tape = lstm.forward(x)
+    assert y.shape == (2**40, 0, 4)
+    assert h_n.shape == c_n.shape == (4, 0, 2)
+    grads = lstm.backward(tape)
+    assert grads.x is not None
+    assert grads.x.shape == x.shape
+    assert all((values == 0).all() for values in grads.params.values())
+
+
 def test_results_are_new_arrays_and_inputs_stay(isa: str) -> None:
     case = case_of(helpers.Config(4, 3, 5, 6, with_state=True, lengths=(0, 4, 2)), 8)
     lstm = case.lstm()

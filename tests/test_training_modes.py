@@ -213,16 +213,23 @@ def test_a_tape_is_neither_pickled_nor_copied() -> None:
             call(tape)
 
 
-def test_a_tape_is_for_one_pass_at_a_time() -> None:
+def test_a_tape_is_written_to_by_one_pass_alone() -> None:
     lstm = fastlstm.LSTM(4, 16)
     tape = lstm.forward(X)[2]
-    calls = [lambda: lstm.forward(X, tape=tape), lambda: lstm.backward(tape)]
-    with tape.used():
-        for call in calls:
-            with pytest.raises(RuntimeError, match="tape is in use by another thread"):
-                call()
-    for call in calls:
-        call()
+    in_use = "tape is in use by another thread"
+    with tape.used(writing=True):
+        with pytest.raises(RuntimeError, match=in_use):
+            lstm.backward(tape)
+        with pytest.raises(RuntimeError, match=in_use):
+            lstm.forward(X, tape=tape)
+    with tape.used(writing=False):
+        lstm.backward(tape)
+        with pytest.raises(RuntimeError, match=in_use):
+            lstm.forward(X, tape=tape)
+    lstm.forward(X, tape=tape)
+    with pytest.raises(ValueError):
+        lstm.forward(X[..., :2], tape=tape)
+    lstm.backward(tape)
 
 
 def test_a_stream_is_neither_pickled_nor_copied() -> None:
