@@ -78,7 +78,7 @@ fl_caches fl_caches_of(int32_t kind)
   if (kind == FL_CACHES_OF_CPU) is_far = __builtin_cpu_is("intel");
 #endif
   fl_caches caches = is_far ? far : near;
-  if (kind == FL_CACHES_OF_CPU && l2_size() > 0)
-    caches.l2_bytes *= (double)l2_size() / (double)(is_far ? 2 << 20 : 1 << 20);
+  const int64_t size = kind == FL_CACHES_OF_CPU ? l2_size() : 0;
+  if (size > 0) caches.l2_bytes *= (double)size / (double)(is_far ? 2 << 20 : 1 << 20);
   return caches;
 }

@@ -16,17 +16,18 @@ typedef struct fl_common_map {
 //               unfinished sums and row pointers of every thread | outputs of inner layers (two, by turns)
 typedef struct fl_map {
   fl_common_map common;
-  int64_t state, gates, gathered, sums, pointers, inner;  // bytes from the workspace's start
-  int64_t h_stride;                                       // elements between rows of h
-  int64_t h_bytes;                                        // one of the two h buffers of a (layer, direction)
-  int64_t c_bytes;                                        // c of a (layer, direction)
-  int64_t state_bytes;                                    // 2 h_bytes + c_bytes
-  int64_t gates_bytes;                                    // of one concurrent direction
-  int64_t gathered_bytes;                                 // of one thread
-  int64_t sums_bytes;                                     // of one thread
-  int64_t pointer_count;                                  // of one thread
-  int64_t inner_stride;                                   // elements between rows of an inner layer's output
-  int64_t inner_bytes;                                    // one of the two
+  // bytes from the workspace's start
+  int64_t state, gates, gathered, sums, pointers, inner;
+  int64_t h_stride;        // elements between rows of h
+  int64_t h_bytes;         // one of the two h buffers of a (layer, direction)
+  int64_t c_bytes;         // c of a (layer, direction)
+  int64_t state_bytes;     // 2 h_bytes + c_bytes
+  int64_t gates_bytes;     // of one concurrent direction
+  int64_t gathered_bytes;  // of one thread
+  int64_t sums_bytes;      // of one thread
+  int64_t pointer_count;   // of one thread
+  int64_t inner_stride;    // elements between rows of an inner layer's output
+  int64_t inner_bytes;     // one of the two
   int64_t total;
 } fl_map;
 
@@ -52,13 +53,14 @@ typedef struct fl_tape_map {
 //       every part | gradients of inner layers' outputs (two, by turns)
 typedef struct fl_back_map {
   fl_common_map common;
-  int64_t dc, dh_last, bias, grads, scratch, pointers, parts, inner;  // bytes from the workspace's start
-  int64_t dh_stride, grads_stride, inner_stride;                      // elements
-  int64_t grads_bytes;                                                // of one chunk
-  int64_t scratch_bytes;                                              // of one thread
-  int64_t pointer_count;                                              // of one thread
-  int64_t bias_bytes;  // of one (layer, direction) of one part, once
-  int64_t part_bytes;  // of one part; 0 where there is only one
+  // bytes from the workspace's start
+  int64_t dc, dh_last, bias, grads, scratch, pointers, parts, inner;
+  int64_t dh_stride, grads_stride, inner_stride;  // elements
+  int64_t grads_bytes;                            // of one chunk
+  int64_t scratch_bytes;                          // of one thread
+  int64_t pointer_count;                          // of one thread
+  int64_t bias_bytes;                             // of one (layer, direction) of one part, once
+  int64_t part_bytes;                             // of one part; 0 where there is only one
   int64_t inner_bytes;
   int64_t total;
 } fl_back_map;

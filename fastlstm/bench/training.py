@@ -27,17 +27,7 @@ TINY = {"T": 16, "B": 4, "I": 8, "H": 32}
 
 def fastlstm_step(shape: Shape, arrays: Arrays) -> Step:
     """Through NumPy: packs the parameters, uses one tape's memory again, makes new gradients."""
-    import fastlstm
-
-    lstm = fastlstm.LSTM(
-        shape.I,
-        shape.H,
-        shape.layers,
-        bidirectional=shape.bidirectional,
-        dtype=np.dtype(shape.dtype).type,
-    )
-    lstm.load_state_dict(arrays.params)
-    lstm.train()
+    lstm = _numpy_model(shape, arrays)
     x, lengths, dy = arrays.x, arrays.lengths, arrays.dy
     tape: Any = None
 
@@ -49,6 +39,20 @@ def fastlstm_step(shape: Shape, arrays: Arrays) -> Step:
     return step
 
 
+def _numpy_model(shape: Shape, arrays: Arrays) -> Any:
+    import fastlstm
+
+    lstm = fastlstm.LSTM(
+        shape.I,
+        shape.H,
+        shape.layers,
+        bidirectional=shape.bidirectional,
+        dtype=np.dtype(shape.dtype).type,
+    )
+    lstm.load_state_dict(arrays.params)
+    return lstm.train()
+
+
 def fastlstm_outputs(result: Any) -> Outputs:
     y, grads = result
     return {"y": y, "x": grads.x, "h_0": grads.h_0, "c_0": grads.c_0, **grads.params}
@@ -58,33 +62,45 @@ def torch_step(module_class: Any, shape: Shape, arrays: Arrays, padded: bool) ->
     """Of a module with the interface of torch.nn.LSTM, written as its users write one.
 
     A ragged batch is packed before and unpacked after the call within the step, unless ``padded``
-    says to send it as it is. Gradients are dropped before each step, so that none is added to, and
-    parameters are marked as written to, which an optimiser's step does: `fastlstm.torch` would
-    otherwise keep what it has packed.
+    says to send it as it is.
     """
     import torch
-    from torch.autograd.graph import increment_version
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
     module, leaves, states = _torch_model(module_class, shape, arrays)
     x, dy = torch.from_numpy(arrays.x).requires_grad_(), torch.from_numpy(arrays.dy)
     leaves["x"] = x
+    if arrays.lengths is None or padded:
+        return _autograd_step(module, leaves, dy, lambda: module(x, states)[0])
+    lengths = torch.from_numpy(arrays.lengths)
+
+    def forward() -> Any:
+        packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+        return pad_packed_sequence(module(packed, states)[0], total_length=shape.T)[0]
+
+    return _autograd_step(module, leaves, dy, forward)
+
+
+def _autograd_step(
+    module: Any, leaves: dict[str, Any], dy: Any, forward: Callable[[], Any], unpack: Any = None
+) -> Step:
+    """Forward, which gives y, and backward to the gradients of the leaves.
+
+    Gradients are dropped before each step, so that none is added to, and parameters are marked as
+    written to, which an optimiser's step does: `fastlstm.torch` would otherwise keep what it has
+    packed. `unpack` is for `torch_outputs`.
+    """
+    from torch.autograd.graph import increment_version
+
     parameters, variables = list(module.parameters()), tuple(leaves.values())
-    lengths = None
-    if arrays.lengths is not None and not padded:
-        lengths = torch.from_numpy(arrays.lengths)
 
     def step() -> object:
         for variable in variables:
             variable.grad = None
         increment_version(parameters)
-        if lengths is None:
-            y = module(x, states)[0]
-        else:
-            packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
-            y = pad_packed_sequence(module(packed, states)[0], total_length=shape.T)[0]
+        y = forward()
         y.backward(dy)
-        return y, leaves, None
+        return y, leaves, unpack
 
     return step
 
@@ -92,7 +108,6 @@ def torch_step(module_class: Any, shape: Shape, arrays: Arrays, padded: bool) ->
 def packed_step(module_class: Any, shape: Shape, arrays: Arrays) -> Step:
     """As `torch_step`, of a ragged batch that is packed, with dy, before the first step."""
     import torch
-    from torch.autograd.graph import increment_version
     from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
     module, leaves, states = _torch_model(module_class, shape, arrays)
@@ -100,15 +115,6 @@ def packed_step(module_class: Any, shape: Shape, arrays: Arrays) -> Step:
     packed = pack_padded_sequence(torch.from_numpy(arrays.x), lengths, enforce_sorted=False)
     dy = pack_padded_sequence(torch.from_numpy(arrays.dy), lengths, enforce_sorted=False).data
     leaves["x"] = packed.data.requires_grad_()
-    parameters, variables = list(module.parameters()), tuple(leaves.values())
-
-    def step() -> object:
-        for variable in variables:
-            variable.grad = None
-        increment_version(parameters)
-        y = module(packed, states)[0].data
-        y.backward(dy)
-        return y, leaves, unpack
 
     def unpack(values: Any) -> Any:
         sequence = PackedSequence(
@@ -116,7 +122,7 @@ def packed_step(module_class: Any, shape: Shape, arrays: Arrays) -> Step:
         )
         return pad_packed_sequence(sequence, total_length=shape.T)[0]
 
-    return step
+    return _autograd_step(module, leaves, dy, lambda: module(packed, states)[0].data, unpack)
 
 
 def least_step(shape: Shape, arrays: Arrays) -> Step:
@@ -126,19 +132,12 @@ def least_step(shape: Shape, arrays: Arrays) -> Step:
     passes are written in Python: `fastlstm.torch` cannot be faster. Not for ragged batches.
     """
     import torch
-    from torch.autograd.graph import increment_version
-
-    import fastlstm
 
     module, leaves, states = _torch_model(torch.nn.LSTM, shape, arrays)
     leaves["x"] = torch.from_numpy(arrays.x).requires_grad_()
-    parameters, variables = list(module.parameters()), tuple(leaves.values())
-    dy, h_0, c_0 = torch.from_numpy(arrays.dy), *(state.detach().numpy() for state in states)
-    dtype = np.dtype(shape.dtype).type
-    options: Any = {"bidirectional": shape.bidirectional, "dtype": dtype}
-    lstm = fastlstm.LSTM(shape.I, shape.H, shape.layers, **options)
-    lstm.load_state_dict(arrays.params)
-    lstm.train()
+    variables, dy = tuple(leaves.values()), torch.from_numpy(arrays.dy)
+    h_0, c_0 = (state.detach().numpy() for state in states)
+    lstm = _numpy_model(shape, arrays)
     tape: Any = None
 
     class Least(torch.autograd.Function):  # type: ignore[misc]
@@ -154,15 +153,7 @@ def least_step(shape: Shape, arrays: Arrays) -> Step:
             found = (grads.h_0, grads.c_0, *grads.params.values(), grads.x)
             return tuple(map(torch.from_numpy, found))
 
-    def step() -> object:
-        for variable in variables:
-            variable.grad = None
-        increment_version(parameters)
-        y = Least.apply(*variables)
-        y.backward(dy)
-        return y, leaves, None
-
-    return step
+    return _autograd_step(module, leaves, dy, lambda: Least.apply(*variables))
 
 
 def _torch_model(module_class: Any, shape: Shape, arrays: Arrays) -> tuple[Any, Any, Any]:

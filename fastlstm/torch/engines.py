@@ -87,6 +87,11 @@ def in_memory(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor._is_zerotensor() else tensor
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy if its memory is not its values one after another."""
+    return in_memory(tensor).contiguous()
+
+
 def address(tensor: Tensor) -> int:
     """Of its memory, which stays as resizable as it was: `Tensor.numpy` would end that.
 
@@ -148,13 +153,9 @@ def engine_for(
     """
     entry = _entry_of(weights, bidirectional)
     spec, isa = entry.spec, entry.isa
-    addresses, versions = [], []
-    for at, weight in enumerate(weights):
-        if not weight.is_contiguous() or weight.is_neg():
-            weights = [*weights[:at], in_memory(weight).contiguous(), *weights[at + 1 :]]
-            weight = weights[at]
-        addresses.append(address(weight))
-        versions.append(0 if weight.is_inference() else weight._version)
+    weights = [whole(weight) for weight in weights]
+    addresses = [address(weight) for weight in weights]
+    versions = [0 if weight.is_inference() else weight._version for weight in weights]
     seen, kept, before = (addresses, versions), entry.kept, entry.seen
     fresh = FORWARD if lean and entry.nbytes > SMALL else passes
     if kept is not None and kept.seen == seen:
@@ -180,7 +181,7 @@ def engine_for(
 def backward_engine(weights: list[Tensor], bidirectional: bool) -> tuple[Spec, Any]:
     """An engine for one backward pass, of which nothing is kept."""
     entry = _entry_of(weights, bidirectional)
-    weights = [in_memory(w).contiguous() for w in weights]
+    weights = [whole(weight) for weight in weights]
     return entry.spec, _pack(entry, [address(w) for w in weights], BACKWARD)
 
 

@@ -30,6 +30,7 @@ from .engines import (
     grouped,
     in_memory,
     shapes,
+    whole,
 )
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
@@ -160,13 +161,12 @@ def forward(
     """
     if spec is None or engine is None:
         spec, engine, _ = engine_for(weights, bidirectional, FORWARD)
-    dtype = _DOUBLE if spec.double else _SINGLE
     x, h_0, c_0 = _last_unit(x), _whole(h_0), _whole(c_0)
-    y = torch.from_numpy(empty(output_shape(layout, x.shape, spec), dtype))
+    y = _pooled(output_shape(layout, x.shape, spec), spec)
     rows = Rows.of(layout, x.shape, batch_sizes)
     shape = state_shape(layout, rows.batch, spec)
-    c_n = torch.empty(shape, dtype=spec.dtype, device="cpu")
-    h_n = None if layout == "cell" else torch.empty(shape, dtype=spec.dtype, device="cpu")
+    c_n = _state(shape, spec)
+    h_n = None if layout == "cell" else _state(shape, spec)
     tape = None
     if with_tape or seed is not None:  # the core draws dropout masks only in a pass with a tape
         tape = _aligned(tape_bytes(spec, rows.steps, rows.batch))
@@ -211,17 +211,16 @@ def backward(
     """
     if spec is None or engine is None:
         spec, engine = backward_engine(weights, bidirectional)
-    dtype = _DOUBLE if spec.double else _SINGLE
     x, dh_n, dc_n = _last_unit(x), _whole(dh_n), _whole(dc_n)
     dy = None if dy is None else _last_unit(dy)
-    dx = torch.from_numpy(empty(x.shape, dtype)) if needs[0] else None
+    dx = _pooled(x.shape, spec) if needs[0] else None
     rows = Rows.of(layout, x.shape, batch_sizes)
     shape = state_shape(layout, rows.batch, spec)
-    dh_0 = torch.empty(shape, dtype=spec.dtype, device="cpu") if needs[1] else None
-    dc_0 = torch.empty(shape, dtype=spec.dtype, device="cpu") if needs[2] else None
+    dh_0 = _state(shape, spec) if needs[1] else None
+    dc_0 = _state(shape, spec) if needs[2] else None
     flat: list[Tensor] = []
     if any(needs[3:]):
-        flat = [torch.from_numpy(empty(shape, dtype)) for shape in shapes(spec)]
+        flat = [_pooled(shape, spec) for shape in shapes(spec)]
     if tape.data_ptr() % ALIGN:  # hooks on saved tensors may have moved it
         tape = _aligned(tape.numel()).copy_(tape)
     engine.backward(
@@ -254,11 +253,21 @@ def _last_unit(x: Tensor) -> Tensor:
 
 def _whole(state: Tensor | None) -> Tensor | None:
     """A state, which the core wants contiguous."""
-    return None if state is None else in_memory(state).contiguous()
+    return None if state is None else whole(state)
 
 
 def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else address(tensor)
+
+
+def _pooled(shape: Any, spec: Spec) -> Tensor:
+    """A new tensor of the memory that `empty` gives."""
+    return torch.from_numpy(empty(shape, _DOUBLE if spec.double else _SINGLE))
+
+
+def _state(shape: tuple[int, ...], spec: Spec) -> Tensor:
+    """A new tensor."""
+    return torch.empty(shape, dtype=spec.dtype, device="cpu")
 
 
 def _aligned(size: int) -> Tensor:
