@@ -76,7 +76,7 @@ def test_no_stale_weights(write: Any, index: int, grad: bool) -> None:
 def test_kept_engine_is_used() -> None:
     """Else the test above could not fail. And it goes when its weights go."""
     lstm = fltorch.LSTM(3, 8)
-    x, key = torch.randn(6, 2, 3), id(lstm.weight_ih_l0)
+    x, key = torch.randn(6, 2, 3), lstm.weight_ih_l0.data_ptr()
     with torch.no_grad():
         lstm(x)
         assert engines._entries[key].kept is None
@@ -87,6 +87,21 @@ def test_kept_engine_is_used() -> None:
     assert engines._entries[key].kept is kept
     del lstm
     assert key not in engines._entries
+
+
+def test_parameters_can_be_swapped() -> None:
+    """PyTorch refuses that for a tensor with weak references."""
+    ours, theirs = pair("LSTM", 3, 8)
+    x = torch.randn(6, 2, 3)
+    for _ in range(3):
+        ours(x)
+    before = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        ours.double()
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(before)
+    assert_close([ours(x.double())[0]], [theirs(x.double())[0]], torch.float64)
 
 
 def test_weights_written_behind_pytorch_in_every_call() -> None:
@@ -191,14 +206,17 @@ def test_the_input_is_read_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> Non
     assert y.is_contiguous()
 
 
-def test_the_callers_tensors_stay_resizable() -> None:
+def test_tensors_stay_resizable() -> None:
+    """The caller's, and results that are not large."""
     lstm = fltorch.LSTM(3, 8)
     x = torch.randn(6, 2, 3, requires_grad=True)
     state = torch.randn(1, 2, 8), torch.randn(1, 2, 8)
     y, (h_n, c_n) = lstm(x, state)
     dy = torch.randn(6, 2, 8)
     y.backward(dy)
-    for tensor in (x, dy, *state, h_n, c_n, *lstm.parameters()):
+    parameters = list(lstm.parameters())
+    grads = [tensor.grad for tensor in (x, *parameters)]
+    for tensor in (x, dy, y, *state, h_n, c_n, *parameters, *grads):
         storage = tensor.untyped_storage()
         storage.resize_(2 * storage.nbytes())
 

@@ -114,20 +114,24 @@ class _Kept(NamedTuple):
 
 
 class _Entry:
-    """What is known of the weights whose first tensor is `owner`."""
+    """What is known of the weights whose first tensor lies at `key`, in the storage `owner`.
 
-    def __init__(self, weights: list[Tensor], bidirectional: bool) -> None:
-        self.spec = Spec.of(weights, bidirectional)
-        self.bidirectional, self.dtype = bidirectional, self.spec.dtype
-        self.shapes, self.sizes = shapes(self.spec), _sizes(self.spec)
+    It goes when the storage goes. A weak reference to the tensor itself would keep PyTorch from
+    swapping it (`torch.utils.swap_tensors`, by which modules may be converted).
+    """
+
+    def __init__(self, key: int, weights: list[Tensor], spec: Spec, bidirectional: bool) -> None:
+        self.spec, self.bidirectional, self.dtype = spec, bidirectional, spec.dtype
+        self.shapes, self.sizes = shapes(spec), _sizes(spec)
         self.nbytes, self.isa = sum(self.sizes), runtime.active_isa()
-        key = id(weights[0])
-        self.owner = weakref.ref(weights[0], lambda _: _entries.pop(key, None))
+        self.owner = weakref.ref(weights[0].untyped_storage(), lambda _: _entries.pop(key, None))
         self.seen: Any = None  # addresses and versions of the last call
         self.kept: _Kept | None = None
 
     def fits(self, weights: list[Tensor], bidirectional: bool) -> bool:
-        if self.owner() is not weights[0] or self.bidirectional is not bidirectional:
+        if self.owner() is not weights[0].untyped_storage():
+            return False
+        if self.bidirectional is not bidirectional:
             return False
         dtype, expected = self.dtype, self.shapes
         if len(weights) != len(expected) or self.isa != runtime.active_isa():
@@ -187,11 +191,12 @@ def backward_engine(weights: list[Tensor], bidirectional: bool) -> tuple[Spec, A
 
 def _entry_of(weights: list[Tensor], bidirectional: bool) -> _Entry:
     """What is known of the weights: from an earlier call, or their shapes, checked now."""
-    entry = _entries.get(id(weights[0]))
+    key = weights[0].data_ptr()
+    entry = _entries.get(key)
     if entry is None or not entry.fits(weights, bidirectional):
-        entry = _Entry(weights, bidirectional)
-        _check(weights, entry.spec)
-        _entries[id(weights[0])] = entry
+        spec = Spec.of(weights, bidirectional)
+        _check(weights, spec)
+        entry = _entries[key] = _Entry(key, weights, spec, bidirectional)
     return entry
 
 

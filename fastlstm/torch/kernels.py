@@ -13,6 +13,7 @@ A `layout` says what x is; y and the states follow it (L layers, D directions):
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -261,11 +262,14 @@ def _address(tensor: Tensor | None) -> int | None:
 
 
 def _pooled(shape: Any, spec: Spec) -> Tensor:
-    """A new tensor of the memory that `empty` gives."""
-    return torch.from_numpy(empty(shape, _DOUBLE if spec.double else _SINGLE))
+    """A new tensor. A large one has the memory that `empty` gives, which cannot be resized."""
+    dtype = _DOUBLE if spec.double else _SINGLE
+    if math.prod(shape) * dtype.itemsize < POOLED:
+        return _state(shape, spec)
+    return torch.from_numpy(empty(shape, dtype))
 
 
-def _state(shape: tuple[int, ...], spec: Spec) -> Tensor:
+def _state(shape: Any, spec: Spec) -> Tensor:
     """A new tensor."""
     return torch.empty(shape, dtype=spec.dtype, device="cpu")
 
