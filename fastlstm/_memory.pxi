@@ -135,6 +135,17 @@ cdef bint pool_put(void *data, size_t size) noexcept:
     return True
 
 
+def empty_pool():
+    """Give the blocks back to the system. Which ones there are depends on history and timing, so
+    whoever looks for leaks must not count them.
+    """
+    cdef int i
+    for i in range(POOL_BLOCKS):
+        fl_free(pool_data[i], pool_size[i])
+        pool_data[i] = NULL
+        pool_size[i] = 0
+
+
 cdef class Block:
     """Memory from fl_alloc, of at least the size asked for."""
 

@@ -89,25 +89,21 @@ STEPS = {
 @needs_mallinfo
 @pytest.mark.parametrize("what", STEPS)
 def test_no_growth(what: str) -> None:
-    """When 2,000 steps are taken again they leave behind less than 10 bytes each: the smallest
-    leak would be of 16. (The first time some grow, since a tape keeps what its largest batch took.)
-    """
+    """When 1,000 steps are taken again and again they leave behind less than 10 bytes each: the
+    smallest leak would be of 16. (The first time a tape keeps what its largest batch took.)"""
     out = processes.check(
         "import pickle, textwrap, sys\nimport numpy as np, fastlstm\n"
         + MALLINFO
         + "STEPS = int(sys.argv[1])\nexec(textwrap.dedent(sys.argv[2]))\n"
-        + "for i in range(STEPS): step(i)\n"
-        + "before = in_use(), resident()\n"
-        + "for i in range(STEPS): step(i)\n"
-        + "print(in_use() - before[0], resident() - before[1])",
-        "2000",
+        + "print(*least_growth(step, STEPS, STEPS))",
+        "1000",
         STEPS[what],
         env={"OMP_NUM_THREADS": "1"},
         timeout=240,
     )
     in_use, resident = map(int, out.split())
-    assert in_use < 10 * 2000, out
-    assert resident < 2 << 20, out
+    assert in_use < 10 * 1000, out
+    assert resident < 1 << 20, out
 
 
 @needs_mallinfo
@@ -125,7 +121,7 @@ for i in range(60):
     y, _, tape = lstm.forward(x[: 1 + (i * 7) % 40, : 1 + (i * 13) % 40])
     lstm.backward(tape, y)
     del lstm, y, tape
-    sizes.append(in_use())
+    sizes.append(in_use(and_pool=True))
 print(max(sizes[:20]) - sizes[0], max(sizes[40:]) - sizes[0])""",
         env={"OMP_NUM_THREADS": "1"},
     )
