@@ -35,7 +35,6 @@ cdef extern from "fastlstm.h" nogil:
 
     const char *fl_isa_name(fl_isa isa)
     int fl_isa_available(fl_isa isa)
-    fl_isa fl_isa_best()
     const fl_kernels *fl_kernels_for(fl_isa isa, fl_dtype dtype)
 
     void *fl_alloc(size_t bytes)

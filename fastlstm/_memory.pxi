@@ -6,15 +6,24 @@ cdef size_t LARGE = 1 << 28
 
 
 def available_memory():
-    """Bytes that new allocations may take without swapping; all there is where that is unknown."""
+    """Bytes that new allocations may take without swapping; all there is where that is unknown. At
+    most what the process's container may have in all.
+    """
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         with open("/proc/meminfo") as file:
             for line in file:
                 if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
+                    available = int(line.split()[1]) * 1024
     except OSError:
         pass
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # of cgroups, version 2 and 1
+        try:
+            with open(f"/sys/fs/cgroup/{limit}") as file:
+                available = min(available, int(file.read()))
+        except (OSError, ValueError):  # "max": none
+            pass
+    return available
 
 
 cdef class Strided:
@@ -146,6 +155,10 @@ def empty_pool():
         pool_size[i] = 0
 
 
+cdef void *fresh_memory(size_t size) except? NULL:
+    return fl_alloc(size) if size < LARGE or size <= available_memory() else NULL
+
+
 cdef class Block:
     """Memory from fl_alloc, of at least the size asked for."""
 
@@ -156,8 +169,11 @@ cdef class Block:
     def __cinit__(self, size_t size):
         self.size = self.nbytes = size
         self.data = pool_take(&self.nbytes)
-        if self.data == NULL and (size < LARGE or size <= available_memory()):
-            self.data = fl_alloc(size)
+        if self.data == NULL:
+            self.data = fresh_memory(size)
+        if self.data == NULL:
+            empty_pool()
+            self.data = fresh_memory(size)
         if self.data == NULL:
             raise MemoryError(f"could not allocate {size} bytes")
 

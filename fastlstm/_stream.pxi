@@ -32,8 +32,8 @@ cdef class Stream:
         self.threads = threads
         self.dtype = h.dtype
         self.format = b"d" if engine.spec.dtype == FL_F64 else b"f"
-        self.h = h
-        self.c = c
+        self.h = h[...]  # views: nobody can resize them
+        self.c = c[...]
         self.state = Call()
         self.h_data = self.state.write(h)
         self.c_data = self.state.write(c)

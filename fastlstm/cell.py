@@ -8,9 +8,9 @@ import math
 import numpy as np
 from numpy.typing import DTypeLike
 
-from . import _core, checks, weights
+from . import _core, checks, runtime, weights
 from .checks import Array, SupportsArray
-from .module import Module
+from .module import FORWARD, Module
 
 
 class LSTMCell(Module):
@@ -20,13 +20,12 @@ class LSTMCell(Module):
         input_size, hidden_size   features I and hidden units H
         bias                      whether there are biases b_ih and b_hh
         dtype                     float32 or float64
-        seed                      of the first parameters, uniform in +-1/sqrt(H): an integer >= 0,
-                                  a NumPy Generator, or None for other ones each time
+        seed                      of the first parameters, as for `LSTM`
 
     Parameters are arrays named as in torch (``weight_ih``, ``weight_hh``, ``bias_ih``,
     ``bias_hh``), as those of `LSTM`. A cell has no ``from_torch``, ``save`` or stream:
     ``cell.load_state_dict(module.state_dict())`` takes over a ``torch.nn.LSTMCell``, and
-    `state_dict` gives what a file should hold.
+    `state_dict` gives what a file should hold. Calls use the process's number of threads.
 
     Raises TypeError or ValueError for a wrong argument, MemoryError if it does not fit.
     """
@@ -83,7 +82,8 @@ class LSTMCell(Module):
         x = checks.readable(x).reshape(1, -1, self.input_size)
         y = np.empty((1, x.shape[1], self.hidden_size), self.dtype)
         h, c = np.empty(shape, self.dtype), np.empty(shape, self.dtype)
-        self._engine().forward(x, y, h_0, c_0, h, c, None, None, 1)
+        threads = runtime.call_threads(None)
+        self._engine(FORWARD, threads).forward(x, y, h_0, c_0, h, c, None, None, threads)
         return h, c
 
     def _pack(self, params: dict[str, Array], passes: int, threads: int) -> _core.Engine:

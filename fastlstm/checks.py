@@ -146,10 +146,11 @@ def _overlaps(value: Array) -> bool:
 
 
 def writable(name: str, value: object, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-    """An output array that the core can fill in place."""
+    """An output array that the core can fill in place, as a plain array."""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, got {type(value).__name__}")
     no_mask(name, value)
+    value = np.asarray(value)  # a subclass may say anything of itself
     if value.dtype != dtype:
         raise TypeError(f"{name} must have dtype {dtype}, got {value.dtype}")
     if value.shape != shape:

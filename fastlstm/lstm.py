@@ -30,17 +30,18 @@ class LSTM(Trainable):
     Parameters
         input_size     features I of each step
         hidden_size    hidden units H
-        num_layers     layers L, each reading the outputs of the one before
+        num_layers     layers L, 10,000 at most, each reading the outputs of the one before
         bias           whether there are biases b_ih and b_hh
         batch_first    x and y are (B, T, ...) instead of (T, B, ...)
         dropout        probability of dropout between layers; training only, idle in inference
         bidirectional  a second set of weights runs from each sequence's last step to its first
         proj_size      must be 0: projections are not supported yet (NotImplementedError)
         dtype          float32 or float64, of parameters, inputs and outputs
-        seed           of the first parameters, uniform in +-1/sqrt(H): an integer >= 0, a NumPy
-                       Generator, or None for other ones each time
+        seed           of the first parameters, uniform in +-1/sqrt(H): None for other ones each
+                       time, or what `numpy.random.default_rng` takes, an integer >= 0 for example
         gemm           "auto" and "native": our kernels; "blas": input projections through SciPy's
-                       BLAS, which forfeits the promise that bits do not depend on batch or chunks
+                       BLAS, which forfeits the promise that bits do not depend on batch or chunks;
+                       forward passes then run on one thread beside those of BLAS
 
     Parameters are arrays named as in torch (``weight_ih_l0``, ...), also reachable as attributes:
     read-only until `train`; replace them with `load_state_dict`. Models may be called from many
@@ -67,7 +68,7 @@ class LSTM(Trainable):
     ) -> None:
         self.input_size = checks.count("input_size", input_size, 1)
         self.hidden_size = checks.count("hidden_size", hidden_size, 1)
-        self.num_layers = checks.count("num_layers", num_layers, 1)
+        self.num_layers = checks.count("num_layers", num_layers, 1, 10_000)
         self.bias = checks.flag("bias", bias)
         self.batch_first = checks.flag("batch_first", batch_first)
         self.dropout = checks.probability("dropout", dropout)
@@ -84,8 +85,6 @@ class LSTM(Trainable):
             raise ValueError(f"gemm must be 'auto', 'native' or 'blas', got {gemm!r}")
         self.gemm = gemm
         self._directions = 2 if self.bidirectional else 1
-        if self.num_layers > 10_000:
-            raise MemoryError(f"num_layers = {self.num_layers} does not fit into memory")
         self._shapes = weights.lstm_shapes(
             self.input_size, self.hidden_size, self.num_layers, self.bidirectional, self.bias
         )
@@ -187,6 +186,7 @@ class LSTM(Trainable):
             steps_of,
             threads,
         )
+        y = y if out is None else out
         return (y, (h_n, c_n)) if cells is None else (y, (h_n, c_n), cells)
 
     def _checked(

@@ -99,6 +99,12 @@ class Module:
             from . import _blas
 
             address = _blas.gemm_address()
+        for name, values in params.items():  # whoever holds the array may have changed it in place
+            if values.shape != self._shapes[name] or values.dtype != self.dtype:
+                raise ValueError(
+                    f"{name} must stay an array of {self.dtype} of shape {self._shapes[name]}, "
+                    f"got {values.dtype}, {values.shape}"
+                )
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         return _core.Engine(
             self.input_size,

@@ -12,6 +12,9 @@ from . import _core, checks
 
 __version__ = "0.1.0"
 
+# As /proc/cpuinfo calls what the kernels need (cpu.c).
+_FEATURES = ("avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl")
+
 
 def available_isas() -> list[str]:
     """Instruction sets with kernels that run on this machine, best first."""
@@ -78,15 +81,20 @@ def call_threads(num_threads: int | None) -> int:
     return _threads if num_threads is None else checks.count("num_threads", num_threads, 1, 1024)
 
 
-def cpu_name() -> str:
-    """The processor's name as the system gives it."""
+def _cpu(field: str) -> str:
+    """What the system says of the first processor, or nothing."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
+            if line.startswith(field):
                 return line.split(":", 1)[1].strip()
     except OSError:
         pass
-    return platform.processor() or platform.machine()
+    return ""
+
+
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    return _cpu("model name") or platform.processor() or platform.machine()
 
 
 def _loaded_openmp() -> list[str]:
@@ -111,6 +119,7 @@ def config() -> dict[str, Any]:
 
     version, python, numpy   versions, as text
     cpu                      the processor's name
+    cpu_features             those of the processor that kernels ask for, a list
     isas, isa                instruction sets that run here, best first; the one chosen
     threads                  what a call may use at most
     cpus                     CPUs that the process may run on, None where that is unknown
@@ -125,6 +134,7 @@ def config() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "cpu": cpu_name(),
+        "cpu_features": [name for name in _FEATURES if name in _cpu("flags").split()],
         "isas": available_isas(),
         "isa": _isa,
         "threads": _threads,
@@ -140,6 +150,7 @@ def show_config() -> None:
     c = config()
     print(f"fastlstm      {c['version']} (Python {c['python']}, NumPy {c['numpy']})")
     print(f"CPU           {c['cpu']}, {c['cpus']} for this process")
+    print(f"features      {' '.join(c['cpu_features']) or 'unknown'}")
     print(f"kernels       {c['isa']} (available: {', '.join(c['isas'])})")
     print(f"threads       {c['threads']}")
     print(f"OpenMP        {c['openmp']} ({', '.join(c['openmp_libraries']) or 'not found'})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from . import checks
@@ -90,4 +91,6 @@ def _from_config(text: str, file: Any) -> LSTM:
     shape = tuple(file.get_slice("weight_ih_l0").get_shape())
     if shape != (4 * config.get("hidden_size", 0), config.get("input_size", 0)):
         raise ValueError(f"its sizes do not fit weight_ih_l0 of shape {shape}")
-    return LSTM(**config, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # whoever made the model has been warned about dropout
+        return LSTM(**config, seed=0)

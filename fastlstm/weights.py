@@ -52,10 +52,13 @@ def initial(
     total = 2 * dtype.itemsize * sum(math.prod(shape) for shape in shapes.values())
     checks.fits(total)
     try:
+        if isinstance(seed, (bool, np.bool_)):
+            raise TypeError
         rng = np.random.default_rng(seed)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise type(error)(
-            f"seed must be None, an integer >= 0 or a Generator, got {seed!r}"
+            f"seed must be None, an integer >= 0 or else what numpy.random.default_rng takes, "
+            f"got {seed!r}"
         ) from error
     bound = 1.0 / math.sqrt(hidden_size)
     params = {}

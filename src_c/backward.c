@@ -108,6 +108,7 @@ static void team_body(void *arg, int thread, int threads)
   run *r = arg;
   const fl_plan *p = r->plan;
   const uint32_t mode = fl_fp_enter();
+  if (thread == 0) r->fp_mode = mode;
   if (threads == p->threads && p->unit_groups > 1) {
     start_worker(r, 0, thread, p->unit_groups, thread);
   } else {

@@ -29,13 +29,6 @@ int fl_isa_available(fl_isa isa)
   return 0;
 }
 
-fl_isa fl_isa_best(void)
-{
-  int isa = FL_ISA_COUNT - 1;
-  while (!fl_isa_available((fl_isa)isa)) --isa;
-  return (fl_isa)isa;
-}
-
 const fl_kernels *fl_kernels_for(fl_isa isa, fl_dtype dtype)
 {
   static const fl_kernels *const tables[FL_ISA_COUNT][2] = {

@@ -37,10 +37,9 @@ typedef enum {
 typedef struct fl_kernels fl_kernels;  // see kernels/kernels.h
 typedef struct fl_model fl_model;      // see model.h
 
-// ---- instruction sets (cpu.c, dispatch.c) ----
+// ---- instruction sets (cpu.c) ----
 const char *fl_isa_name(fl_isa isa);
 int fl_isa_available(fl_isa isa);  // the CPU has it and the operating system saves its registers
-fl_isa fl_isa_best(void);
 const fl_kernels *fl_kernels_for(fl_isa isa, fl_dtype dtype);  // NULL if not available
 
 // ---- memory (memory.c) ----

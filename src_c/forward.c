@@ -66,7 +66,10 @@ int fl_stopped(const worker *w)
   run *r = w->r;
   if (!r->poll) return 0;
   if (w->thread == 0 && fl_now() - r->polled > 0.05) {
-    if (r->poll(r->poll_arg)) atomic_store(&r->stop, 1);
+    fl_fp_leave(r->fp_mode);  // the caller's code runs in there
+    const int stop = r->poll(r->poll_arg);
+    fl_fp_enter();
+    if (stop) atomic_store(&r->stop, 1);
     r->polled = fl_now();
   }
   fl_wait_for(w, w->team);
@@ -120,7 +123,7 @@ static void start_worker(run *r, int dir, int row, int unit, int thread, int alo
   w.group = units > 1 ? r->team + 1 + dir * p->row_groups + row : NULL;
   const int64_t before = p->project_steps * w.row_begin * 4 * r->model->panels * r->model->kernels->lanes;
   w.gates = r->space + r->map.gates + (by_dir ? dir * r->map.gates_bytes : 0) + before * r->elem;
-  w.gathered = r->space + r->map.gathered + thread * r->map.gathered_bytes;
+  w.gathered = r->space + r->map.gathered;
   w.sums = r->space + r->map.sums + thread * r->map.sums_bytes;
   const int64_t count = w.row_end - w.row_begin;
   w.x_at = (char **)(r->space + r->map.pointers) + thread * r->map.pointer_count;
@@ -135,6 +138,7 @@ static void team_body(void *arg, int thread, int threads)
   run *r = arg;
   const fl_plan *p = r->plan;
   const uint32_t mode = fl_fp_enter();
+  if (thread == 0) r->fp_mode = mode;
   if (threads == p->threads && threads > 1 && threads == p->dir_groups * p->row_groups * p->unit_groups) {
     const int unit = thread % p->unit_groups, group = thread / p->unit_groups;
     start_worker(r, group / p->row_groups, group % p->row_groups, unit, thread, 0);

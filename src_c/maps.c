@@ -76,7 +76,7 @@ int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map)
   map->state =
       take(&total, taped ? 0 : (double)map->state_bytes * (double)(spec->num_layers * spec->directions));
   map->gates = take(&total, (double)map->gates_bytes * plan->dir_groups);
-  map->gathered = take(&total, (double)map->gathered_bytes * threads);
+  map->gathered = take(&total, (double)map->gathered_bytes);
   map->sums = take(&total, (double)map->sums_bytes * threads);
   map->pointers = take(&total, 8 * (double)map->pointer_count * threads);
   map->inner = take(&total, 2 * (double)map->inner_bytes);

@@ -232,7 +232,9 @@ fl_status fl_plan_make(const fl_model *model, fl_purpose purpose, int64_t steps,
   plan->batch = batch;
   plan->threads = plan->dir_groups = plan->row_groups = plan->unit_groups = 1;
   if (purpose != FL_INFER) plan->row_groups = training_parts(model, batch);
-  if (threads > 1 && steps > 0 && batch > 0) choose_split(model, threads, plan);
+  // BLAS has threads of its own, and OpenBLAS complains of being called from a team's.
+  const int alone = model->spec.gemm_blas && purpose != FL_BACK;
+  if (threads > 1 && !alone && steps > 0 && batch > 0) choose_split(model, threads, plan);
   int64_t bytes;
   if (purpose == FL_BACK) {
     plan->chunk_rows = choose_chunk_rows(plan);

@@ -23,7 +23,7 @@ typedef struct fl_map {
   int64_t c_bytes;         // c of a (layer, direction)
   int64_t state_bytes;     // 2 h_bytes + c_bytes
   int64_t gates_bytes;     // of one concurrent direction
-  int64_t gathered_bytes;  // of one thread
+  int64_t gathered_bytes;
   int64_t sums_bytes;      // of one thread
   int64_t pointer_count;   // of one thread
   int64_t inner_stride;    // elements between rows of an inner layer's output

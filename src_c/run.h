@@ -32,6 +32,7 @@ typedef struct run {
   int64_t *counts;   // [T + 2] room for sorting
   int (*poll)(void *);
   void *poll_arg;
+  uint32_t fp_mode;  // thread 0's own, while a run has its
   fl_barrier *team;  // all threads
   atomic_int stop;
   atomic_llong waited;  // nanoseconds that threads waited for late ones

@@ -35,17 +35,13 @@ static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t 
     return;
   }
   const int64_t lanes = r->model->kernels->lanes, row_width = r->model->vectors * lanes;
-  const int64_t first = w->panel_begin * 4 * lanes;
-  const int64_t last = w->panel_end * 4 * lanes < row_width ? w->panel_end * 4 * lanes : row_width;
   const size_t row_bytes = (size_t)(s->layer->inputs * r->elem);
   for (int64_t i = 0; i < count; ++i) {
     memcpy(w->gathered + (size_t)i * row_bytes, w->project_at[i], row_bytes);
-    memcpy(w->gates + (i * row_width + first) * r->elem, (const char *)s->layer->bias + first * r->elem,
-           (size_t)((last - first) * r->elem));
+    memcpy(w->gates + i * row_width * r->elem, s->layer->bias, (size_t)(row_width * r->elem));
   }
-  r->io->gemm(r->model->spec.dtype, count, last - first, s->layer->inputs, w->gathered, s->layer->inputs,
-              (const char *)s->layer->w_x + first * r->elem, row_width, w->gates + first * r->elem,
-              row_width);
+  r->io->gemm(r->model->spec.dtype, count, row_width, s->layer->inputs, w->gathered, s->layer->inputs,
+              s->layer->w_x, row_width, w->gates, row_width);
 }
 
 void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t t_end)

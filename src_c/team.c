@@ -9,7 +9,7 @@
 #include "cpu.h"
 
 // A forked child has lost the threads of every team, ours and those of other users of the same
-// run-time, which would wait for them for ever. The library's only mutable global.
+// run-time, which would wait for them for ever.
 static atomic_int forked;
 
 void fl_team_forked(void) { atomic_store(&forked, 1); }

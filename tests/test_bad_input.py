@@ -171,11 +171,16 @@ def test_bad_dtype(make: Any, value: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "error"),
     [(-1, ValueError), ([1, -1], ValueError)]
-    + [(v, TypeError) for v in (1.5, NAN, "1", b"1", {}, object(), [0.5], 1j)],
+    + [(v, TypeError) for v in (1.5, NAN, "1", b"1", {}, object(), [0.5], 1j, True)],
     ids=repr,
 )
 def test_bad_seed(make: Any, value: Any, error: type[Exception]) -> None:
     refused("seed", error, lambda: make(3, 3, seed=value))
+
+
+def test_most_layers() -> None:
+    refused("num_layers", ValueError, lambda: fastlstm.LSTM(1, 1, 10_001))
+    assert fastlstm.LSTM(1, 1, 10_000)(np.zeros((1, 1, 1), np.float32))[0].shape == (1, 1, 1)
 
 
 @pytest.mark.parametrize(

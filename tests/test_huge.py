@@ -45,7 +45,6 @@ TRIES = {
     "input weights": "LSTM(2**31 - 1, 1)",
     "recurrent weights": "LSTM(1, 2**31 - 1)",
     "recurrent weights that need 64 bits": "LSTM(1, 2**28, dtype=np.float64)",
-    "layers": "LSTM(1, 1, 2**31 - 1)",
     "layers of layers": "LSTM(2**15, 2**15, 1000, bidirectional=True)",
     "a cell": "Cell(2**31 - 1, 2**31 - 1)",
     "parameters nearly all of memory": "LSTM(free(0.5) // 32, 1)",

@@ -42,6 +42,25 @@ MISUSE = {
     lstm(x, lengths=lengths)""",
     "a model never made": "fastlstm.LSTM.__new__(fastlstm.LSTM)(x)",
     "a weight made writable": "lstm.weight_hh_l0.flags.writeable = True\n    use()",
+    "a parameter cut short": """
+    large = fastlstm.LSTM(4, 1500, seed=0)
+    large.state_dict()["weight_hh_l0"].resize((4,))
+    large(x)""",
+    "a parameter in training cut short": """
+    lstm.train().parameters()["weight_hh_l0"].resize((4,), refcheck=False)
+    lstm.forward(x)""",
+    "a stream's state cut short": """
+    wide = fastlstm.LSTM(4, 64, seed=0).stream(64)
+    try: wide.h.resize((1,), refcheck=False)
+    except ValueError: pass
+    for _ in range(100): wide(np.ones((64, 4), np.float32))""",
+    "an output that lies about itself": """
+    class Liar(np.ndarray):
+        def transpose(self, *axes): return np.zeros((1, 1, 1), np.float32)
+        def __getitem__(self, at): return np.zeros((1, 1, 1), np.float32)
+    first = fastlstm.LSTM(4, 640, batch_first=True, seed=0)
+    out = np.empty((50, 2, 640), np.float32).view(Liar)
+    assert first(np.ones((50, 2, 4), np.float32), out=out)[0] is out""",
     "a lost parameter": "lstm._params.clear()\n    lstm._packed = None\n    use()",
 }
 

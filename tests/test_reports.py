@@ -130,6 +130,8 @@ def test_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert config["threads"] == fastlstm.get_num_threads()
     assert config["numpy"] == np.__version__
     assert config["cpu"]
+    assert ("avx512vl" in config["cpu_features"]) == ("avx512" in config["isas"])
+    assert ("avx2" in config["cpu_features"]) >= ("avx2" in config["isas"])
     assert config["openmp"].startswith("OpenMP 20")
     fastlstm.show_config()
     printed = capsys.readouterr().out

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,15 @@ def test_round_trip(tmp_path: Path, options: dict[str, Any], kind: Callable[[Pat
         assert not loaded.state_dict()[name].flags.writeable
     x = np.random.default_rng(0).standard_normal((4, 2, 3)).astype(lstm.dtype)
     assert np.array_equal(loaded(x)[0], lstm(x)[0])
+
+
+def test_no_second_warning(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="dropout"):
+        lstm = fastlstm.LSTM(3, 4, dropout=0.5)
+    lstm.save(tmp_path / "m")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fastlstm.load(tmp_path / "m").dropout == 0.5
 
 
 def test_file_is_plain_safetensors(tmp_path: Path) -> None:

@@ -66,6 +66,29 @@ def test_torchscript_runs_in_torch() -> None:
     assert sum("TorchScript" in str(w.message) for w in seen) == 1
     for module in (traced, scripted):
         assert float((module(x)[0] - want).detach().abs().max()) < 1e-6
+    assert "accelerate would take it" in str(fltorch.report(model))  # scripting put torch's there
+    assert type(fltorch.accelerate(model)[0]) is fltorch.LSTM
+    assert torch.equal(model(x)[0], want)
+
+
+def test_fx_keeps_our_modules_whole() -> None:
+    class Step(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.cell = torch.nn.LSTM(3, 8), torch.nn.LSTMCell(8, 8)
+
+        def forward(self, x: Any, h: Any, c: Any) -> Any:
+            y, _ = self.lstm(x)
+            return self.cell(y[-1], (h, c))
+
+    model = Step()
+    of_torch = [node.target for node in torch.fx.symbolic_trace(model).graph.nodes]
+    traced = torch.fx.symbolic_trace(fltorch.accelerate(model))
+    assert [node.target for node in traced.graph.nodes] == of_torch
+    inputs = torch.randn(6, 2, 3), torch.randn(2, 8), torch.randn(2, 8)
+    for found, expected in zip(traced(*inputs), model(*inputs), strict=True):
+        assert torch.equal(found, expected)
+    assert type(traced.lstm) is fltorch.LSTM
 
 
 def test_meta_device() -> None:

@@ -20,8 +20,9 @@ class LSTM(torch.nn.LSTM):  # type: ignore[misc]
     batch_first and dropout, PackedSequence, unbatched input, first derivatives, ``torch.compile``
     and ``torch.export``. What the core lacks (projections, other devices and dtypes, autocast,
     TorchScript, torch.func, forward-mode derivatives) runs in PyTorch's own forward, with one
-    warning that says why; `torch.jit.script` puts torch's own modules into the scripted model. A
-    second derivative raises NotImplementedError.
+    warning that says why; `torch.jit.script` puts torch's own modules into the scripted model and
+    into the one it is given. `torch.fx` keeps the module as it keeps torch's own. A second
+    derivative raises NotImplementedError.
 
     The seed of dropout comes from torch's default CPU generator: `torch.manual_seed` reproduces a
     run, though not the masks that PyTorch's own forward would draw. Threads are those of
@@ -43,6 +44,8 @@ class LSTM(torch.nn.LSTM):  # type: ignore[misc]
             layout = "ti"
             states = _layers(self), self.hidden_size
         if unfit or not _fits(self, input, hx, rank in (2, 3), states):
+            if isinstance(input, torch.fx.Proxy):
+                return _as_node(self, input, hx)
             fallback.warn(self, unfit)
             return super().forward(input, hx)
         y, h_n, c_n = ops.lstm(
@@ -105,6 +108,8 @@ class LSTMCell(torch.nn.LSTMCell):  # type: ignore[misc]
         unfit = fallback.obstacle(self, input, weights)
         states = () if unfit else (*input.shape[:-1], self.hidden_size)
         if unfit or not _fits(self, input, hx, input.dim() in (1, 2), states):
+            if isinstance(input, torch.fx.Proxy):
+                return _as_node(self, input, hx)
             fallback.warn(self, unfit)
             return super().forward(input, hx)
         if input.dim() == 1:
@@ -131,6 +136,12 @@ def _learns(cell: Any, x: Tensor, hx: Any) -> bool:
         return False
     tensors = (*_parameters(cell, _CELL_NAMES if cell.bias else _CELL_NAMES[:2]), x, *(hx or ()))
     return any(isinstance(t, torch.Tensor) and t.requires_grad for t in tensors)
+
+
+def _as_node(module: Any, proxy: Any, hx: Any) -> Any:
+    """The module in a graph of torch.fx, which would look into every class that is not torch's."""
+    tracer = proxy.tracer
+    return tracer.create_proxy("call_module", tracer.path_of_module(module), (proxy, hx), {})
 
 
 _CELL_NAMES = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]

@@ -49,6 +49,9 @@ def accelerate(model: Model) -> Model:
         training flags stay the very same objects. Modules that the core cannot run, and
         subclasses of ``torch.nn.LSTM``, whose code is unknown here, are left; `report` says why.
         A cell's step of one sequence without gradients still runs in PyTorch, the faster there.
+        `restore` the model before a tool that looks for torch's exact classes (dynamic
+        quantization), and `accelerate` it again after `torch.jit.script`, which puts torch's own
+        modules into the model that it is given, too.
 
     Returns the model. Raises TypeError if it is no module.
     """
@@ -83,7 +86,7 @@ def report(model: Any) -> Report:
             else:
                 result.swapped[name] = repr(module)
         elif _why_left(module) != "no LSTM":
-            result.left[name] = _why_left(module) or "accelerate has not seen it yet"
+            result.left[name] = _why_left(module) or "accelerate would take it now"
     return result
 
 
