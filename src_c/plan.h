@@ -18,16 +18,16 @@ typedef struct fl_map {
   fl_common_map common;
   // bytes from the workspace's start
   int64_t state, gates, gathered, sums, pointers, inner;
-  int64_t h_stride;        // elements between rows of h
-  int64_t h_bytes;         // one of the two h buffers of a (layer, direction)
-  int64_t c_bytes;         // c of a (layer, direction)
-  int64_t state_bytes;     // 2 h_bytes + c_bytes
-  int64_t gates_bytes;     // of one concurrent direction
+  int64_t h_stride;     // elements between rows of h
+  int64_t h_bytes;      // one of the two h buffers of a (layer, direction)
+  int64_t c_bytes;      // c of a (layer, direction)
+  int64_t state_bytes;  // 2 h_bytes + c_bytes
+  int64_t gates_bytes;  // of one concurrent direction
   int64_t gathered_bytes;
-  int64_t sums_bytes;      // of one thread
-  int64_t pointer_count;   // of one thread
-  int64_t inner_stride;    // elements between rows of an inner layer's output
-  int64_t inner_bytes;     // one of the two
+  int64_t sums_bytes;     // of one thread
+  int64_t pointer_count;  // of one thread
+  int64_t inner_stride;   // elements between rows of an inner layer's output
+  int64_t inner_bytes;    // one of the two
   int64_t total;
 } fl_map;
 

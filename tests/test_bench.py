@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,26 @@ def test_targets_are_judged() -> None:
     assert report.judge([one], zoo.TARGETS)[0].value is None
 
 
+def test_gains_by_threads_and_shares_of_the_limit_are_judged() -> None:
+    of_time, of_threads = report.judge(made_up(), zoo.TARGETS, {1: MACHINE})
+    assert (of_time.required, of_threads.required) == (1.2, 1.7)
+    assert of_threads.value == pytest.approx(2.0)
+    assert of_threads.met
+    many = zoo.find(["T50-B64-I512-H512"])[0]  # 13.4 Gflop at 100 Gflop/s
+    results = [runner.Result(many, 1), runner.Result(many, 2), runner.Result(many, 2)]
+    for result, seconds in zip(results, (0.16, 0.1, 0.09), strict=True):
+        result.engines = {"fastlstm": runner.Measurement([seconds], 1, 0.0)}
+    both = {1: MACHINE, 2: replace(MACHINE, threads=2)}
+    _, slow, fast, share = report.judge(results, zoo.TARGETS, both)
+    assert [v.met for v in (slow, fast, share)] == [False, True, False]
+    assert share.value == pytest.approx(13.42 / 16, abs=1e-3)
+    step = zoo.find(["T1-B1-I128-H128-stream"])[0]
+    results = [runner.Result(step, 1), runner.Result(step, 2)]
+    for result in results:
+        result.engines = {"fastlstm": runner.Measurement([1e-5], 1, 0.0)}
+    assert report.judge(results, zoo.TARGETS, both)[1].required == 1.0
+
+
 def test_scaling_compares_ours_with_ours() -> None:
     ((result, gain, bound),) = report.scaling(made_up(), {})
     assert (result.threads, gain, bound) == (2, pytest.approx(2.0), "")
@@ -240,7 +261,7 @@ def test_markdown_has_every_section() -> None:
     page = report.markdown(
         made_up(), list(peers.ENGINES), {1: MACHINE}, {"torch": "2.13"}, zoo.TARGETS
     )
-    for text in ("## 1 thread\n", "## 2 threads", "1 of 1 met", "by threads", "torch 2.13"):
+    for text in ("## 1 thread\n", "## 2 threads", "2 of 2 met", "by threads", "torch 2.13"):
         assert text in page
     better = next(line for line in page.splitlines() if line.endswith("| torch | 2.5 | 2 | 2.50 |"))
     assert "| 1 | 2 |" in better

@@ -239,7 +239,7 @@ def run(args: argparse.Namespace, error: Callable[[str], Any]) -> int:
         for machine in machines.values():
             print(report.machine_line(machine))
         print(report.text_table(results, engines, machines))
-        for verdict in report.judge(results, targets):
+        for verdict in report.judge(results, targets, machines):
             measured = "no figure" if verdict.value is None else f"{verdict.value:.2f}"
             mark = "met   " if verdict.met else "MISSED"
             print(f"{mark} {verdict.text}: {measured} of {verdict.required:.2f}")

@@ -38,6 +38,8 @@ CHAIN_CYCLES = 11 + 4 + 38 + 8 + 42 + 4
 # Where the machine doesn't say: sizes in bytes of L1, L2, L3 that are common.
 DEFAULT_CACHES = (32 << 10, 1 << 20, 16 << 20)
 
+LARGEST_READ = 16 << 20  # bytes of a cache that are read at most to measure it
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -186,7 +188,8 @@ def measure_machine(threads: int, seconds: float = 0.1) -> Machine:
     """Measure peak and bandwidths with ``threads`` threads at once, ``seconds`` for each figure.
 
     Caches are read at half their size, since the share of the weights has to fit beside the
-    activations. The third level counts as shared, so each thread has its part of it.
+    activations. The third level counts as shared, so each thread has its part of it; a large one
+    is read at less than half, since other machines' work slows down the rest of it.
     """
     import fastlstm
     from fastlstm import _core
@@ -206,7 +209,7 @@ def measure_machine(threads: int, seconds: float = 0.1) -> Machine:
     peaks = {dtype: peak(dtype) for dtype in ("float32", "float64")}
     sizes = cache_sizes()
     parts = [size // threads if level >= 2 else size for level, size in enumerate(sizes)]
-    levels = [(float(part), part // 2) for part in parts]
+    levels = [(float(part), min(part // 2, LARGEST_READ)) for part in parts]
     levels.append((float("inf"), max(128 << 20, 4 * sizes[-1])))
     rates = tuple((capacity, bandwidth(size)) for capacity, size in levels)
     # Two FMA units of 2 * lanes flop a cycle, at the number of lanes that makes the clock fall into

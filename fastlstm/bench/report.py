@@ -153,8 +153,16 @@ def _measured(result: Result, target: Target) -> float | None:
     return result.ratio(peer)
 
 
-def judge(results: Sequence[Result], targets: Sequence[Target]) -> list[Verdict]:
-    """Each target whose shape was measured, against the measured ratio."""
+# Inference: what several threads must gain where neither bandwidth nor the size of a step stands
+# against it (else they must not lose), and the share of the limit where arithmetic is the limit.
+LEAST_GAIN, LEAST_SHARE = 1.7, 0.9
+
+
+def judge(
+    results: Sequence[Result], targets: Sequence[Target], machines: Machines | None = None
+) -> list[Verdict]:
+    """Each target whose shape was measured, against the measured ratio; and, with `machines`, what
+    those shapes must gain by threads and reach of the limit."""
     by_key = {(result.shape.name, result.threads): result for result in results}
     verdicts = []
     for target in targets:
@@ -164,6 +172,31 @@ def judge(results: Sequence[Result], targets: Sequence[Target]) -> list[Verdict]
         text = f"{target.shape.describe()}, {target.threads} thread"
         text += f"{'s' if target.threads > 1 else ''}, {_WORDS[target.measure]}{target.against}"
         verdicts.append(Verdict(text, target.ratio, _measured(result, target)))
+    if machines:
+        names = {target.shape.name for target in targets}
+        chosen = [r for r in results if r.shape.name in names and not r.shape.train]
+        verdicts += _judge_threads(chosen, machines) + _judge_shares(chosen, machines)
+    return verdicts
+
+
+def _judge_threads(results: Sequence[Result], machines: Machines) -> list[Verdict]:
+    verdicts = []
+    for result, gain, bound in scaling(results, machines):
+        shape = result.shape
+        large = shape.B == 1 and 256 <= shape.H <= 1024 and not shape.stream
+        many = shape.B >= 8 and bound != "bandwidth"
+        text = f"{shape.describe()}, {result.threads} threads, vs 1 thread"
+        verdicts.append(Verdict(text, LEAST_GAIN if large or many else 1.0, gain))
+    return verdicts
+
+
+def _judge_shares(results: Sequence[Result], machines: Machines) -> list[Verdict]:
+    verdicts = []
+    for result in results:
+        bound, share = _limit(result, machines), _share(result, machines)
+        if result.threads == 1 and bound is not None and bound.bound == "arithmetic":
+            text = f"{result.shape.describe()}, 1 thread, share of the limit"
+            verdicts.append(Verdict(text, LEAST_SHARE, share))
     return verdicts
 
 
@@ -238,7 +271,7 @@ def markdown(
         header, table = rows(chosen, engines, machines)
         lines += ["", f"## {threads} thread{'s' if threads > 1 else ''}", ""]
         lines += _markdown_rows(header, table, 2)
-    verdicts = judge(results, targets)
+    verdicts = judge(results, targets, machines)
     if verdicts:
         met = sum(verdict.met for verdict in verdicts)
         lines += ["", f"## Targets: {met} of {len(verdicts)} met", ""]
@@ -322,5 +355,5 @@ def document(
         "versions": dict(versions),
         "plan": asdict(plan),
         "results": records,
-        "targets": [{**asdict(v), "met": v.met} for v in judge(results, targets)],
+        "targets": [{**asdict(v), "met": v.met} for v in judge(results, targets, machines)],
     }

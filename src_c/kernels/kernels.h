@@ -171,8 +171,8 @@ struct fl_kernels {
   void (*outer)(const fl_layer *, const fl_outer *);
   void (*dropout)(const fl_dropout *, int64_t first, int64_t count, void *row);
   void (*pack)(const fl_pack *);
-  double (*fma_flops)(int64_t repeats);                 // returns the flops done
-  double (*read_all)(const void *data, int64_t bytes);  // returns a value that depends on all
+  double (*fma_flops)(int64_t repeats);                           // returns the flops done
+  double (*read_all)(const void *data, int64_t bytes, int asks);  // returns a value that depends on all
 };
 
 extern const fl_kernels fl_kernels_generic_f32, fl_kernels_generic_f64;
