@@ -33,8 +33,10 @@ cdef size_t SPARE_MOST = 64 << 20
 cdef double HOLD_FIRST = 0.02
 cdef double HOLD_MOST = 1.0
 
-# Below this much work (flops) a call keeps the GIL: giving it up costs more than the call.
+# Below this much work (flops) a call keeps the GIL: giving it up costs more than the call. A step of
+# a tiny layer takes as long as one with so much work.
 cdef double SMALL_CALL = 1e6
+cdef double LEAST_STEP = 2e3
 
 
 cdef int check_signals(void *arg) noexcept nogil:
@@ -138,7 +140,7 @@ cdef class Engine:
     cdef fl_spec spec
     cdef fl_gemm *gemm
     cdef Block spare  # the workspace of the last run, for the next one
-    cdef double flops_per_row
+    cdef double flops_per_row, least_step
     cdef Patience patience
 
     def __init__(self, int64_t input_size, int64_t hidden_size, int64_t num_layers, int directions,
@@ -163,6 +165,7 @@ cdef class Engine:
         self.num_layers = num_layers
         self.directions = directions
         self.isa = isa
+        self.least_step = LEAST_STEP * num_layers * directions
         self.flops_per_row = 8.0 * directions * hidden_size * (
             input_size + hidden_size + (num_layers - 1.0) * (directions + 1.0) * hidden_size)
         table = <fl_weights *>calloc(len(weights), sizeof(fl_weights))
@@ -221,7 +224,7 @@ cdef class Engine:
         cdef int32_t late = 0
         io.gemm = self.gemm
         io.late = &late
-        if self.flops_per_row * plan.steps * plan.batch < SMALL_CALL:
+        if (self.flops_per_row * plan.batch + self.least_step) * plan.steps < SMALL_CALL:
             status = fl_forward(self.model, plan, io, workspace)
         else:
             io.poll = check_signals
