@@ -28,6 +28,10 @@ enum { PART_ROWS = 8, MOST_PARTS = 16, CHUNK_ROWS = 512 };
 // than such a share of the second level: more tiles gain less by a shorter block than its ends cost.
 enum { BLOCK_TILES = 2, PANEL_SHARE = 5 };
 
+// Weights of so many first-level caches are read from the second level: of less, a good part is still there
+// from the step before.
+enum { FIRST_LEVELS = 2 };
+
 // Inputs ahead of which weights are asked for in the last level: a page, at whose end processors stop
 // guessing.
 enum { ASK_FAR = 32 };
@@ -130,12 +134,14 @@ fl_reading fl_reading_of(const fl_model *model, int64_t rows, int64_t inputs, do
   const fl_kernels *k = model->kernels;
   const int64_t input_bytes = 4 * k->lanes * fl_elem(k->dtype);
   const int32_t ahead = outgrows(model, inputs * input_bytes) ? FL_ASK_AHEAD : 0;
-  if (!far_weights(model, bytes)) return (fl_reading){0, ahead};
-  if (rows <= k->max_rows) return (fl_reading){0, ASK_FAR};
+  const int lines = k->lanes * fl_elem(k->dtype) >= 64;  // of shorter vectors, a panel has too few sums
+  const int32_t one_panel = lines && model->caches.block_bytes && bytes > FIRST_LEVELS * L1_BYTES;
+  if (!far_weights(model, bytes)) return (fl_reading){0, ahead, one_panel};
+  if (rows <= k->max_rows) return (fl_reading){0, ASK_FAR, one_panel};
   const double panels = PANEL_SHARE * (double)(inputs * input_bytes);
   if (rows <= BLOCK_TILES * k->max_rows || panels > model->caches.l2_bytes)
-    return (fl_reading){model->caches.block_bytes / input_bytes, 0};
-  return (fl_reading){INT64_MAX, ahead};
+    return (fl_reading){model->caches.block_bytes / input_bytes, 0, one_panel};
+  return (fl_reading){INT64_MAX, ahead, one_panel};
 }
 
 int32_t fl_back_asks(const fl_model *model, int64_t panels)

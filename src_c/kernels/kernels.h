@@ -26,8 +26,9 @@ enum { FL_ASK_AHEAD = 6 };
 
 // How tiles read weights. Of no effect on results.
 typedef struct fl_reading {
-  int64_t block;  // inputs that many rows take at a time, see blocks.inc.h; 0: all
-  int32_t ahead;  // inputs ahead of which tiles ask for weights; 0: they do not
+  int64_t block;      // inputs that many rows take at a time, see blocks.inc.h; 0: all
+  int32_t ahead;      // inputs ahead of which tiles ask for weights; 0: they do not
+  int32_t one_panel;  // also one row and three take a single panel at a time
 } fl_reading;
 
 // Input projection of `rows` rows for panels [panel_begin, panel_end).

@@ -223,7 +223,7 @@ static void step(const fl_layer *layer, const fl_step *job)
   const int64_t tallest = job->rows < height ? job->rows : height;
   const int asking = job->reading.ahead > 0 && layer->chains == 1;
   panel_walk walk = walk_panels(layer, job->panel_begin, job->panel_end, job->backwards);
-  while (next_group(&walk, tallest, layer->chains)) {
+  while (next_group(&walk, tallest, layer->chains, job->reading.one_panel)) {
     for (int64_t q = 0; q < tiles; ++q) {
       const int64_t row = job->rows * q / tiles, count = job->rows * (q + 1) / tiles - row;
       const int asks = asking && FL_ASKS(count) && walk.full == 1 && walk.tail == 0;

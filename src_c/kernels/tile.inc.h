@@ -47,13 +47,15 @@ FL_INLINE panel_walk walk_panels(const fl_layer *layer, int begin, int end, int 
 }
 
 // One row needs two panels at a time to have enough independent sums; so do two and three rows
-// to read weights at full speed. More rows fill the registers with one panel. The narrow panel
-// is the last one, so it joins the last group, or the first when walking backwards.
-FL_INLINE int next_group(panel_walk *w, int64_t rows, int chains)
+// to read weights at full speed. More rows fill the registers with one panel. Where the second-level cache
+// is the limit, panels side by side are read slower than one after another (not so for two rows).
+// The narrow panel is the last one, so it joins the last group, or the first when walking backwards.
+FL_INLINE int next_group(panel_walk *w, int64_t rows, int chains, int one_panel)
 {
   const int left = w->end - w->begin;
   if (left == 0 && w->narrow == 0) return 0;
   int full = rows == 1 && left == 3 ? 3 : rows <= 3 ? 2 : 1;
+  if (one_panel && rows != 2) full = 1;
   if (full > left) full = left;
   while (full > 1 && !FL_FITS(rows, full, 0, chains)) --full;
   int tail = 0;
