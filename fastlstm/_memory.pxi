@@ -120,6 +120,12 @@ cdef void *pool_take(size_t *size) noexcept:
     return NULL
 
 
+cdef void pool_drop(int i) noexcept:
+    fl_free(pool_data[i], pool_size[i])
+    pool_data[i] = NULL
+    pool_size[i] = 0
+
+
 cdef bint pool_put(void *data, size_t size) noexcept:
     """Keep a block, in place of the oldest ones where there is no more room."""
     cdef int i
@@ -129,10 +135,8 @@ cdef bint pool_put(void *data, size_t size) noexcept:
     for i in range(POOL_BLOCKS - 1, -1, -1):  # the newest is the last
         total += pool_size[i]
         if total > POOL_MOST or (i == 0 and pool_data[0] != NULL):
-            fl_free(pool_data[i], pool_size[i])
             total -= pool_size[i]
-            pool_data[i] = NULL
-            pool_size[i] = 0
+            pool_drop(i)
     for i in range(POOL_BLOCKS - 1):
         if pool_data[i] == NULL:
             pool_data[i] = pool_data[i + 1]
@@ -150,9 +154,7 @@ def empty_pool():
     """
     cdef int i
     for i in range(POOL_BLOCKS):
-        fl_free(pool_data[i], pool_size[i])
-        pool_data[i] = NULL
-        pool_size[i] = 0
+        pool_drop(i)
 
 
 cdef void *fresh_memory(size_t size) except? NULL:

@@ -129,12 +129,13 @@ def config() -> dict[str, Any]:
     """
     import numpy as np
 
+    flags = _cpu("flags").split()
     return {
         "version": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "cpu": cpu_name(),
-        "cpu_features": [name for name in _FEATURES if name in _cpu("flags").split()],
+        "cpu_features": [name for name in _FEATURES if name in flags],
         "isas": available_isas(),
         "isa": _isa,
         "threads": _threads,

@@ -133,15 +133,22 @@ fl_reading fl_reading_of(const fl_model *model, int64_t rows, int64_t inputs, do
 {
   const fl_kernels *k = model->kernels;
   const int64_t input_bytes = 4 * k->lanes * fl_elem(k->dtype);
-  const int32_t ahead = outgrows(model, inputs * input_bytes) ? FL_ASK_AHEAD : 0;
   const int lines = k->lanes * fl_elem(k->dtype) >= 64;  // of shorter vectors, a panel has too few sums
-  const int32_t one_panel = lines && model->caches.block_bytes && bytes > FIRST_LEVELS * L1_BYTES;
-  if (!far_weights(model, bytes)) return (fl_reading){0, ahead, one_panel};
-  if (rows <= k->max_rows) return (fl_reading){0, ASK_FAR, one_panel};
+  fl_reading reading = {
+      .ahead = outgrows(model, inputs * input_bytes) ? FL_ASK_AHEAD : 0,
+      .one_panel = lines && model->caches.block_bytes && bytes > FIRST_LEVELS * L1_BYTES,
+  };
+  if (!far_weights(model, bytes)) return reading;
   const double panels = PANEL_SHARE * (double)(inputs * input_bytes);
-  if (rows <= BLOCK_TILES * k->max_rows || panels > model->caches.l2_bytes)
-    return (fl_reading){model->caches.block_bytes / input_bytes, 0, one_panel};
-  return (fl_reading){INT64_MAX, ahead, one_panel};
+  if (rows <= k->max_rows) {
+    reading.ahead = ASK_FAR;
+  } else if (rows <= BLOCK_TILES * k->max_rows || panels > model->caches.l2_bytes) {
+    reading.ahead = 0;
+    reading.block = model->caches.block_bytes / input_bytes;
+  } else {
+    reading.block = INT64_MAX;
+  }
+  return reading;
 }
 
 int32_t fl_back_asks(const fl_model *model, int64_t panels)

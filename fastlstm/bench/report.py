@@ -153,6 +153,10 @@ def _measured(result: Result, target: Target) -> float | None:
     return result.ratio(peer)
 
 
+def _case(result: Result) -> str:
+    return f"{result.shape.describe()}, {result.threads} thread{'s' if result.threads > 1 else ''}"
+
+
 # Inference: what several threads must gain where neither bandwidth nor the size of a step stands
 # against it (else they must not lose), and the share of the limit where arithmetic is the limit.
 LEAST_GAIN, LEAST_SHARE = 1.7, 0.9
@@ -169,8 +173,7 @@ def judge(
         result = by_key.get((target.shape.name, target.threads))
         if result is None:
             continue
-        text = f"{target.shape.describe()}, {target.threads} thread"
-        text += f"{'s' if target.threads > 1 else ''}, {_WORDS[target.measure]}{target.against}"
+        text = f"{_case(result)}, {_WORDS[target.measure]}{target.against}"
         verdicts.append(Verdict(text, target.ratio, _measured(result, target)))
     if machines:
         names = {target.shape.name for target in targets}
@@ -185,7 +188,7 @@ def _judge_threads(results: Sequence[Result], machines: Machines) -> list[Verdic
         shape = result.shape
         large = shape.B == 1 and 256 <= shape.H <= 1024 and not shape.stream
         many = shape.B >= 8 and bound != "bandwidth"
-        text = f"{shape.describe()}, {result.threads} threads, vs 1 thread"
+        text = f"{_case(result)}, vs 1 thread"
         verdicts.append(Verdict(text, LEAST_GAIN if large or many else 1.0, gain))
     return verdicts
 
@@ -195,8 +198,7 @@ def _judge_shares(results: Sequence[Result], machines: Machines) -> list[Verdict
     for result in results:
         bound, share = _limit(result, machines), _share(result, machines)
         if result.threads == 1 and bound is not None and bound.bound == "arithmetic":
-            text = f"{result.shape.describe()}, 1 thread, share of the limit"
-            verdicts.append(Verdict(text, LEAST_SHARE, share))
+            verdicts.append(Verdict(f"{_case(result)}, share of the limit", LEAST_SHARE, share))
     return verdicts
 
 

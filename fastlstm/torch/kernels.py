@@ -166,8 +166,8 @@ def forward(
     y = _pooled(output_shape(layout, x.shape, spec), spec)
     rows = Rows.of(layout, x.shape, batch_sizes)
     shape = state_shape(layout, rows.batch, spec)
-    c_n = _state(shape, spec)
-    h_n = None if layout == "cell" else _state(shape, spec)
+    c_n = _new(shape, spec)
+    h_n = None if layout == "cell" else _new(shape, spec)
     tape = None
     if with_tape or seed is not None:  # the core draws dropout masks only in a pass with a tape
         tape = _aligned(tape_bytes(spec, rows.steps, rows.batch))
@@ -217,8 +217,8 @@ def backward(
     dx = _pooled(x.shape, spec) if needs[0] else None
     rows = Rows.of(layout, x.shape, batch_sizes)
     shape = state_shape(layout, rows.batch, spec)
-    dh_0 = _state(shape, spec) if needs[1] else None
-    dc_0 = _state(shape, spec) if needs[2] else None
+    dh_0 = _new(shape, spec) if needs[1] else None
+    dc_0 = _new(shape, spec) if needs[2] else None
     flat: list[Tensor] = []
     if any(needs[3:]):
         flat = [_pooled(shape, spec) for shape in shapes(spec)]
@@ -265,11 +265,11 @@ def _pooled(shape: Any, spec: Spec) -> Tensor:
     """A new tensor. A large one has the memory that `empty` gives, which cannot be resized."""
     dtype = _DOUBLE if spec.double else _SINGLE
     if math.prod(shape) * dtype.itemsize < POOLED:
-        return _state(shape, spec)
+        return _new(shape, spec)
     return torch.from_numpy(empty(shape, dtype))
 
 
-def _state(shape: Any, spec: Spec) -> Tensor:
+def _new(shape: Any, spec: Spec) -> Tensor:
     """A new tensor."""
     return torch.empty(shape, dtype=spec.dtype, device="cpu")
 

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Ctrl-C and other signals in the midst of calls, each in a process of its own."""
+
+from __future__ import annotations
+
+import processes
+import pytest
+
+LONG_CALLS = {
+    "one thread": ("fastlstm.LSTM(4096, 64, seed=0)", "model(x, num_threads=1)"),
+    "two threads": ("fastlstm.LSTM(4096, 256, seed=0)", "model(x, num_threads=2)"),
+    "layers": ("fastlstm.LSTM(4096, 64, 3, seed=0)", "model(x, num_threads=1)"),
+    "both directions": (
+        "fastlstm.LSTM(4096, 64, bidirectional=True, seed=0)",
+        "model(x, num_threads=2)",
+    ),
+    "ragged": ("fastlstm.LSTM(4096, 64, seed=0)", "model(x, lengths=[len(x)], num_threads=1)"),
+    "BLAS": ("fastlstm.LSTM(4096, 64, seed=0, gemm='blas')", "model(x, num_threads=1)"),
+    "tiny": ("fastlstm.LSTM(4096, 8, seed=0)", "model(x, num_threads=1)"),
+    "a stream": ("fastlstm.LSTM(4096, 64, seed=0)", "stream(x)"),
+}
+
+
+@pytest.mark.parametrize("what", LONG_CALLS)
+def test_interrupt(what: str) -> None:
+    """Ctrl-C ends a call that would take minutes, also on a busy machine within seconds.
+    Everything works afterwards, and a stream stands where it stood."""
+    model, call = LONG_CALLS[what]
+    out = processes.check(
+        f"""
+        import os, signal, threading, time
+        import numpy as np, fastlstm
+        model = {model}
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+        few = np.random.default_rng(0).standard_normal((20, 1, 4096)).astype(np.float32)
+        expected = model(few)[0]
+        plain = not model.bidirectional and model.gemm != 'blas'  # those may differ in chunks
+        stream = model.stream(1) if plain else None
+        if stream: stream(few[:10])
+        x = np.broadcast_to(few[:1], (3_000_000, 1, 4096))
+        def interrupt():
+            global sent
+            sent = time.monotonic()
+            os.kill(os.getpid(), signal.SIGINT)
+        timer = threading.Timer(0.5, interrupt)
+        timer.start()
+        try:
+            {call}
+            print("not interrupted")
+        except KeyboardInterrupt:
+            print(time.monotonic() - sent)
+        assert np.array_equal(model(few)[0], expected)
+        if stream: assert np.array_equal(stream(few[10:]), expected[10:])
+        """,
+        timeout=60,
+    )
+    # "not interrupted" is no number, and fails as well
+    assert float(out) < (10 if processes.SANITIZED else 5)
+
+
+def test_handlers_compute_in_the_callers_mode() -> None:
+    """Inside, denormals are flushed; not in the code of others."""
+    out = processes.check(
+        """
+        import signal
+        import numpy as np, fastlstm
+        model = fastlstm.LSTM(64, 64, seed=0)
+        x = np.broadcast_to(np.zeros((1, 1, 64), np.float32), (3_000_000, 1, 64))
+        def handler(*_):
+            halves = np.full(64, np.finfo(np.float32).smallest_normal) / np.float32(2)
+            print(bool(halves.all()))
+            raise InterruptedError
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        try:
+            model(x, num_threads=1)
+        except InterruptedError:
+            print("interrupted")
+        """,
+        timeout=60,
+    )
+    assert out.split() == ["True", "interrupted"]
+
+
+def test_handler_that_raises_or_uses_the_model() -> None:
+    """A signal handler runs in the midst of a call: it may use the model, and not the stream."""
+    out = processes.check(
+        """
+        import signal
+        import numpy as np, fastlstm
+        model = fastlstm.LSTM(4096, 64, seed=0)
+        stream = model.stream(1)
+        x = np.zeros((1, 1, 4096), np.float32)
+        long = np.broadcast_to(x, (3_000_000, 1, 4096))
+        def handler(*_):
+            assert model(x)[0].shape == (1, 1, 64)
+            try:
+                stream(x)
+            except RuntimeError as error:
+                print("stream:", error)
+            raise TimeoutError("too long")
+        signal.signal(signal.SIGALRM, handler)
+        for call in (model, stream):
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            try:
+                call(long)
+            except TimeoutError as error:
+                print("call:", error)
+        print(stream(x).shape)
+        """
+    )
+    lines = out.splitlines()
+    assert lines[0] == "call: too long"  # the stream is idle in the first call: it may be used
+    assert lines[1].startswith("stream: ")
+    assert lines[2:] == ["call: too long", "(1, 1, 64)"]
