@@ -27,6 +27,7 @@ cdef extern from "fastlstm.h" nogil:
         FL_OK
         FL_TOO_LARGE
         FL_INTERRUPTED
+        FL_OUT_OF_RANGE
 
     ctypedef struct fl_kernels:
         pass
@@ -58,8 +59,9 @@ cdef extern from "fastlstm.h" nogil:
         const void *b_hh
 
     fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes)
-    fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory,
-                            int32_t threads)
+    fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory,
+                            int32_t threads, int (*poll)(void *), void *poll_arg,
+                            fl_model **model)
 
     ctypedef struct fl_panels:
         int32_t lanes

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Buffers to C, status codes to exceptions. Callers have validated shapes and dtypes."""
+"""Buffers to C, status codes to exceptions. Callers have validated what they hand over, in words that
+name it; here it is checked once more, since their arrays may have changed meanwhile."""
 
 from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS,
     PyBUF_FORMAT,
     PyBUF_STRIDES,
     PyBUF_WRITABLE,
@@ -14,17 +16,21 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
+from posix.unistd cimport usleep
 
 import os
 
 import numpy as np
+from numpy import ndarray
 from numpy.ma import MaskedArray
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *o)
 
 include "_memory.pxi"
+include "_call.pxi"
+include "_parameters.pxi"
 
 # A larger workspace is not kept for the next run.
 cdef size_t SPARE_MOST = 64 << 20
@@ -112,14 +118,34 @@ cdef class Patience:
         self.late_before = late and not self.late_before
 
 
-cdef int extent(object x, Call call, lengths, starts, int64_t *steps, int64_t *batch) except -1:
-    """T and B of a run on x, the first of what `call` holds."""
-    if starts is not None:
-        steps[0], batch[0] = len(starts), len(lengths)
-    elif type(x) is Strided:
+cdef int extent(object x, Call call, int64_t *steps, int64_t *batch) except -1:
+    """T and B of an x (T, B, n)."""
+    cdef Py_buffer *buffer
+    if type(x) is Strided:
         steps[0], batch[0] = (<Strided>x).steps, (<Strided>x).batch
+        return 0
+    buffer = call.take("x", x, PyBUF_STRIDES)
+    if buffer.ndim != 3:
+        refuse("x", buffer, "of three axes")
+    steps[0], batch[0] = buffer.shape[0], buffer.shape[1]
+    return 0
+
+
+cdef int take_x(Call call, object x, lengths, starts, char format, int64_t width, int64_t *steps,
+                int64_t *batch, int64_t *rows, const void **data, int64_t *t, int64_t *b) except -1:
+    """Where x lies, its T and B, and the number of its rows where they are packed."""
+    cdef Py_buffer *buffer
+    if starts is None:
+        extent(x, call, steps, batch)
+        data[0] = call.rows("x", x, 0, format, steps[0], batch[0], width, t, b)
+        return 0
+    steps[0], batch[0] = len(starts), len(lengths)
+    if type(x) is Strided:
+        rows[0] = (<Strided>x).rows
     else:
-        steps[0], batch[0] = call.buffers[0].shape[0], call.buffers[0].shape[1]
+        buffer = call.take("x", x, PyBUF_STRIDES)
+        rows[0] = buffer.shape[0] if buffer.ndim > 0 else 0
+    data[0] = call.packed_rows("x", x, 0, format, rows[0], width, b)
     return 0
 
 
@@ -130,6 +156,7 @@ cdef class Engine:
     or addresses of what the caller keeps alive while they are packed.
     ``passes`` is what they are packed for: 1 forward, 2 backward, 3 both; by ``threads`` at most.
     ``patience`` may be shared with engines that come before and after, else it has its own.
+    ``hold_gil``: no other Python thread runs while the weights are read.
     """
 
     cdef readonly Block memory
@@ -145,8 +172,12 @@ cdef class Engine:
 
     def __init__(self, int64_t input_size, int64_t hidden_size, int64_t num_layers, int directions,
                  bint double_precision, str isa, list weights, uintptr_t gemm=0, int passes=1,
-                 int threads=1, Patience patience=None):
+                 int threads=1, Patience patience=None, bint hold_gil=False):
         cdef fl_spec spec
+        cdef fl_model *model = NULL
+        cdef fl_status status
+        cdef char format = b"d" if double_precision else b"f"
+        cdef int64_t inputs, rows = 4 * hidden_size
         cdef size_t size = 0
         cdef fl_weights *table
         cdef list calls = []
@@ -168,6 +199,9 @@ cdef class Engine:
         self.least_step = LEAST_STEP * num_layers * directions
         self.flops_per_row = 8.0 * directions * hidden_size * (
             input_size + hidden_size + (num_layers - 1.0) * (directions + 1.0) * hidden_size)
+        if <int64_t>len(weights) != num_layers * directions:
+            raise ValueError(f"weights must be those of {num_layers * directions} layers and "
+                             f"directions, got {len(weights)}")
         table = <fl_weights *>calloc(len(weights), sizeof(fl_weights))
         if table == NULL:
             raise MemoryError()
@@ -178,20 +212,41 @@ cdef class Engine:
                 w_ih, w_hh, b_ih, b_hh = weights[i]
                 if w_ih is None or w_hh is None:
                     raise TypeError("a layer lacks its weights")
-                table[i].w_ih = call.read(w_ih)
-                table[i].w_hh = call.read(w_hh)
-                table[i].b_ih = call.read(b_ih)
-                table[i].b_hh = call.read(b_hh)
-            with nogil:
-                self.model = fl_model_pack(&spec, table, self.memory.data, threads)
+                inputs = input_size if i < directions else directions * hidden_size
+                table[i].w_ih = call.whole("weight_ih", w_ih, 0, format, rows * inputs)
+                table[i].w_hh = call.whole("weight_hh", w_hh, 0, format, rows * hidden_size)
+                table[i].b_ih = call.whole("bias_ih", b_ih, 0, format, rows)
+                table[i].b_hh = call.whole("bias_hh", b_hh, 0, format, rows)
+            call = Call()
+            if hold_gil:
+                status = fl_model_pack(&spec, table, self.memory.data, threads, check_signals,
+                                       <void *>call, &model)
+            else:
+                with nogil:
+                    status = fl_model_pack(&spec, table, self.memory.data, threads, check_signals,
+                                           <void *>call, &model)
         finally:
             free(table)
+        if status == FL_INTERRUPTED:
+            raise call.error
+        if status == FL_OUT_OF_RANGE:
+            raise ValueError(
+                f"finite weights must be below {'6.2e307' if double_precision else '1.17e38'}, twice "
+                "that for the gates i, f and o: kernels scale them by log2 e (2 log2 e for g)")
+        self.model = model
 
-    cdef Block workspace(self, size_t size):
+    cdef Block workspace(self, size_t size, size_t results=0):
+        """Memory for a run that also fills `results` bytes which nobody has touched yet."""
         cdef Block block = self.spare
         self.spare = None
         if block is None or block.nbytes < size:
-            block = Block(size)
+            block = None
+            if not fits(results + size):
+                raise MemoryError(f"a run of {results} bytes of results and {size} of workspace takes "
+                                  "more than the memory available")
+            return Block(size)
+        if not fits(results):
+            raise MemoryError(f"{results} bytes of results are more than the memory available")
         return block
 
     cdef void keep(self, Block space) noexcept:
@@ -210,9 +265,9 @@ cdef class Engine:
             raise MemoryError("the workspace would not fit into any memory")
         return plan
 
-    cdef void *tape_of(self, Call call, object tape, fl_plan *plan) except NULL:
+    cdef void *tape_of(self, Call call, object tape, int flags, fl_plan *plan) except NULL:
         cdef size_t size = 0
-        cdef Py_buffer *buffer = call.hold(tape, PyBUF_WRITABLE)
+        cdef Py_buffer *buffer = call.take("tape", tape, flags)
         if fl_tape_bytes(&self.spec, plan.steps, plan.batch, &size) != FL_OK:
             raise MemoryError("the tape would not fit into any memory")
         if <size_t>buffer.len < size or <uintptr_t>buffer.buf % 64 != 0:
@@ -224,7 +279,7 @@ cdef class Engine:
         cdef int32_t late = 0
         io.gemm = self.gemm
         io.late = &late
-        if (self.flops_per_row * plan.batch + self.least_step) * plan.steps < SMALL_CALL:
+        if self.is_small(plan):
             status = fl_forward(self.model, plan, io, workspace)
         else:
             io.poll = check_signals
@@ -237,46 +292,60 @@ cdef class Engine:
             raise call.error
         return 0
 
+    cdef bint is_small(self, fl_plan *plan) noexcept:
+        """Whether a run is over before anybody could want to stop it."""
+        return (self.flops_per_row * plan.batch + self.least_step) * plan.steps < SMALL_CALL
+
     def forward(self, x, y, h_0, c_0, h_n, c_n, cells, lengths, int threads, tape=None,
-                double dropout=0.0, uint64_t seed=0, starts=None):
+                double dropout=0.0, uint64_t seed=0, starts=None, size_t results=0):
         """x (T, B, I) and y, cells (T, B, D*H) with unit last stride, arrays or Strided; states
         contiguous, arrays or addresses. lengths and starts are arrays, as the tape is.
 
         With ``starts`` (T) they are (N, I) and (N, D*H), step t of sequence b being row
-        starts[t] + b; lengths do not rise then.
+        starts[t] + b; lengths do not rise then. ``results``: bytes that nobody has touched yet.
         """
         cdef Call call = Call()
         cdef fl_io io
         cdef fl_plan plan
         cdef Block space
-        cdef int64_t steps, batch
-        cdef Py_ssize_t item = 8 if self.spec.dtype == FL_F64 else 4
+        cdef int64_t steps = 0, batch = 0, rows = 0, states
+        cdef int64_t width = self.directions * self.hidden_size
+        cdef char format = b"d" if self.spec.dtype == FL_F64 else b"f"
         memset(&io, 0, sizeof(io))
         try:
-            io.x = call.rows(x, 0, item, &io.x_t, &io.x_b)
-            extent(x, call, lengths, starts, &steps, &batch)
+            take_x(call, x, lengths, starts, format, self.input_size, &steps, &batch, &rows, &io.x,
+                   &io.x_t, &io.x_b)
             plan = self.make_plan(FL_INFER if tape is None else FL_TRAIN, steps, batch,
                                   1 if self.patience.held() else threads)
-            io.y = <void *>call.rows(y, PyBUF_WRITABLE, item, &io.y_t, &io.y_b)
-            io.cells = <void *>call.rows(cells, PyBUF_WRITABLE, item, &io.cells_t, &io.cells_b)
-            io.h_0 = call.read(h_0)
-            io.c_0 = call.read(c_0)
-            io.h_n = call.write(h_n)
-            io.c_n = call.write(c_n)
-            io.lengths = <const int64_t *>call.read(lengths)
-            io.starts = <const int64_t *>call.read(starts)
+            if starts is None:
+                io.y = call.rows("y", y, PyBUF_WRITABLE, format, steps, batch, width, &io.y_t, &io.y_b)
+                io.cells = call.rows("cells", cells, PyBUF_WRITABLE, format, steps, batch, width,
+                                     &io.cells_t, &io.cells_b)
+            else:
+                io.y = call.packed_rows("y", y, PyBUF_WRITABLE, format, rows, width, &io.y_b)
+                io.cells = call.packed_rows("cells", cells, PyBUF_WRITABLE, format, rows, width,
+                                            &io.cells_b)
+            states = self.num_layers * batch * width
+            io.h_0 = call.whole("h_0", h_0, 0, format, states)
+            io.c_0 = call.whole("c_0", c_0, 0, format, states)
+            io.h_n = call.whole("h_n", h_n, PyBUF_WRITABLE, format, states)
+            io.c_n = call.whole("c_n", c_n, PyBUF_WRITABLE, format, states)
+            io.lengths = call.integers("lengths", lengths, batch)
+            io.starts = call.integers("starts", starts, steps)
+            check_lengths(io.lengths, io.starts, steps, batch, rows)
             if tape is not None:
-                io.tape = self.tape_of(call, tape, &plan)
+                io.tape = self.tape_of(call, tape, PyBUF_WRITABLE, &plan)
                 io.dropout = dropout
                 io.seed = seed
-            space = self.workspace(plan.workspace_bytes)
+            space = self.workspace(plan.workspace_bytes, results)
             self.run(&plan, &io, space.data, call)
             self.keep(space)
         finally:
             call.release()
 
     def backward(self, tape, x, lengths, dy, dcells, dh_n, dc_n, dx, dh_0, dc_0, list grads,
-                 bint accumulate, int threads, double dropout=0.0, uint64_t seed=0, starts=None):
+                 bint accumulate, int threads, double dropout=0.0, uint64_t seed=0, starts=None,
+                 size_t results=0):
         """Gradients from the tape of a forward pass with the same x, lengths, dropout and seed.
 
         Arrays as in `forward`; ``grads`` is None or lists (w_ih, w_hh, b_ih or None, b_hh or None)
@@ -287,27 +356,38 @@ cdef class Engine:
         cdef fl_plan plan
         cdef fl_status status
         cdef Block space
-        cdef int64_t steps, batch
-        cdef Py_ssize_t item = 8 if self.spec.dtype == FL_F64 else 4
+        cdef int64_t steps = 0, batch = 0, rows = 0, states, inputs
+        cdef int64_t width = self.directions * self.hidden_size, gates = 4 * self.hidden_size
+        cdef char format = b"d" if self.spec.dtype == FL_F64 else b"f"
         cdef fl_gradients *table = NULL
         cdef list calls = []
         cdef int32_t late = 0
         cdef int64_t i
         memset(&io, 0, sizeof(io))
         try:
-            io.x = call.rows(x, 0, item, &io.x_t, &io.x_b)
-            extent(x, call, lengths, starts, &steps, &batch)
+            take_x(call, x, lengths, starts, format, self.input_size, &steps, &batch, &rows, &io.x,
+                   &io.x_t, &io.x_b)
             plan = self.make_plan(FL_BACK, steps, batch, 1 if self.patience.held() else threads)
-            io.tape = self.tape_of(call, tape, &plan)
-            io.lengths = <const int64_t *>call.read(lengths)
-            io.starts = <const int64_t *>call.read(starts)
-            io.dy = call.rows(dy, 0, item, &io.dy_t, &io.dy_b)
-            io.dcells = call.rows(dcells, 0, item, &io.dcells_t, &io.dcells_b)
-            io.dh_n = call.read(dh_n)
-            io.dc_n = call.read(dc_n)
-            io.dx = <void *>call.rows(dx, PyBUF_WRITABLE, item, &io.dx_t, &io.dx_b)
-            io.dh_0 = call.write(dh_0)
-            io.dc_0 = call.write(dc_0)
+            io.tape = self.tape_of(call, tape, 0, &plan)
+            io.lengths = call.integers("lengths", lengths, batch)
+            io.starts = call.integers("starts", starts, steps)
+            check_lengths(io.lengths, io.starts, steps, batch, rows)
+            if starts is None:
+                io.dy = call.rows("dy", dy, 0, format, steps, batch, width, &io.dy_t, &io.dy_b)
+                io.dcells = call.rows("dcells", dcells, 0, format, steps, batch, width, &io.dcells_t,
+                                      &io.dcells_b)
+                io.dx = call.rows("dx", dx, PyBUF_WRITABLE, format, steps, batch, self.input_size,
+                                  &io.dx_t, &io.dx_b)
+            else:
+                io.dy = call.packed_rows("dy", dy, 0, format, rows, width, &io.dy_b)
+                io.dcells = call.packed_rows("dcells", dcells, 0, format, rows, width, &io.dcells_b)
+                io.dx = call.packed_rows("dx", dx, PyBUF_WRITABLE, format, rows, self.input_size,
+                                         &io.dx_b)
+            states = self.num_layers * batch * width
+            io.dh_n = call.whole("dh_n", dh_n, 0, format, states)
+            io.dc_n = call.whole("dc_n", dc_n, 0, format, states)
+            io.dh_0 = call.whole("dh_0", dh_0, PyBUF_WRITABLE, format, states)
+            io.dc_0 = call.whole("dc_0", dc_0, PyBUF_WRITABLE, format, states)
             if grads is not None:
                 if <int64_t>len(grads) != self.num_layers * self.directions:
                     raise ValueError("gradients are missing")
@@ -320,10 +400,15 @@ cdef class Engine:
                     w_ih, w_hh, b_ih, b_hh = grads[i]
                     if w_ih is None or w_hh is None:
                         raise TypeError("a layer lacks its gradients")
-                    table[i].w_ih = held.write(w_ih)
-                    table[i].w_hh = held.write(w_hh)
-                    table[i].b_ih = held.write(b_ih)
-                    table[i].b_hh = held.write(b_hh)
+                    inputs = self.input_size if i < self.directions else width
+                    table[i].w_ih = held.whole("gradient of weight_ih", w_ih, PyBUF_WRITABLE, format,
+                                               gates * inputs)
+                    table[i].w_hh = held.whole("gradient of weight_hh", w_hh, PyBUF_WRITABLE, format,
+                                               gates * self.hidden_size)
+                    table[i].b_ih = held.whole("gradient of bias_ih", b_ih, PyBUF_WRITABLE, format,
+                                               gates)
+                    table[i].b_hh = held.whole("gradient of bias_hh", b_hh, PyBUF_WRITABLE, format,
+                                               gates)
                 io.gradients = table
                 io.accumulate = accumulate
             io.dropout = dropout
@@ -331,7 +416,7 @@ cdef class Engine:
             io.late = &late
             io.poll = check_signals
             io.poll_arg = <void *>call
-            space = self.workspace(plan.workspace_bytes)
+            space = self.workspace(plan.workspace_bytes, results)
             with nogil:
                 status = fl_backward(self.model, &plan, &io, space.data)
             if plan.threads > 1:

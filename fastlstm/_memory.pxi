@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Memory that a run works in, and the buffers it holds. Part of _core.pyx.
+# Memory that a run works in. Part of _core.pyx.
 
 # The system may promise blocks of this size and more that it cannot keep: look before.
 cdef size_t LARGE = 1 << 28
@@ -24,76 +24,6 @@ def available_memory():
         except (OSError, ValueError):  # "max": none
             pass
     return available
-
-
-cdef class Strided:
-    """(T, B, n) elements in memory that the caller of a run keeps alive: an address, T and B, and the
-    strides of their axes in elements. For packed rows (N, n), b is the stride and the rest counts
-    for nothing.
-    """
-
-    cdef readonly uintptr_t address
-    cdef int64_t steps, batch, t, b
-
-    def __init__(self, uintptr_t address, int64_t steps, int64_t batch, int64_t t, int64_t b):
-        self.address = address
-        self.steps = steps
-        self.batch = batch
-        self.t = t
-        self.b = b
-
-
-cdef class Call:
-    """Buffers held during one run, released when it is over; and what interrupted it."""
-
-    cdef Py_buffer buffers[12]
-    cdef int count
-    cdef object error
-
-    cdef Py_buffer *hold(self, object array, int flags) except NULL:
-        cdef Py_buffer *buffer = &self.buffers[self.count]
-        PyObject_GetBuffer(array, buffer, flags)
-        self.count += 1
-        return buffer
-
-    cdef void *contiguous(self, object array, int flags) except? NULL:
-        """Of a contiguous array, or of the address of one that the caller keeps alive."""
-        if array is None:
-            return NULL
-        if type(array) is int:
-            return <void *><uintptr_t>array
-        return self.hold(array, PyBUF_STRIDES | flags).buf
-
-    cdef const void *read(self, object array) except? NULL:
-        return self.contiguous(array, 0)
-
-    cdef void *write(self, object array) except? NULL:
-        return self.contiguous(array, PyBUF_WRITABLE)
-
-    cdef const void *rows(self, object array, int flags, Py_ssize_t item, int64_t *t,
-                          int64_t *b) except? NULL:
-        """A (T, B, n) array with its strides in elements, or (N, n) with b alone; NULL for None."""
-        cdef Py_buffer *buffer
-        cdef Strided given
-        if array is None:
-            return NULL
-        if type(array) is Strided:
-            given = array
-            t[0] = given.t
-            b[0] = given.b
-            return <const void *>given.address
-        buffer = self.hold(array, PyBUF_STRIDES | flags)
-        t[0] = buffer.strides[0] // item
-        b[0] = buffer.strides[buffer.ndim - 2] // item
-        return buffer.buf
-
-    cdef void release(self) noexcept:
-        while self.count > 0:
-            self.count -= 1
-            PyBuffer_Release(&self.buffers[self.count])
-
-    def __dealloc__(self):
-        self.release()
 
 
 # Large blocks that were let go, for the next that ask: getting pages from the system takes longer
@@ -157,8 +87,13 @@ def empty_pool():
         pool_drop(i)
 
 
+cdef bint fits(size_t size) except -1:
+    """Whether there is room for so many bytes that nobody has touched yet."""
+    return size < LARGE or size <= available_memory()
+
+
 cdef void *fresh_memory(size_t size) except? NULL:
-    return fl_alloc(size) if size < LARGE or size <= available_memory() else NULL
+    return fl_alloc(size) if fits(size) else NULL
 
 
 cdef class Block:

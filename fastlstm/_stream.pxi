@@ -14,34 +14,69 @@ cdef class Stream:
     cdef Call state  # holds h and c
     cdef void *h_data
     cdef void *c_data
+    cdef Block before  # h and c as they were before a call that can be interrupted
     cdef fl_plan step_plan, step_plan_alone
     cdef Block space
     cdef Call call
     cdef list outputs  # of recent steps; one that nobody else holds is used again
 
-    def __init__(self, Engine engine not None, int64_t batch, int threads, h, c):
-        if self.engine is not None or engine.model == NULL or batch < 1:
+    def __init__(self, Engine engine not None, int64_t batch, int threads):
+        cdef int64_t states
+        if self.engine is not None or engine.model == NULL or engine.directions != 1 or batch < 1:
             raise RuntimeError("a stream is made by LSTM.stream, and once")
-        for state in (h, c):
-            if (state.shape != (engine.num_layers, batch, engine.hidden_size)
-                    or state.dtype != ("f8" if engine.spec.dtype == FL_F64 else "f4")
-                    or not state.flags.c_contiguous):
-                raise ValueError("h and c must be contiguous arrays (L, B, H) of the model's dtype")
-        self.engine = engine
+        states = engine.num_layers * batch * engine.hidden_size
         self.batch = batch
         self.threads = threads
-        self.dtype = h.dtype
+        self.dtype = np.dtype("f8" if engine.spec.dtype == FL_F64 else "f4")
         self.format = b"d" if engine.spec.dtype == FL_F64 else b"f"
-        self.h = h[...]  # views: nobody can resize them
-        self.c = c[...]
+        shape = (engine.num_layers, batch, engine.hidden_size)
+        self.h = new_state(shape, self.dtype)
+        self.c = new_state(shape, self.dtype)
         self.state = Call()
-        self.h_data = self.state.write(h)
-        self.c_data = self.state.write(c)
+        self.h_data = self.state.whole("h", self.h, PyBUF_WRITABLE, self.format, states)
+        self.c_data = self.state.whole("c", self.c, PyBUF_WRITABLE, self.format, states)
         self.call = Call()
         self.step_plan = engine.make_plan(FL_INFER, 1, batch, threads)
         self.step_plan_alone = engine.make_plan(FL_INFER, 1, batch, 1)
         self.space = Block(max(self.step_plan.workspace_bytes, self.step_plan_alone.workspace_bytes))
         self.outputs = []
+        self.engine = engine
+
+    cdef size_t state_bytes(self) noexcept:
+        """Of h, and of c."""
+        return self.state.buffers[0].len
+
+    cdef int idle(self) except -1:
+        if self.engine is None:
+            raise RuntimeError("a stream is made by LSTM.stream")
+        if self.busy:
+            raise RuntimeError("this stream is in use by another thread; give each its own")
+        return 0
+
+    def state_now(self):
+        """Copies of (h, c) of one moment."""
+        cdef Call copies = Call()
+        self.idle()
+        h, c = np.empty(self.h.shape, self.dtype), np.empty(self.h.shape, self.dtype)
+        memcpy(copies.take("h", h, PyBUF_WRITABLE).buf, self.h_data, self.state_bytes())
+        memcpy(copies.take("c", c, PyBUF_WRITABLE).buf, self.c_data, self.state_bytes())
+        return h, c
+
+    def set_state(self, h, c):
+        """Both at once: contiguous arrays of the state's shape and dtype, or None for zeros."""
+        cdef Call given = Call()
+        cdef int64_t states = self.engine.num_layers * self.batch * self.engine.hidden_size
+        cdef const void *h_from = given.whole("h", h, 0, self.format, states)
+        cdef const void *c_from = given.whole("c", c, 0, self.format, states)
+        self.idle()
+        if h_from == NULL:
+            memset(self.h_data, 0, self.state_bytes())
+        else:
+            memcpy(self.h_data, h_from, self.state_bytes())
+        if c_from == NULL:
+            memset(self.c_data, 0, self.state_bytes())
+        else:
+            memcpy(self.c_data, c_from, self.state_bytes())
 
     cdef object step_output(self, void **data):
         """An array (B, H) that nobody else holds, with a buffer of it in self.call."""
@@ -54,12 +89,12 @@ cdef class Stream:
             if Py_REFCNT(<PyObject *>array) != 2:
                 continue
             try:  # whoever had it may have changed its shape, dtype or flags
-                buffer = self.call.hold(array, PyBUF_STRIDES | PyBUF_WRITABLE | PyBUF_FORMAT)
+                buffer = self.call.hold(array, PyBUF_STRIDES | PyBUF_WRITABLE)
             except (BufferError, ValueError):
                 buffer = NULL
             if (buffer != NULL and buffer.ndim == 2 and buffer.shape[0] == self.batch
                     and buffer.shape[1] == self.engine.hidden_size
-                    and buffer.format[0] == self.format and buffer.format[1] == 0
+                    and has_format(buffer, self.format)
                     and buffer.strides[0] == self.engine.hidden_size * buffer.itemsize
                     and buffer.strides[1] == buffer.itemsize):
                 data[0] = buffer.buf
@@ -69,74 +104,119 @@ cdef class Stream:
         array = np.empty((self.batch, self.engine.hidden_size), self.dtype)
         self.outputs.insert(0, array)
         del self.outputs[3:]
-        data[0] = self.call.write(array)
+        data[0] = self.call.whole("y", array, PyBUF_WRITABLE, self.format,
+                                  self.batch * self.engine.hidden_size)
         return array
+
+    cdef Py_buffer *input(self, object x) except NULL:
+        """The buffer of an array of this dtype and of one, two or three axes."""
+        cdef Py_buffer *buffer = NULL
+        cdef const char *format
+        try:
+            buffer = self.call.hold(x, PyBUF_STRIDES)
+        except (TypeError, BufferError, ValueError):
+            pass
+        if buffer != NULL and type(x) is not MaskedArray:
+            format = buffer.format
+            if format != NULL and format[0] == b"=":  # so NumPy says of an array that is not aligned
+                format += 1
+            if format != NULL and format[0] == self.format and format[1] == 0:
+                return buffer
+        self.call.release()
+        buffer = self.call.hold(self.converted(x), PyBUF_STRIDES)
+        if not has_format(buffer, self.format):
+            refuse("x", buffer, f"of {self.dtype}")
+        return buffer
+
+    cdef int axis_of(self, Py_buffer *buffer) except -2:
+        """The axis of the sequences in x; -1 for a vector, which is one sequence's."""
+        cdef int axis = buffer.ndim - 2
+        cdef bint vector = axis < 0 and self.batch == 1
+        if (-1 <= axis <= 1 and buffer.shape[axis + 1] == self.engine.input_size
+                and (vector or (axis >= 0 and buffer.shape[axis] == self.batch))):
+            return axis
+        shape = tuple([buffer.shape[i] for i in range(buffer.ndim)])
+        alone = f"({self.engine.input_size},), " if self.batch == 1 else ""
+        raise ValueError(
+            f"x must have shape {alone}({self.batch}, {self.engine.input_size}) or "
+            f"(t, {self.batch}, {self.engine.input_size}), got {shape}")
+
+    def converted(self, x):
+        """x as an array of this dtype, where it is no such array yet. TypeError where it cannot be."""
+        raise TypeError(f"x must be an array of {self.dtype}, got {type(x).__name__}")
+
+    cdef int run(self, fl_plan *plan, fl_io *io, Block space) except -1:
+        """A run after which the state stands where it stood if it was interrupted."""
+        cdef size_t size = self.state_bytes()
+        if self.engine.is_small(plan):
+            return self.engine.run(plan, io, space.data, self.call)
+        if self.before is None:
+            self.before = Block(2 * size)
+        memcpy(self.before.data, self.h_data, size)
+        memcpy(<char *>self.before.data + size, self.c_data, size)
+        try:
+            return self.engine.run(plan, io, space.data, self.call)
+        except BaseException:
+            memcpy(self.h_data, self.before.data, size)
+            memcpy(self.c_data, <char *>self.before.data + size, size)
+            raise
 
     def __call__(self, x):
         cdef Py_buffer *buffer
         cdef fl_io io
         cdef fl_plan plan
-        cdef const char *format
         cdef bint alone
         cdef fl_plan *used
         cdef Block space = self.space
         cdef object y
         cdef Py_ssize_t item = 8 if self.format == b"d" else 4
-        cdef int axis
-        if self.engine is None:
-            raise RuntimeError("a stream is made by LSTM.stream")
+        cdef int axis  # of the sequences; -1: x is a vector
+        cdef int64_t units
+        self.idle()
         alone = self.step_plan.threads > 1 and self.engine.patience.held()
         used = &self.step_plan_alone if alone else &self.step_plan
-        if self.busy:
-            raise RuntimeError("this stream is in use by another thread; give each its own")
+        units = self.engine.hidden_size
         self.busy = 1
         try:
-            try:
-                buffer = self.call.hold(x, PyBUF_STRIDES | PyBUF_FORMAT)
-            except (TypeError, BufferError, ValueError):
-                raise TypeError(f"x must be an array of {self.dtype}, got {type(x).__name__}") from None
-            format = buffer.format
-            if format[0] == b"=":  # so NumPy says of an array that is not aligned
-                format += 1
-            if format[0] != self.format or format[1] != 0 or type(x) is MaskedArray:
-                raise TypeError(f"x must be a plain array of {self.dtype}, got "
-                                f"{type(x).__name__} of format {buffer.format.decode()!r}")
-            axis = buffer.ndim - 2
-            if (axis not in (0, 1) or buffer.shape[axis] != self.batch
-                    or buffer.shape[axis + 1] != self.engine.input_size):
-                shape = tuple([buffer.shape[i] for i in range(buffer.ndim)])
-                raise ValueError(
-                    f"x must have shape ({self.batch}, {self.engine.input_size}) or "
-                    f"(t, {self.batch}, {self.engine.input_size}), got {shape}")
+            buffer = self.input(x)
+            axis = self.axis_of(buffer)
             if ((buffer.shape[axis + 1] > 1 and buffer.strides[axis + 1] != item)
-                    or buffer.strides[axis] % item or (axis and buffer.strides[0] % item)
-                    or <uintptr_t>buffer.buf % item):
-                if buffer.len > <Py_ssize_t>LARGE and buffer.len > available_memory():
+                    or (axis >= 0 and buffer.strides[axis] % item)
+                    or (axis == 1 and buffer.strides[0] % item) or <uintptr_t>buffer.buf % item):
+                if not fits(buffer.len):
                     raise MemoryError(f"a contiguous copy of x takes {buffer.len} bytes")
+                x = np.array(x, order="C", subok=False)
                 self.call.release()
-                x = np.array(x, order="C")
-                buffer = self.call.hold(x, PyBUF_STRIDES | PyBUF_FORMAT)
+                buffer = self.call.take("x", x, PyBUF_C_CONTIGUOUS)
+                axis = self.axis_of(buffer)
             memset(&io, 0, sizeof(io))
             io.x = buffer.buf
-            io.x_b = buffer.strides[axis] // item
+            io.x_b = buffer.strides[axis] // item if axis >= 0 else 0
             io.h_0 = io.h_n = self.h_data
             io.c_0 = io.c_n = self.c_data
-            if axis == 0:
+            if axis <= 0:
                 y = self.step_output(&io.y)
             else:
-                y = np.empty((buffer.shape[0], self.batch, self.engine.hidden_size), self.dtype)
+                y = np.empty((buffer.shape[0], self.batch, units), self.dtype)
                 io.x_t = buffer.strides[0] // item
-                io.y = self.call.write(y)
-                io.y_t = self.batch * self.engine.hidden_size
+                io.y = self.call.take("y", y, PyBUF_WRITABLE).buf
+                io.y_t = self.batch * units
                 plan = self.engine.make_plan(FL_INFER, buffer.shape[0], self.batch,
                                              1 if self.engine.patience.held() else self.threads)
                 used = &plan
-                space = self.engine.workspace(plan.workspace_bytes)
-            io.y_b = self.engine.hidden_size
-            self.engine.run(used, &io, space.data, self.call)
+                space = self.engine.workspace(plan.workspace_bytes, y.nbytes)
+            io.y_b = units
+            self.run(used, &io, space)
             if axis == 1:
                 self.engine.keep(space)
-            return y
+            return y if axis >= 0 else y[0]
         finally:
             self.call.release()
             self.busy = 0
+
+
+cdef object new_state(tuple shape, dtype):
+    """Zeros in memory that no holder of the array can resize."""
+    cdef Block block = Block(int(np.prod(shape)) * dtype.itemsize)
+    memset(block.data, 0, block.size)
+    return np.frombuffer(memoryview(block), dtype, int(np.prod(shape))).reshape(shape)

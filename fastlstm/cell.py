@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -46,7 +44,8 @@ class LSTMCell(Module):
         layer = weights.lstm_shapes(self.input_size, self.hidden_size, 1, False, self.bias)
         self._shapes = {name.removesuffix("_l0"): shape for name, shape in layer.items()}
         self._packed = None
-        self._params = weights.initial(self._shapes, self.hidden_size, self.dtype, seed)
+        first = weights.initial(self._shapes, self.hidden_size, self.dtype, seed)
+        self._params = _core.Parameters(first)
 
     def __repr__(self) -> str:
         bias = "" if self.bias else ", bias=False"
@@ -69,22 +68,27 @@ class LSTMCell(Module):
             TypeError, ValueError   a wrong argument, named in the message
             MemoryError             a result or the workspace cannot be allocated
         """
+        x = checks.given("x", x, self.dtype)
+        pair = (None, None)
+        if state is not None:
+            pair = checks.given_pair("state", ("h_0", "c_0"), state, self.dtype)
         x = checks.array("x", x, self.dtype)
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             raise ValueError(
                 f"x must have shape (B, I) or (I,) with I = {self.input_size}, got {x.shape}"
             )
         shape = (*x.shape[:-1], self.hidden_size)
-        checks.fits(3 * self.dtype.itemsize * math.prod(shape))
-        h_0 = c_0 = None
-        if state is not None:
-            h_0, c_0 = checks.state_pair(state, self.dtype, shape)
+        h_0 = checks.whole("h_0", pair[0], self.dtype, shape)
+        c_0 = checks.whole("c_0", pair[1], self.dtype, shape)
         x = checks.readable(x).reshape(1, -1, self.input_size)
+        threads = runtime.call_threads(None)
+        engine = self._engine(FORWARD, threads)
         y = np.empty((1, x.shape[1], self.hidden_size), self.dtype)
         h, c = np.empty(shape, self.dtype), np.empty(shape, self.dtype)
-        threads = runtime.call_threads(None)
-        self._engine(FORWARD, threads).forward(x, y, h_0, c_0, h, c, None, None, threads)
+        engine.forward(x, y, h_0, c_0, h, c, None, None, threads, results=3 * h.nbytes)
         return h, c
 
-    def _pack(self, params: dict[str, Array], passes: int, threads: int) -> _core.Engine:
-        return self._pack_as(params, [""], 1, 1, "native", passes, threads)
+    def _pack(
+        self, params: dict[str, Array], passes: int, threads: int, hold_gil: bool
+    ) -> _core.Engine:
+        return self._pack_as(params, [""], 1, 1, "native", passes, threads, hold_gil)

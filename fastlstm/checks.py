@@ -80,35 +80,57 @@ def real_dtype(value: DTypeLike) -> np.dtype[Any]:
 
 def no_mask(name: str, value: object) -> None:
     """TypeError for a masked array: nobody here would look at its mask."""
-    if isinstance(value, np.ma.MaskedArray):
+    if issubclass(type(value), np.ma.MaskedArray):  # isinstance would ask the object itself
         raise TypeError(f"{name} must be a plain array, got a masked array")
 
 
-def array(name: str, value: SupportsArray | ArrayLike, dtype: np.dtype[Any]) -> Array:
-    """`value` as an array of `dtype`: itself if it has it, a copy if it is a narrower float.
+# What may go wrong in an object's own conversion and means that it is no array. Anything else, such as
+# MemoryError, is passed on as it is.
+_NO_ARRAY = (TypeError, ValueError, RuntimeError, AttributeError, BufferError)
 
-    Raises TypeError for any other dtype, integers among them, and for lists, tuples and scalars.
+
+def given(name: str, value: SupportsArray | ArrayLike, dtype: np.dtype[Any]) -> Array:
+    """`value` itself if it is an array, whatever its dtype and class, else what it is as an array.
+
+    Code of the caller's object may run here, and change arguments that have been read before. So all
+    arguments go through here first, and through `array` then, where no such code runs. Raises TypeError
+    for lists, tuples and scalars.
     """
-    if type(value) is np.ndarray and value.dtype == dtype:
+    if type(value) is np.ndarray:
         return value
+    no_mask(name, value)
+    if issubclass(type(value), np.ndarray):
+        return value  # type: ignore[return-value]
     if isinstance(value, (list, tuple, str, bytes)) or np.isscalar(value) or value is None:
-        raise TypeError(f"{name} must be an array of {dtype}, got {type(value).__name__}")
+        hint = ""
+        if isinstance(value, (list, tuple)):
+            hint = f"; convert it with np.asarray({name}, np.{dtype}) if that is meant"
+        raise TypeError(f"{name} must be an array of {dtype}, got {type(value).__name__}{hint}")
     try:
-        result = np.asarray(value)
-    except Exception as error:
+        return np.asarray(value)
+    except RecursionError:
+        raise
+    except _NO_ARRAY as error:
         raise TypeError(
             f"{name} must be an array of {dtype}, got {type(value).__name__}: {error}"
         ) from error
-    no_mask(name, value)
-    if result.dtype == dtype:
-        return result
-    if result.dtype.kind != "f" or not np.can_cast(result.dtype, dtype, "safe"):
+
+
+def array(name: str, value: Array, dtype: np.dtype[Any]) -> Array:
+    """What `given` gave as a plain array of `dtype`: itself if it is one, a copy if it is a narrower
+    float. Raises TypeError for any other dtype, integers among them.
+    """
+    if type(value) is not np.ndarray:
+        value = np.asarray(value)  # a subclass may say anything of itself
+    if value.dtype == dtype:
+        return value
+    if value.dtype.kind != "f" or not np.can_cast(value.dtype, dtype, "safe"):
         raise TypeError(
-            f"{name} must have dtype {dtype}, got {result.dtype}; convert it with "
+            f"{name} must have dtype {dtype}, got {value.dtype}; convert it with "
             f"{name}.astype(np.{dtype}) if that is meant"
         )
-    fits(result.size * dtype.itemsize)
-    return result.astype(dtype)
+    fits(value.size * dtype.itemsize)
+    return value.astype(dtype)
 
 
 def fits(size: int) -> None:
@@ -170,72 +192,78 @@ def writable(name: str, value: object, dtype: np.dtype[Any], shape: tuple[int, .
     return value
 
 
-def lengths(value: ArrayLike | Sequence[int], batch: int, steps: int) -> NDArray[np.int64]:
-    """Sequence lengths (batch,), each 0 to steps, as int64."""
-    try:
-        result = np.asarray(value)
-    except Exception as error:
-        raise TypeError(f"lengths must be integers, got {value!r}") from error
+def given_lengths(value: ArrayLike | Sequence[int]) -> NDArray[Any]:
+    """Integers as an array of our own, which nobody changes after the check; see `given`."""
     no_mask("lengths", value)
+    try:
+        result = np.array(value, subok=False)
+    except RecursionError:
+        raise
+    except _NO_ARRAY as error:
+        raise TypeError(f"lengths must be integers, got {value!r}") from error
     if result.size == 0 and result.ndim == 1:
         result = result.astype(np.int64)
     if result.dtype.kind not in "iu":
         raise TypeError(f"lengths must be integers, got dtype {result.dtype}")
-    if result.shape != (batch,):
-        raise ValueError(f"lengths must have shape ({batch},), got {result.shape}")
-    wrong = np.flatnonzero((result < 0) | (result > steps))
+    return result
+
+
+def lengths(value: NDArray[Any], batch: int, steps: int) -> NDArray[np.int64]:
+    """Sequence lengths (batch,) of `given_lengths`, each 0 to steps, as int64."""
+    if value.shape != (batch,):
+        raise ValueError(f"lengths must have shape ({batch},), got {value.shape}")
+    wrong = np.flatnonzero((value < 0) | (value > steps))
     if wrong.size:
         i = int(wrong[0])
         raise ValueError(
             f"lengths must be between 0 and {steps} (the steps of x), "
-            f"got {int(result[i])} at position {i}"
+            f"got {int(value[i])} at position {i}"
         )
-    return np.array(result, dtype=np.int64)  # ours: nobody changes it after the check
+    return np.ascontiguousarray(value, dtype=np.int64)
 
 
-def state_pair(
-    value: object, dtype: np.dtype[Any], shape: tuple[int, ...], name: str = "state"
-) -> tuple[Array, Array]:
-    """(h_0, c_0), both of `shape` and contiguous."""
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise TypeError(f"{name} must be a pair (h_0, c_0), got {type(value).__name__}")
-    pair = []
-    for part, given in zip(("h_0", "c_0"), value, strict=True):
-        checked = array(part, given, dtype)
-        if checked.shape != shape:
-            raise ValueError(f"{part} must have shape {shape}, got {checked.shape}")
-        if not checked.flags.c_contiguous or not checked.flags.aligned:
-            fits(checked.nbytes)
-            checked = checked.copy(order="C")
-        pair.append(checked)
-    return pair[0], pair[1]
+Pair = tuple[Array | None, Array | None]
+
+
+def given_pair(
+    name: str, parts: tuple[str, str], value: object, dtype: np.dtype[Any], *, optional: bool = False
+) -> Pair:
+    """Two arrays in a tuple or list, each as from `given`; None for a part that is None, if `optional`."""
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(
+            f"{name} must be a pair ({', '.join(parts)}), got {type(value).__name__}"
+        )
+    pair = tuple(value)
+    if len(pair) != 2:
+        raise TypeError(
+            f"{name} must be a pair ({', '.join(parts)}), got {type(value).__name__} of {len(pair)}"
+        )
+    h, c = pair
+    h = None if h is None and optional else given(parts[0], h, dtype)
+    c = None if c is None and optional else given(parts[1], c, dtype)
+    return h, c
+
+
+def whole(name: str, value: Array | None, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array | None:
+    """An array of `given` as a contiguous one of that dtype and shape; None for None."""
+    if value is None:
+        return None
+    checked = array(name, value, dtype)
+    if checked.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {checked.shape}")
+    if not checked.flags.c_contiguous or not checked.flags.aligned:
+        fits(checked.nbytes)
+        checked = checked.copy(order="C")
+    return checked
 
 
 def gradient(
-    name: str, value: ArrayLike | None, dtype: np.dtype[Any], shape: tuple[int, ...]
+    name: str, value: Array | None, dtype: np.dtype[Any], shape: tuple[int, ...]
 ) -> Array | None:
-    """An array of that dtype and shape with a contiguous last axis, or None."""
+    """An array of `given` of that dtype and shape with a contiguous last axis; None for None."""
     if value is None:
         return None
     checked = array(name, value, dtype)
     if checked.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {checked.shape}")
     return readable(checked)
-
-
-def gradient_pair(
-    value: object, dtype: np.dtype[Any], shape: tuple[int, ...]
-) -> tuple[Array | None, Array | None]:
-    """(dh_n, dc_n), each contiguous and of `shape`, or None."""
-    if value is None:
-        return None, None
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise TypeError(f"dstate must be a pair (dh_n, dc_n), got {type(value).__name__}")
-    dh_n, dc_n = (
-        gradient(part, given, dtype, shape)
-        for part, given in zip(("dh_n", "dc_n"), value, strict=True)
-    )
-    return (
-        None if dh_n is None else np.ascontiguousarray(dh_n),
-        None if dc_n is None else np.ascontiguousarray(dc_n),
-    )

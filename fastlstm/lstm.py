@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -91,7 +90,8 @@ class LSTM(Trainable):
         self._packed = None
         self._seed = seed
         self._seeds: np.random.Generator | None = None  # of dropout
-        self._params = weights.initial(self._shapes, self.hidden_size, self.dtype, seed)
+        first = weights.initial(self._shapes, self.hidden_size, self.dtype, seed)
+        self._params = _core.Parameters(first)
 
     def __repr__(self) -> str:
         parts = [str(self.input_size), str(self.hidden_size)]
@@ -160,9 +160,9 @@ class LSTM(Trainable):
             MemoryError             a result or the workspace cannot be allocated
         """
         return_cells = checks.flag("return_cells", return_cells)
-        x, h_0, c_0, steps_of, y_shape, state_shape = self._checked(
-            x, state, lengths, (out is None) + return_cells
-        )
+        threads = runtime.call_threads(num_threads)
+        x, h_0, c_0, steps_of, y_shape, state_shape = self._checked(x, state, lengths)
+        engine = self._engine(FORWARD, threads)
         if out is None:
             y = np.empty(y_shape, self.dtype)
         else:
@@ -174,8 +174,8 @@ class LSTM(Trainable):
                 c_0 = c_0.copy() if np.may_share_memory(c_0, y) else c_0
         h_n, c_n = np.empty(state_shape, self.dtype), np.empty(state_shape, self.dtype)
         cells = np.empty(y_shape, self.dtype) if return_cells else None
-        threads = runtime.call_threads(num_threads)
-        self._engine(FORWARD, threads).forward(
+        results = ((out is None) + return_cells) * y.nbytes + 2 * h_n.nbytes
+        engine.forward(
             x,
             self._time_major(y),
             h_0,
@@ -185,18 +185,21 @@ class LSTM(Trainable):
             None if cells is None else self._time_major(cells),
             steps_of,
             threads,
+            results=results,
         )
         y = y if out is None else out
         return (y, (h_n, c_n)) if cells is None else (y, (h_n, c_n), cells)
 
     def _checked(
         self,
-        x: ArrayLike,
-        state: tuple[ArrayLike, ArrayLike] | None,
+        x: SupportsArray,
+        state: tuple[SupportsArray, SupportsArray] | None,
         lengths: ArrayLike | Sequence[int] | None,
-        results: int,
     ) -> Checked:
-        """The input of a call, checked; `results` arrays like y will be made."""
+        # Code of the caller's objects runs in the first three lines only.
+        x = checks.given("x", x, self.dtype)
+        pair = (None, None) if state is None else checks.given_pair("state", _STATE, state, self.dtype)
+        steps_of = None if lengths is None else checks.given_lengths(lengths)
         x = checks.array("x", x, self.dtype)
         rank = x.ndim
         if rank not in (2, 3) or x.shape[-1] != self.input_size:
@@ -205,30 +208,29 @@ class LSTM(Trainable):
                 f"x must have shape {shape} or (T, I) with I = {self.input_size}, got {x.shape}"
             )
         y_shape = (*x.shape[:-1], self._directions * self.hidden_size)
-        x = checks.readable(x)
-        checks.fits(self.dtype.itemsize * results * math.prod(y_shape))
-        x = self._time_major(x)
+        x = self._time_major(checks.readable(x))
         steps, batch, _ = x.shape
         middle = () if rank == 2 else (batch,)
         state_shape = (self._directions * self.num_layers, *middle, self.hidden_size)
-        h_0 = c_0 = None
-        if state is not None:
-            h_0, c_0 = checks.state_pair(state, self.dtype, state_shape)
-        if lengths is not None:
+        h_0 = checks.whole("h_0", pair[0], self.dtype, state_shape)
+        c_0 = checks.whole("c_0", pair[1], self.dtype, state_shape)
+        if steps_of is not None:
             if rank == 2:
                 raise ValueError("lengths needs a batch: x of shape (T, I) is one whole sequence")
-            lengths = checks.lengths(lengths, batch, steps)
-        return x, h_0, c_0, lengths, y_shape, state_shape
+            steps_of = checks.lengths(steps_of, batch, steps)
+        return x, h_0, c_0, steps_of, y_shape, state_shape
 
     def _time_major(self, y: Array) -> Array:
         if y.ndim == 2:
             return y[:, None, :]
         return y.transpose(1, 0, 2) if self.batch_first else y
 
-    def _pack(self, params: dict[str, Array], passes: int, threads: int) -> _core.Engine:
+    def _pack(
+        self, params: dict[str, Array], passes: int, threads: int, hold_gil: bool
+    ) -> _core.Engine:
         ends = weights.suffixes(self.num_layers, self.bidirectional)
         return self._pack_as(
-            params, ends, self.num_layers, self._directions, self.gemm, passes, threads
+            params, ends, self.num_layers, self._directions, self.gemm, passes, threads, hold_gil
         )
 
     def stream(self, batch_size: int = 1, *, num_threads: int | None = None) -> Stream:
@@ -245,14 +247,8 @@ class LSTM(Trainable):
         if self.bidirectional:
             raise ValueError("a bidirectional LSTM cannot be streamed: it reads from the end")
         batch = checks.count("batch_size", batch_size, 1)
-        shape = (self.num_layers, batch, self.hidden_size)
-        return Stream(
-            self._engine(),
-            batch,
-            runtime.call_threads(num_threads),
-            np.zeros(shape, self.dtype),
-            np.zeros(shape, self.dtype),
-        )
+        threads = runtime.call_threads(num_threads)
+        return Stream(self._engine(FORWARD, threads), batch, threads)
 
     def explain(self, T: int, B: int, *, num_threads: int | None = None) -> str:
         """How a call with T steps and B sequences would run, in words: several lines of text.
@@ -317,6 +313,7 @@ class LSTM(Trainable):
         storage.save(self, path)
 
 
+_STATE = ("h_0", "c_0")
 _DEFAULTS: dict[str, object] = {
     "num_layers": 1,
     "bias": True,

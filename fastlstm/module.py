@@ -29,23 +29,21 @@ class Module:
     bias: bool
     dtype: np.dtype[Any]
     _shapes: dict[str, tuple[int, ...]]
-    _params: dict[str, Array]  # another object whenever values may have changed in inference mode
-    # The engine with the very parameters it was packed from (another thread may load new ones) and
-    # the passes it was packed for.
-    _packed: tuple[dict[str, Array], _core.Engine, int] | None
+    _params: _core.Parameters
+    # The version of the parameters that an engine was packed from (another thread may load new ones
+    # meanwhile), the engine, and the passes it was packed for.
+    _packed: tuple[int, _core.Engine, int] | None
     _patience: _core.Patience | None = None  # all engines of the model share it
-    _training: bool = False
-    _live: bool = False  # arrays have been handed out to be written to: they stay the same objects
 
     def __getattr__(self, name: str) -> Array:
-        params: dict[str, Array] = self.__dict__.get("_params", {})
-        if name in params:
-            return params[name]
+        params: _core.Parameters | None = self.__dict__.get("_params")
+        if params is not None and name in params.arrays:
+            return params.arrays[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: object) -> None:
         if "_params" in self.__dict__ and not name.startswith("_"):
-            if name in self._params:
+            if name in self._params.arrays:
                 raise AttributeError(f"{name} is replaced with load_state_dict({{...}})")
             if name in self.__dict__:
                 raise AttributeError(f"{name} is fixed when the {type(self).__name__} is made")
@@ -58,28 +56,31 @@ class Module:
         # What belongs to this machine and this process is made anew elsewhere.
         return {**self.__dict__, "_packed": None, "_patience": None}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        # An array of pickle may stand on a bytes object, and could not be made writable again.
-        self._params = {
-            name: values if values.flags.owndata else values.copy()
-            for name, values in self._params.items()
-        }
-        for values in self._params.values():
-            values.flags.writeable = self._training
-
     def __copy__(self) -> Self:
         return copy.deepcopy(self)  # no two models share arrays that one of them may write to
 
     def _engine(self, passes: int = FORWARD, threads: int = 1) -> _core.Engine:
         params, packed = self._params, self._packed
-        if self._training:
-            return self._pack(params, passes, threads)
-        if packed is None or packed[0] is not params or packed[2] & passes != passes:
-            packed = self._packed = params, self._pack(params, passes, threads), passes
-        return packed[1]
+        if packed is not None and packed[0] == params.version and not params.training:
+            if packed[2] & passes == passes:
+                return packed[1]
+        version, engine = self._pack_whole(passes, threads)
+        self._packed = None if params.training else (version, engine, passes)
+        return engine
 
-    def _pack(self, params: dict[str, Array], passes: int, threads: int) -> _core.Engine:
+    def _pack_whole(self, passes: int, threads: int) -> tuple[int, _core.Engine]:
+        """An engine of parameters that nobody changed while they were read, and their version."""
+        params, hold_gil = self._params, False
+        while True:
+            version, writes = params.settled()
+            engine = self._pack(params.arrays, passes, threads, hold_gil)
+            if params.unchanged(version, writes):
+                return version, engine
+            hold_gil = True  # so that no thread, loading over and over, keeps us from an end
+
+    def _pack(
+        self, params: dict[str, Array], passes: int, threads: int, hold_gil: bool
+    ) -> _core.Engine:
         raise NotImplementedError
 
     def _pack_as(
@@ -91,6 +92,7 @@ class Module:
         gemm: str,
         passes: int,
         threads: int,
+        hold_gil: bool,
     ) -> _core.Engine:
         if self._patience is None:
             self._patience = _core.Patience()
@@ -100,10 +102,11 @@ class Module:
 
             address = _blas.gemm_address()
         for name, values in params.items():  # whoever holds the array may have changed it in place
-            if values.shape != self._shapes[name] or values.dtype != self.dtype:
+            shape, flags = self._shapes[name], values.flags
+            if values.shape != shape or values.dtype != self.dtype or not flags.c_contiguous:
                 raise ValueError(
-                    f"{name} must stay an array of {self.dtype} of shape {self._shapes[name]}, "
-                    f"got {values.dtype}, {values.shape}"
+                    f"{name} must stay a contiguous array of {self.dtype} of shape {shape}, "
+                    f"got {values.dtype}, {values.shape}, strides {values.strides}"
                 )
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         return _core.Engine(
@@ -118,6 +121,7 @@ class Module:
             passes,
             threads,
             self._patience,
+            hold_gil,
         )
 
     # ---- training ----
@@ -125,7 +129,7 @@ class Module:
     @property
     def training(self) -> bool:
         """Whether the model is in training mode: see `train`."""
-        return self._training
+        return self._params.training
 
     def train(self, mode: bool = True) -> Self:
         """Make the parameters writable, in place; what is written to them the next call sees.
@@ -133,21 +137,9 @@ class Module:
         Calls pack the parameters every time while in training mode. With ``mode=False`` the same
         as `eval`. Returns the model.
         """
-        mode = checks.flag("mode", mode)
-        if mode and not self._live:
-            # What was handed out before is a value, and stays as it is.
-            self._params = {name: values.copy() for name, values in self._params.items()}
-            self._live = True
-        for values in self._params.values():
-            values.flags.writeable = mode
-        self._training = mode
-        self._changed()
-        return self
-
-    def _changed(self) -> None:
-        """The parameters are packed anew, also where a thread that packs them now is late."""
-        self._params = dict(self._params)
+        self._params.train(checks.flag("mode", mode))
         self._packed = None
+        return self
 
     def eval(self) -> Self:
         """Make the parameters read-only and pack them once, for inference. Returns the model."""
@@ -158,13 +150,13 @@ class Module:
 
         From the first `train` on, the arrays stay the same objects, so an optimiser may hold them.
         """
-        return dict(self._params)
+        return dict(self._params.arrays)
 
     def state_dict(self) -> dict[str, Array]:
         """Name -> read-only array of every parameter at this moment, as in torch's state dict."""
-        if not self._live:
-            return dict(self._params)
-        copies = {name: values.copy() for name, values in self._params.items()}
+        if not self._params.live:
+            return dict(self._params.arrays)
+        copies = self._params.copies()
         for values in copies.values():
             values.flags.writeable = False
         return copies
@@ -174,7 +166,8 @@ class Module:
     ) -> weights.LoadResult:
         """Take over parameters: torch tensors, arrays, anything with __array__ or DLPack.
 
-        Values are copied. Either all are taken or, when an error is raised, none.
+        Values are copied. Either all are taken or, when an error is raised or a signal arrives, none;
+        calls in other threads see all of them or none.
 
         Raises
             TypeError    a value's dtype cannot be widened to the model's without loss
@@ -182,12 +175,6 @@ class Module:
         """
         strict = checks.flag("strict", strict)
         found, result = weights.checked_state(state_dict, self._shapes, self.dtype, strict)
-        if self._live:
-            for name, values in found.items():
-                self._params[name].flags.writeable = True
-                np.copyto(self._params[name], values)
-                self._params[name].flags.writeable = self._training
-            self._changed()
-        else:
-            self._params = {**self._params, **found}
+        self._params.load(found)
+        self._packed = None
         return result

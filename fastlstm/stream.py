@@ -30,16 +30,22 @@ class Stream(_core.Stream):
 
     def reset(self) -> None:
         """Start anew: all states to zero."""
-        self.h[...] = 0
-        self.c[...] = 0
+        self.set_state(None, None)
 
     @property
     def state(self) -> tuple[Array, Array]:
         """Copies of (h, c), each (L, B, H). Assigning a pair of such arrays sets the state."""
-        return self.h.copy(), self.c.copy()
+        return self.state_now()
 
     @state.setter
     def state(self, value: tuple[Array, Array]) -> None:
-        h, c = checks.state_pair(value, self.dtype, self.h.shape)
-        self.h[...] = h
-        self.c[...] = c
+        pair = checks.given_pair("state", ("h", "c"), value, self.dtype)
+        shape = self.h.shape
+        h, c = (
+            checks.whole(name, one, self.dtype, shape) for name, one in zip("hc", pair, strict=True)
+        )
+        self.set_state(h, c)
+
+    def converted(self, x: object) -> Array:
+        x = checks.given("x", x, self.dtype)
+        return checks.array("x", x, self.dtype)

@@ -12,7 +12,16 @@ from numpy.typing import ArrayLike
 from . import checks, runtime, weights
 from .checks import Array, SupportsArray
 from .module import BACKWARD, FORWARD, Module
-from .training import Gradients, Tape, backward, empty, grads_to_fill, tape_size
+from .training import (
+    Gradients,
+    Record,
+    Tape,
+    backward,
+    empty,
+    given_mapping,
+    grads_to_fill,
+    tape_size,
+)
 
 State = tuple[Array, Array]
 
@@ -20,6 +29,9 @@ State = tuple[Array, Array]
 # The checked input of a call, arrays as the core takes them and shapes as the caller sees them:
 # x (T, B, I), h_0, c_0, lengths, shape of y, shape of a state. Plain, since every call makes one.
 Checked = tuple[Array, Array | None, Array | None, Any, tuple[int, ...], tuple[int, ...]]
+
+
+_DSTATE = ("dh_n", "dc_n")
 
 
 def _apart(given: Array | None, params: Mapping[str, Array]) -> Array | None:
@@ -44,8 +56,8 @@ class Trainable(Module):
         x: SupportsArray,
         state: tuple[SupportsArray, SupportsArray] | None,
         lengths: ArrayLike | Sequence[int] | None,
-        results: int,
     ) -> Checked:
+        """The input of a call, checked."""
         raise NotImplementedError
 
     def _time_major(self, y: Array) -> Array:
@@ -103,24 +115,19 @@ class Trainable(Module):
         return_cells = checks.flag("return_cells", return_cells)
         if tape is not None and not isinstance(tape, Tape):
             raise TypeError(f"tape must be a Tape, got {type(tape).__name__}")
-        x, h_0, c_0, steps_of, y_shape, state_shape = self._checked(
-            x, state, lengths, 1 + return_cells
-        )
-        dropout = self.dropout if self._training and self.num_layers > 1 else 0.0
         if seed is not None:
             seed = checks.count("seed", seed, most=2**64 - 1)
-        elif dropout:
-            seed = self._draw_seed()
         threads = runtime.call_threads(num_threads)
+        x, h_0, c_0, steps_of, y_shape, state_shape = self._checked(x, state, lengths)
+        dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
+        if seed is None and dropout:
+            seed = self._draw_seed()
         tape = Tape() if tape is None else tape
-        with tape.used(writing=True):
-            tape._model = None  # until all is recorded, whatever ends this pass
-            tape._engine = None  # its memory is good for the next
-            engine = tape._engine = self._engine(FORWARD | BACKWARD, threads)
+        with tape._guard.writing():
+            tape._record = None  # until all is recorded, whatever ends this pass; memory is used again
+            engine = self._engine(FORWARD | BACKWARD, threads)
             steps, batch, _ = x.shape
-            tape._record(x, steps_of, tape_size(self, steps, batch))
-            tape._y_shape, tape._state_shape = y_shape, state_shape
-            tape._dropout, tape._seed = dropout, seed or 0
+            memory, kept = tape._room(x, tape_size(self, steps, batch))
             y = empty(y_shape, self.dtype)
             h_n, c_n = np.empty(state_shape, self.dtype), np.empty(state_shape, self.dtype)
             cells = np.empty(y_shape, self.dtype) if return_cells else None
@@ -134,11 +141,14 @@ class Trainable(Module):
                 None if cells is None else self._time_major(cells),
                 steps_of,
                 threads,
-                tape._memory,
+                memory,
                 dropout,
-                tape._seed,
+                seed or 0,
+                results=(1 + return_cells) * y.nbytes + 2 * h_n.nbytes + memory.nbytes,
             )
-            tape._model = self._layout()
+            tape._record = Record(
+                self._layout(), engine, kept, steps_of, y_shape, state_shape, dropout, seed or 0
+            )
         return (y, (h_n, c_n), tape) if cells is None else (y, (h_n, c_n), cells, tape)
 
     def backward(
@@ -174,34 +184,45 @@ class Trainable(Module):
         """
         if not isinstance(tape, Tape):
             raise TypeError(f"tape must be a Tape, got {type(tape).__name__}")
-        with tape.used(writing=False):
-            if tape._model != self._layout():
+        threads = runtime.call_threads(num_threads)
+        input_grad = checks.flag("input_grad", input_grad)
+        # Code of the caller's objects runs in the next four lines only.
+        given = None if into is None else given_mapping(into, self._shapes)
+        pair: checks.Pair = (None, None)
+        if dstate is not None:
+            pair = checks.given_pair("dstate", _DSTATE, dstate, self.dtype, optional=True)
+        dy = None if dy is None else checks.given("dy", dy, self.dtype)
+        dcells = None if dcells is None else checks.given("dcells", dcells, self.dtype)
+        with tape._guard.reading():
+            record = tape._record
+            if record is None or record.model != self._layout():
                 raise ValueError(
                     "tape must come from a complete forward pass of a model like this one"
                 )
-            shape = (*tape._y_shape[:-1], self.input_size)
-            accumulate, params = into is not None, grads_to_fill(into, self._shapes, self.dtype)
-            input_grad = checks.flag("input_grad", input_grad)
-            dh_n, dc_n = checks.gradient_pair(dstate, self.dtype, tape._state_shape)
-            dy = checks.gradient("dy", dy, self.dtype, tape._y_shape)
-            dcells = checks.gradient("dcells", dcells, self.dtype, tape._y_shape)
-            if accumulate:  # what is written must not be read as well
+            shape = (*record.y_shape[:-1], self.input_size)
+            params = grads_to_fill(given, self._shapes, self.dtype)
+            dh_n = checks.whole("dh_n", pair[0], self.dtype, record.state_shape)
+            dc_n = checks.whole("dc_n", pair[1], self.dtype, record.state_shape)
+            dy = checks.gradient("dy", dy, self.dtype, record.y_shape)
+            dcells = checks.gradient("dcells", dcells, self.dtype, record.y_shape)
+            if given is not None:  # what is written must not be read as well
                 dy, dcells, dh_n, dc_n = (_apart(g, params) for g in (dy, dcells, dh_n, dc_n))
             dx, dh_0, dc_0 = backward(
-                tape,
+                tape._memory,
+                record,
                 weights.suffixes(self.num_layers, self.bidirectional),
                 None if dy is None else self._time_major(dy),
                 (dh_n, dc_n),
                 None if dcells is None else self._time_major(dcells),
                 params,
-                accumulate=accumulate,
+                accumulate=given is not None,
                 input_grad=input_grad,
-                num_threads=num_threads,
+                threads=threads,
             )
         if dx is not None:
             dx = dx.transpose(1, 0, 2) if self.batch_first and len(shape) == 3 else dx
             dx = dx.reshape(shape)
-        return Gradients(dx, dh_0, dc_0, params)
+        return Gradients(dx, dh_0, dc_0, params if given is None else given)
 
     def _draw_seed(self) -> int:
         """The next dropout seed; their sequence follows from the model's own seed."""

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +38,20 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return np.frombuffer(block, dtype, math.prod(shape)).reshape(shape)
 
 
+class Record(NamedTuple):
+    """One complete forward pass on a tape. Immutable, since several passes backward may read it."""
+
+    model: tuple[object, ...]
+    """What a model must have in common with the one that ran."""
+    engine: _core.Engine
+    x: Array
+    lengths: Any
+    y_shape: tuple[int, ...]
+    state_shape: tuple[int, ...]
+    dropout: float
+    seed: int
+
+
 class Tape:
     """What `LSTM.forward` keeps for `LSTM.backward`: gates and states of every step, a copy of x,
     and the parameters as they were.
@@ -50,30 +62,10 @@ class Tape:
     """
 
     def __init__(self) -> None:
+        self._guard = _core.Guard("the tape")  # read by any number of passes at once, or written to by one
+        self._record: Record | None = None  # None: nothing, or not all, is recorded
         self._memory: _core.Block | None = None
-        self._x: Array | None = None
-        self._engine: _core.Engine | None = None
-        self._lengths: Any = None
-        self._model: tuple[object, ...] | None = None  # None: nothing, or not all, is recorded
-        self._y_shape: tuple[int, ...] = ()
-        self._state_shape: tuple[int, ...] = ()
-        self._dropout = 0.0
-        self._seed = 0
-        self._lock = threading.Lock()
-        self._users = 0  # passes that read it now; -1: one writes to it
-
-    @contextlib.contextmanager
-    def used(self, *, writing: bool) -> Iterator[None]:
-        """Read by any number of passes at once, or written to by one."""
-        with self._lock:
-            if self._users < 0 or (writing and self._users > 0):
-                raise RuntimeError("the tape is in use by another thread")
-            self._users = -1 if writing else self._users + 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._users = 0 if writing else self._users - 1
+        self._x: Array | None = None  # memory for the next copy of an input
 
     @property
     def nbytes(self) -> int:
@@ -84,7 +76,7 @@ class Tape:
     @property
     def seed(self) -> int:
         """Of the dropout masks of this pass."""
-        return self._seed
+        return 0 if self._record is None else self._record.seed
 
     def __repr__(self) -> str:
         return f"<Tape of {self.nbytes} bytes>"
@@ -92,47 +84,59 @@ class Tape:
     def __reduce__(self) -> Any:
         raise TypeError("a Tape cannot be pickled or copied: run forward again")
 
-    def _record(self, x: Array, lengths: Any, size: int) -> None:
-        """Take over a run's input, and have memory for it."""
+    def _room(self, x: Array, size: int) -> tuple[_core.Block, Array]:
+        """Memory of `size` bytes at least, and a copy of x."""
         if self._memory is None or self._memory.nbytes < size:
             self._memory = None  # let it go before there is another
             self._memory = _core.Block(size)
         if self._x is None or self._x.shape != x.shape or self._x.dtype != x.dtype:
+            self._x = None
+            checks.fits(x.nbytes)
             self._x = empty(x.shape, x.dtype)
         np.copyto(self._x, x)
-        self._lengths = lengths
+        return self._memory, self._x
 
 
-def grads_to_fill(
-    into: Mapping[str, Array] | Gradients | None,
-    shapes: Mapping[str, tuple[int, ...]],
-    dtype: np.dtype[Any],
+def given_mapping(
+    into: Mapping[str, Array] | Gradients, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Array]:
-    """The arrays of `into`, checked, or new ones."""
-    if into is None:
-        checks.fits(dtype.itemsize * sum(int(np.prod(shape)) for shape in shapes.values()))
-        return {name: empty(shape, dtype) for name, shape in shapes.items()}
+    """The arrays of `into` by name, each asked for once: the mapping may run code of the caller."""
     arrays = getattr(into, "params", into)
     if not isinstance(arrays, Mapping):
         raise TypeError(f"into must map names to arrays, got {type(into).__name__}")
-    missing = [name for name in shapes if name not in arrays]
-    unexpected = [str(name) for name in arrays if name not in shapes]
+    names = [str(name) for name in arrays]
+    missing = [name for name in shapes if name not in names]
+    unexpected = [name for name in names if name not in shapes]
     if missing or unexpected:
         raise ValueError(f"into does not fit: missing {missing}, unexpected {unexpected}")
-    for name, shape in shapes.items():
-        array = checks.writable(f"into[{name!r}]", arrays[name], dtype, shape)
-        if not array.flags.c_contiguous:
-            raise ValueError(f"into[{name!r}] must be C-contiguous, got strides {array.strides}")
-    begins = {arrays[name].__array_interface__["data"][0]: name for name in shapes}
-    order = sorted(begins)
-    ends = [begin + arrays[begins[begin]].nbytes for begin in order]
-    if len(order) < len(shapes) or any(a > b for a, b in zip(ends, order[1:], strict=False)):
-        raise ValueError("into must hold arrays of their own memory, got some that overlap")
     return {name: arrays[name] for name in shapes}
 
 
+def grads_to_fill(
+    given: dict[str, Array] | None,
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: np.dtype[Any],
+) -> dict[str, Array]:
+    """Plain arrays of what was given, checked, or new ones."""
+    if given is None:
+        return {name: empty(shape, dtype) for name, shape in shapes.items()}
+    arrays = {}
+    for name, shape in shapes.items():
+        array = checks.writable(f"into[{name!r}]", given[name], dtype, shape)
+        if not array.flags.c_contiguous:
+            raise ValueError(f"into[{name!r}] must be C-contiguous, got strides {array.strides}")
+        arrays[name] = array
+    begins = {array.__array_interface__["data"][0]: array.nbytes for array in arrays.values()}
+    order = sorted(begins)
+    ends = [begin + begins[begin] for begin in order]
+    if len(order) < len(shapes) or any(a > b for a, b in zip(ends, order[1:], strict=False)):
+        raise ValueError("into must hold arrays of their own memory, got some that overlap")
+    return arrays
+
+
 def backward(
-    tape: Tape,
+    memory: _core.Block | None,
+    record: Record,
     suffixes: list[str],
     dy: Array | None,
     dstate: tuple[Array | None, Array | None],
@@ -141,19 +145,21 @@ def backward(
     *,
     accumulate: bool,
     input_grad: bool,
-    num_threads: int | None,
+    threads: int,
 ) -> tuple[Array | None, Array, Array]:
     """Run the core on checked arrays, all time-major; gives dx (T, B, I), dh_0 and dc_0."""
-    assert tape._engine is not None
-    assert tape._x is not None
-    dx = empty(tape._x.shape, tape._x.dtype) if input_grad else None
-    dh_0 = np.empty(tape._state_shape, tape._x.dtype)
+    x = record.x
+    dx = empty(x.shape, x.dtype) if input_grad else None
+    dh_0 = np.empty(record.state_shape, x.dtype)
     dc_0 = np.empty_like(dh_0)
+    results = (x.nbytes if input_grad else 0) + 2 * dh_0.nbytes
+    if not accumulate:
+        results += sum(array.nbytes for array in params.values())
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    tape._engine.backward(
-        tape._memory,
-        tape._x,
-        tape._lengths,
+    record.engine.backward(
+        memory,
+        x,
+        record.lengths,
         dy,
         dcells,
         *dstate,
@@ -162,9 +168,10 @@ def backward(
         dc_0,
         [tuple(params.get(name + end) for name in names) for end in suffixes],
         accumulate,
-        runtime.call_threads(num_threads),
-        tape._dropout,
-        tape._seed,
+        threads,
+        record.dropout,
+        record.seed,
+        results=results,
     )
     return dx, dh_0, dc_0
 

@@ -168,6 +168,8 @@ fl_status fl_backward(const fl_model *model, const fl_plan *plan, const fl_back_
   fl_tape_plan(&model->spec, plan->steps, plan->batch, &r.tape_map);
   fl_run_team(&r, &r.back_map.common, io->lengths, team_body, io->late);
   if (atomic_load(&r.stop)) return FL_INTERRUPTED;
+  const uint32_t mode = fl_fp_nearest();
   if (io->gradients) gather_gradients(&r);
+  fl_fp_leave(mode);
   return FL_OK;
 }

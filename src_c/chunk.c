@@ -91,7 +91,7 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
       .far = r->tape_map.far,
       .asks = b->asks,
   };
-  r->model->kernels->back_step(s->layer, &job);
+  fl_back_step_slabs(&b->w, s->layer, &job);
 }
 
 // Weight gradients, bias gradients and input gradients of the rows of a chunk.
@@ -111,11 +111,11 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
                     .begin = (int32_t)fl_share(vectors, b, b->unit),
                     .end = (int32_t)fl_share(vectors, b, b->unit + 1),
                     .scratch = b->scratch};
-    kernels->outer(s->layer, &job);
+    fl_outer_slabs(&b->w, s->layer, &job);
     job.in = (const void *const *)b->x_at;
     job.columns = s->layer->inputs;
     job.dw = s->dw_x;
-    kernels->outer(s->layer, &job);
+    fl_outer_slabs(&b->w, s->layer, &job);
   }
   for (int64_t p = b->w.panel_begin; p < b->w.panel_end; ++p) {
     const int64_t at = p * 4 * lanes * r->elem;
@@ -136,7 +136,7 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
                                  .panel_begin = 0,
                                  .panel_end = panels,
                                  .asks = fl_back_asks(r->model, panels)};
-    kernels->back_product(s->layer, &job);
+    fl_back_product_slabs(&b->w, s->layer, &job);
   }
 }
 
@@ -185,7 +185,7 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
                                .panel_begin = b->column_begin,
                                .panel_end = b->column_end,
                                .asks = b->asks};
-  r->model->kernels->back_product(s->layer, &job);
+  fl_back_product_slabs(&b->w, s->layer, &job);
 }
 
 // Without a single step there is nothing to sum.

@@ -29,6 +29,19 @@ static inline uint32_t fl_fp_enter(void)
 #endif
 }
 
+// Around sums and scalings outside of the kernels: they round to nearest, and trap on nothing, whatever the
+// caller's mode; denormals are treated as the caller has it.
+static inline uint32_t fl_fp_nearest(void)
+{
+#if defined(__x86_64__)
+  const uint32_t saved = _mm_getcsr();
+  _mm_setcsr((saved & ~0x6000u) | 0x1f80u);
+  return saved;
+#else
+  return 0;
+#endif
+}
+
 static inline void fl_fp_leave(uint32_t saved)
 {
 #if defined(__x86_64__)

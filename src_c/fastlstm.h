@@ -31,7 +31,8 @@ typedef enum { FL_ISA_GENERIC = 0, FL_ISA_AVX2 = 1, FL_ISA_AVX512 = 2, FL_ISA_CO
 typedef enum {
   FL_OK = 0,
   FL_TOO_LARGE = 1,    // a size overflows what can be addressed
-  FL_INTERRUPTED = 2,  // fl_io.poll asked to stop; outputs are incomplete
+  FL_INTERRUPTED = 2,  // poll asked to stop; outputs are incomplete
+  FL_OUT_OF_RANGE = 3,  // a finite weight whose product with the activation's scale is not
 } fl_status;
 
 typedef struct fl_kernels fl_kernels;  // see kernels/kernels.h
@@ -71,9 +72,12 @@ typedef struct fl_weights {
 } fl_weights;
 
 fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes);
-// weights[layer * directions + direction]; the model lives in memory, which must outlive it.
-// threads: at most so many; they make no difference to the model.
-fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory, int32_t threads);
+// weights[layer * directions + direction]; the model lives in memory, which must outlive it, and is *model
+// if all went well. threads: at most so many; they make no difference to the model. poll, poll_arg: as in
+// fl_io. For the forward pass finite weights must be below 1 / (2 log2 e) of the largest `real` (of gate g,
+// twice that of the others): FL_OUT_OF_RANGE else.
+fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory, int32_t threads,
+                        int (*poll)(void *), void *poll_arg, fl_model **model);
 
 // How a layer's hidden units are cut into panels (kernels/tile.inc.h), for reports.
 typedef struct fl_panels {

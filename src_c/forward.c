@@ -8,6 +8,9 @@
 // A team that spent so much of its time waiting for late threads has been held up.
 static const double LATE_SHARE = 0.25, LATE_SECONDS = 2e-4;
 
+// All threads may leave after so many layers of a block at the latest, however short its steps are.
+enum { LAYERS_A_POLL = 64 };
+
 // Dropout of what a segment has put out. Each worker drops what it wrote itself; h of the tape stays whole.
 static void drop_outputs(const worker *w, const segment *s, int64_t layer, int64_t t_begin, int64_t t_end)
 {
@@ -60,18 +63,26 @@ void fl_wait_for(const worker *w, fl_barrier *barrier)
   if (waited > 0) atomic_fetch_add(&w->r->waited, waited);
 }
 
-// Lets the caller interrupt between blocks; returns whether to stop. All threads of a team agree.
-int fl_stopped(const worker *w)
+// Threads may see a stop at different times, so it is no reason to leave a loop with barriers.
+int fl_polled(const worker *w)
 {
   run *r = w->r;
-  if (!r->poll) return 0;
-  if (w->thread == 0 && fl_now() - r->polled > 0.05) {
+  if (r->poll && w->thread == 0 && fl_now() - r->polled > FL_POLL_SECONDS) {
     fl_fp_leave(r->fp_mode);  // the caller's code runs in there
     const int stop = r->poll(r->poll_arg);
     fl_fp_enter();
     if (stop) atomic_store(&r->stop, 1);
     r->polled = fl_now();
   }
+  return atomic_load_explicit(&r->stop, memory_order_relaxed);
+}
+
+// Between blocks all threads of a team agree on a stop, and leave.
+int fl_stopped(const worker *w)
+{
+  run *r = w->r;
+  if (!r->poll) return 0;
+  fl_polled(w);
   fl_wait_for(w, w->team);
   const int stop = atomic_load(&r->stop);
   fl_wait_for(w, w->team);  // nobody polls again before all have looked
@@ -94,13 +105,14 @@ static void run_worker(const worker *w)
     for (int64_t l = 0; l < layers; ++l) {
       for (int dir = w->first_dir; dir <= w->last_dir; ++dir) {
         for (int64_t t = from; t < to; t += block) {
-          if (t > 0 && fl_stopped(w)) return;
+          if ((t > 0 || (l + 1) % LAYERS_A_POLL == 0) && fl_stopped(w)) return;
           run_layer(w, l, dir, t, t + block < to ? t + block : to);
         }
       }
       if (spec->directions == 2) fl_wait_for(w, w->team);
     }
   }
+  if (atomic_load_explicit(&r->stop, memory_order_relaxed)) return;
   for (int64_t l = 0; l < layers; ++l)
     for (int dir = w->first_dir; dir <= w->last_dir; ++dir) fl_store_state(w, l * spec->directions + dir);
   zero_padding(w, r->io->y, r->io->y_t, r->io->y_b);

@@ -76,15 +76,20 @@ void fl_adam_step(const fl_adam *options, fl_dtype dtype, int64_t n, void *p, co
 
 double fl_sum_squares(fl_dtype dtype, int64_t n, const void *g)
 {
-  return dtype == FL_F64 ? sum_squares_f64(n, g) : sum_squares_f32(n, g);
+  const uint32_t saved = fl_fp_nearest();
+  const double sum = dtype == FL_F64 ? sum_squares_f64(n, g) : sum_squares_f32(n, g);
+  fl_fp_leave(saved);
+  return sum;
 }
 
 void fl_scale(fl_dtype dtype, int64_t n, void *g, double factor)
 {
+  const uint32_t saved = fl_fp_nearest();
   if (dtype == FL_F64)
     scale_f64(n, g, factor);
   else
     scale_f32(n, g, (float)factor);
+  fl_fp_leave(saved);
 }
 
 void fl_clamp(fl_dtype dtype, int64_t n, void *g, double limit)

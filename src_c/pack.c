@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Weights -> panels: for the forward pass (layout in kernels/tile.inc.h) with the activation's scale
 // folded in, for the backward pass transposed (kernels/back.inc.h).
+#include <stdatomic.h>
 #include <string.h>
 
 #include "model.h"
@@ -80,18 +81,43 @@ static int64_t gate_step(const fl_layer *layer, int64_t lanes, int64_t panel)
 
 static int64_t panels_of(const fl_layer *layer) { return layer->full + (layer->tail != 0); }
 
+// What the threads of a packing share.
+typedef struct packing {
+  const fl_model *model;
+  const fl_weights *weights;
+  int (*poll)(void *);
+  void *poll_arg;
+  double polled;  // when poll was last called, by thread 0
+  uint32_t fp_mode;  // thread 0's own
+  atomic_int status;
+} packing;
+
+// Whether packing ends here: it was stopped, or some weight is out of range.
+static int ended(packing *job, int thread)
+{
+  if (job->poll && thread == 0 && fl_now() - job->polled > FL_POLL_SECONDS) {
+    fl_fp_leave(job->fp_mode);  // the caller's code runs in there
+    const int stop = job->poll(job->poll_arg);
+    fl_fp_nearest();
+    if (stop) atomic_store(&job->status, FL_INTERRUPTED);
+    job->polled = fl_now();
+  }
+  return atomic_load_explicit(&job->status, memory_order_relaxed) != FL_OK;
+}
+
 // Panels [begin, end) of w (4H, inputs) -> out, for the forward pass, and turned, for the backward pass;
 // each may be NULL.
 // Element (input k, column j of panel p) goes to out + p * panel_stride + k * row + j.
-static void pack_matrix(const fl_model *model, const fl_layer *layer, const void *w, int64_t inputs,
+static void pack_matrix(packing *p, int thread, const fl_layer *layer, const void *w, int64_t inputs,
                         int merged, char *out, char *turned, int64_t begin, int64_t end)
 {
+  const fl_model *model = p->model;
   const fl_kernels *kernels = model->kernels;
   const int64_t lanes = kernels->lanes, elem = fl_elem(kernels->dtype);
   const int64_t vectors = 4 * (int64_t)layer->full + layer->tail;
   fl_pack job = {.inputs = inputs, .turned = turned, .turned_rows = 4 * layer->units};
   job.far = model->weight_bytes > CACHED_WEIGHTS;
-  for (int64_t panel = begin; panel < end; ++panel) {
+  for (int64_t panel = begin; panel < end && !ended(p, thread); ++panel) {
     const int64_t step = gate_step(layer, lanes, panel), left = layer->units - panel * lanes;
     const int64_t first = panel * 4 * lanes * (merged ? 1 : inputs);
     job.rows = (int32_t)(left < lanes ? left : lanes);
@@ -101,13 +127,14 @@ static void pack_matrix(const fl_model *model, const fl_layer *layer, const void
       job.scale = gate_scale(gate);
       if (out) job.out = out + (first + gate * step) * elem;
       job.first = 4 * panel * lanes + gate * job.rows;
-      kernels->pack(&job);
+      if (kernels->pack(&job)) atomic_store(&p->status, FL_OUT_OF_RANGE);
     }
   }
 }
 
-static void pack_bias(const fl_kernels *kernels, const fl_layer *layer, const fl_weights *w, char *out)
+static void pack_bias(packing *p, const fl_layer *layer, const fl_weights *w, char *out)
 {
+  const fl_kernels *kernels = p->model->kernels;
   const int64_t lanes = kernels->lanes, elem = fl_elem(kernels->dtype);
   for (int64_t panel = 0; panel < panels_of(layer); ++panel) {
     const int64_t left = layer->units - panel * lanes, count = left < lanes ? left : lanes;
@@ -129,36 +156,35 @@ static void pack_bias(const fl_kernels *kernels, const fl_layer *layer, const fl
                            .scale = gate_scale(gate),
                            .out = out + at * elem,
                            .stride = lanes};
-      kernels->pack(&job);
+      if (kernels->pack(&job)) atomic_store(&p->status, FL_OUT_OF_RANGE);
     }
   }
 }
 
-typedef struct packing {
-  const fl_model *model;
-  const fl_weights *weights;
-} packing;
-
-// A thread's share: some panels of every layer.
+// A thread's share: some panels of every layer. It rounds to nearest, whatever the caller does.
 static void pack_share(void *arg, int thread, int threads)
 {
-  const packing *job = arg;
+  packing *job = arg;
   const fl_spec *spec = &job->model->spec;
   const int ahead = (spec->passes & FL_PASS_FORWARD) != 0, back = (spec->passes & FL_PASS_BACKWARD) != 0;
-  for (int64_t i = 0; i < spec->num_layers * spec->directions; ++i) {
+  const uint32_t mode = fl_fp_nearest();
+  if (thread == 0) job->fp_mode = mode;
+  for (int64_t i = 0; i < spec->num_layers * spec->directions && !ended(job, thread); ++i) {
     const fl_layer *layer = &job->model->layers[i];
     const fl_weights *w = &job->weights[i];
     const int64_t begin = panels_of(layer) * thread / threads,
                   end = panels_of(layer) * (thread + 1) / threads;
-    pack_matrix(job->model, layer, w->w_ih, layer->inputs, spec->gemm_blas, ahead ? (char *)layer->w_x : NULL,
-                back ? (char *)layer->t_x : NULL, begin, end);
-    pack_matrix(job->model, layer, w->w_hh, layer->units, 0, ahead ? (char *)layer->w_h : NULL,
+    pack_matrix(job, thread, layer, w->w_ih, layer->inputs, spec->gemm_blas,
+                ahead ? (char *)layer->w_x : NULL, back ? (char *)layer->t_x : NULL, begin, end);
+    pack_matrix(job, thread, layer, w->w_hh, layer->units, 0, ahead ? (char *)layer->w_h : NULL,
                 back ? (char *)layer->t_h : NULL, begin, end);
-    if (ahead && thread == 0) pack_bias(job->model->kernels, layer, w, (char *)layer->bias);
+    if (ahead && thread == 0) pack_bias(job, layer, w, (char *)layer->bias);
   }
+  fl_fp_leave(mode);
 }
 
-fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory, int32_t threads)
+fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory, int32_t threads,
+                        int (*poll)(void *), void *poll_arg, fl_model **packed)
 {
   const int64_t count = spec->num_layers * spec->directions;
   char *at = memory;
@@ -188,9 +214,12 @@ fl_model *fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *me
   }
   model->panels = model->layers[0].full + (model->layers[0].tail != 0);
   model->vectors = 4 * model->layers[0].full + model->layers[0].tail;
-  packing job = {model, weights};
+  packing job = {
+      .model = model, .weights = weights, .poll = poll, .poll_arg = poll_arg, .polled = poll ? fl_now() : 0};
+  atomic_init(&job.status, FL_OK);
   fl_team_run(model->weight_bytes < ALONE_WEIGHTS ? 1 : threads, pack_share, &job);
-  return model;
+  *packed = model;
+  return (fl_status)atomic_load(&job.status);
 }
 
 fl_panels fl_model_panels(const fl_model *model)

@@ -7,6 +7,10 @@
 //   backward.c  team -> worker (some rows, some column panels) -> layer, from the last to the first
 //   chunk.c     layer -> chunk of steps -> step, step ... | weight gradients | gradients of the inputs
 //   rows.c      which row of the batch stands where, row pointers, states in and out
+//   slabs.c     a kernel's work in pieces, between which the caller may stop the run
+//
+// A run that is asked to stop computes no further, but its threads go on through their loops and barriers
+// until fl_stopped tells all of them to leave.
 //
 // Rows are sorted by falling length, so that the rows still running at a step are the first ones.
 // Worker slices take every n-th of them: each gets its share of the long ones.
@@ -93,6 +97,16 @@ void fl_follow(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t
 void fl_run_team(run *r, const fl_common_map *map, const int64_t *lengths, fl_team_body *body, int32_t *late);
 void fl_wait_for(const worker *w, fl_barrier *barrier);  // nothing to wait for if NULL
 int fl_stopped(const worker *w);
+int fl_polled(const worker *w);  // lets the caller stop the run; returns whether it has been
+
+// slabs.c: kernels on jobs of any size. Of a run that has been stopped, nothing is computed any more.
+int fl_is_large(const worker *w, int64_t rows, int64_t inputs);  // a step: too large to go unasked
+int64_t fl_slab_rows(int64_t rows, double flops);                // of a slab, when one row takes `flops`
+void fl_step_slabs(const worker *w, const fl_layer *layer, const fl_step *job);
+void fl_project_slabs(const worker *w, const fl_layer *layer, const fl_project *job);
+void fl_back_step_slabs(const worker *w, const fl_layer *layer, const fl_back_step *job);
+void fl_back_product_slabs(const worker *w, const fl_layer *layer, const fl_back_product *job);
+void fl_outer_slabs(const worker *w, const fl_layer *layer, const fl_outer *job);
 
 // segment.c
 void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t t_end);

@@ -31,7 +31,7 @@ static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t 
         .panel_begin = w->panel_begin,
         .panel_end = w->panel_end,
         .reading = fl_reading_of(r->model, count, s->layer->inputs, weight_bytes(w, s->layer->inputs))};
-    r->model->kernels->project(s->layer, &job);
+    fl_project_slabs(w, s->layer, &job);
     return;
   }
   const int64_t lanes = r->model->kernels->lanes, row_width = r->model->vectors * lanes;
@@ -40,8 +40,12 @@ static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t 
     memcpy(w->gathered + (size_t)i * row_bytes, w->project_at[i], row_bytes);
     memcpy(w->gates + i * row_width * r->elem, s->layer->bias, (size_t)(row_width * r->elem));
   }
-  r->io->gemm(r->model->spec.dtype, count, row_width, s->layer->inputs, w->gathered, s->layer->inputs,
-              s->layer->w_x, row_width, w->gates, row_width);
+  const int64_t slab = fl_slab_rows(count, 2.0 * (double)(row_width * s->layer->inputs));
+  for (int64_t i = 0; i < count && !fl_polled(w); i += slab) {
+    const int64_t part = slab < count - i ? slab : count - i;
+    r->io->gemm(r->model->spec.dtype, part, row_width, s->layer->inputs, w->gathered + (size_t)i * row_bytes,
+                s->layer->inputs, s->layer->w_x, row_width, w->gates + i * row_width * r->elem, row_width);
+  }
 }
 
 void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t t_end)
@@ -60,15 +64,18 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
                     r->model->vectors <= kernels->sequence_vectors;
   const int64_t inputs = s->layer->units + (ahead ? 0 : s->layer->inputs);
   const fl_reading reading = fl_reading_of(r->model, rows, inputs, weight_bytes(w, inputs));
+  const int large = fl_is_large(w, rows, inputs);
   const int64_t c_stride = r->plan->batch * lanes, c_row = w->row_begin * lanes * elem;
 
+  const int over = fl_polled(w);  // nothing is computed any more, but workers of a group still meet
+  if (over && !w->group) return;
   if (!ahead) fl_place(w, &s->x, s->dir, t_begin, 0, rows, w->x_at);
   fl_place(w, &s->y, s->dir, t_begin, 0, rows, w->y_at);
   if (s->has_cells) fl_place(w, &s->cells, s->dir, t_begin, 0, rows, w->cells_at);
   int64_t end = w->row_end;
   for (int64_t t = t_begin; t < t_end;) {
     const int64_t steps = ahead && ahead < t_end - t ? ahead : t_end - t;
-    if (ahead) project_ahead(w, s, t, steps, gates_panel);
+    if (ahead && !over) project_ahead(w, s, t, steps, gates_panel);
     int64_t done = 0;  // rows of the projection used up
     if (alone) {
       const int64_t left = r->lengths[w->row_begin] - t, count = left < steps ? left : steps;
@@ -117,7 +124,12 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
                            .backwards = (int32_t)(t & 1),
                            .reading = reading,
                            .sums = w->sums};
-      if (job.rows > 0) kernels->step(s->layer, &job);
+      if (job.rows > 0 && !over) {
+        if (large)
+          fl_step_slabs(w, s->layer, &job);
+        else
+          kernels->step(s->layer, &job);
+      }
       done += job.rows;
       if (!ahead) fl_follow(w, &s->x, s->dir, t + 1, 1, rows, w->x_at);
       fl_follow(w, &s->y, s->dir, t + 1, 1, rows, w->y_at);

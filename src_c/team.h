@@ -8,6 +8,9 @@
 
 #include "fastlstm.h"
 
+// Seconds between two chances that a caller gets to stop a run, or the packing of weights.
+#define FL_POLL_SECONDS 0.05
+
 typedef void fl_team_body(void *arg, int thread, int threads);
 
 // Runs body on up to `threads` threads (the caller is thread 0); the body is told how many came.

@@ -80,7 +80,7 @@ class Rows(NamedTuple):
             t, b = strides[0], 0
         else:  # "packed" or "cell"
             t, b = strides[0] * self.batch, strides[0]
-        return Strided(address(tensor), self.steps, self.batch, t, b)
+        return Strided(address(tensor), self.steps, self.batch, t, b, tensor.shape[0])
 
 
 def output_shape(layout: str, x_shape: Any, spec: Spec) -> tuple[int, ...]:

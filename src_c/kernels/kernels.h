@@ -144,7 +144,8 @@ typedef struct fl_dropout {
   double scale;
 } fl_dropout;
 
-// Packs up to VL rows of a weight matrix: those of one gate of one panel.
+// Packs up to VL rows of a weight matrix: those of one gate of one panel. Returns whether a weight is out of
+// range (FL_OUT_OF_RANGE).
 typedef struct fl_pack {
   const void *w;  // [rows] of `inputs` elements
   int64_t inputs;
@@ -171,7 +172,7 @@ struct fl_kernels {
   void (*back_product)(const fl_layer *, const fl_back_product *);
   void (*outer)(const fl_layer *, const fl_outer *);
   void (*dropout)(const fl_dropout *, int64_t first, int64_t count, void *row);
-  void (*pack)(const fl_pack *);
+  int (*pack)(const fl_pack *);
   double (*fma_flops)(int64_t repeats);                           // returns the flops done
   double (*read_all)(const void *data, int64_t bytes, int asks);  // returns a value that depends on all
 };

@@ -4,19 +4,7 @@
 #ifndef FL_PACK_H
 #define FL_PACK_H
 
-#include <float.h>
 #include <math.h>
-
-// A finite weight stays finite when scaled, or 0 times it would be NaN.
-FL_INLINE real scale_weight(real w, double scale)
-{
-#ifdef FL_DOUBLE
-  const double limit = DBL_MAX, product = scale * w;
-#else
-  const double limit = FLT_MAX, product = scale * (double)w;
-#endif
-  return (real)(isfinite(w) && fabs(product) > limit ? copysign(limit, product) : product);
-}
 
 // VL vectors of VL lanes, turned: each round zips the first half of the rows with the second.
 FL_INLINE void transpose(vreal row[VL])
@@ -42,8 +30,9 @@ FL_INLINE void store_packed(real *to, vreal v, int far)
     vstore(to, v);
 }
 
-// In blocks of VL inputs.
-static void pack(const fl_pack *job)
+// In blocks of VL inputs. Returns whether a finite weight is out of range: its product with the scale is not
+// finite, and what would stand for it would be another number.
+static int pack(const fl_pack *job)
 {
   const real *from = (const real *)job->w;
   real *to = job->out;
@@ -85,9 +74,16 @@ static void pack(const fl_pack *job)
   vstoreu(lanes, odd);
   int plain = 1;
   for (int i = 0; i < VL; ++i) plain &= lanes[i] == 0;
-  if (plain) return;
-  for (int64_t k = 0; k < inputs; ++k)
-    for (int r = 0; r < rows; ++r) to[k * job->stride + r] = scale_weight(from[r * inputs + k], job->scale);
+  if (plain) return 0;
+  int out_of_range = 0;
+  for (int64_t k = 0; k < inputs; ++k) {
+    for (int r = 0; r < rows; ++r) {
+      const real w = from[r * inputs + k], scaled = (real)(job->scale * (double)w);
+      out_of_range |= isfinite(w) && !isfinite(scaled);
+      to[k * job->stride + r] = scaled;
+    }
+  }
+  return out_of_range;
 }
 
 #endif
