@@ -28,9 +28,20 @@ cdef class Strided:
         self.b = b
 
 
+# Here and in the other parts of the core no list comprehension stands: where a list cannot grow for want of
+# memory, Cython 3.3 frees the item twice.
+cdef tuple shape_of(Py_buffer *buffer):
+    cdef list shape = []
+    cdef int i
+    if buffer.shape != NULL:
+        for i in range(buffer.ndim):
+            shape.append(buffer.shape[i])
+    return tuple(shape)
+
+
 cdef int refuse(str name, Py_buffer *buffer, str wanted) except -1:
     """ValueError: the array is no longer what it was when it was checked."""
-    shape = tuple([buffer.shape[i] for i in range(buffer.ndim)]) if buffer.shape != NULL else ()
+    shape = shape_of(buffer)
     raise ValueError(f"{name} changed while the call was prepared: it must be {wanted}, and is an "
                      f"array of format {buffer.format.decode()!r} and shape {shape} now")
 

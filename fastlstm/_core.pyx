@@ -462,7 +462,11 @@ def isa_available(str name):
 
 def isa_names():
     """All instruction sets that were compiled in, best first."""
-    return [fl_isa_name(<fl_isa>isa).decode() for isa in reversed(range(FL_ISA_COUNT))]
+    cdef list names = []
+    cdef int isa
+    for isa in range(FL_ISA_COUNT - 1, -1, -1):
+        names.append(fl_isa_name(<fl_isa>isa).decode())
+    return names
 
 
 def team_max():

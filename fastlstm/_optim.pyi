@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 from .checks import Array
 
+class Count:
+    value: int
+    def __init__(self, value: int = 0) -> None: ...
+
 def overlap(first: list[Array], second: list[Array]) -> tuple[int, int] | None: ...
 def sgd(
     params: list[Array],
@@ -11,7 +15,7 @@ def sgd(
     dampening: float,
     weight_decay: float,
     nesterov: bool,
-    first: bool,
+    steps: Count,
 ) -> None: ...
 def adam(
     params: list[Array],
@@ -25,7 +29,7 @@ def adam(
     eps: float,
     weight_decay: float,
     decoupled: bool,
-    step: int,
+    steps: Count,
 ) -> None: ...
 def sum_squares(arrays: list[Array]) -> float: ...
 def scale(arrays: list[Array], factor: float) -> None: ...

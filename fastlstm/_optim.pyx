@@ -1,10 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Arrays to the optimisers in C. Callers have validated dtypes, shapes and flags."""
+"""Arrays to the optimisers in C. Callers have validated dtypes, shapes and flags, in words that name what
+is wrong; what may have changed since is checked once more where the memory is taken."""
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS,
+    PyBUF_FORMAT,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free
+
+from numpy import ndarray
 
 cdef extern from "fastlstm.h" nogil:
     ctypedef enum fl_dtype:
@@ -34,14 +43,19 @@ cdef class Memory:
     cdef Py_ssize_t count
 
     def __cinit__(self, list arrays, bint writable):
-        # Asked for without shape: 0-d arrays and empty ones are like any other.
-        cdef int flags = PyBUF_WRITABLE if writable else PyBUF_SIMPLE
+        cdef int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0)
+        cdef const char *format
         self.held = <Py_buffer *>calloc(len(arrays) + 1, sizeof(Py_buffer))
         if self.held == NULL:
             raise MemoryError()
         for array in arrays:
+            if type(array) is not ndarray:
+                raise TypeError(f"only plain arrays can be updated, got {type(array).__name__}")
             PyObject_GetBuffer(array, &self.held[self.count], flags)
             self.count += 1
+            format = self.held[self.count - 1].format
+            if format == NULL or format[0] not in b"fd" or format[1] != 0:
+                raise ValueError("an array changed its dtype while it was prepared")
 
     def __dealloc__(self):
         while self.count > 0:
@@ -59,10 +73,29 @@ cdef class Memory:
         return FL_F64 if self.held[i].itemsize == 8 else FL_F32
 
 
-cdef Memory equal_in_number(Memory memory, Py_ssize_t count):
-    if memory is not None and memory.count != count:
-        raise ValueError(f"{memory.count} arrays instead of {count}")
+cdef Memory like(list arrays, bint writable, Memory first):
+    """The memory of as many arrays as those of `first`, each of the same size and dtype."""
+    cdef Memory memory = Memory(arrays, writable)
+    cdef Py_ssize_t i
+    if memory.count != first.count:
+        raise ValueError(f"{memory.count} arrays instead of {first.count}")
+    for i in range(first.count):
+        if memory.held[i].len != first.held[i].len or memory.dtype(i) != first.dtype(i):
+            raise ValueError(f"an array changed while it was prepared: it has {memory.size(i)} elements "
+                             f"now, {first.size(i)} are needed")
     return memory
+
+
+cdef class Count:
+    """A number of steps, which goes up with the arrays."""
+
+    cdef readonly int64_t value
+
+    def __init__(self, int64_t value=0):
+        self.value = value
+
+    def __reduce__(self):
+        return Count, (self.value,)
 
 
 def overlap(list first, list second):
@@ -86,34 +119,35 @@ def overlap(list first, list second):
 
 
 def sgd(list params, list grads, list buffers, double lr, double momentum, double dampening,
-        double weight_decay, bint nesterov, bint first):
-    """One step of fl_sgd_step for each array; buffers is empty without momentum."""
+        double weight_decay, bint nesterov, Count steps not None):
+    """One step of fl_sgd_step for each array, counted; buffers is empty without momentum."""
     cdef fl_sgd options
     cdef Memory p = Memory(params, True)
-    cdef Memory g = equal_in_number(Memory(grads, False), p.count)
-    cdef Memory b = equal_in_number(Memory(buffers, True), p.count) if buffers else None
+    cdef Memory g = like(grads, False, p)
+    cdef Memory b = like(buffers, True, p) if buffers else None
     cdef Py_ssize_t i
     options.lr = lr
     options.momentum = momentum
     options.dampening = dampening
     options.weight_decay = weight_decay
     options.nesterov = nesterov
-    options.first = first
+    options.first = steps.value == 0
     for i in range(p.count):
         buffer = NULL if b is None else b.at(i)
         with nogil:
             fl_sgd_step(&options, p.dtype(i), p.size(i), p.at(i), g.at(i), buffer)
+    steps.value += 1
 
 
 def adam(list params, list grads, list means, list squares, list largest, double lr, double beta1,
-         double beta2, double eps, double weight_decay, bint decoupled, int64_t step):
-    """One step of fl_adam_step for each array; largest is empty without AMSGrad."""
+         double beta2, double eps, double weight_decay, bint decoupled, Count steps not None):
+    """One step of fl_adam_step for each array, counted; largest is empty without AMSGrad."""
     cdef fl_adam options
     cdef Memory p = Memory(params, True)
-    cdef Memory g = equal_in_number(Memory(grads, False), p.count)
-    cdef Memory m = equal_in_number(Memory(means, True), p.count)
-    cdef Memory v = equal_in_number(Memory(squares, True), p.count)
-    cdef Memory x = equal_in_number(Memory(largest, True), p.count) if largest else None
+    cdef Memory g = like(grads, False, p)
+    cdef Memory m = like(means, True, p)
+    cdef Memory v = like(squares, True, p)
+    cdef Memory x = like(largest, True, p) if largest else None
     cdef Py_ssize_t i
     options.lr = lr
     options.beta1 = beta1
@@ -121,11 +155,12 @@ def adam(list params, list grads, list means, list squares, list largest, double
     options.eps = eps
     options.weight_decay = weight_decay
     options.decoupled = decoupled
-    options.step = step
+    options.step = steps.value + 1
     for i in range(p.count):
         v_max = NULL if x is None else x.at(i)
         with nogil:
             fl_adam_step(&options, p.dtype(i), p.size(i), p.at(i), g.at(i), m.at(i), v.at(i), v_max)
+    steps.value += 1
 
 
 def sum_squares(list arrays):

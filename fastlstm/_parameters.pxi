@@ -47,6 +47,9 @@ cdef class Guard:
     def __init__(self, str what):
         self.what = what
 
+    def __reduce__(self):
+        return Guard, (self.what,)  # a copy is nobody's yet
+
     def reading(self):
         return self.hold(False, False)
 
@@ -61,20 +64,20 @@ cdef class Guard:
         return hold
 
 
-cdef int copy_values(list pairs) except -1:
-    """Copy the values of arrays (from, to), of which all or, if one has changed, none is written.
-    Read-only arrays are written as well: who calls this owns them."""
+cdef int copy_values(dict values, dict targets) except -1:
+    """Copy the values of arrays to those of the same names, of which all or, if one has changed, none is
+    written. Read-only arrays are written as well: who calls this owns them."""
     cdef list calls = []
     cdef Call call
     cdef Py_buffer *target
     cdef Py_buffer *source
-    for pair in pairs:
+    for name, array in values.items():
         call = Call()
-        call.take("a parameter", pair[0], PyBUF_C_CONTIGUOUS)
-        call.take("a parameter", pair[1], PyBUF_C_CONTIGUOUS)
+        call.take(name, array, PyBUF_C_CONTIGUOUS)
+        call.take(name, targets[name], PyBUF_C_CONTIGUOUS)
         source, target = &call.buffers[0], &call.buffers[1]
-        if source.len != target.len or source.itemsize != target.itemsize:
-            refuse("a parameter", target, f"{source.len} bytes")
+        if source.len != target.len or not has_format(target, source.format[0]):
+            refuse(name, target, f"of {source.len} bytes")
         calls.append(call)
     for call in calls:
         memcpy(call.buffers[1].buf, call.buffers[0].buf, call.buffers[0].len)
@@ -83,9 +86,11 @@ cdef int copy_values(list pairs) except -1:
 
 cdef int set_writable(list arrays, bint writable) except -1:
     """Of all arrays or, if one of them refuses, of none."""
-    cdef list flags = [array.flags for array in arrays]
-    cdef list before = [one.writeable for one in flags]
+    cdef list flags = [], before = []
     cdef Py_ssize_t i, done = 0
+    for array in arrays:
+        flags.append(array.flags)
+        before.append(array.flags.writeable)
     try:
         for i in range(len(flags)):
             flags[i].writeable = writable
@@ -139,7 +144,7 @@ cdef class Parameters:
         cdef dict arrays = before
         if self.live:
             with self.guard.writing(wait=True):
-                copy_values([(values, before[name]) for name, values in found.items()])
+                copy_values(found, before)
                 self.version += 1
         else:
             arrays = {**before, **found}
@@ -150,7 +155,7 @@ cdef class Parameters:
         """Name -> a copy of every array, all of one moment."""
         cdef dict arrays = self.arrays
         cdef dict copies = {name: np.empty(values.shape, values.dtype) for name, values in arrays.items()}
-        copy_values([(values, copies[name]) for name, values in arrays.items()])
+        copy_values(arrays, copies)
         return copies
 
     def settled(self):

@@ -135,11 +135,10 @@ cdef class Stream:
         if (-1 <= axis <= 1 and buffer.shape[axis + 1] == self.engine.input_size
                 and (vector or (axis >= 0 and buffer.shape[axis] == self.batch))):
             return axis
-        shape = tuple([buffer.shape[i] for i in range(buffer.ndim)])
         alone = f"({self.engine.input_size},), " if self.batch == 1 else ""
         raise ValueError(
             f"x must have shape {alone}({self.batch}, {self.engine.input_size}) or "
-            f"(t, {self.batch}, {self.engine.input_size}), got {shape}")
+            f"(t, {self.batch}, {self.engine.input_size}), got {shape_of(buffer)}")
 
     def converted(self, x):
         """x as an array of this dtype, where it is no such array yet. TypeError where it cannot be."""

@@ -32,7 +32,7 @@ def clip_grad_norm(grads: object, max_norm: float, *, error_if_nonfinite: bool =
     """
     most = number("max_norm", max_norm, infinite=True)
     strict = checks.flag("error_if_nonfinite", error_if_nonfinite)
-    arrays = own_arrays("grads", getattr(grads, "params", grads))
+    arrays = own_arrays("grads", given_arrays("grads", getattr(grads, "params", grads)))
     distinct = _distinct(arrays)
     norm = math.sqrt(_optim.sum_squares(list(arrays.values())))
     if strict and not math.isfinite(norm):
@@ -52,7 +52,7 @@ def clip_grad_value(grads: object, clip_value: float) -> None:
     Raises TypeError or ValueError for a wrong argument; nothing is changed then.
     """
     limit = number("clip_value", clip_value, infinite=True)
-    arrays = own_arrays("grads", getattr(grads, "params", grads))
+    arrays = own_arrays("grads", given_arrays("grads", getattr(grads, "params", grads)))
     _optim.clamp(_distinct(arrays), limit)
 
 
@@ -108,17 +108,27 @@ def refuse_names(what: str, given: Mapping[str, Any], wanted: Collection[str]) -
     raise ValueError(f"{what} does not fit: " + "; ".join(problems))
 
 
-def own_arrays(what: str, given: object) -> dict[str, Array]:
-    """The arrays of a mapping, each fit to be changed in place by the core."""
+def given_arrays(what: str, given: object) -> dict[str, Array]:
+    """The arrays of a mapping, each asked for once: code of the caller may run here, and not later."""
     arrays = {}
     for key, value in mapping(what, given).items():
-        name = f"{what}[{key!r}]"
-        if not isinstance(value, np.ndarray):
+        if not issubclass(type(value), np.ndarray):
+            name = f"{what}[{key!r}]"
             raise TypeError(f"{name} must be a NumPy array, got {type(value).__name__}")
+        arrays[key] = value
+    return arrays
+
+
+def own_arrays(what: str, given: dict[str, Array]) -> dict[str, Array]:
+    """What `given_arrays` gave as plain arrays, each fit to be changed in place by the core."""
+    arrays = {}
+    for key, value in given.items():
+        name = f"{what}[{key!r}]"
         checks.no_mask(name, value)
-        if value.dtype not in (checks.FLOAT32, checks.FLOAT64):
-            raise TypeError(f"{name} must have dtype float32 or float64, got {value.dtype}")
-        flags = value.flags
+        array = np.asarray(value)  # a subclass may say anything of itself
+        if array.dtype not in (checks.FLOAT32, checks.FLOAT64):
+            raise TypeError(f"{name} must have dtype float32 or float64, got {array.dtype}")
+        flags = array.flags
         if not flags.writeable:
             raise ValueError(
                 f"{name} must be writable, got a read-only array "
@@ -128,7 +138,7 @@ def own_arrays(what: str, given: object) -> dict[str, Array]:
             )
         if not (flags.c_contiguous and flags.aligned):
             raise ValueError(f"{name} must be C-contiguous and aligned to its dtype")
-        arrays[key] = value
+        arrays[key] = array
     return arrays
 
 

@@ -138,8 +138,12 @@ class Module:
         as `eval`. Returns the model.
         """
         self._params.train(checks.flag("mode", mode))
-        self._packed = None
+        self._changed()
         return self
+
+    def _changed(self) -> None:
+        """Let go of the packed copy."""
+        self._packed = None
 
     def eval(self) -> Self:
         """Make the parameters read-only and pack them once, for inference. Returns the model."""
@@ -176,5 +180,5 @@ class Module:
         strict = checks.flag("strict", strict)
         found, result = weights.checked_state(state_dict, self._shapes, self.dtype, strict)
         self._params.load(found)
-        self._packed = None
+        self._changed()
         return result

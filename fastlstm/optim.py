@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _optim, checks, clipping
+from . import _core, _optim, checks, clipping
 from .checks import Array
 from .clipping import clip_grad_norm, clip_grad_value
 
@@ -41,7 +41,7 @@ class Optimizer:
         steps   number of steps taken
 
     All other hyperparameters are fixed when the optimiser is made or its state is loaded.
-    An optimiser serves one thread at a time.
+    An optimiser serves one thread at a time: RuntimeError for a second one.
     """
 
     _slots: tuple[str, ...] = ()  # kinds of arrays that an instance keeps for each parameter
@@ -54,7 +54,8 @@ class Optimizer:
         self._source = (
             params if hasattr(params, "parameters") else dict(clipping.mapping("params", params))
         )
-        arrays = self._arrays()
+        self._guard = _core.Guard("the optimiser")
+        arrays = clipping.own_arrays("params", self._given_arrays())
         clipping.refuse_overlap("params", arrays, "params", arrays)
         self._shapes = {name: (array.shape, array.dtype) for name, array in arrays.items()}
         self._take(self._checked(settings))
@@ -63,7 +64,7 @@ class Optimizer:
             slot: {name: np.zeros(shape, dtype) for name, (shape, dtype) in self._shapes.items()}
             for slot in self._slots
         }
-        self._steps = 0
+        self._count = _optim.Count()
 
     def _checked(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Valid hyperparameters as plain numbers; also those of a loaded state."""
@@ -85,9 +86,10 @@ class Optimizer:
             raise AttributeError(f"{name} cannot be set: {kind} lets only lr be set")
         object.__setattr__(self, name, value)
 
-    def _take(self, settings: dict[str, Any]) -> None:
-        """Makes attributes of checked settings."""
-        self.__dict__.update({k: v for k, v in settings.items() if k != "lr"}, _lr=settings["lr"])
+    def _take(self, settings: dict[str, Any], **more: object) -> None:
+        """Makes attributes of checked settings, and of what else is given, all at once."""
+        changes = {("_lr" if k == "lr" else k): v for k, v in settings.items()}
+        self.__dict__.update({**changes, **more})
 
     @property
     def lr(self) -> float:
@@ -102,11 +104,11 @@ class Optimizer:
     @property
     def steps(self) -> int:
         """Number of steps taken."""
-        return self._steps
+        return self._count.value
 
-    def _arrays(self) -> dict[str, Array]:
+    def _given_arrays(self) -> dict[str, Array]:
         source = self._source
-        return clipping.own_arrays(
+        return clipping.given_arrays(
             "params", source if isinstance(source, dict) else source.parameters()
         )
 
@@ -125,13 +127,17 @@ class Optimizer:
         Raises TypeError or ValueError for wrong gradients, and ValueError for parameters that are
         read-only or no longer what they were; nothing is changed then.
         """
-        params = self._arrays()
-        self._refuse_change(params)
+        # Code of the caller's objects runs in the next five lines only.
+        own = self._given_arrays()
         given = clipping.mapping("grads", getattr(grads, "params", grads))
         clipping.refuse_names("grads", given, self._shapes)
+        raw = {name: given[name] for name in self._shapes}
+        raw = {name: checks.given(f"grads[{name!r}]", raw[name], self._shapes[name][1]) for name in raw}
+        params = clipping.own_arrays("params", own)
+        self._refuse_change(params)
         values = {}
         for name, (shape, dtype) in self._shapes.items():
-            value = checks.array(f"grads[{name!r}]", given[name], dtype)
+            value = checks.array(f"grads[{name!r}]", raw[name], dtype)
             if value.shape != shape:
                 raise ValueError(f"grads[{name!r}] must have shape {shape}, got {value.shape}")
             contiguous = value.flags.c_contiguous and value.flags.aligned
@@ -139,9 +145,14 @@ class Optimizer:
         clipping.refuse_overlap("grads", values, "params", params)
         # Models list their parameters in any order.
         ordered = [params[name] for name in self._shapes]
-        state = [list(arrays.values()) for arrays in self._state.values()]
-        self._update(ordered, list(values.values()), state)
-        self._steps += 1
+        with self._guard.writing(), self._model_guard().writing(wait=True):
+            state = [list(arrays.values()) for arrays in self._state.values()]
+            self._update(ordered, list(values.values()), state)
+
+    def _model_guard(self) -> _core.Guard:
+        """By which calls of the model in other threads see all of a step or nothing."""
+        params = getattr(self._source, "_params", None)
+        return params.guard if isinstance(params, _core.Parameters) else _core.Guard("the arrays")
 
     def _refuse_change(self, params: dict[str, Array]) -> None:
         clipping.refuse_names("params", params, self._shapes)
@@ -167,12 +178,13 @@ class Optimizer:
             safetensors.numpy.save_file(arrays, "opt.safetensors")
             opt.load_state_dict(safetensors.numpy.load_file("opt.safetensors"))
         """
-        state: dict[str, Any] = {"step": self._steps}
-        for name in self._settings:
-            value = getattr(self, name)
-            state[name] = np.array(value) if isinstance(value, tuple) else value
-        for slot, arrays in self._state.items():
-            state |= {f"{slot}.{name}": array.copy() for name, array in arrays.items()}
+        with self._guard.reading():
+            state: dict[str, Any] = {"step": self.steps}
+            for name in self._settings:
+                value = getattr(self, name)
+                state[name] = np.array(value) if isinstance(value, tuple) else value
+            for slot, arrays in self._state.items():
+                state |= {f"{slot}.{name}": array.copy() for name, array in arrays.items()}
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -189,6 +201,7 @@ class Optimizer:
         names = ["step", *self._settings]
         names += [f"{slot}.{name}" for slot in self._slots for name in self._shapes]
         clipping.refuse_names("state_dict", state, names)
+        state = {name: state[name] for name in names}  # each is asked for once
         step = checks.count("step", _plain(state["step"]), 0, MAX_STEPS)
         settings = self._checked({name: _plain(state[name]) for name in self._settings})
         for name, value in settings.items():
@@ -204,16 +217,15 @@ class Optimizer:
             found[slot] = {}
             for name, (shape, dtype) in self._shapes.items():
                 key = f"{slot}.{name}"
-                given = state[key]
-                checks.no_mask(key, given)
-                value = np.asarray(given)
+                checks.no_mask(key, state[key])
+                value = np.array(state[key], order="C", subok=False)  # our own from here on
                 if value.dtype != dtype:
                     raise TypeError(f"{key} must have dtype {dtype}, got {value.dtype}")
                 if value.shape != shape:
                     raise ValueError(f"{key} must have shape {shape}, got {value.shape}")
-                found[slot][name] = np.array(value, order="C", subok=False)
-        self._take(settings)
-        self._state, self._steps = found, step
+                found[slot][name] = value
+        with self._guard.writing():
+            self._take(settings, _state=found, _count=_optim.Count(step))
 
 
 class SGD(Optimizer):
@@ -284,7 +296,7 @@ class SGD(Optimizer):
     def _update(self, params: list[Array], grads: list[Array], state: list[list[Array]]) -> None:
         buffers = state[0] if state else []
         settings = (self.lr, self.momentum, self.dampening, self.weight_decay, self.nesterov)
-        _optim.sgd(params, grads, buffers, *settings, self._steps == 0)
+        _optim.sgd(params, grads, buffers, *settings, self._count)
 
 
 class Adam(Optimizer):
@@ -369,7 +381,7 @@ class Adam(Optimizer):
             self.eps,
             self.weight_decay,
             self.decoupled_weight_decay,
-            self._steps + 1,
+            self._count,
         )
 
 

@@ -39,8 +39,8 @@ static char *dh_last(const back_worker *b)
   return r->space + r->back_map.dh_last + b->w.row_begin * r->back_map.dh_stride * r->elem;
 }
 
-// The gradients that come from behind the last step, in the worker's panels; empty sums.
-static void begin_segment(const back_worker *b, const back_segment *s)
+// The gradients that come from behind the last step, in the worker's panels, and empty sums.
+static void begin_rows(const back_worker *b, const back_segment *s, int64_t begin, int64_t end)
 {
   const run *r = b->w.r;
   const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
@@ -48,7 +48,7 @@ static void begin_segment(const back_worker *b, const back_segment *s)
   for (int64_t p = b->w.panel_begin; p < b->w.panel_end; ++p) {
     int64_t unit;
     const size_t bytes = (size_t)(fl_panel_units(r, p, &unit) * r->elem);
-    for (int64_t i = 0; i < b->w.row_end - b->w.row_begin; ++i) {
+    for (int64_t i = begin; i < end; ++i) {
       const int64_t from = ((s->index * batch + r->order[b->w.row_begin + i]) * units + unit) * r->elem;
       char *dc = carry(b) + (p * batch + i) * lanes * r->elem;
       char *dh = dh_last(b) + (i * r->back_map.dh_stride + unit) * r->elem;
@@ -57,9 +57,18 @@ static void begin_segment(const back_worker *b, const back_segment *s)
       if (r->back->dc_n) memcpy(dc, (const char *)r->back->dc_n + from, bytes);
       if (r->back->dh_n) memcpy(dh, (const char *)r->back->dh_n + from, bytes);
     }
-    for (int total = 0; total < 2; ++total)
-      memset(fl_bias_sums(r, b->part, s->index, total) + p * 4 * (int64_t)full, 0, 4 * full);
   }
+}
+
+static void begin_segment(const back_worker *b, const back_segment *s)
+{
+  const worker *w = &b->w;
+  const int64_t rows = w->row_end - w->row_begin, full = w->r->model->kernels->lanes * w->r->elem;
+  for (int64_t i = 0; i < rows && !fl_polled(w); i += FL_POLL_ROWS)
+    begin_rows(b, s, i, i + FL_POLL_ROWS < rows ? i + FL_POLL_ROWS : rows);
+  for (int64_t p = w->panel_begin; p < w->panel_end; ++p)
+    for (int total = 0; total < 2; ++total)
+      memset(fl_bias_sums(w->r, b->part, s->index, total) + p * 4 * full, 0, (size_t)(4 * full));
 }
 
 // Step t for rows [from, to) of the worker; rows from next_rows on begin here.

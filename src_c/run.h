@@ -97,6 +97,7 @@ void fl_follow(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t
 void fl_run_team(run *r, const fl_common_map *map, const int64_t *lengths, fl_team_body *body, int32_t *late);
 void fl_wait_for(const worker *w, fl_barrier *barrier);  // nothing to wait for if NULL
 int fl_stopped(const worker *w);
+enum { FL_POLL_ROWS = 1 << 14 };  // whose states are set up between two chances to stop
 int fl_polled(const worker *w);  // lets the caller stop the run; returns whether it has been
 
 // slabs.c: kernels on jobs of any size. Of a run that has been stopped, nothing is computed any more.
