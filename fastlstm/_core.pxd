@@ -43,6 +43,8 @@ cdef extern from "fastlstm.h" nogil:
 
     uint64_t fl_hash(fl_isa isa, const void *data, size_t bytes, uint64_t seed)
 
+    ctypedef int fl_poll(void *arg)
+
     ctypedef struct fl_spec:
         int64_t input_size, hidden_size, num_layers
         int32_t directions
@@ -60,7 +62,7 @@ cdef extern from "fastlstm.h" nogil:
 
     fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes)
     fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory,
-                            int32_t threads, int (*poll)(void *), void *poll_arg,
+                            int32_t threads, fl_poll *poll, void *poll_arg,
                             fl_model **model)
 
     ctypedef struct fl_panels:
@@ -109,7 +111,7 @@ cdef extern from "fastlstm.h" nogil:
         const int64_t *lengths
         const int64_t *starts
         fl_gemm *gemm
-        int (*poll)(void *)
+        fl_poll *poll
         void *poll_arg
         void *tape
         double dropout
@@ -145,7 +147,7 @@ cdef extern from "fastlstm.h" nogil:
         int32_t accumulate
         double dropout
         uint64_t seed
-        int (*poll)(void *)
+        fl_poll *poll
         void *poll_arg
         int32_t *late
 

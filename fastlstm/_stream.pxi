@@ -145,9 +145,10 @@ cdef class Stream:
         raise TypeError(f"x must be an array of {self.dtype}, got {type(x).__name__}")
 
     cdef int run(self, fl_plan *plan, fl_io *io, Block space) except -1:
-        """A run after which the state stands where it stood if it was interrupted."""
+        """A run after which the state stands where it stood if it was interrupted. One thread writes it at
+        the end or not at all; of several, some may have written theirs."""
         cdef size_t size = self.state_bytes()
-        if self.engine.is_small(plan):
+        if plan.threads == 1 or self.engine.is_small(plan):
             return self.engine.run(plan, io, space.data, self.call)
         if self.before is None:
             self.before = Block(2 * size)

@@ -39,10 +39,11 @@ class Stream(_core.Stream):
 
     @state.setter
     def state(self, value: tuple[Array, Array]) -> None:
-        pair = checks.given_pair("state", ("h", "c"), value, self.dtype)
+        pair = checks.given_pair("state", ("h_0", "c_0"), value, self.dtype)
         shape = self.h.shape
         h, c = (
-            checks.whole(name, one, self.dtype, shape) for name, one in zip("hc", pair, strict=True)
+            checks.whole(name, one, self.dtype, shape)
+            for name, one in zip(("h_0", "c_0"), pair, strict=True)
         )
         self.set_state(h, c)
 

@@ -30,8 +30,8 @@ typedef enum { FL_CACHES_OF_CPU = 0, FL_CACHES_NEAR = 1, FL_CACHES_FAR = 2 } fl_
 typedef enum { FL_ISA_GENERIC = 0, FL_ISA_AVX2 = 1, FL_ISA_AVX512 = 2, FL_ISA_COUNT = 3 } fl_isa;
 typedef enum {
   FL_OK = 0,
-  FL_TOO_LARGE = 1,    // a size overflows what can be addressed
-  FL_INTERRUPTED = 2,  // poll asked to stop; outputs are incomplete
+  FL_TOO_LARGE = 1,     // a size overflows what can be addressed
+  FL_INTERRUPTED = 2,   // poll asked to stop; outputs are incomplete
   FL_OUT_OF_RANGE = 3,  // a finite weight whose product with the activation's scale is not
 } fl_status;
 
@@ -51,6 +51,9 @@ void fl_free(void *memory, size_t bytes);
 // 64 bits that say whether memory changed: not against an adversary, but any changed word of 8 bytes
 // changes them but for a chance near 2^-64. The same for every isa, which must be available here.
 uint64_t fl_hash(fl_isa isa, const void *data, size_t bytes, uint64_t seed);
+
+// Called by the calling thread now and then; not 0 stops what it is doing.
+typedef int fl_poll(void *arg);
 
 // ---- model (pack.c) ----
 typedef struct fl_spec {
@@ -77,7 +80,7 @@ fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes);
 // fl_io. For the forward pass finite weights must be below 1 / (2 log2 e) of the largest `real` (of gate g,
 // twice that of the others): FL_OUT_OF_RANGE else.
 fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory, int32_t threads,
-                        int (*poll)(void *), void *poll_arg, fl_model **model);
+                        fl_poll *poll, void *poll_arg, fl_model **model);
 
 // How a layer's hidden units are cut into panels (kernels/tile.inc.h), for reports.
 typedef struct fl_panels {
@@ -136,8 +139,8 @@ typedef struct fl_io {
   // (T), or NULL. Given, x, y and cells hold only the steps that there are: (t, b) is their row
   // starts[t] + b. Lengths are given then and do not rise; x_t, y_t and cells_t mean nothing.
   const int64_t *starts;
-  fl_gemm *gemm;        // for a model with gemm_blas, else unused
-  int (*poll)(void *);  // called by the calling thread now and then; not 0 stops; or NULL
+  fl_gemm *gemm;  // for a model with gemm_blas, else unused
+  fl_poll *poll;  // or NULL
   void *poll_arg;
   void *tape;      // written for fl_backward under a plan for FL_TRAIN, else NULL
   double dropout;  // probability for outputs of layers but the last; 0 without a tape
@@ -174,7 +177,7 @@ typedef struct fl_back_io {
   int32_t accumulate;             // add to gradients instead of overwriting them
   double dropout;
   uint64_t seed;
-  int (*poll)(void *);  // as in fl_io, like the rest
+  fl_poll *poll;  // as in fl_io, like the rest
   void *poll_arg;
   int32_t *late;
 } fl_back_io;

@@ -85,9 +85,9 @@ static int64_t panels_of(const fl_layer *layer) { return layer->full + (layer->t
 typedef struct packing {
   const fl_model *model;
   const fl_weights *weights;
-  int (*poll)(void *);
+  fl_poll *poll;
   void *poll_arg;
-  double polled;  // when poll was last called, by thread 0
+  double polled;     // when poll was last called, by thread 0
   uint32_t fp_mode;  // thread 0's own
   atomic_int status;
 } packing;
@@ -184,7 +184,7 @@ static void pack_share(void *arg, int thread, int threads)
 }
 
 fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory, int32_t threads,
-                        int (*poll)(void *), void *poll_arg, fl_model **packed)
+                        fl_poll *poll, void *poll_arg, fl_model **packed)
 {
   const int64_t count = spec->num_layers * spec->directions;
   char *at = memory;

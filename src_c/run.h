@@ -34,7 +34,7 @@ typedef struct run {
   int64_t *order;    // [B] sorted row -> place in the batch
   int64_t *lengths;  // [B] of sorted rows
   int64_t *counts;   // [T + 2] room for sorting
-  int (*poll)(void *);
+  fl_poll *poll;
   void *poll_arg;
   uint32_t fp_mode;  // thread 0's own, while a run has its
   fl_barrier *team;  // all threads
@@ -98,7 +98,7 @@ void fl_run_team(run *r, const fl_common_map *map, const int64_t *lengths, fl_te
 void fl_wait_for(const worker *w, fl_barrier *barrier);  // nothing to wait for if NULL
 int fl_stopped(const worker *w);
 enum { FL_POLL_ROWS = 1 << 14 };  // whose states are set up between two chances to stop
-int fl_polled(const worker *w);  // lets the caller stop the run; returns whether it has been
+int fl_polled(const worker *w);   // lets the caller stop the run; returns whether it has been
 
 // slabs.c: kernels on jobs of any size. Of a run that has been stopped, nothing is computed any more.
 int fl_is_large(const worker *w, int64_t rows, int64_t inputs);  // a step: too large to go unasked

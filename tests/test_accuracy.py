@@ -8,6 +8,7 @@ the pre-activation t = x * fl(scale) that reaches the activation is known to the
 
 from __future__ import annotations
 
+import math
 import re
 from functools import cache
 from itertools import pairwise
@@ -180,16 +181,35 @@ def test_saturation(isa: str, dtype: str, name: str) -> None:
     assert (at(-np.inf) == low).all()
 
 
-def test_the_largest_weights_stay_finite(isa: str, dtype: str) -> None:
-    # Scaled by 2 log2(e), they are no numbers of the dtype; 0 times infinity would be NaN.
-    largest = np.finfo(dtype).max
-    cell = fastlstm.LSTMCell(1, 1, dtype=dtype, seed=0)
-    for name in ("weight_ih", "weight_hh", "bias_ih"):
-        params = {n: np.zeros_like(value) for n, value in cell.state_dict().items()}
-        cell.load_state_dict({**params, name: params[name] + largest})
-        h, c = cell(np.zeros(1, dtype), (np.zeros(1, dtype), np.zeros(1, dtype)))
-        assert np.isfinite([h, c]).all(), name
-        assert c[0] == (name == "bias_ih"), name
+@pytest.mark.parametrize("training", [False, True])
+def test_weights_out_of_range(isa: str, dtype: str, training: bool) -> None:
+    """Kernels scale weights by log2(e), of gate g by twice that. Where a finite weight would become another
+    number by that, it is refused, and everything else is right: those just within too."""
+    largest = float(np.finfo(dtype).max)
+    cell = fastlstm.LSTMCell(1, 1, dtype=dtype, seed=0).train(training)
+    zero, one = np.zeros(1, dtype), np.ones(1, dtype)
+    none = {name: np.zeros_like(value) for name, value in cell.state_dict().items()}
+    for gate in range(4):
+        limit = largest * math.log(2) / (2 if gate == 2 else 1)
+        for name in none:
+            for weight, fits in ((0.999 * limit, True), (1.001 * limit, False), (-largest, False)):
+                params = {key: value.copy() for key, value in none.items()}
+                params[name][gate] = weight
+                cell.load_state_dict(params)
+                if fits:
+                    h, c = cell(zero, (zero, zero))
+                    assert np.isfinite([h, c]).all(), name
+                else:
+                    with pytest.raises(ValueError, match="weights must be below"):
+                        cell(zero, (zero, zero))
+    # Two products that nearly cancel.
+    params = {key: value.copy() for key, value in none.items()}
+    params["weight_ih"][2], params["weight_hh"][2] = 0.99 * largest / 3, -0.97 * largest / 3
+    cell.load_state_dict(params)
+    assert cell(one, (one, zero))[1] == 0.5
+    params["bias_ih"][:] = np.inf  # not finite: it travels
+    cell.load_state_dict(params)
+    assert (cell(zero, (zero, zero))[1] == 1).all()
 
 
 @pytest.mark.parametrize("name", PROBES)

@@ -121,7 +121,7 @@ def test_declarations_are_understood() -> None:
     assert declared.structs["fl_weights"][0] == ("w_ih", "const void*")
     assert declared.structs["fl_spec"][1] == ("hidden_size", "int64_t")
     assert ("c_0", "const void*") in declared.structs["fl_io"]
-    assert ("poll", "int(*)(void*)") in declared.structs["fl_io"]
+    assert ("poll", "fl_poll*") in declared.structs["fl_io"]
     assert declared.functions["fl_team_max"] == ("int", [])
     assert declared.functions["fl_alloc"] == ("void*", [("bytes", "size_t")])
     assert declared.functions["fl_gemm"][0] == "typedef void"
