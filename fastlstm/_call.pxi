@@ -51,6 +51,9 @@ cdef bint has_format(Py_buffer *buffer, char format) noexcept:
     return buffer.format != NULL and buffer.format[0] == format and buffer.format[1] == 0
 
 
+cdef object plain = ndarray  # a C variable: no look-up by name
+
+
 cdef class Call:
     """Buffers held during one run, released when it is over; and what interrupted it."""
 
@@ -70,12 +73,13 @@ cdef class Call:
 
     cdef Py_buffer *take(self, str name, object array, int flags) except NULL:
         """Of an array or a block: of neither runs anybody's code."""
-        if type(array) is not ndarray and type(array) is not Block:
+        if type(array) is not plain and type(array) is not Block:
             raise TypeError(f"{name} must be a plain array, got {type(array).__name__}")
-        try:
-            return self.hold(array, flags)
-        except (BufferError, ValueError) as error:
-            raise ValueError(f"{name} changed while the call was prepared: {error}") from error
+        if self.count == MOST_BUFFERS:
+            raise RuntimeError("a run takes more buffers than it has room for")
+        PyObject_GetBuffer(array, &self.buffers[self.count], flags | PyBUF_FORMAT)
+        self.count += 1
+        return &self.buffers[self.count - 1]
 
     cdef void *whole(self, str name, object array, int flags, char format,
                      int64_t count) except? NULL:

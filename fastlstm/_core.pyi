@@ -33,6 +33,7 @@ class Parameters:
     live: bool
     version: int
     guard: Guard
+    packed: tuple[Engine, int] | None
     def __init__(
         self, arrays: dict[str, NDArray[Any]], training: bool = False, live: bool = False
     ) -> None: ...
@@ -41,6 +42,8 @@ class Parameters:
     def copies(self) -> dict[str, NDArray[Any]]: ...
     def settled(self) -> tuple[int, int]: ...
     def unchanged(self, version: int, writes: int) -> bool: ...
+    def keep(self, version: int, engine: Engine, passes: int) -> None: ...
+    def forget(self) -> None: ...
 
 _Rows = NDArray[Any] | Strided
 _State = NDArray[Any] | int
@@ -77,11 +80,12 @@ class Engine:
         cells: _Rows | None,
         lengths: Any,
         threads: int,
+        out: bool = False,
         tape: Any = None,
         dropout: float = 0.0,
         seed: int = 0,
         starts: Any = None,
-        results: int = 0,
+        untouched: int = 0,
     ) -> None: ...
     def backward(
         self,
@@ -101,7 +105,6 @@ class Engine:
         dropout: float = 0.0,
         seed: int = 0,
         starts: Any = None,
-        results: int = 0,
     ) -> None: ...
     def plan(
         self, steps: int, batch: int, threads: int, purpose: str = "infer"

@@ -225,6 +225,8 @@ cdef class Engine:
                 with nogil:
                     status = fl_model_pack(&spec, table, self.memory.data, threads, check_signals,
                                            <void *>call, &model)
+        except BufferError as error:
+            raise ValueError(f"a parameter changed while it was packed: {error}") from error
         finally:
             free(table)
         if status == FL_INTERRUPTED:
@@ -292,17 +294,22 @@ cdef class Engine:
             raise call.error
         return 0
 
+    cdef size_t item(self) noexcept:
+        """Bytes of an element."""
+        return 8 if self.spec.dtype == FL_F64 else 4
+
     cdef bint is_small(self, fl_plan *plan) noexcept:
         """Whether a run is over before anybody could want to stop it."""
         return (self.flops_per_row * plan.batch + self.least_step) * plan.steps < SMALL_CALL
 
-    def forward(self, x, y, h_0, c_0, h_n, c_n, cells, lengths, int threads, tape=None,
-                double dropout=0.0, uint64_t seed=0, starts=None, size_t results=0):
+    def forward(self, x, y, h_0, c_0, h_n, c_n, cells, lengths, int threads, bint out=False,
+                tape=None, double dropout=0.0, uint64_t seed=0, starts=None, size_t untouched=0):
         """x (T, B, I) and y, cells (T, B, D*H) with unit last stride, arrays or Strided; states
         contiguous, arrays or addresses. lengths and starts are arrays, as the tape is.
 
         With ``starts`` (T) they are (N, I) and (N, D*H), step t of sequence b being row
-        starts[t] + b; lengths do not rise then. ``results``: bytes that nobody has touched yet.
+        starts[t] + b; lengths do not rise then. ``untouched``: bytes of the tape, if it is new, which
+        like the results take no memory yet. ``out``: y does.
         """
         cdef Call call = Call()
         cdef fl_io io
@@ -337,15 +344,18 @@ cdef class Engine:
                 io.tape = self.tape_of(call, tape, PyBUF_WRITABLE, &plan)
                 io.dropout = dropout
                 io.seed = seed
-            space = self.workspace(plan.workspace_bytes, results)
+            untouched += (2 * states + (not out) * steps * batch * width
+                          + (io.cells != NULL) * steps * batch * width) * self.item()
+            space = self.workspace(plan.workspace_bytes, untouched)
             self.run(&plan, &io, space.data, call)
             self.keep(space)
+        except BufferError as error:  # no such buffer (any more): read-only, or not contiguous
+            raise ValueError(f"an array changed while the call was prepared: {error}") from error
         finally:
             call.release()
 
     def backward(self, tape, x, lengths, dy, dcells, dh_n, dc_n, dx, dh_0, dc_0, list grads,
-                 bint accumulate, int threads, double dropout=0.0, uint64_t seed=0, starts=None,
-                 size_t results=0):
+                 bint accumulate, int threads, double dropout=0.0, uint64_t seed=0, starts=None):
         """Gradients from the tape of a forward pass with the same x, lengths, dropout and seed.
 
         Arrays as in `forward`; ``grads`` is None or lists (w_ih, w_hh, b_ih or None, b_hh or None)
@@ -357,6 +367,7 @@ cdef class Engine:
         cdef fl_status status
         cdef Block space
         cdef int64_t steps = 0, batch = 0, rows = 0, states, inputs
+        cdef size_t results  # elements of arrays that nobody has touched yet, as far as is known here
         cdef int64_t width = self.directions * self.hidden_size, gates = 4 * self.hidden_size
         cdef char format = b"d" if self.spec.dtype == FL_F64 else b"f"
         cdef fl_gradients *table = NULL
@@ -388,6 +399,7 @@ cdef class Engine:
             io.dc_n = call.whole("dc_n", dc_n, 0, format, states)
             io.dh_0 = call.whole("dh_0", dh_0, PyBUF_WRITABLE, format, states)
             io.dc_0 = call.whole("dc_0", dc_0, PyBUF_WRITABLE, format, states)
+            results = 2 * states
             if grads is not None:
                 if <int64_t>len(grads) != self.num_layers * self.directions:
                     raise ValueError("gradients are missing")
@@ -409,6 +421,7 @@ cdef class Engine:
                                                gates)
                     table[i].b_hh = held.whole("gradient of bias_hh", b_hh, PyBUF_WRITABLE, format,
                                                gates)
+                    results += 0 if accumulate else gates * (inputs + self.hidden_size)
                 io.gradients = table
                 io.accumulate = accumulate
             io.dropout = dropout
@@ -416,7 +429,9 @@ cdef class Engine:
             io.late = &late
             io.poll = check_signals
             io.poll_arg = <void *>call
-            space = self.workspace(plan.workspace_bytes, results)
+            if io.dx != NULL:
+                results += steps * batch * self.input_size
+            space = self.workspace(plan.workspace_bytes, results * self.item())
             with nogil:
                 status = fl_backward(self.model, &plan, &io, space.data)
             if plan.threads > 1:
@@ -424,6 +439,8 @@ cdef class Engine:
             if status == FL_INTERRUPTED:
                 raise call.error
             self.keep(space)
+        except BufferError as error:
+            raise ValueError(f"an array changed while the call was prepared: {error}") from error
         finally:
             call.release()
             free(table)

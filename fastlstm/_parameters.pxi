@@ -73,8 +73,11 @@ cdef int copy_values(dict values, dict targets) except -1:
     cdef Py_buffer *source
     for name, array in values.items():
         call = Call()
-        call.take(name, array, PyBUF_C_CONTIGUOUS)
-        call.take(name, targets[name], PyBUF_C_CONTIGUOUS)
+        try:
+            call.take(name, array, PyBUF_C_CONTIGUOUS)
+            call.take(name, targets[name], PyBUF_C_CONTIGUOUS)
+        except BufferError as error:
+            raise ValueError(f"{name} is no contiguous array any more: {error}") from error
         source, target = &call.buffers[0], &call.buffers[1]
         if source.len != target.len or not has_format(target, source.format[0]):
             refuse(name, target, f"of {source.len} bytes")
@@ -113,6 +116,7 @@ cdef class Parameters:
     cdef readonly bint training
     cdef readonly bint live  # arrays were handed out to be written to: they stay the same objects
     cdef readonly int64_t version
+    cdef readonly object packed  # None, or an engine with these values and the passes it is packed for
     cdef readonly Guard guard  # of whoever writes to them for longer than one bytecode
 
     def __init__(self, dict arrays not None, bint training=False, bint live=False):
@@ -129,6 +133,7 @@ cdef class Parameters:
     def train(self, bint mode):
         """Make all arrays writable, or none."""
         cdef dict before = self.arrays  # freed at the end: that may run somebody's code
+        cdef object packed = self.packed
         cdef dict arrays = before
         if mode and not self.live:  # what was handed out before is a value, and stays as it is
             arrays = {name: values.copy() for name, values in before.items()}
@@ -136,20 +141,21 @@ cdef class Parameters:
         self.arrays = arrays
         self.live = self.live or mode
         self.training = mode
-        self.version += 1
+        self.changed()
 
     def load(self, dict found not None):
         """Take over values: arrays that nobody else holds, read-only, of the right shapes and dtype."""
         cdef dict before = self.arrays
+        cdef object packed = self.packed
         cdef dict arrays = before
         if self.live:
             with self.guard.writing(wait=True):
                 copy_values(found, before)
-                self.version += 1
+                self.changed()
         else:
             arrays = {**before, **found}
             self.arrays = arrays
-            self.version += 1
+            self.changed()
 
     def copies(self):
         """Name -> a copy of every array, all of one moment."""
@@ -157,6 +163,20 @@ cdef class Parameters:
         cdef dict copies = {name: np.empty(values.shape, values.dtype) for name, values in arrays.items()}
         copy_values(arrays, copies)
         return copies
+
+    cdef void changed(self) noexcept:
+        self.version += 1
+        self.packed = None
+
+    def keep(self, int64_t version, engine, int passes):
+        """Remember the engine, unless it is out of date or soon could be."""
+        packed = engine, passes
+        if self.version == version and not self.training:
+            self.packed = packed
+
+    def forget(self):
+        """Let go of the engine."""
+        self.packed = None
 
     def settled(self):
         """The version and the number of writes that are over, once nobody writes."""

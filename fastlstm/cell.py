@@ -43,7 +43,6 @@ class LSTMCell(Module):
         self.dtype = checks.real_dtype(dtype)
         layer = weights.lstm_shapes(self.input_size, self.hidden_size, 1, False, self.bias)
         self._shapes = {name.removesuffix("_l0"): shape for name, shape in layer.items()}
-        self._packed = None
         first = weights.initial(self._shapes, self.hidden_size, self.dtype, seed)
         self._params = _core.Parameters(first)
 
@@ -69,7 +68,7 @@ class LSTMCell(Module):
             MemoryError             a result or the workspace cannot be allocated
         """
         x = checks.given("x", x, self.dtype)
-        pair = (None, None)
+        pair = None
         if state is not None:
             pair = checks.given_pair("state", ("h_0", "c_0"), state, self.dtype)
         x = checks.array("x", x, self.dtype)
@@ -78,14 +77,16 @@ class LSTMCell(Module):
                 f"x must have shape (B, I) or (I,) with I = {self.input_size}, got {x.shape}"
             )
         shape = (*x.shape[:-1], self.hidden_size)
-        h_0 = checks.whole("h_0", pair[0], self.dtype, shape)
-        c_0 = checks.whole("c_0", pair[1], self.dtype, shape)
+        h_0 = c_0 = None
+        if pair is not None:
+            h_0 = checks.whole("h_0", pair[0], self.dtype, shape)
+            c_0 = checks.whole("c_0", pair[1], self.dtype, shape)
         x = checks.readable(x).reshape(1, -1, self.input_size)
         threads = runtime.call_threads(None)
         engine = self._engine(FORWARD, threads)
         y = np.empty((1, x.shape[1], self.hidden_size), self.dtype)
         h, c = np.empty(shape, self.dtype), np.empty(shape, self.dtype)
-        engine.forward(x, y, h_0, c_0, h, c, None, None, threads, results=3 * h.nbytes)
+        engine.forward(x, y, h_0, c_0, h, c, None, None, threads)
         return h, c
 
     def _pack(

@@ -87,7 +87,6 @@ class LSTM(Trainable):
         self._shapes = weights.lstm_shapes(
             self.input_size, self.hidden_size, self.num_layers, self.bidirectional, self.bias
         )
-        self._packed = None
         self._seed = seed
         self._seeds: np.random.Generator | None = None  # of dropout
         first = weights.initial(self._shapes, self.hidden_size, self.dtype, seed)
@@ -174,7 +173,6 @@ class LSTM(Trainable):
                 c_0 = c_0.copy() if np.may_share_memory(c_0, y) else c_0
         h_n, c_n = np.empty(state_shape, self.dtype), np.empty(state_shape, self.dtype)
         cells = np.empty(y_shape, self.dtype) if return_cells else None
-        results = ((out is None) + return_cells) * y.nbytes + 2 * h_n.nbytes
         engine.forward(
             x,
             self._time_major(y),
@@ -185,7 +183,7 @@ class LSTM(Trainable):
             None if cells is None else self._time_major(cells),
             steps_of,
             threads,
-            results=results,
+            out is not None,
         )
         y = y if out is None else out
         return (y, (h_n, c_n)) if cells is None else (y, (h_n, c_n), cells)
@@ -196,9 +194,9 @@ class LSTM(Trainable):
         state: tuple[SupportsArray, SupportsArray] | None,
         lengths: ArrayLike | Sequence[int] | None,
     ) -> Checked:
-        # Code of the caller's objects runs in the first three lines only.
+        # Code of the caller's objects runs in the first lines only.
         x = checks.given("x", x, self.dtype)
-        pair = (None, None) if state is None else checks.given_pair("state", _STATE, state, self.dtype)
+        pair = None if state is None else checks.given_pair("state", _STATE, state, self.dtype)
         steps_of = None if lengths is None else checks.given_lengths(lengths)
         x = checks.array("x", x, self.dtype)
         rank = x.ndim
@@ -212,8 +210,10 @@ class LSTM(Trainable):
         steps, batch, _ = x.shape
         middle = () if rank == 2 else (batch,)
         state_shape = (self._directions * self.num_layers, *middle, self.hidden_size)
-        h_0 = checks.whole("h_0", pair[0], self.dtype, state_shape)
-        c_0 = checks.whole("c_0", pair[1], self.dtype, state_shape)
+        h_0 = c_0 = None
+        if pair is not None:
+            h_0 = checks.whole("h_0", pair[0], self.dtype, state_shape)
+            c_0 = checks.whole("c_0", pair[1], self.dtype, state_shape)
         if steps_of is not None:
             if rank == 2:
                 raise ValueError("lengths needs a batch: x of shape (T, I) is one whole sequence")

@@ -30,9 +30,6 @@ class Module:
     dtype: np.dtype[Any]
     _shapes: dict[str, tuple[int, ...]]
     _params: _core.Parameters
-    # The version of the parameters that an engine was packed from (another thread may load new ones
-    # meanwhile), the engine, and the passes it was packed for.
-    _packed: tuple[int, _core.Engine, int] | None
     _patience: _core.Patience | None = None  # all engines of the model share it
 
     def __getattr__(self, name: str) -> Array:
@@ -54,18 +51,17 @@ class Module:
 
     def __getstate__(self) -> dict[str, Any]:
         # What belongs to this machine and this process is made anew elsewhere.
-        return {**self.__dict__, "_packed": None, "_patience": None}
+        return {**self.__dict__, "_patience": None}
 
     def __copy__(self) -> Self:
         return copy.deepcopy(self)  # no two models share arrays that one of them may write to
 
     def _engine(self, passes: int = FORWARD, threads: int = 1) -> _core.Engine:
-        params, packed = self._params, self._packed
-        if packed is not None and packed[0] == params.version and not params.training:
-            if packed[2] & passes == passes:
-                return packed[1]
+        packed = self._params.packed
+        if packed is not None and packed[1] & passes == passes:
+            return packed[0]
         version, engine = self._pack_whole(passes, threads)
-        self._packed = None if params.training else (version, engine, passes)
+        self._params.keep(version, engine, passes)
         return engine
 
     def _pack_whole(self, passes: int, threads: int) -> tuple[int, _core.Engine]:
@@ -138,12 +134,11 @@ class Module:
         as `eval`. Returns the model.
         """
         self._params.train(checks.flag("mode", mode))
-        self._changed()
         return self
 
     def _changed(self) -> None:
         """Let go of the packed copy."""
-        self._packed = None
+        self._params.forget()
 
     def eval(self) -> Self:
         """Make the parameters read-only and pack them once, for inference. Returns the model."""
@@ -180,5 +175,4 @@ class Module:
         strict = checks.flag("strict", strict)
         found, result = weights.checked_state(state_dict, self._shapes, self.dtype, strict)
         self._params.load(found)
-        self._changed()
         return result

@@ -127,6 +127,7 @@ class Trainable(Module):
             tape._record = None  # until all is recorded, whatever ends this pass; memory is used again
             engine = self._engine(FORWARD | BACKWARD, threads)
             steps, batch, _ = x.shape
+            before = tape._memory
             memory, kept = tape._room(x, tape_size(self, steps, batch))
             y = empty(y_shape, self.dtype)
             h_n, c_n = np.empty(state_shape, self.dtype), np.empty(state_shape, self.dtype)
@@ -141,10 +142,11 @@ class Trainable(Module):
                 None if cells is None else self._time_major(cells),
                 steps_of,
                 threads,
+                False,
                 memory,
                 dropout,
                 seed or 0,
-                results=(1 + return_cells) * y.nbytes + 2 * h_n.nbytes + memory.nbytes,
+                untouched=memory.nbytes if memory is not before else 0,
             )
             tape._record = Record(
                 self._layout(), engine, kept, steps_of, y_shape, state_shape, dropout, seed or 0

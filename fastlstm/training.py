@@ -152,9 +152,6 @@ def backward(
     dx = empty(x.shape, x.dtype) if input_grad else None
     dh_0 = np.empty(record.state_shape, x.dtype)
     dc_0 = np.empty_like(dh_0)
-    results = (x.nbytes if input_grad else 0) + 2 * dh_0.nbytes
-    if not accumulate:
-        results += sum(array.nbytes for array in params.values())
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     record.engine.backward(
         memory,
@@ -171,7 +168,6 @@ def backward(
         threads,
         record.dropout,
         record.seed,
-        results=results,
     )
     return dx, dh_0, dc_0
 

@@ -61,7 +61,7 @@ MISUSE = {
     first = fastlstm.LSTM(4, 640, batch_first=True, seed=0)
     out = np.empty((50, 2, 640), np.float32).view(Liar)
     assert first(np.ones((50, 2, 4), np.float32), out=out)[0] is out""",
-    "a lost parameter": "lstm._params.clear()\n    lstm._packed = None\n    use()",
+    "a lost parameter": "lstm._params.arrays.clear()\n    lstm._changed()\n    use()",
 }
 
 

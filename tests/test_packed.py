@@ -46,7 +46,7 @@ def run(
     results: list[Any] = [out["h_n"], out["c_n"], cells]
     engine.forward(x, out["y"], None, None, *results, lengths, threads, starts=starts)
     plain = out["y"].copy()
-    engine.forward(x, out["y"], None, None, *results, lengths, threads, tape, starts=starts)
+    engine.forward(x, out["y"], None, None, *results, lengths, threads, False, tape, starts=starts)
     assert np.array_equal(out["y"], plain)
     table = gradients(lstm)
     engine.backward(

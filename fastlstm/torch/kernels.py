@@ -181,6 +181,7 @@ def forward(
         None,
         rows.lengths,
         runtime.call_threads(None),
+        False,
         None if tape is None else tape.numpy(),
         0.0 if seed is None else dropout,
         0 if seed is None else int(seed),
