@@ -84,17 +84,17 @@ def no_mask(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a plain array, got a masked array")
 
 
-# What may go wrong in an object's own conversion and means that it is no array. Anything else, such as
-# MemoryError, is passed on as it is.
+# What may go wrong in an object's own conversion and means that it is no array. Anything else, such
+# as MemoryError, is passed on as it is.
 _NO_ARRAY = (TypeError, ValueError, RuntimeError, AttributeError, BufferError)
 
 
 def given(name: str, value: SupportsArray | ArrayLike, dtype: np.dtype[Any]) -> Array:
     """`value` itself if it is an array, whatever its dtype and class, else what it is as an array.
 
-    Code of the caller's object may run here, and change arguments that have been read before. So all
-    arguments go through here first, and through `array` then, where no such code runs. Raises TypeError
-    for lists, tuples and scalars.
+    Code of the caller's object may run here, and change arguments that have been read before. So
+    all arguments go through here first, and through `array` then, where no such code runs. Raises
+    TypeError for lists, tuples and scalars.
     """
     if type(value) is np.ndarray:
         return value
@@ -117,8 +117,8 @@ def given(name: str, value: SupportsArray | ArrayLike, dtype: np.dtype[Any]) -> 
 
 
 def array(name: str, value: Array, dtype: np.dtype[Any]) -> Array:
-    """What `given` gave as a plain array of `dtype`: itself if it is one, a copy if it is a narrower
-    float. Raises TypeError for any other dtype, integers among them.
+    """What `given` gave as a plain array of `dtype`: itself if it is one, a copy if it is a
+    narrower float. Raises TypeError for any other dtype, integers among them.
     """
     if type(value) is not np.ndarray:
         value = np.asarray(value)  # a subclass may say anything of itself
@@ -226,13 +226,16 @@ Pair = tuple[Array | None, Array | None]
 
 
 def given_pair(
-    name: str, parts: tuple[str, str], value: object, dtype: np.dtype[Any], *, optional: bool = False
+    name: str,
+    parts: tuple[str, str],
+    value: object,
+    dtype: np.dtype[Any],
+    *,
+    optional: bool = False,
 ) -> Pair:
-    """Two arrays in a tuple or list, each as from `given`; None for a part that is None, if `optional`."""
+    """Two arrays in a tuple or list, each as from `given`; if `optional`, None stays None."""
     if not isinstance(value, (tuple, list)):
-        raise TypeError(
-            f"{name} must be a pair ({', '.join(parts)}), got {type(value).__name__}"
-        )
+        raise TypeError(f"{name} must be a pair ({', '.join(parts)}), got {type(value).__name__}")
     pair = tuple(value)
     if len(pair) != 2:
         raise TypeError(
@@ -244,7 +247,9 @@ def given_pair(
     return h, c
 
 
-def whole(name: str, value: Array | None, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array | None:
+def whole(
+    name: str, value: Array | None, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> Array | None:
     """An array of `given` as a contiguous one of that dtype and shape; None for None."""
     if value is None:
         return None

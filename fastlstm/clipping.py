@@ -109,7 +109,7 @@ def refuse_names(what: str, given: Mapping[str, Any], wanted: Collection[str]) -
 
 
 def given_arrays(what: str, given: object) -> dict[str, Array]:
-    """The arrays of a mapping, each asked for once: code of the caller may run here, and not later."""
+    """The arrays of a mapping, each asked for once: only here may code of the caller run."""
     arrays = {}
     for key, value in mapping(what, given).items():
         if not issubclass(type(value), np.ndarray):

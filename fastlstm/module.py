@@ -165,8 +165,8 @@ class Module:
     ) -> weights.LoadResult:
         """Take over parameters: torch tensors, arrays, anything with __array__ or DLPack.
 
-        Values are copied. Either all are taken or, when an error is raised or a signal arrives, none;
-        calls in other threads see all of them or none.
+        Values are copied. Either all are taken or, when an error is raised or a signal arrives,
+        none; calls in other threads see all of them or none.
 
         Raises
             TypeError    a value's dtype cannot be widened to the model's without loss

@@ -127,17 +127,18 @@ class Optimizer:
         Raises TypeError or ValueError for wrong gradients, and ValueError for parameters that are
         read-only or no longer what they were; nothing is changed then.
         """
-        # Code of the caller's objects runs in the next five lines only.
+        # Code of the caller's objects runs in the next lines only.
         own = self._given_arrays()
-        given = clipping.mapping("grads", getattr(grads, "params", grads))
-        clipping.refuse_names("grads", given, self._shapes)
-        raw = {name: given[name] for name in self._shapes}
-        raw = {name: checks.given(f"grads[{name!r}]", raw[name], self._shapes[name][1]) for name in raw}
+        mapping = clipping.mapping("grads", getattr(grads, "params", grads))
+        clipping.refuse_names("grads", mapping, self._shapes)
+        given = {}
+        for name, (_, dtype) in self._shapes.items():
+            given[name] = checks.given(f"grads[{name!r}]", mapping[name], dtype)
         params = clipping.own_arrays("params", own)
         self._refuse_change(params)
         values = {}
         for name, (shape, dtype) in self._shapes.items():
-            value = checks.array(f"grads[{name!r}]", raw[name], dtype)
+            value = checks.array(f"grads[{name!r}]", given[name], dtype)
             if value.shape != shape:
                 raise ValueError(f"grads[{name!r}] must have shape {shape}, got {value.shape}")
             contiguous = value.flags.c_contiguous and value.flags.aligned

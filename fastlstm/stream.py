@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from . import _core, checks
-from .checks import Array
+from .checks import Array, SupportsArray
 
 
 class Stream(_core.Stream):
@@ -47,6 +47,6 @@ class Stream(_core.Stream):
         )
         self.set_state(h, c)
 
-    def converted(self, x: object) -> Array:
+    def converted(self, x: SupportsArray) -> Array:
         x = checks.given("x", x, self.dtype)
         return checks.array("x", x, self.dtype)

@@ -124,7 +124,7 @@ class Trainable(Module):
             seed = self._draw_seed()
         tape = Tape() if tape is None else tape
         with tape._guard.writing():
-            tape._record = None  # until all is recorded, whatever ends this pass; memory is used again
+            tape._record = None  # until all is recorded, whatever ends this pass
             engine = self._engine(FORWARD | BACKWARD, threads)
             steps, batch, _ = x.shape
             before = tape._memory

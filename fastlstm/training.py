@@ -62,7 +62,7 @@ class Tape:
     """
 
     def __init__(self) -> None:
-        self._guard = _core.Guard("the tape")  # read by any number of passes at once, or written to by one
+        self._guard = _core.Guard("the tape")  # any number of passes read it, or one writes to it
         self._record: Record | None = None  # None: nothing, or not all, is recorded
         self._memory: _core.Block | None = None
         self._x: Array | None = None  # memory for the next copy of an input

@@ -183,8 +183,8 @@ def test_saturation(isa: str, dtype: str, name: str) -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_weights_out_of_range(isa: str, dtype: str, training: bool) -> None:
-    """Kernels scale weights by log2(e), of gate g by twice that. Where a finite weight would become another
-    number by that, it is refused, and everything else is right: those just within too."""
+    """Kernels scale weights by log2(e), of gate g by twice that. Where a finite weight would become
+    another number by that, it is refused, and all else is right: those just within too."""
     largest = float(np.finfo(dtype).max)
     cell = fastlstm.LSTMCell(1, 1, dtype=dtype, seed=0).train(training)
     zero, one = np.zeros(1, dtype), np.ones(1, dtype)

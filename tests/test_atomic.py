@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """State changes are all or nothing: wherever an exception may arrive, and for other threads.
 
-A signal's handler runs between two bytecodes. `interrupted_everywhere` lets one arrive before each bytecode
-of our own Python code in turn, the last time of none.
+A signal's handler runs between two bytecodes. `interrupted_everywhere` lets one arrive before each
+bytecode of our own Python code in turn, the last time of none.
 """
 
 from __future__ import annotations
@@ -275,8 +275,8 @@ def test_a_stream(what: str) -> None:
 
 @pytest.mark.parametrize("mode", ["never trained", "eval", "training"])
 def test_calls_and_loads_in_threads(mode: str) -> None:
-    """While two threads load, each its own parameters, a call computes with those of one or the other,
-    and a state dict holds those of one or the other."""
+    """While two threads load, each its own parameters, a call computes with those of one or the
+    other, and a state dict holds those of one or the other."""
     states = [fastlstm.LSTM(16, 96, 2, seed=seed).state_dict() for seed in (0, 1)]
     x = np.random.default_rng(0).standard_normal((2, 2, 16)).astype(np.float32)
     allowed = []
@@ -317,7 +317,7 @@ def test_calls_and_loads_in_threads(mode: str) -> None:
 
 
 def test_a_call_waits_for_a_step() -> None:
-    """A call does not read parameters that an optimiser's step, or a load, is writing in another thread."""
+    """A call does not read what an optimiser's step, or a load, is writing in another thread."""
     lstm = model(0, "training")
     entered, results = threading.Event(), []
 
