@@ -155,6 +155,8 @@ cdef extern from "fastlstm.h" nogil:
                           void *workspace)
 
     int fl_team_max()
+    int fl_team_most()
+    int fl_team_cpus()
     void fl_team_forked()
     const char *fl_team_name()
     double fl_now()

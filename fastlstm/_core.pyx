@@ -25,6 +25,8 @@ import numpy as np
 from numpy import ndarray
 from numpy.ma import MaskedArray
 
+from .container import memory_files
+
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *o)
 
@@ -263,6 +265,7 @@ cdef class Engine:
             raise RuntimeError("this engine was never made")
         if not self.spec.passes & passes:
             raise RuntimeError("the weights were not packed for this pass")
+        threads = min(threads, fl_team_most())
         if fl_plan_make(self.model, purpose, steps, batch, threads, &plan) != FL_OK:
             raise MemoryError("the workspace would not fit into any memory")
         return plan
@@ -488,6 +491,11 @@ def isa_names():
 
 def team_max():
     return fl_team_max()
+
+
+def team_cpus():
+    """CPUs that OpenMP binds its threads to, 0 where it binds none."""
+    return fl_team_cpus()
 
 
 def team_name():

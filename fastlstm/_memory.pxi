@@ -4,6 +4,8 @@
 # The system may promise blocks of this size and more that it cannot keep: look before.
 cdef size_t LARGE = 1 << 28
 
+cdef list limit_files = memory_files()  # once: there is no importing while the interpreter ends
+
 
 def available_memory():
     """Bytes that new allocations may take without swapping; all there is where that is unknown. At
@@ -17,9 +19,9 @@ def available_memory():
                     available = int(line.split()[1]) * 1024
     except OSError:
         pass
-    for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # of cgroups, version 2 and 1
+    for limit in limit_files:
         try:
-            with open(f"/sys/fs/cgroup/{limit}") as file:
+            with open(limit) as file:
                 available = min(available, int(file.read()))
         except (OSError, ValueError):  # "max": none
             pass

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 import platform
+import warnings
 from pathlib import Path
 from typing import Any
 
-from . import _core, checks
+from . import _core, checks, container
 
 __version__ = "0.1.0"
 
@@ -42,17 +43,34 @@ def _default_threads() -> int:
             raise ValueError(
                 f"FASTLSTM_NUM_THREADS must be an integer between 1 and 1024, got {wanted!r}"
             ) from None
-    # OpenMP has read OMP_NUM_THREADS; it does not always see the affinity mask.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    most = max(1, min(_core.team_max(), 1024))  # OpenMP has read OMP_NUM_THREADS
     if os.environ.get("OMP_NUM_THREADS"):
-        return max(1, _core.team_max())
-    return max(1, min(_core.team_max(), cores or 1))
+        return most
+    most = min(most, _cpus() or os.cpu_count() or 1)  # OpenMP does not always see the mask
+    quota = container.cpu_quota()  # more threads would wait for each other with the time it grants
+    return most if quota is None else max(1, min(most, int(quota)))
+
+
+def _cpus() -> int | None:
+    """CPUs that the process may run on. A bound thread's mask has but one of them."""
+    if bound := _core.team_cpus():
+        return bound
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
 _isa = _choose_isa()
 _threads = _default_threads()
+_forked = False
+
+
+def _in_child() -> None:
+    global _threads, _forked
+    _core.forked()
+    _threads, _forked = 1, True
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_core.forked)
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def active_isa() -> str:
@@ -63,16 +81,29 @@ def active_isa() -> str:
 def set_num_threads(n: int) -> None:
     """Let calls use up to ``n`` threads (1 to 1024). The default is what the environment
     variable FASTLSTM_NUM_THREADS or OMP_NUM_THREADS says, else the CPUs that the process may
-    run on. Results do not depend on it. Small calls use fewer.
+    run on, or fewer by a container's CPU quota. Results do not depend on it. Small calls use
+    fewer, and so does a call that the system refuses threads.
+
+    A forked child runs on one thread: the threads of OpenMP did not follow it. ``n`` > 1 is a
+    RuntimeWarning there, and nothing changes.
 
     Raises TypeError if ``n`` is no integer, ValueError if it is out of range.
     """
     global _threads
-    _threads = checks.count("n", n, 1, 1024)
+    n = checks.count("n", n, 1, 1024)
+    if not _forked:
+        _threads = n
+    elif n > 1:
+        warnings.warn(
+            f"a forked child runs on one thread: set_num_threads({n}) has no effect here; "
+            'processes started by "spawn" have threads of their own',
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def get_num_threads() -> int:
-    """How many threads a call may use at most."""
+    """How many threads a call may use at most; 1 in a forked child."""
     return _threads
 
 
@@ -123,6 +154,7 @@ def config() -> dict[str, Any]:
     isas, isa                instruction sets that run here, best first; the one chosen
     threads                  what a call may use at most
     cpus                     CPUs that the process may run on, None where that is unknown
+    cpu_quota                how many CPUs' time its container grants it, None for no limit
     openmp                   version of the OpenMP specification, as text
     openmp_libraries         file names of the OpenMP run-times in this process
     blas                     SciPy's BLAS, which gemm="blas" uses
@@ -139,7 +171,8 @@ def config() -> dict[str, Any]:
         "isas": available_isas(),
         "isa": _isa,
         "threads": _threads,
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "cpus": _cpus(),
+        "cpu_quota": container.cpu_quota(),
         "openmp": _core.team_name(),
         "openmp_libraries": _loaded_openmp(),
         "blas": _blas_name(),
@@ -150,7 +183,8 @@ def show_config() -> None:
     """Print `config` for a bug report."""
     c = config()
     print(f"fastlstm      {c['version']} (Python {c['python']}, NumPy {c['numpy']})")
-    print(f"CPU           {c['cpu']}, {c['cpus']} for this process")
+    quota = "" if c["cpu_quota"] is None else f", by a quota the time of {c['cpu_quota']:g}"
+    print(f"CPU           {c['cpu']}, {c['cpus']} for this process{quota}")
     print(f"features      {' '.join(c['cpu_features']) or 'unknown'}")
     print(f"kernels       {c['isa']} (available: {', '.join(c['isas'])})")
     print(f"threads       {c['threads']}")

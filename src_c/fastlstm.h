@@ -185,7 +185,9 @@ typedef struct fl_back_io {
 fl_status fl_backward(const fl_model *model, const fl_plan *plan, const fl_back_io *io, void *workspace);
 
 // ---- threads (team.c) ----
-int fl_team_max(void);      // threads that the run-time would give
+int fl_team_max(void);   // threads that the run-time would give
+int fl_team_most(void);  // threads that a team may have now: fewer for a while where the system refused more
+int fl_team_cpus(void);  // CPUs that the run-time binds its threads to, 0 where it binds none
 void fl_team_forked(void);  // call in a forked child: runs are single-threaded from then on
 const char *fl_team_name(void);
 

@@ -16,10 +16,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastlstm import container
+
 ROOT = Path(__file__).resolve().parent.parent
 # Set by sanitize.sh: everything is slower there, and virtual memory means nothing.
 SANITIZED = bool(os.environ.get("FASTLSTM_TEST_SANITIZED"))
 SETTINGS = ("FASTLSTM_ISA", "FASTLSTM_NUM_THREADS", "OMP_NUM_THREADS", "OMP_THREAD_LIMIT")
+SETTINGS += ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "OMP_STACKSIZE", "GOMP_STACKSIZE")
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,12 @@ def _watch(process: subprocess.Popen[bytes], timeout: float, rss_limit: int | No
         if reason:
             process.send_signal(signal.SIGKILL)
             return reason
+
+
+def default_threads(cpus: int) -> int:
+    """The default number of threads on so many CPUs, in the container that the tests run in."""
+    quota = container.cpu_quota()
+    return cpus if quota is None else max(1, min(cpus, int(quota)))
 
 
 def memory(field: str) -> int:

@@ -72,7 +72,7 @@ else
     tests/test_accuracy.py tests/test_reports.py tests/test_training.py \
     tests/test_training_bits.py tests/test_training_api.py
   # these use the best one, and what they touch first differs from one to another.
-  run tests/test_bad_input.py tests/test_storage.py tests/test_process.py \
+  run tests/test_bad_input.py tests/test_storage.py tests/test_process.py tests/test_threads.py \
     tests/test_interrupts.py tests/test_huge.py tests/test_memory.py \
     tests/test_training_process.py tests/test_training_modes.py tests/test_training_bad_input.py
   for name in $("$python" -c "import fastlstm; print(*fastlstm.available_isas())"); do

@@ -16,6 +16,7 @@ import pytest
 import fastlstm
 
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+DEFAULT = processes.default_threads(CPUS)
 
 MODEL = """
 import os, signal, sys, threading, time
@@ -247,12 +248,15 @@ def test_unknown_isa(isa: str) -> None:
 @pytest.mark.parametrize(
     ("env", "threads"),
     [
-        ({}, CPUS),
-        ({"FASTLSTM_ISA": "", "FASTLSTM_NUM_THREADS": "", "OMP_NUM_THREADS": ""}, CPUS),
+        ({}, DEFAULT),
+        ({"FASTLSTM_ISA": "", "FASTLSTM_NUM_THREADS": "", "OMP_NUM_THREADS": ""}, DEFAULT),
         ({"OMP_NUM_THREADS": "1"}, 1),
         ({"OMP_NUM_THREADS": "3"}, 3),
         ({"OMP_NUM_THREADS": "3,2"}, 3),
-        ({"OMP_NUM_THREADS": "many"}, CPUS),
+        ({"OMP_NUM_THREADS": "many"}, CPUS),  # set, to what OpenMP takes for no setting
+        ({"OMP_NUM_THREADS": "100000"}, 1024),
+        ({"OMP_NUM_THREADS": "3", "OMP_THREAD_LIMIT": "2"}, 2),
+        ({"OMP_THREAD_LIMIT": "1"}, 1),
         ({"FASTLSTM_NUM_THREADS": "5"}, 5),
         ({"FASTLSTM_NUM_THREADS": "1024"}, 1024),
         ({"FASTLSTM_NUM_THREADS": "2", "OMP_NUM_THREADS": "3"}, 2),
