@@ -9,8 +9,8 @@ from setuptools import Extension, setup
 
 sanitize = os.environ.get("FASTLSTM_SANITIZE", "")  # for example "address,undefined"
 # No contraction: where a multiply-add is fused is part of the promise on bits. Python's own flags
-# hold -fwrapv, under which GCC 12 keeps sums of AVX2 loops on the stack: batches ran at 0.6 to 0.8 of
-# their speed on a Zen 3 with 256 to 512 units. Ours come last.
+# hold -fwrapv, under which GCC 12 keeps sums of AVX2 loops on the stack: batches ran at 0.6 to 0.8
+# of their speed on a Zen 3 with 256 to 512 units. Ours come last.
 compile_args = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fopenmp", "-g0"]
 compile_args += ["-fno-wrapv"]
 link_args = ["-fopenmp"]
