@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -123,23 +123,28 @@ def own_arrays(what: str, given: dict[str, Array]) -> dict[str, Array]:
     """What `given_arrays` gave as plain arrays, each fit to be changed in place by the core."""
     arrays = {}
     for key, value in given.items():
-        name = f"{what}[{key!r}]"
-        checks.no_mask(name, value)
-        array = np.asarray(value)  # a subclass may say anything of itself
-        if array.dtype not in (checks.FLOAT32, checks.FLOAT64):
-            raise TypeError(f"{name} must have dtype float32 or float64, got {array.dtype}")
+        array = value
+        if type(value) is not np.ndarray:
+            checks.no_mask(f"{what}[{key!r}]", value)
+            array = np.asarray(value)  # a subclass may say anything of itself
         flags = array.flags
-        if not flags.writeable:
-            raise ValueError(
-                f"{name} must be writable, got a read-only array "
-                "(a model's parameters are writable after train())"
-                if what == "params"
-                else f"{name} must be writable, got a read-only array"
-            )
-        if not (flags.c_contiguous and flags.aligned):
-            raise ValueError(f"{name} must be C-contiguous and aligned to its dtype")
+        if array.dtype not in (checks.FLOAT32, checks.FLOAT64) or not (
+            flags.writeable and flags.c_contiguous and flags.aligned
+        ):
+            _refuse(what, key, array)
         arrays[key] = array
     return arrays
+
+
+def _refuse(what: str, key: str, array: Array) -> NoReturn:
+    """The error that says why the core cannot change an array in place."""
+    name = f"{what}[{key!r}]"
+    if array.dtype not in (checks.FLOAT32, checks.FLOAT64):
+        raise TypeError(f"{name} must have dtype float32 or float64, got {array.dtype}")
+    if array.flags.writeable:
+        raise ValueError(f"{name} must be C-contiguous and aligned to its dtype")
+    hint = " (a model's parameters are writable after train())" if what == "params" else ""
+    raise ValueError(f"{name} must be writable, got a read-only array{hint}")
 
 
 def refuse_overlap(

@@ -133,12 +133,16 @@ class Optimizer:
         clipping.refuse_names("grads", mapping, self._shapes)
         given = {}
         for name, (_, dtype) in self._shapes.items():
-            given[name] = checks.given(f"grads[{name!r}]", mapping[name], dtype)
+            given[name] = value = mapping[name]
+            if type(value) is not np.ndarray:
+                given[name] = checks.given(f"grads[{name!r}]", value, dtype)
         params = clipping.own_arrays("params", own)
         self._refuse_change(params)
         values = {}
         for name, (shape, dtype) in self._shapes.items():
-            value = checks.array(f"grads[{name!r}]", given[name], dtype)
+            value = given[name]
+            if type(value) is not np.ndarray or value.dtype != dtype:
+                value = checks.array(f"grads[{name!r}]", value, dtype)
             if value.shape != shape:
                 raise ValueError(f"grads[{name!r}] must have shape {shape}, got {value.shape}")
             contiguous = value.flags.c_contiguous and value.flags.aligned
