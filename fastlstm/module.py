@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from . import _core, checks, runtime, weights
+from . import _core, blas, checks, runtime, weights
 from .checks import Array
 
 FORWARD, BACKWARD = 1, 2  # passes that parameters are packed for
@@ -96,9 +96,7 @@ class Module:
             self._patience = _core.Patience()
         address = 0
         if gemm == "blas":
-            from . import _blas
-
-            address = _blas.gemm_address()
+            address = blas.gemm_address()
         for name, values in params.items():  # whoever holds the array may have changed it in place
             if values.shape != self._shapes[name] or values.dtype != self.dtype:
                 raise ValueError(
