@@ -92,7 +92,9 @@ def array(name: str, value: SupportsArray | ArrayLike, dtype: np.dtype[Any]) -> 
     if type(value) is np.ndarray and value.dtype == dtype:
         return value
     if isinstance(value, (list, tuple, str, bytes)) or np.isscalar(value) or value is None:
-        raise TypeError(f"{name} must be an array of {dtype}, got {type(value).__name__}")
+        listed = isinstance(value, (list, tuple))
+        hint = f"; convert it with np.asarray({name}, np.{dtype})" if listed else ""
+        raise TypeError(f"{name} must be an array of {dtype}, got {type(value).__name__}{hint}")
     try:
         result = np.asarray(value)
     except Exception as error:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from . import _core, blas, checks, explain, runtime, state_dicts, torch_modules, weights
 from .checks import Array, SupportsArray
 from .module import FORWARD
-from .stream import Stream
+from .stream import BatchFirstStream, Stream
 from .trainable import Checked, State, Trainable
 
 
@@ -49,7 +49,8 @@ class LSTM(Trainable):
     threads at once, pickled and copied.
 
     Raises TypeError or ValueError for a wrong argument, MemoryError if it does not fit, ImportError
-    for gemm="blas" where SciPy cannot be imported. Warns (UserWarning) of dropout with one layer, where it does nothing.
+    for gemm="blas" where SciPy cannot be imported. Warns (UserWarning) of dropout with one layer,
+    where it does nothing.
     """
 
     def __init__(
@@ -103,6 +104,17 @@ class LSTM(Trainable):
             if value != usual:
                 parts.append(f"{name}={value}")
         return f"LSTM({', '.join(parts)}, dtype={self.dtype})"
+
+    if TYPE_CHECKING:  # the attributes that every model has, or every model with bias
+
+        @property
+        def weight_ih_l0(self) -> Array: ...
+        @property
+        def weight_hh_l0(self) -> Array: ...
+        @property
+        def bias_ih_l0(self) -> Array: ...
+        @property
+        def bias_hh_l0(self) -> Array: ...
 
     # ---- running ----
 
@@ -249,7 +261,8 @@ class LSTM(Trainable):
             raise ValueError("a bidirectional LSTM cannot be streamed: it reads from the end")
         batch = checks.count("batch_size", batch_size, 1)
         shape = (self.num_layers, batch, self.hidden_size)
-        return Stream(
+        kind = BatchFirstStream if self.batch_first else Stream
+        return kind(
             self._engine(),
             batch,
             runtime.call_threads(num_threads),
@@ -302,24 +315,24 @@ class LSTM(Trainable):
         dtype: DTypeLike | None = None,
         gemm: Literal["auto", "native", "blas"] = "auto",
     ) -> Self:
-        """An LSTM whose sizes, layers, directions and bias the names and shapes of a state dict say.
+        """An LSTM whose sizes, layers, directions and bias names and shapes of a state dict say.
 
         Parameters
             state_dict   name -> tensor, array, or what `load_state_dict` takes: of a model that has
                          an LSTM in it, of an LSTM or of a ``torch.nn.LSTMCell``; or a checkpoint in
                          which such a mapping stands (under "state_dict" or "model", for example).
                          Each value is read once at most
-            prefix       where the LSTM stands, "encoder.lstm." for example; None finds the only one.
+            prefix       where the LSTM stands, "encoder.lstm." for example; None: the only one.
                          What DataParallel ("module.") and torch.compile ("_orig_mod.") put into
                          names may be left out
-            dtype        float32 or float64: values of any float dtype, float64 for a float32 model
-                         and lists of numbers too, are converted to it. None keeps that of the values
-                         (float32 if they are narrower) and takes no lists
+            dtype        float32 or float64: values of any float dtype (float64 for a float32 model
+                         too) and lists of numbers are converted to it. None: that of the values,
+                         float32 if they are narrower; lists are an error
             batch_first, dropout, gemm   of the constructor, which no state dict tells
 
         Raises
             TypeError             no mapping, or a value that is no array of floats
-            ValueError            no LSTM or several ones, listed; names missing or left over; shapes
+            ValueError            no LSTM or several, listed; names missing or left over; shapes
                                   that are no LSTM's; a value beyond `dtype`
             NotImplementedError   projections (``weight_hr_l0``)
             MemoryError           it does not fit

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -37,19 +37,25 @@ class Module:
     _training: bool = False
     _live: bool = False  # arrays have been handed out to be written to: they stay the same objects
 
-    def __getattr__(self, name: str) -> Array:
-        params: dict[str, Array] = self.__dict__.get("_params", {})
-        if name in params:
-            return params[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    if not TYPE_CHECKING:  # which would take every name for a parameter
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if "_params" in self.__dict__ and not name.startswith("_"):
-            if name in self._params:
-                raise AttributeError(f"{name} is replaced with load_state_dict({{...}})")
-            if name in self.__dict__:
-                raise AttributeError(f"{name} is fixed when the {type(self).__name__} is made")
-        object.__setattr__(self, name, value)
+        def __getattr__(self, name: str) -> Array:
+            params: dict[str, Array] = self.__dict__.get("_params", {})
+            if name in params:
+                return params[name]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+        def __setattr__(self, name: str, value: object) -> None:
+            if "_params" in self.__dict__ and not name.startswith("_"):
+                if name in self._params:
+                    raise AttributeError(f"{name} is replaced with load_state_dict({{...}})")
+                if name in self.__dict__:
+                    raise AttributeError(f"{name} is fixed when the {type(self).__name__} is made")
+            object.__setattr__(self, name, value)
+
+    def __dir__(self) -> list[str]:
+        names = {*object.__dir__(self), *self.__dict__.get("_params", ())}
+        return sorted(name for name in names if name[:1] != "_" or name[:2] == "__")
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"{name} cannot be deleted")

@@ -190,7 +190,8 @@ def _sizes(
         missing = [name.removesuffix("_l0") for name in missing]
         hints = [hint.replace("_l0", "") for hint in hints]
     if missing:
-        problems = [f"missing under {prefix!r}: {weights.listed(missing)}", *hints]
+        under = f" under {prefix!r}" if prefix else ""
+        problems = [f"missing{under}: {weights.listed(missing)}", *hints]
         raise ValueError("state_dict does not fit: " + "; ".join(problems))
     shapes = {name: found.read(there).shape for name, there in names.items()}
     w_hh, w_ih = shapes["weight_hh_l0"], shapes["weight_ih_l0"]
@@ -232,7 +233,9 @@ def _converted(found: _Found, name: str, dtype: np.dtype[Any] | None) -> Array:
     value, key = found.read(name), found.prefix + name
     if dtype is None:
         if name in found.lists:
-            raise TypeError(f"{key} is a list of numbers: say of which dtype, np.float32 for example")
+            raise TypeError(
+                f"{key} is a list of numbers: say of which dtype, np.float32 for example"
+            )
         if value.dtype.kind != "f" or not np.can_cast(value.dtype, np.float64):
             raise TypeError(f"{key} must have a float dtype of 64 bits at most, got {value.dtype}")
         return value

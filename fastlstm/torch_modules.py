@@ -75,8 +75,8 @@ def values(module: Any, names: Iterable[str]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _evaluating(module: Any) -> Iterator[None]:
-    """The module's parametrizations in evaluation mode, where looking at a value changes nothing."""
-    parts = getattr(module, "parametrizations", None)
+    """The module's parametrizations in evaluation mode: looking at a value changes nothing."""
+    parts: Any = getattr(module, "parametrizations", None)
     learning = [p for p in parts.modules() if p.training] if hasattr(parts, "modules") else []
     try:
         for part in learning:
@@ -115,7 +115,9 @@ def _dtype(tensor: Any) -> str:
 def _is(value: object, *names: str) -> bool:
     """Whether one of its classes is of these names, or of a module so called ("torch.jit.")."""
     lineage = [f"{c.__module__}.{c.__qualname__}" for c in type(value).__mro__]
-    return any(kind == n or (n[-1:] == "." and kind.startswith(n)) for kind in lineage for n in names)
+    return any(
+        kind == n or (n[-1:] == "." and kind.startswith(n)) for kind in lineage for n in names
+    )
 
 
 def _described(module: Any, wanted: str) -> str:
@@ -128,7 +130,7 @@ def _described(module: Any, wanted: str) -> str:
     if _is(module, *_QUANTISED):
         return (
             f"{kind} of {type(module).__module__}, made for quantisation, without a float module's "
-            f"weights: hand over the torch.nn.{wanted} that it was made from"
+            f"weights: hand over the torch.nn.{kind} that it was made from"
         )
     if _is(module, "torch.jit."):
         name = getattr(module, "original_name", kind)

@@ -100,17 +100,21 @@ def listed(names: Sequence[object], most: int = 40) -> str:
 
 
 def lone_biases(names: Container[str], of: Iterable[str]) -> list[str]:
-    """What to do about each bias, of `of`, that is in `names` without the other of its layer."""
-    hints = []
+    """What to do about biases, of `of`, that are in `names` without the other one of their layer:
+    one line of text, or none."""
+    lone, partners = [], []
     for name in of:
-        kind = name[: len("bias_ih")]
-        partner = {"bias_ih": "bias_hh", "bias_hh": "bias_ih"}.get(kind, "") + name[len(kind) :]
-        if partner != name and name in names and partner not in names and kind.startswith("bias"):
-            hints.append(
-                f"{partner} is missing beside {name}: give zeros for it if {name} is the only bias"
-                " or the sum of both"
-            )
-    return hints
+        for kind, other in (("bias_ih", "bias_hh"), ("bias_hh", "bias_ih")):
+            partner = other + name[len(kind) :]
+            if name.startswith(kind) and name in names and partner not in names:
+                lone.append(name)
+                partners.append(partner)
+    if not lone:
+        return []
+    return [
+        f"{listed(partners)} missing beside {listed(lone)}: give zeros for what is missing where "
+        "a layer has one bias, or the sum of both"
+    ]
 
 
 def checked_state(
@@ -123,7 +127,7 @@ def checked_state(
 
     Raises
         TypeError   state_dict is no mapping, or a value's dtype would lose digits
-        ValueError  names missing or unexpected (strict), no name that fits, or wrong shapes (always)
+        ValueError  names missing or unexpected (strict); nothing that fits, wrong shapes (always)
     """
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"state_dict must be a mapping, got {type(state_dict).__name__}")
