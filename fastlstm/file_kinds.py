@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
 from typing import BinaryIO
@@ -17,6 +18,7 @@ _FROM_KERAS = (
     "(4 H, I) and (4 H, H), the bias as bias_ih and zeros as bias_hh"
 )
 _UNPACK = "unpack it first"
+_LONGEST_HEADER = 100_000_000  # bytes; the safetensors package reads no longer one
 
 # First bytes, what such a file is, what to do with it.
 _STARTS: list[tuple[bytes, str, str]] = [
@@ -45,13 +47,32 @@ def foreign(name: str) -> str | None:
         start = file.read(512)
         header = int.from_bytes(start[:8], "little")
         if start[8:9] == b"{" and header < 1 << 32:  # safetensors: length, then JSON
-            if 8 + header <= size:
+            if 8 + header > size:
+                return f"it is a safetensors file cut short, or with a damaged header: {size} bytes"
+            whole = _safetensors_size(file, header)
+            if whole <= size:
                 return None
-            return f"it is a safetensors file cut short, or with a damaged header: {size} bytes"
+            return f"it is a safetensors file cut short: it has {size} of {whole} bytes"
         what, advice = _kind(start, file)
     if not what:
         return None
     return f"it is {what}" + (f": {advice}" if advice else "")
+
+
+def _safetensors_size(file: BinaryIO, header: int) -> int:
+    """Bytes that the header asks for, or 0 where it is damaged."""
+    if header > _LONGEST_HEADER:
+        return 0
+    file.seek(8)
+    try:
+        entries = json.loads(file.read(header))
+        entries.pop("__metadata__", None)
+        ends = [int(entry["data_offsets"][1]) for entry in entries.values()]
+        return 8 + header + max(ends)
+    except (MemoryError, OSError):
+        raise
+    except Exception:  # the file decides what goes wrong
+        return 0
 
 
 def _kind(start: bytes, file: BinaryIO) -> tuple[str, str]:

@@ -50,13 +50,13 @@ def _write(name: str, data: bytes) -> None:
         if not name:
             raise
         old = None
+    if old is not None and not stat.S_ISREG(old.st_mode):  # a device, a pipe, or an error
+        with open(name, "wb") as file:
+            file.write(data)
+        return
     if old is not None:
         with open(name, "r+b"):  # refused as any writing to it would be
             pass
-        if not stat.S_ISREG(old.st_mode):  # a device or a pipe
-            with open(name, "wb") as file:
-                file.write(data)
-            return
     target = os.path.realpath(name) if os.path.islink(name) else name
     draft = os.path.join(os.path.dirname(target), f".fastlstm-{os.urandom(8).hex()}.tmp")
     try:

@@ -99,10 +99,15 @@ class BatchFirstStream(Stream):
                 raise
             except Exception as error:
                 raise TypeError(f"x must be an array, got {type(x).__name__}: {error}") from error
-        if getattr(x, "ndim", 0) != 3 or self.engine is None:
+        if self.engine is None:
             return super().__call__(x)
         batch, features = self.batch, self.engine.input_size
-        if (x.shape[0], x.shape[2]) != (batch, features):
-            allowed = f"({batch}, {features}) or ({batch}, t, {features})"
-            raise ValueError(f"x must have shape {allowed}, got {x.shape}")
-        return super().__call__(x.transpose(1, 0, 2)).transpose(1, 0, 2)
+        allowed = f"x must have shape ({batch}, {features}) or ({batch}, t, {features})"
+        if getattr(x, "ndim", 0) == 3:
+            if (x.shape[0], x.shape[2]) != (batch, features):
+                raise ValueError(f"{allowed}, got {x.shape}")
+            return super().__call__(x.transpose(1, 0, 2)).transpose(1, 0, 2)
+        try:
+            return super().__call__(x)
+        except ValueError:  # which tells the shape of a time-major chunk
+            raise ValueError(f"{allowed}, got {np.shape(x)}") from None
