@@ -11,7 +11,7 @@ import stat
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from . import checks, file_kinds
+from . import checks
 
 if TYPE_CHECKING:
     from .lstm import LSTM
@@ -95,6 +95,8 @@ def load(path: str | os.PathLike[str]) -> LSTM:
         TypeError           the path is neither a str nor an os.PathLike of one
     """
     import safetensors
+
+    from . import file_kinds
 
     name = _name(path)
     mode = os.stat(name).st_mode
