@@ -41,3 +41,19 @@ def test_one_bias_of_two(name: str) -> None:
     with pytest.raises(ValueError) as caught:
         LSTM(F, H).load_state_dict({n: v for n, v in LSTM(F, H).state_dict().items() if "w" in n})
     assert "zeros" not in str(caught.value)
+
+
+def test_an_array_resized_by_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the check and the copy: the copy is checked."""
+    model = LSTM(F, H, seed=0)
+    state = {name: value.copy() for name, value in model.state_dict().items()}
+    before, can_cast, names = model.state_dict(), np.can_cast, iter(state)
+
+    def late(*arguments: Any, **options: Any) -> bool:
+        state[next(names)].resize((1,), refcheck=False)
+        return can_cast(*arguments, **options)
+
+    monkeypatch.setattr("fastlstm.weights.np.can_cast", late)
+    with pytest.raises(ValueError, match=r"weight_ih_l0 has shape \(1,\)"):
+        model.load_state_dict(state)
+    assert all(model.state_dict()[name] is value for name, value in before.items())
