@@ -20,10 +20,15 @@ CLIP = 5.0  # joint norm of all gradients at most
 State = tuple[Floats, Floats]
 
 
-def read_text(path: Path) -> tuple[Ints, int]:
+def numbered(text: str) -> tuple[Ints, int]:
     """The text as numbers of its characters, and how many different ones there are."""
-    found, ids = np.unique(list(path.read_text(encoding="utf-8")), return_inverse=True)
+    found, ids = np.unique(list(text), return_inverse=True)
     return ids.astype(np.int64), len(found)
+
+
+def read_text(path: Path) -> tuple[Ints, int]:
+    """A file as `numbered`."""
+    return numbered(path.read_text(encoding="utf-8"))
 
 
 def chunks(ids: Ints, steps: int = STEPS, batch: int = BATCH) -> Iterator[tuple[Ints, Ints, bool]]:

@@ -5,7 +5,9 @@ Names and numbers are PyTorch's: `Linear` is torch.nn.Linear, `cross_entropy` is
 torch.nn.functional.cross_entropy.
 """
 
+import importlib.util
 import math
+import sys
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +66,13 @@ def joined(lstm: dict[str, Floats], linear: dict[str, Floats]) -> dict[str, Floa
     """Parameters or gradients of two layers in one mapping, named as in torch's state dict."""
     named = {f"lstm.{name}": array for name, array in lstm.items()}
     return named | {f"linear.{name}": array for name, array in linear.items()}
+
+
+def chosen_engines(name: str) -> tuple[str, ...]:
+    """Engines of an --engine option; ends the program where PyTorch is missing for it."""
+    if name != "fastlstm" and importlib.util.find_spec("torch") is None:
+        sys.exit(f"--engine {name} needs PyTorch: pip install torch")
+    return ("torch", "fastlstm") if name == "both" else (name,)
 
 
 def use_threads(count: int) -> None:

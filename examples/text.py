@@ -9,12 +9,12 @@ on, character by character, with the state kept from step to step.
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from pydoc_data.topics import topics
 from statistics import median
 from time import perf_counter
 
 import numpy as np
 import torch
+from documentation import documentation
 from numpy.typing import NDArray
 from timing import ENGINES, Timing, Training, compare, train_in_turn
 from tqdm import tqdm
@@ -29,20 +29,6 @@ SEED = 7
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
-
-
-def documentation() -> str:
-    """The language reference as plain text; each paragraph once, common ASCII characters only.
-
-    Topics overlap: without dropping repeats the held-out end would have been seen in training.
-    """
-    paragraphs: dict[str, str] = {}
-    for topic in topics.values():
-        for paragraph in topic.split("\n\n"):
-            paragraphs.setdefault(" ".join(paragraph.split()), paragraph.strip("\n"))
-    text = "\n\n".join(paragraphs.values())
-    text = text.translate(str.maketrans("\u201c\u201d\u2018\u2019\u2013\u2014", "\"\"''--"))
-    return "".join(c for c in text if c == "\n" or " " <= c <= "~")
 
 
 class CharacterModel(torch.nn.Module):

@@ -7,7 +7,14 @@ from itertools import islice
 from statistics import median
 from time import perf_counter
 
-from tqdm import tqdm
+try:
+    from tqdm import tqdm
+except ImportError:  # no bar then
+
+    def tqdm(steps, **options):  # type: ignore[no-untyped-def]
+        """The steps alone."""
+        return steps
+
 
 ENGINES = ("PyTorch", "fastlstm")
 

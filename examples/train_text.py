@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A character model of Shakespeare by truncated backpropagation in time, in NumPy or PyTorch.
+"""A character model of a text by truncated backpropagation in time, in NumPy or PyTorch.
 
 Two LSTM layers of 128 units, sequences of 50 characters, 50 side by side; the last tenth of the
 text is held out. Both engines start from the same weights and see the same batches. The text is
-"Tiny Shakespeare", data/tinyshakespeare/input.txt of github.com/karpathy/char-rnn: name your copy,
-or any other text, with --data.
+the language reference inside CPython, or any other with --data: "Tiny Shakespeare" for example,
+data/tinyshakespeare/input.txt of github.com/karpathy/char-rnn, for 4000 updates.
 """
 
 import argparse
@@ -13,11 +13,10 @@ from pathlib import Path
 
 import characters
 import numpy as np
-from layers import Ints, one_cycle, use_threads
+from documentation import documentation
+from layers import Ints, chosen_engines, one_cycle, use_threads
 from timing import Training, train_in_turn
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "text" / "tinyshakespeare.txt"
-WHERE = "Tiny Shakespeare: data/tinyshakespeare/input.txt of github.com/karpathy/char-rnn"
 PEAK_RATE = 2e-2
 
 
@@ -47,23 +46,26 @@ def main() -> int:
     """Trains with one engine or with both and prints what came out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--engine", choices=("fastlstm", "torch", "both"), default="fastlstm")
-    parser.add_argument("--updates", type=int, default=4000, help="400 read the text once")
+    parser.add_argument("--updates", type=int, default=1000, help="135 read CPython's text once")
     parser.add_argument("--seed", type=int, default=0, help="of the weights")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--data", type=Path, default=DATA, help=f"a text file; for example {WHERE}")
+    parser.add_argument("--data", type=Path, help="a text file; CPython's documentation if none")
     options = parser.parse_args()
-    if not options.data.exists():
-        print(
-            f"{options.data} is missing: name a text file with --data, for example {WHERE}",
-            file=sys.stderr,
-        )
+    engines = chosen_engines(options.engine)
+    try:
+        text = documentation() if options.data is None else options.data.read_text("utf-8")
+    except (ImportError, OSError, UnicodeError) as error:
+        print(f"no text ({error}): name a text file with --data", file=sys.stderr)
+        return 2
+    least = 2 * characters.STEPS * characters.BATCH
+    if len(text) < least:
+        print(f"the text has {len(text)} characters and needs {least}", file=sys.stderr)
         return 2
     use_threads(options.threads)
-    ids, alphabet = characters.read_text(options.data)
+    ids, alphabet = characters.numbered(text)
     cut = int(0.9 * len(ids))
     texts = ids[:cut], ids[cut:]
     rates = one_cycle(options.updates, PEAK_RATE)
-    engines = ("torch", "fastlstm") if options.engine == "both" else (options.engine,)
     run(engines, options.seed, alphabet, (texts[0], texts[1][:100]), rates[:5], "warm-up")
     course, held_out = run(engines, options.seed, alphabet, texts, rates, "training")
     for engine in engines:

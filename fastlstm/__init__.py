@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A fast LSTM engine for CPUs: torch.nn.LSTM's semantics on NumPy arrays."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .cell import LSTMCell
 from .lstm import LSTM
@@ -33,9 +33,20 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("optim", "torch"):  # imported when first asked for
-        import importlib
+_LAZY = ("optim", "torch")  # imported when first asked for
 
-        return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if TYPE_CHECKING:  # which else would take every name for one of ours
+    from . import optim as optim
+    from . import torch as torch
+else:
+
+    def __getattr__(name):
+        if name in _LAZY:
+            import importlib
+
+            return importlib.import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_LAZY])

@@ -14,6 +14,7 @@ from fastlstm.bench import cli
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; ``arguments`` without the program's name, ``sys.argv`` if None."""
     parser = argparse.ArgumentParser(prog="python -m fastlstm", description="LSTM engine for CPUs")
+    parser.add_argument("--version", action="version", version=f"fastlstm {fastlstm.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="info | bench")
     commands.add_parser("info", help="this CPU's features and the kernels chosen for it")
     bench = commands.add_parser(

@@ -6,6 +6,7 @@ cdef class Stream:
 
     cdef readonly Engine engine
     cdef readonly int64_t batch
+    cdef readonly bint batch_first  # chunks are (B, t, I)
     cdef readonly object dtype
     cdef readonly object h, c  # (L, B, H), written by every call
     cdef int threads
@@ -20,12 +21,13 @@ cdef class Stream:
     cdef Call call
     cdef list outputs  # of recent steps; one that nobody else holds is used again
 
-    def __init__(self, Engine engine not None, int64_t batch, int threads):
+    def __init__(self, Engine engine not None, int64_t batch, int threads, bint batch_first=False):
         cdef int64_t states
         if self.engine is not None or engine.model == NULL or engine.directions != 1 or batch < 1:
             raise RuntimeError("a stream is made by LSTM.stream, and once")
         states = engine.num_layers * batch * engine.hidden_size
         self.batch = batch
+        self.batch_first = batch_first
         self.threads = threads
         self.dtype = np.dtype("f8" if engine.spec.dtype == FL_F64 else "f4")
         self.format = b"d" if engine.spec.dtype == FL_F64 else b"f"
@@ -53,7 +55,7 @@ cdef class Stream:
             raise RuntimeError("this stream is in use by another thread; give each its own")
         return 0
 
-    def state_now(self):
+    def _state_now(self):
         """Copies of (h, c) of one moment."""
         cdef Call copies = Call()
         self.idle()
@@ -62,7 +64,7 @@ cdef class Stream:
         memcpy(copies.take("c", c, PyBUF_WRITABLE).buf, self.c_data, self.state_bytes())
         return h, c
 
-    def set_state(self, h, c):
+    def _set_state(self, h, c):
         """Both at once: contiguous arrays of the state's shape and dtype, or None for zeros."""
         cdef Call given = Call()
         cdef int64_t states = self.engine.num_layers * self.batch * self.engine.hidden_size
@@ -123,24 +125,25 @@ cdef class Stream:
             if format != NULL and format[0] == self.format and format[1] == 0:
                 return buffer
         self.call.release()
-        buffer = self.call.hold(self.converted(x), PyBUF_STRIDES)
+        buffer = self.call.hold(self._converted(x), PyBUF_STRIDES)
         if not has_format(buffer, self.format):
             refuse("x", buffer, f"of {self.dtype}")
         return buffer
 
-    cdef int axis_of(self, Py_buffer *buffer) except -2:
-        """The axis of the sequences in x; -1 for a vector, which is one sequence's."""
-        cdef int axis = buffer.ndim - 2
-        cdef bint vector = axis < 0 and self.batch == 1
-        if (-1 <= axis <= 1 and buffer.shape[axis + 1] == self.engine.input_size
-                and (vector or (axis >= 0 and buffer.shape[axis] == self.batch))):
-            return axis
+    cdef int check_shape(self, Py_buffer *buffer) except -1:
+        """Of an x: (B, I), (t, B, I), or (B, t, I) if batch_first, or (I,) of one sequence."""
+        cdef int axes = buffer.ndim
+        cdef int axis = 0 if axes == 2 or self.batch_first else 1  # of the sequences
+        if (1 <= axes <= 3 and buffer.shape[axes - 1] == self.engine.input_size
+                and (self.batch == 1 if axes == 1 else buffer.shape[axis] == self.batch)):
+            return 0
         alone = f"({self.engine.input_size},), " if self.batch == 1 else ""
+        chunk = f"{self.batch}, t" if self.batch_first else f"t, {self.batch}"
         raise ValueError(
             f"x must have shape {alone}({self.batch}, {self.engine.input_size}) or "
-            f"(t, {self.batch}, {self.engine.input_size}), got {shape_of(buffer)}")
+            f"({chunk}, {self.engine.input_size}), got {shape_of(buffer)}")
 
-    def converted(self, x):
+    def _converted(self, x):
         """x as an array of this dtype, where it is no such array yet. TypeError where it cannot be."""
         raise TypeError(f"x must be an array of {self.dtype}, got {type(x).__name__}")
 
@@ -170,8 +173,8 @@ cdef class Stream:
         cdef Block space = self.space
         cdef object y
         cdef Py_ssize_t item = 8 if self.format == b"d" else 4
-        cdef int axis  # of the sequences; -1: x is a vector
-        cdef int64_t units
+        cdef int axes, axis
+        cdef int64_t units, steps
         self.idle()
         alone = self.step_plan.threads > 1 and self.engine.patience.held()
         used = &self.step_plan_alone if alone else &self.step_plan
@@ -179,37 +182,43 @@ cdef class Stream:
         self.busy = 1
         try:
             buffer = self.input(x)
-            axis = self.axis_of(buffer)
-            if ((buffer.shape[axis + 1] > 1 and buffer.strides[axis + 1] != item)
-                    or (axis >= 0 and buffer.strides[axis] % item)
-                    or (axis == 1 and buffer.strides[0] % item) or <uintptr_t>buffer.buf % item):
+            self.check_shape(buffer)
+            axes = buffer.ndim
+            if ((buffer.shape[axes - 1] > 1 and buffer.strides[axes - 1] != item)
+                    or (axes > 1 and buffer.strides[0] % item)
+                    or (axes == 3 and buffer.strides[1] % item) or <uintptr_t>buffer.buf % item):
                 if not fits(buffer.len):
                     raise MemoryError(f"a contiguous copy of x takes {buffer.len} bytes")
                 x = np.array(x, order="C", subok=False)
                 self.call.release()
                 buffer = self.call.take("x", x, PyBUF_C_CONTIGUOUS)
-                axis = self.axis_of(buffer)
+                self.check_shape(buffer)
+                axes = buffer.ndim
             memset(&io, 0, sizeof(io))
             io.x = buffer.buf
-            io.x_b = buffer.strides[axis] // item if axis >= 0 else 0
+            io.x_b = buffer.strides[0] // item if axes == 2 else 0
+            io.y_b = units
             io.h_0 = io.h_n = self.h_data
             io.c_0 = io.c_n = self.c_data
-            if axis <= 0:
+            if axes < 3:
                 y = self.step_output(&io.y)
             else:
-                y = np.empty((buffer.shape[0], self.batch, units), self.dtype)
-                io.x_t = buffer.strides[0] // item
+                axis = 0 if self.batch_first else 1  # of the sequences
+                steps = buffer.shape[1 - axis]
+                io.x_b = buffer.strides[axis] // item
+                io.x_t = buffer.strides[1 - axis] // item
+                y = np.empty((buffer.shape[0], buffer.shape[1], units), self.dtype)
                 io.y = self.call.take("y", y, PyBUF_WRITABLE).buf
-                io.y_t = self.batch * units
-                plan = self.engine.make_plan(FL_INFER, buffer.shape[0], self.batch,
+                io.y_t = units if self.batch_first else self.batch * units
+                io.y_b = steps * units if self.batch_first else units
+                plan = self.engine.make_plan(FL_INFER, steps, self.batch,
                                              1 if self.engine.patience.held() else self.threads)
                 used = &plan
                 space = self.engine.workspace(plan.workspace_bytes, y.nbytes)
-            io.y_b = units
             self.run(used, &io, space)
-            if axis == 1:
+            if axes == 3:
                 self.engine.keep(space)
-            return y if axis >= 0 else y[0]
+            return y[0] if axes == 1 else y
         finally:
             self.call.release()
             self.busy = 0

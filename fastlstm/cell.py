@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 from numpy.typing import DTypeLike
 
-from . import _core, checks, runtime, weights
+from . import _core, checks, runtime, torch_modules, weights
 from .checks import Array, SupportsArray
 from .module import FORWARD, Module
+from .stream import Stream
 
 
 class LSTMCell(Module):
@@ -21,9 +24,8 @@ class LSTMCell(Module):
         seed                      of the first parameters, as for `LSTM`
 
     Parameters are arrays named as in torch (``weight_ih``, ``weight_hh``, ``bias_ih``,
-    ``bias_hh``), as those of `LSTM`. A cell has no ``from_torch``, ``save`` or stream:
-    ``cell.load_state_dict(module.state_dict())`` takes over a ``torch.nn.LSTMCell``, and
-    `state_dict` gives what a file should hold. Calls use the process's number of threads.
+    ``bias_hh``), as those of `LSTM`. A cell has no ``save``: `state_dict` gives what a file should
+    hold, and `LSTM.from_state_dict` makes a layer of it. Calls use the process's number of threads.
 
     Raises TypeError or ValueError for a wrong argument, MemoryError if it does not fit.
     """
@@ -49,6 +51,17 @@ class LSTMCell(Module):
     def __repr__(self) -> str:
         bias = "" if self.bias else ", bias=False"
         return f"LSTMCell({self.input_size}, {self.hidden_size}{bias}, dtype={self.dtype})"
+
+    if TYPE_CHECKING:  # the attributes that every cell has, or every cell with bias
+
+        @property
+        def weight_ih(self) -> Array: ...
+        @property
+        def weight_hh(self) -> Array: ...
+        @property
+        def bias_ih(self) -> Array: ...
+        @property
+        def bias_hh(self) -> Array: ...
 
     def __call__(
         self, x: SupportsArray, state: tuple[SupportsArray, SupportsArray] | None = None
@@ -88,6 +101,34 @@ class LSTMCell(Module):
         h, c = np.empty(shape, self.dtype), np.empty(shape, self.dtype)
         engine.forward(x, y, h_0, c_0, h, c, None, None, threads)
         return h, c
+
+    def stream(self, batch_size: int = 1, *, num_threads: int | None = None) -> Stream:
+        """A `Stream` that keeps the state of `batch_size` sequences, (1, B, H) each, as that of a
+        layer: ``stream(x)`` gives the h of ``cell(x, (h, c))``.
+
+        It runs on the parameters of this moment, with `num_threads` threads at most (the default
+        is the process's setting).
+
+        Raises
+            TypeError     batch_size or num_threads is no integer
+            ValueError    batch_size < 1; num_threads not in 1 to 1024
+            MemoryError   the state does not fit
+        """
+        batch = checks.count("batch_size", batch_size, 1)
+        threads = runtime.call_threads(num_threads)
+        return Stream(self._engine(FORWARD, threads), batch, threads)
+
+    @classmethod
+    def from_torch(cls, module: Any) -> Self:
+        """A cell with the sizes, dtype and parameters of a ``torch.nn.LSTMCell``.
+
+        Parameters are what the module computes with, as for `LSTM.from_torch`.
+
+        Raises TypeError for another module or dtype; it says what the module is and what to do.
+        """
+        cell = cls(**torch_modules.cell_config(module), seed=0)
+        cell.load_state_dict(torch_modules.values(module, cell._shapes))
+        return cell
 
     def _pack(
         self, params: dict[str, Array], passes: int, threads: int, hold_gil: bool

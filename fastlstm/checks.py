@@ -102,9 +102,8 @@ def given(name: str, value: SupportsArray | ArrayLike, dtype: np.dtype[Any]) -> 
     if issubclass(type(value), np.ndarray):
         return value  # type: ignore[return-value]
     if isinstance(value, (list, tuple, str, bytes)) or np.isscalar(value) or value is None:
-        hint = ""
-        if isinstance(value, (list, tuple)):
-            hint = f"; convert it with np.asarray({name}, np.{dtype}) if that is meant"
+        listed = isinstance(value, (list, tuple))
+        hint = f"; convert it with np.asarray({name}, np.{dtype})" if listed else ""
         raise TypeError(f"{name} must be an array of {dtype}, got {type(value).__name__}{hint}")
     try:
         return np.asarray(value)

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
-from typing import Any, Literal, overload
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _core, checks, explain, runtime, weights
+from . import _core, blas, checks, explain, runtime, state_dicts, torch_modules, weights
 from .checks import Array, SupportsArray
 from .module import FORWARD
 from .stream import Stream
@@ -42,12 +42,14 @@ class LSTM(Trainable):
                        BLAS, which forfeits the promise that bits do not depend on batch or chunks;
                        forward passes then run on one thread beside those of BLAS
 
-    Parameters are arrays named as in torch (``weight_ih_l0``, ...), also reachable as attributes:
-    read-only until `train`; replace them with `load_state_dict`. Models may be called from many
+    Parameters are arrays named as in torch (``weight_ih_l0``, ...), also reachable as attributes
+    (type checkers know those of layer 0): read-only until `train`; replace them with
+    `load_state_dict`. Models may be called from many
     threads at once, pickled and copied.
 
-    Raises TypeError or ValueError for a wrong argument, MemoryError if it does not fit. Warns
-    (UserWarning) of dropout with one layer, where it does nothing.
+    Raises TypeError or ValueError for a wrong argument, MemoryError if it does not fit, ImportError
+    for gemm="blas" where SciPy cannot be imported. Warns (UserWarning) of dropout with one layer,
+    where it does nothing.
     """
 
     def __init__(
@@ -82,6 +84,8 @@ class LSTM(Trainable):
         self.dtype = checks.real_dtype(dtype)
         if not isinstance(gemm, str) or gemm not in ("auto", "native", "blas"):
             raise ValueError(f"gemm must be 'auto', 'native' or 'blas', got {gemm!r}")
+        if gemm == "blas":
+            blas.gemm_address()
         self.gemm = gemm
         self._directions = 2 if self.bidirectional else 1
         self._shapes = weights.lstm_shapes(
@@ -99,6 +103,17 @@ class LSTM(Trainable):
             if value != usual:
                 parts.append(f"{name}={value}")
         return f"LSTM({', '.join(parts)}, dtype={self.dtype})"
+
+    if TYPE_CHECKING:  # the attributes that every model has, or every model with bias
+
+        @property
+        def weight_ih_l0(self) -> Array: ...
+        @property
+        def weight_hh_l0(self) -> Array: ...
+        @property
+        def bias_ih_l0(self) -> Array: ...
+        @property
+        def bias_hh_l0(self) -> Array: ...
 
     # ---- running ----
 
@@ -248,7 +263,7 @@ class LSTM(Trainable):
             raise ValueError("a bidirectional LSTM cannot be streamed: it reads from the end")
         batch = checks.count("batch_size", batch_size, 1)
         threads = runtime.call_threads(num_threads)
-        return Stream(self._engine(FORWARD, threads), batch, threads)
+        return Stream(self._engine(FORWARD, threads), batch, threads, self.batch_first)
 
     def explain(self, T: int, B: int, *, num_threads: int | None = None) -> str:
         """How a call with T steps and B sequences would run, in words: several lines of text.
@@ -268,28 +283,58 @@ class LSTM(Trainable):
     # ---- parameters ----
 
     @classmethod
-    def from_torch(cls, module: Any) -> LSTM:
+    def from_torch(cls, module: Any) -> Self:
         """An LSTM with the configuration, dtype and parameters of a ``torch.nn.LSTM``.
 
-        Raises TypeError for another module or dtype, NotImplementedError for a projection.
+        Parameters are what the module computes with: a parametrization (weight_norm, spectral_norm)
+        or pruning is taken by its result, and left as it is.
+
+        Raises TypeError for another module or dtype (it says what the module is and what to do),
+        NotImplementedError for a projection.
         """
-        names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout")
-        known = (*names, "bidirectional", "weight_ih_l0", "state_dict")
-        if any(not hasattr(module, name) for name in known) or isinstance(module, type):
-            raise TypeError(f"module must be a torch.nn.LSTM, got {type(module).__name__}")
-        if getattr(module, "mode", "LSTM") != "LSTM":
-            raise TypeError(f"module must be a torch.nn.LSTM, got mode {module.mode}")
-        dtype = str(module.weight_ih_l0.dtype).removeprefix("torch.")
+        config = torch_modules.lstm_config(module)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch has warned about dropout already
-            lstm = cls(
-                **{name: getattr(module, name) for name in names},
-                bidirectional=module.bidirectional,
-                proj_size=getattr(module, "proj_size", 0),
-                dtype=dtype,
-                seed=0,
-            )
-        lstm.load_state_dict(module.state_dict())
+            lstm = cls(**config, seed=0)
+        lstm.load_state_dict(torch_modules.values(module, lstm._shapes))
+        return lstm
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state_dict: Mapping[str, Any],
+        prefix: str | None = None,
+        *,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        dtype: DTypeLike | None = None,
+        gemm: Literal["auto", "native", "blas"] = "auto",
+    ) -> Self:
+        """An LSTM whose sizes, layers, directions and bias names and shapes of a state dict say.
+
+        Parameters
+            state_dict   name -> tensor, array, or what `load_state_dict` takes: of a model that has
+                         an LSTM in it, of an LSTM or of a ``torch.nn.LSTMCell``; or a checkpoint in
+                         which such a mapping stands (under "state_dict" or "model", for example).
+                         Each value is read once at most
+            prefix       where the LSTM stands, "encoder.lstm." for example; None: the only one.
+                         What DataParallel ("module.") and torch.compile ("_orig_mod.") put into
+                         names may be left out
+            dtype        float32 or float64: values of any float dtype (float64 for a float32 model
+                         too) and lists of numbers are converted to it. None: that of the values,
+                         float32 if they are narrower; lists are an error
+            batch_first, dropout, gemm   of the constructor, which no state dict tells
+
+        Raises
+            TypeError             no mapping, or a value that is no array of floats
+            ValueError            no LSTM or several, listed; names missing or left over; shapes
+                                  that are no LSTM's; a value beyond `dtype`
+            NotImplementedError   projections (``weight_hr_l0``)
+            MemoryError           it does not fit
+        """
+        config, arrays = state_dicts.model_of(state_dict, prefix, dtype)
+        lstm = cls(**config, batch_first=batch_first, dropout=dropout, gemm=gemm, seed=0)
+        lstm.load_state_dict(arrays)
         return lstm
 
     def config(self) -> dict[str, Any]:
@@ -306,7 +351,6 @@ class LSTM(Trainable):
         Raises
             TypeError     path is no str or PathLike
             OSError       it cannot be written
-            ImportError   the safetensors package is not installed
         """
         from . import storage
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from . import _core, checks, runtime, weights
+from . import _core, blas, checks, runtime, weights
 from .checks import Array
 
 FORWARD, BACKWARD = 1, 2  # passes that parameters are packed for
@@ -32,19 +32,26 @@ class Module:
     _params: _core.Parameters
     _patience: _core.Patience | None = None  # all engines of the model share it
 
-    def __getattr__(self, name: str) -> Array:
-        params: _core.Parameters | None = self.__dict__.get("_params")
-        if params is not None and name in params.arrays:
-            return params.arrays[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    if not TYPE_CHECKING:  # which would take every name for a parameter
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if "_params" in self.__dict__ and not name.startswith("_"):
-            if name in self._params.arrays:
-                raise AttributeError(f"{name} is replaced with load_state_dict({{...}})")
-            if name in self.__dict__:
-                raise AttributeError(f"{name} is fixed when the {type(self).__name__} is made")
-        object.__setattr__(self, name, value)
+        def __getattr__(self, name: str) -> Array:
+            params: _core.Parameters | None = self.__dict__.get("_params")
+            if params is not None and name in params.arrays:
+                return params.arrays[name]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+        def __setattr__(self, name: str, value: object) -> None:
+            if "_params" in self.__dict__ and not name.startswith("_"):
+                if name in self._params.arrays:
+                    raise AttributeError(f"{name} is replaced with load_state_dict({{...}})")
+                if name in self.__dict__:
+                    raise AttributeError(f"{name} is fixed when the {type(self).__name__} is made")
+            object.__setattr__(self, name, value)
+
+    def __dir__(self) -> list[str]:
+        params: _core.Parameters | None = self.__dict__.get("_params")
+        names = {*object.__dir__(self), *(() if params is None else params.arrays)}
+        return sorted(name for name in names if name[:1] != "_" or name[:2] == "__")
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"{name} cannot be deleted")
@@ -94,9 +101,7 @@ class Module:
             self._patience = _core.Patience()
         address = 0
         if gemm == "blas":
-            from . import _blas
-
-            address = _blas.gemm_address()
+            address = blas.gemm_address()
         for name, values in params.items():  # whoever holds the array may have changed it in place
             shape, flags = self._shapes[name], values.flags
             if values.shape != shape or values.dtype != self.dtype or not flags.c_contiguous:

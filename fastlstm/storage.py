@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import stat
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +19,6 @@ if TYPE_CHECKING:
 KEY = "fastlstm"
 
 
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise ImportError(
-            "saving and loading needs the safetensors package: pip install fastlstm[safetensors]"
-        ) from error
-    return safetensors
-
-
 def _name(path: object) -> str:
     name = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(name, str):
@@ -34,16 +27,61 @@ def _name(path: object) -> str:
 
 
 def save(lstm: LSTM, path: str | os.PathLike[str]) -> None:
-    """Write parameters and configuration to `path`, as any file is written: what was there is lost.
+    """Write parameters and configuration to `path`: all of them, or what was there stays.
 
-    Raises TypeError for another kind of path, OSError where it cannot be written, ImportError
-    without the safetensors package.
+    The file is written under a name of its own beside `path` and then renamed. What a link names is
+    replaced, not the link; a file that is replaced hands on its mode, a new one has that of any new
+    file.
+
+    Raises TypeError for another kind of path, OSError where it cannot be written.
     """
+    import safetensors.numpy
+
     name = _name(path)
     metadata = {KEY: json.dumps({"class": "LSTM", **lstm.config()})}
-    data = _safetensors().numpy.save(lstm.state_dict(), metadata)
-    with open(name, "wb") as file:
-        file.write(data)
+    _write(name, safetensors.numpy.save(lstm.state_dict(), metadata))
+
+
+def _write(name: str, data: bytes) -> None:
+    """The bytes into a file, which from one moment to the next is the new one."""
+    try:
+        old = os.stat(name)
+    except FileNotFoundError:
+        if not name:
+            raise
+        old = None
+    if old is not None and not stat.S_ISREG(old.st_mode):  # a device, a pipe, or an error
+        with open(name, "wb") as file:
+            file.write(data)
+        return
+    if old is not None:
+        with open(name, "r+b"):  # refused as any writing to it would be
+            pass
+    target = os.path.realpath(name) if os.path.islink(name) else name
+    draft = os.path.join(os.path.dirname(target), f".fastlstm-{os.urandom(8).hex()}.tmp")
+    try:
+        # open's own mode for new files: what the umask leaves of 0o666
+        with open(draft, "xb") as file:
+            if old is not None:
+                _hand_on(old, file.fileno())
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(draft)
+        raise
+
+
+def _hand_on(old: os.stat_result, to: int) -> None:
+    """Owner, as far as this process may set it, and mode."""
+    new = os.fstat(to)
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        with contextlib.suppress(OSError):
+            os.fchown(to, old.st_uid, old.st_gid)
+    with contextlib.suppress(OSError):
+        os.fchmod(to, stat.S_IMODE(old.st_mode))
 
 
 def load(path: str | os.PathLike[str]) -> LSTM:
@@ -51,18 +89,33 @@ def load(path: str | os.PathLike[str]) -> LSTM:
 
     Raises
         FileNotFoundError   there is no such file
-        ValueError          it is no safetensors file, or not one of ours, or damaged
-        OSError             it cannot be read
+        ValueError          it is no safetensors file, or not one of ours, or damaged; the message
+                            says of which kind it is, and what to do with that
+        OSError             it cannot be read, or is a folder
         TypeError           the path is neither a str nor an os.PathLike of one
-        ImportError         the safetensors package is not installed
     """
+    import safetensors
+
+    from . import file_kinds
+
     name = _name(path)
-    safetensors = _safetensors()
+    mode = os.stat(name).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "a model is a file, this is a folder", name)
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{name} cannot be loaded: it is a device or a pipe, no file")
+    what = file_kinds.foreign(name)
+    if what is not None:
+        raise ValueError(f"{name} cannot be loaded: {what}")
     try:
         with safetensors.safe_open(name, framework="numpy") as file:
             metadata = file.metadata() or {}
             if KEY not in metadata:
-                raise ValueError("it has no fastlstm configuration: use load_state_dict")
+                raise ValueError(
+                    "it is a safetensors file without a fastlstm configuration: give "
+                    "safetensors.numpy.load_file(path) to fastlstm.LSTM.from_state_dict, or to "
+                    "load_state_dict of a model"
+                )
             lstm = _from_config(metadata[KEY], file)
             params = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             lstm.load_state_dict(params)
@@ -73,6 +126,8 @@ def load(path: str | os.PathLike[str]) -> LSTM:
         raise
     except MemoryError as error:
         raise MemoryError(f"{name}: {error}") from error
+    except ImportError:  # SciPy is missing
+        raise
     except Exception as error:  # the file decides what goes wrong, so all of it is a bad value
         raise ValueError(f"{name} cannot be loaded: {error}") from error
 

@@ -3,18 +3,33 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+import inspect
+from typing import TYPE_CHECKING, NoReturn
 
 from . import _core, checks
 from .checks import Array, SupportsArray
 
 
+class _Signature:
+    """What `inspect` finds at a stream and at the class, whose calls are the core's own."""
+
+    def __get__(self, stream: object, owner: type) -> inspect.Signature:
+        only = inspect.Parameter.POSITIONAL_ONLY
+        if stream is None:
+            names = ("engine", "batch", "threads", "batch_first")
+            return inspect.Signature([inspect.Parameter(name, only) for name in names])
+        x = inspect.Parameter("x", only, annotation=SupportsArray)
+        return inspect.Signature([x], return_annotation=Array)
+
+
 class Stream(_core.Stream):
-    """Running sequences whose state lives here; made by `LSTM.stream`.
+    """Running sequences whose state lives here; made by `LSTM.stream` and `LSTMCell.stream`.
 
     ``stream(x)`` takes one step (B, I) and returns h_t of the last layer, (B, H); or a chunk
-    (t, B, I) and returns (t, B, H). x must be an array of the model's dtype. The bits are those
-    of one call over the whole sequence.
+    (t, B, I) and returns (t, B, H). The stream of a batch_first model takes chunks (B, t, I) and
+    returns (B, t, H); that of one sequence also takes a step (I,) and returns (H,). x is as for a
+    call of the model: an array, or what has `__array__`, of its dtype or a narrower float. The bits
+    are those of one call over the whole sequence.
 
     A step allocates nothing as long as the caller lets go of earlier results: an output array
     that nobody refers to any more is used again, one that is kept stays as it is.
@@ -24,18 +39,31 @@ class Stream(_core.Stream):
     """
 
     __slots__ = ()
+    __signature__ = _Signature()
+
+    if TYPE_CHECKING:
+
+        def __call__(self, x: SupportsArray, /) -> Array: ...
+
+    def __repr__(self) -> str:
+        if self.engine is None:
+            return f"<{type(self).__name__} that no model made>"
+        sizes = f"{self.engine.input_size}, {self.engine.hidden_size}"
+        layers = f", num_layers={self.engine.num_layers}" if self.engine.num_layers > 1 else ""
+        first = ", batch_first=True" if self.batch_first else ""
+        return f"<Stream({sizes}{layers}{first}, dtype={self.dtype}) of {self.batch} at once>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Stream cannot be pickled or copied: hand on its state instead")
 
     def reset(self) -> None:
         """Start anew: all states to zero."""
-        self.set_state(None, None)
+        self._set_state(None, None)
 
     @property
     def state(self) -> tuple[Array, Array]:
         """Copies of (h, c), each (L, B, H). Assigning a pair of such arrays sets the state."""
-        return self.state_now()
+        return self._state_now()
 
     @state.setter
     def state(self, value: tuple[Array, Array]) -> None:
@@ -45,8 +73,8 @@ class Stream(_core.Stream):
             checks.whole(name, one, self.dtype, shape)
             for name, one in zip(("h_0", "c_0"), pair, strict=True)
         )
-        self.set_state(h, c)
+        self._set_state(h, c)
 
-    def converted(self, x: SupportsArray) -> Array:
+    def _converted(self, x: SupportsArray) -> Array:
         x = checks.given("x", x, self.dtype)
         return checks.array("x", x, self.dtype)

@@ -172,7 +172,8 @@ class Trainable(Module):
             dy           gradient of y, shaped as it; zeros if None. What it holds past a sequence's
                          end counts for nothing
             dstate       (dh_n, dc_n), gradients of h_n and c_n; zeros where None
-            dcells       gradient of all c_t of the last layer, shaped as y; zeros if None
+            dcells       gradient of all c_t of the last layer, shaped as y; zeros if None; one of
+                         dy, dh_n, dc_n and dcells must be there
             into         name -> array (or earlier `Gradients`): gradients of the parameters are
                          added into these arrays instead of new ones. An interrupted call leaves
                          part of the sums in them
@@ -207,6 +208,8 @@ class Trainable(Module):
             dc_n = checks.whole("dc_n", pair[1], self.dtype, record.state_shape)
             dy = checks.gradient("dy", dy, self.dtype, record.y_shape)
             dcells = checks.gradient("dcells", dcells, self.dtype, record.y_shape)
+            if dy is None and dh_n is None and dc_n is None and dcells is None:
+                raise ValueError("dy, dstate or dcells must be given: all are None")
             if given is not None:  # what is written must not be read as well
                 dy, dcells, dh_n, dc_n = (_apart(g, params) for g in (dy, dcells, dh_n, dc_n))
             dx, dh_0, dc_0 = backward(

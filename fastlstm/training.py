@@ -25,6 +25,11 @@ class Gradients:
     params: dict[str, Array]
     """name -> gradient of every parameter"""
 
+    def __repr__(self) -> str:
+        x = None if self.x is None else self.x.shape
+        params = {name: array.shape for name, array in self.params.items()}
+        return f"<Gradients of shapes x={x}, h_0={self.h_0.shape}, c_0={self.c_0.shape}, {params=}>"
+
 
 POOLED = 1 << 16  # bytes of an array that is worth the pool of the core
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,7 +71,7 @@ def initial(
     return params
 
 
-def _to_numpy(name: str, value: Any) -> Array:
+def to_numpy(name: str, value: Any) -> Array:
     """A tensor, an array, or anything with __array__ or DLPack, as an array."""
     checks.no_mask(name, value)
     if str(getattr(value, "device", "")) == "meta":
@@ -87,8 +87,34 @@ def _to_numpy(name: str, value: Any) -> Array:
         if hasattr(value, "__dlpack__"):
             return np.from_dlpack(value)
         return np.asarray(memoryview(value))
+    except MemoryError:
+        raise
     except Exception as error:
         raise TypeError(f"{name} must be an array, got {type(value).__name__}: {error}") from error
+
+
+def listed(names: Sequence[object], most: int = 40) -> str:
+    """The names in a row, the first `most` of them."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(str(name) for name in names[:most]) + rest
+
+
+def lone_biases(names: Container[str], of: Iterable[str]) -> list[str]:
+    """What to do about biases, of `of`, that are in `names` without the other one of their layer:
+    one line of text, or none."""
+    lone, partners = [], []
+    for name in of:
+        for kind, other in (("bias_ih", "bias_hh"), ("bias_hh", "bias_ih")):
+            partner = other + name[len(kind) :]
+            if name.startswith(kind) and name in names and partner not in names:
+                lone.append(name)
+                partners.append(partner)
+    if not lone:
+        return []
+    return [
+        f"{listed(partners)} missing beside {listed(lone)}: give zeros for what is missing where "
+        "a layer has one bias, or the sum of both"
+    ]
 
 
 def checked_state(
@@ -101,31 +127,33 @@ def checked_state(
 
     Raises
         TypeError   state_dict is no mapping, or a value's dtype would lose digits
-        ValueError  names missing or unexpected (strict), or wrong shapes (always)
+        ValueError  names missing or unexpected (strict); nothing that fits, wrong shapes (always)
     """
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"state_dict must be a mapping, got {type(state_dict).__name__}")
-    missing = [name for name in shapes if name not in state_dict]
-    unexpected = [str(name) for name in state_dict if name not in shapes]
+    given = dict.fromkeys(state_dict)
+    present = dict.fromkeys(name for name in shapes if name in given)
+    missing = [name for name in shapes if name not in present]
+    unexpected = [str(name) for name in given if name not in shapes]
     found: dict[str, Array] = {}
     misshapen, mistyped = [], []
-    for name, shape in shapes.items():
-        if name not in state_dict:
-            continue
-        value = _to_numpy(name, state_dict[name])
-        if value.shape != shape:
-            misshapen.append(f"{name} has shape {value.shape}, must have {shape}")
-        elif value.dtype.kind != "f" or not np.can_cast(value.dtype, dtype, "safe"):
+    for name in present:
+        shape = shapes[name]
+        value = to_numpy(name, state_dict[name])
+        if value.shape == shape and value.dtype.kind == "f" and np.can_cast(value.dtype, dtype):
+            found[name] = value = np.array(value, dtype=dtype, order="C")
+            value.flags.writeable = False
+        elif value.shape == shape:
             mistyped.append(f"{name} has dtype {value.dtype}, the model {dtype}")
-        else:
-            copy = np.array(value, dtype=dtype, order="C")
-            copy.flags.writeable = False
-            found[name] = copy
+        if value.shape != shape:  # of the copy too: the original is in other hands
+            misshapen.append(f"{name} has shape {value.shape}, must have {shape}")
     problems = list(misshapen)
-    if strict and missing:
-        problems.append(f"missing: {', '.join(missing)}")
-    if strict and unexpected:
-        problems.append(f"unexpected: {', '.join(unexpected)}")
+    if missing and (strict or not present):
+        problems.append(f"missing: {listed(missing)}")
+    if unexpected and (strict or not present):
+        problems.append(f"unexpected: {listed(unexpected)}")
+    if strict:
+        problems += lone_biases(present, shapes)
     if problems:
         raise ValueError("state_dict does not fit: " + "; ".join([*problems, *mistyped]))
     if mistyped:

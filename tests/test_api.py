@@ -156,7 +156,6 @@ def test_not_strict() -> None:
     assert not np.array_equal(lstm(X)[0], LSTM(X)[0])
     with pytest.raises(ValueError, match="weight_ih_l1 has shape"):
         lstm.load_state_dict(wrong_everywhere(), strict=False)
-    assert lstm.load_state_dict({}, strict=False).missing_keys == list(lstm.state_dict())
     assert lstm.load_state_dict(other.state_dict()) == ([], [])
     assert np.array_equal(lstm(X)[0], other(X)[0])
 

@@ -280,5 +280,4 @@ def test_bad_module(value: Any) -> None:
 )
 @pytest.mark.parametrize("call", [fastlstm.load, LSTM.save], ids=["load", "save"])
 def test_bad_path(call: Callable[[Any], object], value: Any) -> None:
-    pytest.importorskip("safetensors")
     refused("PathLike", TypeError, lambda: call(value))

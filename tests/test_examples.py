@@ -110,22 +110,24 @@ def test_demo_says_so_when_the_engines_disagree(tmp_path: Path) -> None:
 TRAINING = ("torch", "fastlstm")
 
 
-def test_train_vowels(tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", ["made up", "japanese_vowels"])
+def test_train_vowels(tmp_path: Path, data: str) -> None:
+    """The made-up data set ships with the example: nothing else is read."""
     pytest.importorskip("torch")
-    pytest.importorskip("tqdm")
-    shared_data("japanese_vowels")
-    output = run_example("train_vowels.py", tmp_path, "--engine", "both", "--epochs", "12")
+    arguments = [] if data == "made up" else ["--data", str(shared_data(data))]
+    output = run_example("train_vowels.py", tmp_path, "--engine", "both", *arguments)
     losses = [number_after(f"{e:<8} last mean loss ", output) for e in TRAINING]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
     accuracies = [
         number_after("test accuracy ", output.split(f"{e:<8} last mean loss ")[1]) for e in TRAINING
     ]
     assert min(accuracies) > 90
-    assert number_after("difference of the losses: ", output) < 1e-4
+    # The made-up one is learned faster, and updates of small losses enlarge every rounding.
+    difference = number_after("difference of the losses: ", output)
+    assert difference < (1e-3 if data == "made up" else 1e-4)
 
 
 def test_train_vowels_says_what_is_missing(tmp_path: Path) -> None:
-    pytest.importorskip("tqdm")
     done = run_python(tmp_path, str(EXAMPLES / "train_vowels.py"), "--data", "nowhere")
     assert done.returncode == 2
     assert "no JapaneseVowels_TRAIN.ts in nowhere" in done.stderr
@@ -135,7 +137,6 @@ def test_train_vowels_says_what_is_missing(tmp_path: Path) -> None:
 def test_train_text(tmp_path: Path) -> None:
     """On a short text, so that it also starts over."""
     pytest.importorskip("torch")
-    pytest.importorskip("tqdm")
     (tmp_path / "text.txt").write_text("".join(f"{k} squared is {k * k}.\n" for k in range(600)))
     arguments = ["--engine", "both", "--updates", "30", "--data", "text.txt"]
     output = run_example("train_text.py", tmp_path, *arguments)
@@ -145,22 +146,66 @@ def test_train_text(tmp_path: Path) -> None:
     assert number_after("difference of the losses: ", output) < 1e-4
 
 
-def test_training_in_numpy_needs_no_torch(tmp_path: Path) -> None:
-    pytest.importorskip("tqdm")
-    (tmp_path / "text.txt").write_text("without a trace of it\n" * 400)
-    (tmp_path / "alone.py").write_text(
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.modules['torch'] = None\n"
-        "import train_text; sys.exit(train_text.main())\n"
-    )
-    arguments = ["alone.py", str(EXAMPLES), "--updates", "20", "--data", "text.txt"]
-    done = run_python(tmp_path, *arguments)
+@pytest.mark.parametrize("content", [None, "a short text\n", b"\xff" * 9999], ids=repr)
+def test_train_text_says_what_it_needs(tmp_path: Path, content: str | bytes | None) -> None:
+    if content is not None:
+        data = content.encode() if isinstance(content, str) else content
+        (tmp_path / "text.txt").write_bytes(data)
+    done = run_python(tmp_path, str(EXAMPLES / "train_text.py"), "--data", "text.txt")
+    assert done.returncode == 2
+    assert "text" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# What is not in a fresh clone with fastlstm installed is not there.
+ALONE = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); name = sys.argv.pop(1)\n"
+    "sys.modules |= dict.fromkeys(['torch', 'tqdm', 'sklearn', 'threadpoolctl'])\n"
+    "sys.exit(__import__(name).main())\n"
+)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train_text", "--updates", "30"], ["train_vowels"]], ids=str
+)
+def test_training_in_numpy_needs_nothing(tmp_path: Path, arguments: list[str]) -> None:
+    """No data either: the text is CPython's own, the utterances are made by a rule."""
+    (tmp_path / "alone.py").write_text(ALONE)
+    done = run_python(tmp_path, "alone.py", str(EXAMPLES), *arguments)
     assert done.returncode == 0, done.stderr
-    assert number_after("fastlstm held-out loss ", done.stdout) < 3
+    if arguments[0] == "train_text":
+        # 95 characters drawn blindly cost 4.55 nats
+        assert number_after("fastlstm held-out loss ", done.stdout) < 3.6
+    else:
+        assert number_after("test accuracy ", done.stdout) > 90
+
+
+@pytest.mark.parametrize("name", ["train_text", "train_vowels"])
+def test_training_in_torch_says_what_it_needs(tmp_path: Path, name: str) -> None:
+    (tmp_path / "alone.py").write_text(ALONE)
+    done = run_python(tmp_path, "alone.py", str(EXAMPLES), name, "--engine", "both")
+    assert done.returncode == 1
+    assert done.stderr.strip() == "--engine both needs PyTorch: pip install torch"
+
+
+def test_the_made_up_data_set() -> None:
+    """Sizes as promised, ragged, zeros past each end, the same every time."""
+    done = run_python(
+        EXAMPLES,
+        "-c",
+        "import made_up, numpy as np\n"
+        "sets, again = made_up.utterances(), made_up.utterances()\n"
+        "for s, count, t in zip(sets, (270, 370), again, strict=True):\n"
+        "    assert s.x.shape == (count, 29, 12) and s.x.dtype == np.float32\n"
+        "    assert set(s.labels) == set(range(9)) and set(s.lengths) == set(range(7, 30))\n"
+        "    assert not any(x[n:].any() for x, n in zip(s.x, s.lengths))\n"
+        "    assert all(map(np.array_equal, s, t))\n",
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_from_torch(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    pytest.importorskip("safetensors")
     output = run_example("from_torch.py", tmp_path)
     # Two layers of dot products of at most 192 terms in float32: a few 1e-6 at the very most.
     assert number_after("largest difference to PyTorch ", output) < 5e-6

@@ -34,6 +34,7 @@ def test_metadata() -> None:
     assert {re.split(r"[<>=!~ ]", need)[0] for need in project["dependencies"]} == {
         "numpy",
         "scipy",
+        "safetensors",
     }
     assert {f"Programming Language :: Python :: {v}" for v in VERSIONS} <= {*project["classifiers"]}
     folders = {p.parent for p in (ROOT / "fastlstm").rglob("*.py")}
@@ -171,17 +172,8 @@ def test_bare_environment(version: str, wheel: Path, tmp_path: Path) -> None:
     tests = Path(__file__).resolve().parent
     ran = command(python, tests / "readme.py", ROOT / "README.md", "torch", cwd=tmp_path)
     assert int(ran.split()[0]) >= 1
-    # Without the extra package, saving says what to install.
-    done = subprocess.run(
-        [python, "-c", "import fastlstm; fastlstm.LSTM(2, 3).save('x.safetensors')"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert "pip install fastlstm[safetensors]" in done.stderr
-
     # Storage, and the tests of the API, as far as they need nothing else.
-    command(python, "-m", "pip", "install", "--quiet", f"{wheel}[safetensors]", "pytest")
+    command(python, "-m", "pip", "install", "--quiet", "pytest")
     shutil.copytree(tests, tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     names = ("test_bad_arrays.py", "test_storage.py", "test_reports.py", "test_api.py")
     report = command(

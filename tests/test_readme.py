@@ -19,7 +19,6 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pytest.importorskip("torch")
-    pytest.importorskip("safetensors")
     names, count = readme.run(README, [])
     assert count == len(readme.blocks(README.read_text(encoding="utf-8"))) >= 2
     assert any(isinstance(value, fastlstm.LSTM) for value in names.values())

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import fastlstm
-
-safetensors = pytest.importorskip("safetensors.numpy")
 
 CONFIGS: list[dict[str, Any]] = [
     {},
@@ -59,7 +58,7 @@ def test_file_is_plain_safetensors(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     lstm = fastlstm.LSTM(3, 5, 2, seed=0)
     lstm.save(path)
-    arrays = safetensors.load_file(path)
+    arrays = safetensors.numpy.load_file(path)
     assert set(arrays) == set(lstm.state_dict())
     assert np.array_equal(arrays["weight_hh_l1"], lstm.weight_hh_l1)
     config = json.loads(header(path)["__metadata__"]["fastlstm"])
@@ -196,7 +195,7 @@ def write(path: Path, config: Any, **changed: Any) -> Path:
     arrays = {**fastlstm.LSTM(3, 5, 2, seed=0).state_dict(), **changed}
     arrays = {name: value for name, value in arrays.items() if value is not None}
     text = config if isinstance(config, str) else json.dumps(config)
-    safetensors.save_file(arrays, path, {"fastlstm": text})
+    safetensors.numpy.save_file(arrays, path, {"fastlstm": text})
     return path
 
 
@@ -209,7 +208,7 @@ def test_the_files_below_are_sound_but_for_one_thing(tmp_path: Path) -> None:
 
 def test_no_configuration(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    safetensors.save_file(fastlstm.LSTM(3, 5).state_dict(), path)
+    safetensors.numpy.save_file(fastlstm.LSTM(3, 5).state_dict(), path)
     assert "load_state_dict" in refused(path)  # says what to do
 
 

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Models from state dicts and checkpoints, whose names and shapes say what they are of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from . import checks, weights
+from .checks import Array
+
+_KIND = "(?:weight|bias)_(?:ih|hh|hr)"
+_NAME = re.compile(f"({_KIND})(?:_l([0-9]{{1,4}})(_reverse)?)?")
+# What parametrizations, pruning and weight_norm keep in place of a weight.
+_PARTS = re.compile(
+    rf"(.*\.|)(?:parametrizations\.({_KIND}\w*)\..*|({_KIND}\w*)_(?:orig|mask|g|v|u))", re.DOTALL
+)
+_WRAPPERS = re.compile(r"(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_DEPTH = 4  # of mappings in each other that a checkpoint is looked through for
+
+
+@dataclass
+class _Found:
+    """Names in one mapping that belong to one LSTM, or to something like it."""
+
+    mapping: Mapping[Any, Any]
+    path: str  # how to get from what was given to the mapping: "['state_dict']"
+    prefix: str
+    names: list[str] = field(default_factory=list)  # without the prefix
+    parts: set[str] = field(default_factory=set)  # weights of which the mapping has parts only
+    values: dict[str, Array] = field(default_factory=dict)  # what was read already
+    lists: set[str] = field(default_factory=set)  # names whose values were lists of numbers
+
+    def read(self, name: str) -> Array:
+        """The value of a name, which the mapping is asked for once; a list becomes float64."""
+        if name not in self.values:
+            key = self.prefix + name
+            value = self.mapping[key]
+            if isinstance(value, (list, tuple)):
+                self.lists.add(name)
+                self.values[name] = _numbers(key, value)
+            else:
+                self.values[name] = weights.to_numpy(key, value)
+        return self.values[name]
+
+    def gates(self) -> int:
+        """Rows of a recurrent weight for each hidden unit: 4 for an LSTM; 0 if they do not say."""
+        for name in self.names:
+            if name.startswith("weight_hh"):
+                shape = self.read(name).shape
+                return shape[0] // shape[1] if len(shape) == 2 and shape[1] else 0
+        return 0
+
+    def __str__(self) -> str:
+        return f"{self.prefix!r}" + (f" in state_dict{self.path}" if self.path else "")
+
+
+def model_of(
+    state_dict: object, prefix: object, dtype: DTypeLike | None
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """The constructor's arguments that names and shapes say, and the parameters.
+
+    Raises as `LSTM.from_state_dict`.
+    """
+    if not isinstance(state_dict, Mapping):
+        hint = ": hand over its state_dict()" if hasattr(state_dict, "state_dict") else ""
+        raise TypeError(f"state_dict must be a mapping, got {type(state_dict).__name__}{hint}")
+    if prefix is not None and not isinstance(prefix, str):
+        raise TypeError(f"prefix must be a str or None, got {type(prefix).__name__}")
+    wanted = None if dtype is None else checks.real_dtype(dtype)
+    found = _chosen(_search(state_dict), prefix, state_dict)
+    names = _layer_names(found)
+    config, shapes = _sizes(found, names)
+    arrays = {name: _converted(found, names[name], wanted) for name in shapes}
+    if wanted is None:
+        wide = any(array.dtype == np.float64 for array in arrays.values())
+        wanted = checks.FLOAT64 if wide else checks.FLOAT32
+    return {**config, "dtype": wanted}, arrays
+
+
+def _search(state_dict: Mapping[Any, Any]) -> list[_Found]:
+    """Every LSTM by its names, in the outermost mappings that have any."""
+    found: list[_Found] = []
+    todo, seen = [(state_dict, "", 0)], [state_dict]
+    while todo:
+        mapping, path, depth = todo.pop(0)
+        groups: dict[str, _Found] = {}
+        keys = [key for key in mapping if isinstance(key, str)]
+        for key in keys:
+            head, dot, last = key.rpartition(".")
+            part = _PARTS.fullmatch(key)
+            if part:
+                group = groups.setdefault(part[1], _Found(mapping, path, part[1]))
+                group.parts.add(part[2] or part[3])
+            elif _NAME.fullmatch(last):
+                group = groups.setdefault(head + dot, _Found(mapping, path, head + dot))
+                group.names.append(last)
+        found += groups.values()
+        if groups or depth == _DEPTH:
+            continue
+        for key in keys:
+            value = mapping[key]
+            if isinstance(value, Mapping) and all(value is not other for other in seen):
+                seen.append(value)
+                todo.append((value, f"{path}[{key!r}]", depth + 1))
+    return found
+
+
+def _chosen(found: list[_Found], prefix: str | None, state_dict: Mapping[Any, Any]) -> _Found:
+    """The one that the prefix means, or the only one."""
+    if not found:
+        names = weights.listed([repr(key) for key in state_dict], 8) or "nothing"
+        raise ValueError(f"state_dict has no LSTM, no name such as weight_ih_l0: it has {names}")
+    if prefix is None:
+        fit = found if len(found) == 1 else [f for f in found if f.gates() in (0, 4)]
+        fit = fit or found
+    else:
+        fit = [f for f in found if f.prefix in (prefix, f"{prefix}." if prefix else "")]
+        bare = _bare(prefix)
+        fit = fit or [f for f in found if _bare(f.prefix) == bare]
+    if len(fit) == 1:
+        return fit[0]
+    if not fit:
+        raise ValueError(f"prefix must be one of {_places(found)}, got {prefix!r}")
+    if prefix is None:
+        raise ValueError(f"state_dict has several LSTMs: prefix must be one of {_places(fit)}")
+    raise ValueError(f"prefix {prefix!r} fits several LSTMs: hand over one of {_places(fit)}")
+
+
+def _places(found: list[_Found]) -> str:
+    return weights.listed(sorted(str(f) for f in found))
+
+
+def _bare(prefix: str) -> str:
+    """Without what DataParallel, torch.compile and the like put into names; ends with a dot."""
+    return _WRAPPERS.sub("", f"{prefix}." if prefix and not prefix.endswith(".") else prefix)
+
+
+def _layer_names(found: _Found) -> dict[str, str]:
+    """Name of each parameter of an LSTM -> its name there; ValueError where names are no LSTM's."""
+    prefix = found.prefix
+    if found.parts:
+        raise ValueError(
+            f"state_dict has only parts of {prefix}{min(found.parts)}, which a parametrization or "
+            "pruning makes a weight of: use LSTM.from_torch(module), or remove it from the module "
+            "first (remove_parametrizations, prune.remove)"
+        )
+    projected = [name for name in found.names if name.startswith("weight_hr")]
+    if projected:
+        raise NotImplementedError(f"proj_size > 0 is not supported yet: {prefix}{projected[0]}")
+    names: dict[str, str] = {}
+    unexpected = []
+    for key in found.mapping:
+        if not isinstance(key, str) or not key.startswith(prefix):
+            continue
+        match = _NAME.fullmatch(key[len(prefix) :])
+        if match is None:
+            unexpected.append(key)
+            continue
+        name = f"{match[1]}_l{int(match[2] or 0)}{match[3] or ''}"
+        if name in names or match[0] not in (name, name.removesuffix("_l0")):
+            unexpected.append(key)
+        names.setdefault(name, match[0])
+    if unexpected:
+        raise ValueError(
+            f"state_dict has names beside those of an LSTM under {prefix!r}: "
+            f"{weights.listed(unexpected)}; hand over a mapping without them if they belong to "
+            "something else"
+        )
+    return names
+
+
+def _sizes(
+    found: _Found, names: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """Arguments, and the shape of every parameter, which are all there in these shapes."""
+    prefix = found.prefix
+    layers = 1 + max(int(match[2] or 0) for match in map(_NAME.fullmatch, names) if match)
+    both = any(name.endswith("_reverse") for name in names)
+    bias = any(name.startswith("bias") for name in names)
+    expected = weights.lstm_shapes(1, 1, layers, both, bias)
+    hints = weights.lone_biases(names, names)
+    missing = [name for name in expected if name not in names]
+    if not names.keys() & set(names.values()):  # a cell's
+        missing = [name.removesuffix("_l0") for name in missing]
+        hints = [hint.replace("_l0", "") for hint in hints]
+    if missing:
+        under = f" under {prefix!r}" if prefix else ""
+        problems = [f"missing{under}: {weights.listed(missing)}", *hints]
+        raise ValueError("state_dict does not fit: " + "; ".join(problems))
+    shapes = {name: found.read(there).shape for name, there in names.items()}
+    w_hh, w_ih = shapes["weight_hh_l0"], shapes["weight_ih_l0"]
+    if len(w_hh) != 2 or len(w_ih) != 2 or w_hh[0] != 4 * w_hh[1]:
+        like = {3: ": three gates, as a GRU has", 1: ": one gate, as an RNN has"}
+        rows = w_hh[0] / w_hh[1] if len(w_hh) == 2 and w_hh[1] else 0
+        raise ValueError(
+            f"{prefix}{names['weight_hh_l0']} must have shape (4 H, H) and "
+            f"{prefix}{names['weight_ih_l0']} (4 H, I), got {w_hh} and {w_ih}{like.get(rows, '')}"
+        )
+    expected = weights.lstm_shapes(w_ih[1], w_hh[1], layers, both, bias)
+    wrong = [
+        f"{prefix}{names[name]} has shape {shapes[name]}, must have {shape}"
+        for name, shape in expected.items()
+        if shapes[name] != shape
+    ]
+    if wrong:
+        raise ValueError("state_dict does not fit: " + "; ".join(wrong))
+    config = {"input_size": w_ih[1], "hidden_size": w_hh[1], "num_layers": layers}
+    return {**config, "bias": bias, "bidirectional": both}, expected
+
+
+def _numbers(key: str, value: object) -> Array:
+    """A list of numbers, or of lists of them, as float64."""
+    try:
+        numbers = np.asarray(value)
+        if numbers.dtype.kind in "fiu":
+            return numbers.astype(np.float64)
+        reason = f"one of {numbers.dtype}"
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = str(error)
+    raise TypeError(f"{key} must be an array or a list of numbers, got {reason}")
+
+
+def _converted(found: _Found, name: str, dtype: np.dtype[Any] | None) -> Array:
+    """The value in `dtype`; where that is None, in its own, which float64 holds."""
+    value, key = found.read(name), found.prefix + name
+    if dtype is None:
+        if name in found.lists:
+            raise TypeError(
+                f"{key} is a list of numbers: say of which dtype, np.float32 for example"
+            )
+        if value.dtype.kind != "f" or not np.can_cast(value.dtype, np.float64):
+            raise TypeError(f"{key} must have a float dtype of 64 bits at most, got {value.dtype}")
+        return value
+    if value.dtype.kind != "f":
+        raise TypeError(f"{key} must have a float dtype, got {value.dtype}")
+    with np.errstate(over="ignore"):
+        converted = value.astype(dtype)
+    if np.any(np.isinf(converted) & np.isfinite(value)):
+        raise ValueError(f"{key} has values that are beyond {dtype}")
+    return converted

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a PyTorch module computes with, asked of the module itself; PyTorch is never imported."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+SIZES = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout")
+_QUANTISED = ("torch.ao.nn.quantized.", "torch.ao.nn.quantizable.", "torch.nn.quantiz")
+_LAYER = "torch.nn.modules.rnn."
+
+
+def lstm_config(module: Any) -> dict[str, Any]:
+    """The constructor's arguments of a ``torch.nn.LSTM``; TypeError says what else it is."""
+    module = _unwrapped(module)
+    known = (*SIZES, "bidirectional")
+    if (
+        any(not hasattr(module, name) for name in known)
+        or getattr(module, "mode", "LSTM") != "LSTM"
+        or isinstance(module, type)
+        or _is(module, *_QUANTISED)
+    ):
+        raise TypeError(f"module must be a torch.nn.LSTM, got {_described(module, 'LSTM')}")
+    first = values(module, ["weight_ih_l0"])["weight_ih_l0"]
+    return {
+        **{name: getattr(module, name) for name in known},
+        "proj_size": getattr(module, "proj_size", 0),
+        "dtype": _dtype(first),
+    }
+
+
+def cell_config(module: Any) -> dict[str, Any]:
+    """The constructor's arguments of a ``torch.nn.LSTMCell``; TypeError says what else it is."""
+    module = _unwrapped(module)
+    known = ("input_size", "hidden_size", "bias")
+    if (
+        any(not hasattr(module, name) for name in known)
+        or hasattr(module, "num_layers")
+        or isinstance(module, type)
+        or _is(module, *_QUANTISED, "torch.jit.", f"{_LAYER}GRUCell", f"{_LAYER}RNNCell")
+    ):
+        raise TypeError(f"module must be a torch.nn.LSTMCell, got {_described(module, 'LSTMCell')}")
+    first = values(module, ["weight_ih"])["weight_ih"]
+    config = {name: getattr(module, name) for name in known}
+    config["bias"] = config["bias"] is not False and config["bias"] is not None
+    return {**config, "dtype": _dtype(first)}
+
+
+def values(module: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Name -> what the next forward pass in evaluation mode takes for it.
+
+    That is not always a parameter. A parametrization (weight_norm, spectral_norm) or pruning
+    computes it, the older kinds of them in a hook before each forward pass, so that the attribute
+    may be out of date. The module stays as it was: no step of a power iteration is made.
+
+    Raises TypeError where the module has no such attribute.
+    """
+    module = _unwrapped(module)
+    torch = sys.modules.get("torch")
+    found = {}
+    with torch.no_grad() if torch else contextlib.nullcontext(), _evaluating(module):
+        hooked = _hooked(module)
+        for name in names:
+            if name in hooked:
+                found[name] = hooked[name]
+            elif not hasattr(module, name):
+                raise TypeError(f"module must have {name}, got {type(module).__name__} without it")
+            else:
+                found[name] = getattr(module, name)
+    return found
+
+
+@contextlib.contextmanager
+def _evaluating(module: Any) -> Iterator[None]:
+    """The module's parametrizations in evaluation mode: looking at a value changes nothing."""
+    parts: Any = getattr(module, "parametrizations", None)
+    learning = [p for p in parts.modules() if p.training] if hasattr(parts, "modules") else []
+    try:
+        for part in learning:
+            part.training = False
+        yield
+    finally:
+        for part in learning:
+            part.training = True
+
+
+def _hooked(module: Any) -> dict[str, Any]:
+    """Name -> value of what hooks of torch.nn.utils set before each forward pass."""
+    found = {}
+    hooks = getattr(module, "_forward_pre_hooks", None)
+    for hook in list(hooks.values()) if isinstance(hooks, Mapping) else []:
+        if _is(hook, "torch.nn.utils.weight_norm."):
+            found[hook.name] = hook.compute_weight(module)
+        elif _is(hook, "torch.nn.utils.spectral_norm."):
+            found[hook.name] = hook.compute_weight(module, do_power_iteration=False)
+        elif _is(hook, "torch.nn.utils.prune."):
+            found[hook._tensor_name] = hook.apply_mask(module)
+    return found
+
+
+def _unwrapped(module: Any) -> Any:
+    """The module inside one that torch.compile made."""
+    if _is(module, "torch._dynamo.") and hasattr(module, "_orig_mod"):
+        return module._orig_mod
+    return module
+
+
+def _dtype(tensor: Any) -> str:
+    return str(getattr(tensor, "dtype", type(tensor).__name__)).removeprefix("torch.")
+
+
+def _is(value: object, *names: str) -> bool:
+    """Whether one of its classes is of these names, or of a module so called ("torch.jit.")."""
+    lineage = [f"{c.__module__}.{c.__qualname__}" for c in type(value).__mro__]
+    return any(
+        kind == n or (n[-1:] == "." and kind.startswith(n)) for kind in lineage for n in names
+    )
+
+
+def _described(module: Any, wanted: str) -> str:
+    """What it is, and what to do with it."""
+    if isinstance(module, type):
+        return f"the class {module.__name__}"
+    kind = type(module).__name__
+    if isinstance(module, Mapping):
+        return f"{kind}: fastlstm.LSTM.from_state_dict takes mappings"
+    if _is(module, *_QUANTISED):
+        return (
+            f"{kind} of {type(module).__module__}, made for quantisation, without a float module's "
+            f"weights: hand over the torch.nn.{kind} that it was made from"
+        )
+    if _is(module, "torch.jit."):
+        name = getattr(module, "original_name", kind)
+        return (
+            f"a scripted or traced module ({kind} of {name}): hand over the module that "
+            "torch.jit.script or trace was given, or module.state_dict() to load_state_dict"
+        )
+    for other in ("GRU", "RNN", "GRUCell", "RNNCell"):
+        if _is(module, _LAYER + other):
+            return f"{kind}, a torch.nn.{other}: fastlstm has no {other[:3]} yet"
+    for other in ("LSTM", "LSTMCell"):
+        if other != wanted and _is(module, _LAYER + other):
+            return f"{kind}: fastlstm.{other}.from_torch takes it"
+    if _is(module, "torch.nn.modules.module.Module"):
+        parts = [name for name, m in module.named_modules() if _is(m, _LAYER + wanted)]
+        if parts:
+            names = ", ".join(parts[:10])
+            return f"{kind}, which holds {wanted}s: hand over one of them ({names})"
+    return kind
