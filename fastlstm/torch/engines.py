@@ -80,27 +80,43 @@ def grouped(addresses: list[int], spec: Spec) -> list[tuple[int | None, ...]]:
     return [(*addresses[at : at + count], None, None)[:4] for at in range(0, len(addresses), count)]
 
 
-def in_memory(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy if its values are not what its memory holds."""
-    if tensor.is_neg():
-        return tensor.resolve_neg()
-    return tensor.clone() if tensor._is_zerotensor() else tensor
+def located(tensor: Tensor) -> tuple[Tensor, int]:
+    """The tensor, or a copy if its memory is not its values one after another, and the address.
 
-
-def whole(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy if its memory is not its values one after another."""
-    return in_memory(tensor).contiguous()
-
-
-def address(tensor: Tensor) -> int:
-    """Of its memory, which stays as resizable as it was: `Tensor.numpy` would end that.
-
-    Raises RuntimeError where the memory was given up, as sharded training does between steps.
+    The memory stays as resizable as it was: `Tensor.numpy` would end that. Raises RuntimeError as
+    `check_memory` does.
     """
-    at: int = tensor.data_ptr()
-    if at == 0:
+    if tensor.is_neg() or tensor._is_zerotensor() or not tensor.is_contiguous():
+        tensor = resolved(tensor).contiguous()
+    storage, at = tensor.untyped_storage(), tensor.data_ptr()
+    if at == 0 or at + tensor.nbytes > storage.data_ptr() + storage.nbytes():
+        check_memory(tensor)
+    return tensor, at
+
+
+def resolved(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy if its values are not what its memory holds."""
+    if tensor._is_zerotensor():
+        return tensor.clone()
+    check_memory(tensor)
+    return tensor.resolve_neg()
+
+
+def check_memory(tensor: Tensor) -> None:
+    """RuntimeError where the storage is shorter than the tensor: one that was resized behind it, as
+    sharded training gives up parameters between steps.
+    """
+    storage, count = tensor.untyped_storage(), 1
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        count += (size - 1) * stride
+    least = (tensor.storage_offset() + count) * tensor.element_size()
+    if 0 in tensor.shape or storage.data_ptr() == 0:
         raise RuntimeError(f"a tensor of shape {tuple(tensor.shape)} has no memory")
-    return at
+    if least > storage.nbytes():
+        raise RuntimeError(
+            f"a tensor of shape {tuple(tensor.shape)} needs {least} bytes of memory, its storage "
+            f"has {storage.nbytes()}"
+        )
 
 
 class _Kept(NamedTuple):
@@ -157,9 +173,9 @@ def engine_for(
     """
     entry = _entry_of(weights, bidirectional)
     spec, isa = entry.spec, entry.isa
-    weights = [whole(weight) for weight in weights]
-    addresses = [address(weight) for weight in weights]
-    versions = [0 if weight.is_inference() else weight._version for weight in weights]
+    found = [located(weight) for weight in weights]
+    addresses = [at for _, at in found]
+    versions = [0 if weight.is_inference() else weight._version for weight, _ in found]
     seen, kept, before = (addresses, versions), entry.kept, entry.seen
     fresh = FORWARD if lean and entry.nbytes > SMALL else passes
     if kept is not None and kept.seen == seen:
@@ -185,8 +201,8 @@ def engine_for(
 def backward_engine(weights: list[Tensor], bidirectional: bool) -> tuple[Spec, Any]:
     """An engine for one backward pass, of which nothing is kept."""
     entry = _entry_of(weights, bidirectional)
-    weights = [whole(weight) for weight in weights]
-    return entry.spec, _pack(entry, [address(w) for w in weights], BACKWARD)
+    found = [located(weight) for weight in weights]
+    return entry.spec, _pack(entry, [at for _, at in found], BACKWARD)
 
 
 def _entry_of(weights: list[Tensor], bidirectional: bool) -> _Entry:
