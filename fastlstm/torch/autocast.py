@@ -61,11 +61,11 @@ def run(forward: Any, module: Any, x: Any, hx: Any) -> tuple[Any, Any]:
         hx = (hx[0].float(), hx[1].float())
     with torch.autocast("cpu", enabled=False):
         first, second = forward(module, _with(x, data.float()) if packed else data.float(), hx)
-    if isinstance(second, tuple):  # an LSTM's (h_n, c_n)
-        second = (second[0].to(low), second[1].to(low))
-    else:
-        second = second.to(low)
-    return (_with(first, first.data.to(low)) if packed else first.to(low)), second
+    first = _with(first, first.data.to(low)) if packed else first.to(low)
+    if isinstance(module, torch.nn.LSTMCell):
+        return first, second.to(low)
+    h_n, c_n = second
+    return first, (h_n.to(low), c_n.to(low))
 
 
 def _with(packed: Any, data: Tensor) -> Any:

@@ -198,6 +198,13 @@ def engine_for(
     return spec, engine, passes
 
 
+def forget(weights: Any) -> None:
+    """Keep nothing of these weights any longer, so that packed ones give their memory back."""
+    for weight in weights:
+        if weight.is_cpu and weight.layout is torch.strided:
+            _entries.pop(weight.data_ptr(), None)
+
+
 def backward_engine(weights: list[Tensor], bidirectional: bool) -> tuple[Spec, Any]:
     """An engine for one backward pass, of which nothing is kept."""
     entry = _entry_of(weights, bidirectional)

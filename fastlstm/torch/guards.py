@@ -100,6 +100,8 @@ def _memory(*tensors: Tensor) -> None:
     if torch._C._are_functorch_transforms_active():
         return
     for tensor in tensors:
-        if type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.numel():
-            if tensor.is_cpu and tensor.layout is torch.strided and not tensor._is_zerotensor():
-                check_memory(tensor)
+        known = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.is_cpu
+        if not known or tensor.layout is not torch.strided or tensor._is_zerotensor():
+            continue
+        if tensor.numel():
+            check_memory(tensor)

@@ -236,7 +236,7 @@ def backward(
     dh_n, dh_at = _state("dh_n", dh_n, shape, spec)
     dc_n, dc_at = _state("dc_n", dc_n, shape, spec)
     check_tape(tape, spec, rows.steps, rows.batch)
-    if tape.data_ptr() % ALIGN or not tape.is_contiguous():  # hooks on saved tensors may have moved it
+    if tape.data_ptr() % ALIGN or not tape.is_contiguous():  # such hooks may have moved it
         tape = _aligned(tape.numel()).copy_(tape)
     dx = _pooled(x, extents) if needs[0] else None
     dh_0 = x.new_empty(shape) if needs[1] else None

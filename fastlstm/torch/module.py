@@ -9,11 +9,12 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from . import autocast, fallback, guards, ops
+from .copies import Copies, as_torch
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 
 
-class LSTM(torch.nn.LSTM):  # type: ignore[misc]
+class LSTM(Copies, torch.nn.LSTM):  # type: ignore[misc]
     """A ``torch.nn.LSTM``, parameters, state dict and arguments included, that runs in the core.
 
     Taken over: float32 and float64 on the CPU, every combination of layers, directions, bias,
@@ -29,6 +30,8 @@ class LSTM(torch.nn.LSTM):  # type: ignore[misc]
     `fastlstm.set_num_threads`, not torch's.
     """
 
+    _torch_class = torch.nn.LSTM
+
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As ``torch.nn.LSTM.forward``, shapes, PackedSequence and errors included."""
         if isinstance(input, PackedSequence):
@@ -43,7 +46,7 @@ class LSTM(torch.nn.LSTM):  # type: ignore[misc]
         else:
             layout = "ti"
             states = _layers(self), self.hidden_size
-        state = None if unfit else _fitting(self, input, hx, rank in (2, 3), states)
+        state = None if unfit else _fitting(self, input, _pair(hx), rank in (2, 3), states)
         if state is None:
             if isinstance(input, torch.fx.Proxy):
                 return _as_node(self, input, hx)
@@ -98,15 +101,17 @@ class LSTM(torch.nn.LSTM):  # type: ignore[misc]
         return as_torch(self)
 
 
-class LSTMCell(torch.nn.LSTMCell):  # type: ignore[misc]
+class LSTMCell(Copies, torch.nn.LSTMCell):  # type: ignore[misc]
     """A ``torch.nn.LSTMCell`` that runs in the core; falls back as `LSTM` does."""
+
+    _torch_class = torch.nn.LSTMCell
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As ``torch.nn.LSTMCell.forward``, shapes and errors included."""
         weights = _parameters(self, _CELL_NAMES)
         unfit = fallback.obstacle(self, input, weights)
         states = () if unfit else (*input.shape[:-1], self.hidden_size)
-        state = None if unfit else _fitting(self, input, hx, input.dim() in (1, 2), states)
+        state = None if unfit else _fitting(self, input, _pair(hx), input.dim() in (1, 2), states)
         if state is None:
             if isinstance(input, torch.fx.Proxy):
                 return _as_node(self, input, hx)
@@ -135,15 +140,6 @@ def _as_node(module: Any, proxy: Any, hx: Any) -> Any:
 
 
 _CELL_NAMES = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
-
-
-def as_torch(module: Any) -> Any:
-    """A plain torch module with the very parameters, buffers and hooks of one of ours."""
-    twin = (torch.nn.LSTM if isinstance(module, LSTM) else torch.nn.LSTMCell).__new__(
-        torch.nn.LSTM if isinstance(module, LSTM) else torch.nn.LSTMCell
-    )
-    twin.__dict__.update(module.__dict__)
-    return twin
 
 
 def _parameters(module: Any, names: list[str]) -> list[Tensor]:
@@ -178,10 +174,8 @@ def _dropout(module: Any) -> float:
     return module.dropout if module.training and module.num_layers > 1 else 0.0
 
 
-def _fitting(
-    module: Any, x: Tensor, hx: Any, rank_fits: bool, states: tuple[int, ...]
-) -> tuple[Any, Any] | None:
-    """The states, (None, None) for none, if PyTorch would accept the call and finds work in it.
+def _fitting(module: Any, x: Tensor, state: Any, rank_fits: bool, states: tuple[int, ...]) -> Any:
+    """The `state` of `_pair` if PyTorch would accept the call and finds work in it.
 
     All else, None here, goes to PyTorch, which has the right error message, or empty result.
     """
@@ -189,7 +183,6 @@ def _fitting(
         return None
     if not 0 <= module.__dict__.get("dropout", 0) <= 1:
         return None
-    state = _pair(hx)
     if state is None or state[0] is None:
         return state
     dtype = x.dtype

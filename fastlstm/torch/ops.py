@@ -30,7 +30,7 @@ _library = torch.library.Library("fastlstm", "DEF")
 _library.define(
     "lstm_forward(Tensor x, Tensor? h_0, Tensor? c_0, Tensor[] weights, Tensor? batch_sizes, "
     "Tensor? seed, str layout, bool bidirectional, float dropout, SymInt batch, "
-    "bool with_tape=False) -> (Tensor y, Tensor h_n, Tensor c_n, Tensor tape)"
+    "bool with_tape=False, *, str imports='') -> (Tensor y, Tensor h_n, Tensor c_n, Tensor tape)"
 )
 _library.define(
     "lstm_backward(Tensor tape, Tensor x, Tensor[] weights, Tensor? batch_sizes, Tensor? seed, "
@@ -60,12 +60,12 @@ def lstm(
     if dropout > 0:
         seed = torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device="cpu")
     h_0, c_0 = state
+    options = (layout, bidirectional, dropout, batch)
     if torch.compiler.is_compiling() or not _plain(x, h_0, c_0, weights):
         y, h_n, c_n, _ = _forward_op(
-            x, h_0, c_0, weights, batch_sizes, seed, layout, bidirectional, dropout, batch
+            x, h_0, c_0, weights, batch_sizes, seed, *options, imports=_IMPORTS
         )
         return y, h_n, c_n
-    options = (layout, bidirectional, dropout, batch)
     if torch.is_grad_enabled() and _any_grad(x, h_0, c_0, weights):
         # Nothing of torch.func is active: the part of `apply` that looks after it can be left out.
         found: tuple[Tensor, Any, Tensor] = _apply(
@@ -75,6 +75,9 @@ def lstm(
     return kernels.forward(x, h_0, c_0, weights, batch_sizes, seed, *options, False)[:3]
 
 
+# An argument that does nothing: PyTorch shows the arguments of an operator that it does not find,
+# so who loads an exported program learns what to import.
+_IMPORTS = "fastlstm.torch"
 _PLAIN = frozenset((torch.Tensor, torch.nn.Parameter, torch.nn.Buffer, type(None)))
 
 
@@ -176,6 +179,8 @@ def _forward_autograd(
     dropout: float,
     batch: int,
     with_tape: bool = False,
+    *,
+    imports: str = "",
 ) -> Any:
     options = (layout, bidirectional, dropout, batch)
     _refuse_tangents(x, h_0, c_0, *weights)
@@ -188,7 +193,9 @@ def _forward_autograd(
         found = _Forward.apply(options, plain, batch_sizes, seed, x, h_0, c_0, *weights)
         return _filled(*found)
     with torch._C._AutoDispatchBelowAutograd():
-        return _forward_op(x, h_0, c_0, weights, batch_sizes, seed, *options, with_tape)
+        return _forward_op(
+            x, h_0, c_0, weights, batch_sizes, seed, *options, with_tape, imports=imports
+        )
 
 
 def _backward_autograd(
@@ -289,11 +296,11 @@ def _bare(tensor: Tensor | None) -> Tensor | None:
         return torch.Tensor.as_subclass(tensor, torch.Tensor)
 
 
-def _forward_cpu(x: Tensor, *rest: Any) -> Any:
-    *rest, with_tape = rest if len(rest) == 10 else (*rest, False)
-    h_0, c_0, weights, batch_sizes, seed, *options = rest
+def _forward_cpu(x: Tensor, *rest: Any, imports: str = "") -> Any:
+    *given, with_tape = rest if len(rest) == 10 else (*rest, False)
+    h_0, c_0, weights, batch_sizes, seed, *options = given
     x, h_0, c_0, batch_sizes, seed = map(_bare, (x, h_0, c_0, batch_sizes, seed))
-    arguments = (x, h_0, c_0, list(map(_bare, weights)), batch_sizes, seed, *options)
+    arguments: Any = (x, h_0, c_0, list(map(_bare, weights)), batch_sizes, seed, *options)
     _checked(*arguments)
     return _filled(*kernels.forward(*arguments, with_tape))
 
@@ -304,7 +311,7 @@ def _filled(y: Tensor, h_n: Tensor | None, c_n: Tensor, tape: Tensor | None = No
     return y, h_n, c_n, y.new_empty(0, dtype=torch.uint8) if tape is None else tape
 
 
-def _forward_fake(x: Tensor, *rest: Any) -> Any:
+def _forward_fake(x: Tensor, *rest: Any, imports: str = "") -> Any:
     *arguments, with_tape = rest if len(rest) == 10 else (*rest, False)
     spec, steps, batch = _checked(x, *arguments)
     layout = arguments[5]
@@ -324,11 +331,12 @@ def _backward_cpu(
     *grads, layout, bidirectional, dropout, batch, needs = rest
     tape, x, batch_sizes, seed, *grads = map(_bare, (tape, x, batch_sizes, seed, *grads))
     weights = list(map(_bare, weights))
-    options = (layout, bidirectional, dropout, batch)
+    options: Any = (layout, bidirectional, dropout, batch)
     _checked(x, None, None, weights, batch_sizes, seed, *options)
     if len(needs) != 3 + len(weights):
         raise ValueError(f"needs must have {3 + len(weights)} elements, got {len(needs)}")
-    return kernels.backward(tape, x, weights, batch_sizes, seed, *grads, *options, needs)
+    arguments: Any = (tape, x, weights, batch_sizes, seed, *grads, *options, needs)
+    return kernels.backward(*arguments)
 
 
 def _backward_fake(
