@@ -66,7 +66,7 @@ def obstacle(module: Any) -> str:
     forward = {*_FORWARD.split(), *getattr(module, "_flat_weights_names", ())}
     for base in set(kind.__mro__).difference(*(theirs.__mro__ for theirs in _OURS)):
         for key, value in vars(base).items():
-            if key in copies and value or key in forward and hasattr(value, "__get__"):
+            if (key in copies and value) or (key in forward and hasattr(value, "__get__")):
                 return f"{name} is a subclass with its own {key}"
     return ""
 

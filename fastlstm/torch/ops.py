@@ -302,7 +302,7 @@ def _forward_cpu(x: Tensor, *rest: Any, imports: str = "") -> Any:
     x, h_0, c_0, batch_sizes, seed = map(_bare, (x, h_0, c_0, batch_sizes, seed))
     arguments: Any = (x, h_0, c_0, list(map(_bare, weights)), batch_sizes, seed, *options)
     _checked(*arguments)
-    return _filled(*kernels.forward(*arguments, with_tape))
+    return _filled(*kernels.forward(*(*arguments, with_tape)))
 
 
 def _filled(y: Tensor, h_n: Tensor | None, c_n: Tensor, tape: Tensor | None = None) -> Any:
