@@ -60,6 +60,8 @@ class Rows(NamedTuple):
         """
         if batch_sizes is None:
             return cls(layout, *extent(layout, shape, None, 0))
+        if batch_sizes.dtype is not torch.int64 or batch_sizes.dim() != 1:
+            raise ValueError("batch_sizes must be an int64 tensor of one axis")
         check_memory(batch_sizes)
         sizes: Array = batch_sizes.numpy().copy()  # other threads may write to the caller's
         if len(sizes) and sizes[0] != batch:
