@@ -24,6 +24,15 @@ Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 _LOW = (torch.bfloat16, torch.float16)
 
 
+def _supported(name: str) -> bool:
+    """What PyTorch's library says of this CPU; False in builds without the library."""
+    ask = getattr(torch.ops.mkldnn, f"_is_mkldnn_{name}_supported", None)
+    return ask is not None and bool(ask())
+
+
+_BFLOAT16, _FLOAT16 = _supported("bf16"), _supported("fp16")  # here, where no compiler traces
+
+
 def takes(x: Any, hx: Any, weights: list[Tensor]) -> bool:
     """Whether the core does this call: float32 weights, x and states in float32 or the dtype of
     autocast, all on the CPU, and PyTorch has no kernels of that dtype here.
@@ -44,9 +53,7 @@ def takes(x: Any, hx: Any, weights: list[Tensor]) -> bool:
 
 def _has_kernels(low: Any) -> bool:
     """Whether PyTorch's library computes an LSTM in this dtype here."""
-    if low is torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return not torch.is_grad_enabled() and bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    return _BFLOAT16 if low is torch.bfloat16 else _FLOAT16 and not torch.is_grad_enabled()
 
 
 def run(forward: Any, module: Any, x: Any, hx: Any) -> tuple[Any, Any]:

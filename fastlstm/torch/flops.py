@@ -71,17 +71,16 @@ def _backward(
     needs_x, needs_h, needs_c, *of_weights = needs
     total, below = 0, needs_x  # below: whether anything under a layer needs its gradients
     for layer, width in enumerate(_widths(spec)):
-        needed, dx = needs_h or needs_c, 0 if not below else rows * width
-        for direction in range(spec.directions):
+        needed = below
+        for direction, end in enumerate(ends[: spec.directions]):
             at = (layer * spec.directions + direction) * spec.tensors
             mine = of_weights[at : at + spec.tensors]
-            needed = needed or any(mine)
-            total += rows * (mine[0] * width + mine[1] * spec.hidden_size)
-        if needed or below:
-            # The first step's states, the last one's in reverse, have gradients if asked for.
-            states = sum(rows - (0 if needs_h else end) for end in ends[: spec.directions])
-            total += dx * spec.directions + states * spec.hidden_size
-        below = below or needed
+            total += rows * (mine[0] * width + mine[1] * spec.hidden_size + below * width)
+            if below or needs_h or needs_c or any(mine):
+                # The states before the first step, the last one in reverse, only if asked for.
+                total += (rows - (0 if needs_h else end)) * spec.hidden_size
+                needed = True
+        below = needed
     return 2 * 4 * spec.hidden_size * total
 
 
