@@ -83,13 +83,18 @@ def grouped(addresses: list[int], spec: Spec) -> list[tuple[int | None, ...]]:
 def located(tensor: Tensor) -> tuple[Tensor, int]:
     """The tensor, or a copy if its memory is not its values one after another, and the address.
 
-    The memory stays as resizable as it was: `Tensor.numpy` would end that. Raises RuntimeError as
-    `check_memory` does.
+    The memory stays as resizable as it was: `Tensor.numpy` would end that. Raises RuntimeError
+    where there is none, and as `check_memory` does.
     """
-    if tensor.is_neg() or tensor._is_zerotensor() or not tensor.is_contiguous():
+    at: int = tensor.data_ptr()
+    if at == 0 or tensor.is_neg() or not tensor.is_contiguous():
         tensor = resolved(tensor).contiguous()
-    storage, at = tensor.untyped_storage(), tensor.data_ptr()
-    if at == 0 or at + tensor.nbytes > storage.data_ptr() + storage.nbytes():
+        at = tensor.data_ptr()
+        if at == 0:
+            raise RuntimeError(f"a tensor of shape {tuple(tensor.shape)} has no memory")
+        return tensor, at
+    storage = tensor.untyped_storage()
+    if at + tensor.nbytes > storage.data_ptr() + storage.nbytes():
         check_memory(tensor)
     return tensor, at
 
@@ -99,23 +104,23 @@ def resolved(tensor: Tensor) -> Tensor:
     if tensor._is_zerotensor():
         return tensor.clone()
     check_memory(tensor)
-    return tensor.resolve_neg()
+    return tensor.resolve_neg() if tensor.is_neg() else tensor
 
 
 def check_memory(tensor: Tensor) -> None:
     """RuntimeError where the storage is shorter than the tensor: one that was resized behind it, as
     sharded training gives up parameters between steps.
     """
-    storage, count = tensor.untyped_storage(), 1
+    last = tensor.storage_offset()  # element
     for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        count += (size - 1) * stride
-    least = (tensor.storage_offset() + count) * tensor.element_size()
-    if 0 in tensor.shape or storage.data_ptr() == 0:
-        raise RuntimeError(f"a tensor of shape {tuple(tensor.shape)} has no memory")
-    if least > storage.nbytes():
+        last += (size - 1) * stride
+    least, held = (last + 1) * tensor.itemsize, tensor.untyped_storage().nbytes()
+    if least > held:
+        shape = tuple(tensor.shape)
+        if held == 0:
+            raise RuntimeError(f"a tensor of shape {shape} has no memory")
         raise RuntimeError(
-            f"a tensor of shape {tuple(tensor.shape)} needs {least} bytes of memory, its storage "
-            f"has {storage.nbytes()}"
+            f"a tensor of shape {shape} needs {least} bytes of memory, its storage has {held}"
         )
 
 
@@ -175,7 +180,10 @@ def engine_for(
     spec, isa = entry.spec, entry.isa
     found = [located(weight) for weight in weights]
     addresses = [at for _, at in found]
-    versions = [0 if weight.is_inference() else weight._version for weight, _ in found]
+    try:
+        versions = [weight._version for weight in weights]
+    except RuntimeError:  # of an inference tensor, which has none
+        versions = [0 if weight.is_inference() else weight._version for weight in weights]
     seen, kept, before = (addresses, versions), entry.kept, entry.seen
     fresh = FORWARD if lean and entry.nbytes > SMALL else passes
     if kept is not None and kept.seen == seen:

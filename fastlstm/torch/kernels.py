@@ -172,16 +172,16 @@ def forward(
     """
     if spec is None or engine is None:
         spec, engine, _ = engine_for(weights, bidirectional, FORWARD)
-    extents = x.shape
-    _check_x(x, extents, layout, spec)
+    extents, dtype = x.shape, spec.dtype
+    _check_x(x, extents, layout, spec, dtype)
     x = _last_unit(x)
     y = _pooled(x, output_shape(layout, extents, spec))
     rows = Rows.of(layout, extents, batch_sizes, batch)
     shape = state_shape(layout, rows.batch, spec)
-    h_0, h_at = _state("h_0", h_0, shape, spec)
-    c_0, c_at = _state("c_0", c_0, shape, spec)
-    c_n = x.new_empty(shape)
-    h_n = None if layout == "cell" else x.new_empty(shape)
+    h_0, h_at = _state("h_0", h_0, shape, dtype)
+    c_0, c_at = _state("c_0", c_0, shape, dtype)
+    c_n = x.new_empty(shape) if c_0 is None else torch.empty_like(c_0)  # the faster of the two
+    h_n = None if layout == "cell" else torch.empty_like(c_n)
     tape = None
     if with_tape or seed is not None:  # the core draws dropout masks only in a pass with a tape
         tape = _aligned(tape_bytes(spec, rows.steps, rows.batch))
@@ -227,19 +227,17 @@ def backward(
     """
     if spec is None or engine is None:
         spec, engine = backward_engine(weights, bidirectional)
-    extents = x.shape
-    _check_x(x, extents, layout, spec)
+    extents, dtype = x.shape, spec.dtype
+    _check_x(x, extents, layout, spec, dtype)
     x = _last_unit(x)
     if dy is not None:
-        _check("dy", dy, output_shape(layout, extents, spec), spec)
+        _check("dy", dy, output_shape(layout, extents, spec), dtype)
         dy = _last_unit(dy)
     rows = Rows.of(layout, extents, batch_sizes, batch)
     shape = state_shape(layout, rows.batch, spec)
-    dh_n, dh_at = _state("dh_n", dh_n, shape, spec)
-    dc_n, dc_at = _state("dc_n", dc_n, shape, spec)
-    check_tape(tape, spec, rows.steps, rows.batch)
-    if tape.data_ptr() % ALIGN or not tape.is_contiguous():  # such hooks may have moved it
-        tape = _aligned(tape.numel()).copy_(tape)
+    dh_n, dh_at = _state("dh_n", dh_n, shape, dtype)
+    dc_n, dc_at = _state("dc_n", dc_n, shape, dtype)
+    tape = _sound_tape(tape)
     dx = _pooled(x, extents) if needs[0] else None
     dh_0 = x.new_empty(shape) if needs[1] else None
     dc_0 = x.new_empty(shape) if needs[2] else None
@@ -268,33 +266,32 @@ def backward(
     return [result for result, need in zip(results, needs, strict=True) if need]
 
 
-def check_tape(tape: Tensor, spec: Spec, steps: int, batch: int) -> None:
-    """ValueError for what cannot be the tape of a forward pass of these sizes."""
-    size = tape_bytes(spec, steps, batch)
-    if tape.dtype is not torch.uint8 or tape.shape != (size,) or not tape.is_cpu:
-        raise ValueError(
-            f"tape is not one of a forward pass of this shape, {size} elements of torch.uint8: got "
-            f"{tape.dtype}, {tuple(tape.shape)}, {tape.device}"
-        )
-    check_memory(tape)
+def _sound_tape(tape: Tensor) -> Tensor:
+    """The tape, or a copy that is aligned: hooks on saved tensors may have moved or changed it. The
+    core looks whether it is long enough.
+    """
+    if tape.dtype is not torch.uint8 or tape.dim() != 1 or not tape.is_cpu:
+        raise ValueError(f"tape must be a torch.uint8 tensor of one axis, got {tape.dtype}")
+    tape, at = located(tape)
+    return _aligned(tape.numel()).copy_(tape) if at % ALIGN else tape
 
 
-def _check(name: str, tensor: Tensor, shape: tuple[int, ...], spec: Spec) -> None:
+def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: Any) -> None:
     """Once more, against the very weights of the engine: attributes of modules, hooks and other
     threads may have changed what a caller looked at.
     """
-    if tensor.shape != shape or tensor.dtype is not spec.dtype or not tensor.is_cpu:
+    if tensor.shape != shape or tensor.dtype is not dtype or not tensor.is_cpu:
         raise ValueError(
-            f"{name} must be a {spec.dtype} tensor of shape {tuple(shape)} on the CPU, got "
+            f"{name} must be a {dtype} tensor of shape {tuple(shape)} on the CPU, got "
             f"{tensor.dtype}, {tuple(tensor.shape)}, {tensor.device}"
         )
 
 
-def _check_x(x: Tensor, extents: Any, layout: str, spec: Spec) -> None:
+def _check_x(x: Tensor, extents: Any, layout: str, spec: Spec, dtype: Any) -> None:
     if len(extents) != RANKS[layout]:
         raise ValueError(f"x must have {RANKS[layout]} axes, got {tuple(extents)}")
-    if extents[-1] != spec.input_size or x.dtype is not spec.dtype or not x.is_cpu:
-        _check("x", x, (*extents[:-1], spec.input_size), spec)
+    if extents[-1] != spec.input_size or x.dtype is not dtype or not x.is_cpu:
+        _check("x", x, (*extents[:-1], spec.input_size), dtype)
 
 
 def _last_unit(x: Tensor) -> Tensor:
@@ -306,12 +303,12 @@ def _last_unit(x: Tensor) -> Tensor:
 
 
 def _state(
-    name: str, state: Tensor | None, shape: tuple[int, ...], spec: Spec
+    name: str, state: Tensor | None, shape: tuple[int, ...], dtype: Any
 ) -> tuple[Tensor | None, int | None]:
     """A state, which the core wants contiguous, and its address."""
     if state is None:
         return None, None
-    _check(name, state, shape, spec)
+    _check(name, state, shape, dtype)
     return located(state)
 
 

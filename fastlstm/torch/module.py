@@ -185,11 +185,11 @@ def _fitting(module: Any, x: Tensor, state: Any, rank_fits: bool, states: tuple[
         return None
     if state is None or state[0] is None:
         return state
-    dtype = x.dtype
+    dtype, strided = x.dtype, torch.strided
     for one in state:
-        if one.shape != states or one.dtype is not dtype or not one.is_cpu:
+        if one.dtype is not dtype or not one.is_cpu or one.layout is not strided:
             return None
-        if one.layout is not torch.strided:
+        if one.shape != states:
             return None
     return state
 
@@ -199,6 +199,7 @@ def _pair(hx: Any) -> tuple[Any, Any] | None:
     if hx is None:
         return None, None
     state = tuple(hx) if isinstance(hx, (tuple, list)) else ()
-    if len(state) != 2 or not all(isinstance(one, torch.Tensor) for one in state):
+    if len(state) != 2:
         return None
-    return state
+    is_pair = isinstance(state[0], torch.Tensor) and isinstance(state[1], torch.Tensor)
+    return state if is_pair else None

@@ -332,7 +332,14 @@ def _backward_cpu(
     tape, x, batch_sizes, seed, *grads = map(_bare, (tape, x, batch_sizes, seed, *grads))
     weights = list(map(_bare, weights))
     options: Any = (layout, bidirectional, dropout, batch)
-    _checked(x, None, None, weights, batch_sizes, seed, *options)
+    spec, steps, batch = _checked(x, None, None, weights, batch_sizes, seed, *options)
+    kernels.Rows.of(layout, x.shape, batch_sizes, batch)  # complains of sizes before the tape
+    size = kernels.tape_bytes(spec, steps, batch)
+    if tape.dtype is not torch.uint8 or tape.shape != (size,):
+        raise ValueError(
+            f"tape is not one of a forward pass of this shape, {size} elements of torch.uint8: got "
+            f"{tape.dtype}, {tuple(tape.shape)}"
+        )
     if len(needs) != 3 + len(weights):
         raise ValueError(f"needs must have {3 + len(weights)} elements, got {len(needs)}")
     arguments: Any = (tape, x, weights, batch_sizes, seed, *grads, *options, needs)
