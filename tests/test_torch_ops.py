@@ -191,9 +191,11 @@ def _replace(position: int, value: Any) -> Any:
         ("packed", _replace(4, torch.tensor([3, 2, 1], dtype=torch.int32)), "batch_sizes must be"),
     ],
 )
-def test_wrong_arguments_of_operators(layout: str, change: Any, message: str) -> None:
+@pytest.mark.parametrize("grad", [False, True])
+def test_wrong_arguments_of_operators(layout: str, change: Any, message: str, grad: bool) -> None:
+    """With a weight that learns, too, where autograd goes straight to the kernels."""
     given = change(arguments(layout, torch.float32))
-    with torch.no_grad(), pytest.raises(ValueError, match=message):
+    with torch.set_grad_enabled(grad), pytest.raises(ValueError, match=message):
         forward(*given)
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from processes import check
+from processes import check, run
 
 pytest.importorskip("torch")
 
@@ -139,16 +139,98 @@ assert child.exitcode == 0
     )
 
 
-def test_accelerated_model_travels_to_a_spawned_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+def test_a_saved_model_loads_without_fastlstm(tmp_path: Path, protocol: int) -> None:
+    """As plain PyTorch modules: the reader may not import fastlstm."""
     file = tmp_path / "model.pt"
-    head = f"import sys; file = {str(file)!r}\n" + MODEL
-    check(head + "torch.save(fastlstm.torch.accelerate(torch.nn.LSTM(3, 8)), file)")
-    # The reader imports torch alone: unpickling finds the class by itself.
+    check(
+        MODEL
+        + f"""
+import pickle
+class Lazy(torch.nn.LSTMCell):  # a class of the script's own is found by its name
+    def extra_repr(self):
+        return "mine"
+
+whole = torch.nn.ModuleDict({{"lstm": torch.nn.LSTM(3, 8), "cell": torch.nn.LSTMCell(8, 4)}})
+torch.manual_seed(0)
+fastlstm.torch.accelerate(whole)
+x = torch.ones(4, 2, 3)
+y = whole["lstm"](x)[0]
+torch.save([whole, x, y], {str(file)!r}, pickle_protocol={max(protocol, 2)})
+open({str(file) + ".pkl"!r}, "wb").write(pickle.dumps([whole, x, y], {protocol}))
+"""
+    )
     check(
         f"""
-        import torch
-        lstm = torch.load({str(file)!r}, weights_only=False)
-        assert type(lstm).__module__.startswith("fastlstm.torch")
-        assert lstm(torch.randn(4, 2, 3))[0].shape == (4, 2, 8)
+        import sys
+        sys.modules["fastlstm"] = None  # an import of it fails
+        import pickle, torch
+        torch.set_num_threads(1)
+        for whole, x, y in (
+            torch.load({str(file)!r}, weights_only=False),
+            pickle.load(open({str(file) + ".pkl"!r}, "rb")),
+        ):
+            assert type(whole["lstm"]) is torch.nn.LSTM
+            assert type(whole["cell"]) is torch.nn.LSTMCell
+            found = whole["lstm"](x)[0]
+            assert torch.allclose(found, y, atol=1e-6)
+            whole["cell"](found[-1])[0].sum().backward()
+            assert whole["lstm"].weight_hh_l0.grad is not None
+            copied = whole["lstm"].double()(x.double())[0]
+            assert torch.allclose(copied.float(), y, atol=1e-6)
         """
     )
+
+
+def test_accelerated_model_travels_to_a_spawned_process(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        MODEL
+        + """
+def work(model, x, queue):
+    assert type(model.lstm) is torch.nn.LSTM
+    plain = model(x).detach()
+    queue.put([plain.tolist(), fastlstm.torch.accelerate(model)(x).tolist()])
+
+if __name__ == "__main__":
+    import torch.multiprocessing
+    context = torch.multiprocessing.get_context("spawn")
+    queue, whole, x = context.Queue(), model(), torch.ones(2, 4, 3)
+    child = context.Process(target=work, args=(whole, x, queue))
+    child.start()
+    plain, fast = (torch.tensor(found) for found in queue.get(timeout=50))
+    child.join()
+    assert child.exitcode == 0
+    assert torch.equal(fast, whole(x))
+    assert torch.allclose(plain, whole(x), atol=1e-6)
+"""
+    )
+    check(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')")
+
+
+def test_an_exported_program_says_what_to_import(tmp_path: Path) -> None:
+    file = tmp_path / "program.pt2"
+    check(
+        f"""
+        import torch, fastlstm.torch
+        lstm = fastlstm.torch.accelerate(torch.nn.LSTM(3, 8))
+        torch.export.save(torch.export.export(lstm, (torch.ones(4, 2, 3),)), {str(file)!r})
+        """
+    )
+    finished = run(
+        f"""
+        import torch
+        try:
+            torch.export.load({str(file)!r})
+        except Exception:
+            pass
+        else:
+            raise AssertionError
+        import fastlstm.torch
+        program = torch.export.load({str(file)!r})
+        assert program.module()(torch.ones(4, 2, 3))[0].shape == (4, 2, 8)
+        """
+    )
+    assert finished.code == 0, finished
+    assert "import the custom op" in finished.err
+    assert "as_string=fastlstm.torch" in finished.err

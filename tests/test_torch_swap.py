@@ -86,7 +86,7 @@ def test_report() -> None:
     model = Model()
     before = fltorch.report(model)
     assert not before.swapped
-    assert set(before.left) == {"encoder", "stack.0", "stack.1", "projected", "own"}
+    assert set(before.left) == {"encoder", "stack.0", "stack.1", "projected", "own", "gru"}
     fltorch.accelerate(model)
     report = fltorch.report(model)
     assert report.swapped == {
@@ -96,9 +96,10 @@ def test_report() -> None:
     }
     assert report.left == {
         "projected": "the core does not support proj_size > 0",
-        "own": "Subclass is a subclass of its own",
+        "own": "Subclass is a subclass with its own forward",
+        "gru": "GRU is no LSTM",
     }
-    assert str(report).splitlines()[0] == "3 modules run in fastlstm, 2 were left"
+    assert str(report).splitlines()[0] == "3 modules run in fastlstm, 3 were left"
     assert "own: left, Subclass is a subclass" in str(report)
     model.half()
     assert set(fltorch.report(model).left) == {*report.left, *report.swapped}
@@ -177,6 +178,8 @@ def test_copies(copied: str, used: bool) -> None:
     else:
         other = torch.nn.Sequential(torch.nn.LSTM(3, 8, 2))  # a plain model takes our state dict
         other.load_state_dict(model.state_dict())
+    if copied != "deepcopy":
+        assert type(other[0]) is torch.nn.LSTM
         fltorch.accelerate(other)
     assert type(other[0]) is fltorch.LSTM
     assert torch.equal(other(x)[0], model(x)[0])

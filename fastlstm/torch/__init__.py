@@ -7,19 +7,26 @@
     lstm = fastlstm.torch.LSTM(6, 3)              or directly, as a torch.nn.LSTM
 
     swap.py     accelerate, restore, report
+    classes.py  which class of ours stands for which of torch's, users' subclasses included
+    copies.py   copies that are ours, pickles that are torch's
     module.py   LSTM and LSTMCell: arguments as torch's, or a call of torch's own forward
     fallback.py what goes to torch's own forward, and the warning about it
+    guards.py   what torch's own forward would not survive
+    autocast.py calls under torch.autocast where torch has no kernels for them
     ops.py      operators with their gradients and fake implementations
     kernels.py  tensors to the core's buffers, without a copy
     engines.py  packed weights, kept while the same weights come again
+    flops.py    what torch.utils.flop_counter counts for the operators
     dynamo.py   torch.compile's question whether our LSTM may be traced
 
 Needs PyTorch 2.6 or later.
 """
 
-from . import dynamo
+from . import dynamo, flops
 from .module import LSTM, LSTMCell
 from .swap import Report, accelerate, report, restore
+
+del flops  # imported for what it registers
 
 __all__ = ["LSTM", "LSTMCell", "Report", "accelerate", "report", "restore"]
 

@@ -80,27 +80,48 @@ def grouped(addresses: list[int], spec: Spec) -> list[tuple[int | None, ...]]:
     return [(*addresses[at : at + count], None, None)[:4] for at in range(0, len(addresses), count)]
 
 
-def in_memory(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy if its values are not what its memory holds."""
-    if tensor.is_neg():
-        return tensor.resolve_neg()
-    return tensor.clone() if tensor._is_zerotensor() else tensor
+def located(tensor: Tensor) -> tuple[Tensor, int]:
+    """The tensor, or a copy if its memory is not its values one after another, and the address.
 
-
-def whole(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy if its memory is not its values one after another."""
-    return in_memory(tensor).contiguous()
-
-
-def address(tensor: Tensor) -> int:
-    """Of its memory, which stays as resizable as it was: `Tensor.numpy` would end that.
-
-    Raises RuntimeError where the memory was given up, as sharded training does between steps.
+    The memory stays as resizable as it was: `Tensor.numpy` would end that. Raises RuntimeError
+    where there is none, and as `check_memory` does.
     """
     at: int = tensor.data_ptr()
-    if at == 0:
-        raise RuntimeError(f"a tensor of shape {tuple(tensor.shape)} has no memory")
-    return at
+    if at == 0 or tensor.is_neg() or not tensor.is_contiguous():
+        tensor = resolved(tensor).contiguous()
+        at = tensor.data_ptr()
+        if at == 0:
+            raise RuntimeError(f"a tensor of shape {tuple(tensor.shape)} has no memory")
+        return tensor, at
+    storage = tensor.untyped_storage()
+    if at + tensor.nbytes > storage.data_ptr() + storage.nbytes():
+        check_memory(tensor)
+    return tensor, at
+
+
+def resolved(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy if its values are not what its memory holds."""
+    if tensor._is_zerotensor():
+        return tensor.clone()
+    check_memory(tensor)
+    return tensor.resolve_neg() if tensor.is_neg() else tensor
+
+
+def check_memory(tensor: Tensor) -> None:
+    """RuntimeError where the storage is shorter than the tensor: one that was resized behind it, as
+    sharded training gives up parameters between steps.
+    """
+    last = tensor.storage_offset()  # element
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        last += (size - 1) * stride
+    least, held = (last + 1) * tensor.itemsize, tensor.untyped_storage().nbytes()
+    if least > held:
+        shape = tuple(tensor.shape)
+        if held == 0:
+            raise RuntimeError(f"a tensor of shape {shape} has no memory")
+        raise RuntimeError(
+            f"a tensor of shape {shape} needs {least} bytes of memory, its storage has {held}"
+        )
 
 
 class _Kept(NamedTuple):
@@ -157,9 +178,12 @@ def engine_for(
     """
     entry = _entry_of(weights, bidirectional)
     spec, isa = entry.spec, entry.isa
-    weights = [whole(weight) for weight in weights]
-    addresses = [address(weight) for weight in weights]
-    versions = [0 if weight.is_inference() else weight._version for weight in weights]
+    found = [located(weight) for weight in weights]
+    addresses = [at for _, at in found]
+    try:
+        versions = [weight._version for weight in weights]
+    except RuntimeError:  # of an inference tensor, which has none
+        versions = [0 if weight.is_inference() else weight._version for weight in weights]
     seen, kept, before = (addresses, versions), entry.kept, entry.seen
     fresh = FORWARD if lean and entry.nbytes > SMALL else passes
     if kept is not None and kept.seen == seen:
@@ -182,11 +206,18 @@ def engine_for(
     return spec, engine, passes
 
 
+def forget(weights: Any) -> None:
+    """Keep nothing of these weights any longer, so that packed ones give their memory back."""
+    for weight in weights:
+        if weight.is_cpu and weight.layout is torch.strided:
+            _entries.pop(weight.data_ptr(), None)
+
+
 def backward_engine(weights: list[Tensor], bidirectional: bool) -> tuple[Spec, Any]:
     """An engine for one backward pass, of which nothing is kept."""
     entry = _entry_of(weights, bidirectional)
-    weights = [whole(weight) for weight in weights]
-    return entry.spec, _pack(entry, [address(w) for w in weights], BACKWARD)
+    found = [located(weight) for weight in weights]
+    return entry.spec, _pack(entry, [at for _, at in found], BACKWARD)
 
 
 def _entry_of(weights: list[Tensor], bidirectional: bool) -> _Entry:

@@ -30,6 +30,12 @@ def unsupported(module: Any, weights: list[Tensor]) -> str:
     return ""
 
 
+def _lacks_a_bias(module: Any) -> bool:
+    """Of a cell, which PyTorch takes all the same."""
+    is_cell = isinstance(module, torch.nn.LSTMCell)
+    return is_cell and None not in (module.weight_ih, module.weight_hh)
+
+
 def _alike(module: Any, x: Tensor, weights: list[Tensor]) -> bool:
     """Whether x and all weights are strided CPU tensors of one dtype that the core has."""
     if module.__dict__.get("proj_size") or x.dtype not in _DTYPES:
@@ -43,6 +49,8 @@ def _alike(module: Any, x: Tensor, weights: list[Tensor]) -> bool:
 
 def obstacle(module: Any, x: Tensor, weights: list[Tensor]) -> str:
     """Why this call cannot run in the core; "" if it can, "-" if PyTorch refuses it as well."""
+    if not weights:
+        return "one bias without the other" if _lacks_a_bias(module) else "-"
     if not (isinstance(x, torch.Tensor) and _alike(module, x, weights)):
         unfit = unsupported(module, weights)
         return unfit or ("autocast" if torch.is_autocast_enabled("cpu") else "-")

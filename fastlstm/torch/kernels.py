@@ -25,19 +25,19 @@ from ..training import POOLED, empty
 from .engines import (
     FORWARD,
     Spec,
-    address,
     backward_engine,
+    check_memory,
     engine_for,
     grouped,
-    in_memory,
+    located,
+    resolved,
     shapes,
-    whole,
 )
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 Array = np.ndarray[Any, Any]
 
-LAYOUTS = ("tbi", "bti", "ti", "packed", "cell")
+RANKS = {"tbi": 3, "bti": 3, "ti": 2, "packed": 2, "cell": 2}  # of x in each layout
 ALIGN = 64  # of a tape
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -54,15 +54,22 @@ class Rows(NamedTuple):
     starts: Array | None = None
 
     @classmethod
-    def of(cls, layout: str, shape: Any, batch_sizes: Tensor | None) -> Rows:
-        """shape: of x. ValueError where the sizes cannot belong to it."""
+    def of(cls, layout: str, shape: Any, batch_sizes: Tensor | None, batch: int) -> Rows:
+        """shape: of x; batch: the caller's, for "packed". ValueError where the sizes cannot belong
+        to them.
+        """
         if batch_sizes is None:
             return cls(layout, *extent(layout, shape, None, 0))
-        sizes: Array = batch_sizes.numpy()
+        if batch_sizes.dtype is not torch.int64 or batch_sizes.dim() != 1:
+            raise ValueError("batch_sizes must be an int64 tensor of one axis")
+        check_memory(batch_sizes)
+        sizes: Array = batch_sizes.numpy().copy()  # other threads may write to the caller's
+        if len(sizes) and sizes[0] != batch:
+            raise ValueError(f"batch must be batch_sizes[0], got {batch} and {sizes[0]}")
         ends, falling = np.cumsum(sizes), bool((sizes[1:] <= sizes[:-1]).all())
         if not (len(ends) and falling and sizes[-1] > 0 and ends[-1] == shape[0]):
             raise ValueError("batch_sizes must fall, end above 0 and sum up to the rows of x")
-        steps, batch = len(ends), int(sizes[0])
+        steps = len(ends)
         if steps * batch == shape[0]:
             return cls(layout, steps, batch)
         # Sequence b lives at the steps whose batch size exceeds b.
@@ -80,7 +87,7 @@ class Rows(NamedTuple):
             t, b = strides[0], 0
         else:  # "packed" or "cell"
             t, b = strides[0] * self.batch, strides[0]
-        return Strided(address(tensor), self.steps, self.batch, t, b, tensor.shape[0])
+        return Strided(tensor.data_ptr(), self.steps, self.batch, t, b, tensor.shape[0])
 
 
 def output_shape(layout: str, x_shape: Any, spec: Spec) -> tuple[int, ...]:
@@ -158,26 +165,33 @@ def forward(
     """(y, h_n, c_n, tape). The tape is None unless asked for, and so is h_n of a cell (it is y).
 
     seed: a scalar int64 tensor, or None for no dropout. spec, engine: of these weights, if there
-    are any. Callers have checked shapes and dtypes.
+    are any. Callers have checked what is no tensor.
+
+    Raises ValueError for a tensor of the wrong shape, dtype or device, RuntimeError for one whose
+    storage is too short.
     """
     if spec is None or engine is None:
         spec, engine, _ = engine_for(weights, bidirectional, FORWARD)
-    x, h_0, c_0 = _last_unit(x), _whole(h_0), _whole(c_0)
-    y = _pooled(output_shape(layout, x.shape, spec), spec)
-    rows = Rows.of(layout, x.shape, batch_sizes)
+    extents, dtype = x.shape, spec.dtype
+    _check_x(x, extents, layout, spec, dtype)
+    x = _last_unit(x)
+    y = _pooled(x, output_shape(layout, extents, spec))
+    rows = Rows.of(layout, extents, batch_sizes, batch)
     shape = state_shape(layout, rows.batch, spec)
-    c_n = _new(shape, spec)
-    h_n = None if layout == "cell" else _new(shape, spec)
+    h_0, h_at = _state("h_0", h_0, shape, dtype)
+    c_0, c_at = _state("c_0", c_0, shape, dtype)
+    c_n = x.new_empty(shape) if c_0 is None else torch.empty_like(c_0)  # the faster of the two
+    h_n = None if layout == "cell" else torch.empty_like(c_n)
     tape = None
     if with_tape or seed is not None:  # the core draws dropout masks only in a pass with a tape
         tape = _aligned(tape_bytes(spec, rows.steps, rows.batch))
     engine.forward(
         rows.find(x),
         rows.find(y),
-        _address(h_0),
-        _address(c_0),
-        _address(h_n),
-        _address(c_n),
+        h_at,
+        c_at,
+        None if h_n is None else h_n.data_ptr(),
+        c_n.data_ptr(),
         None,
         rows.lengths,
         runtime.call_threads(None),
@@ -186,6 +200,7 @@ def forward(
         0.0 if seed is None else dropout,
         0 if seed is None else int(seed),
         rows.starts,
+        0 if tape is None else tape.numel(),
     )
     return y, h_n, c_n, tape if with_tape else None
 
@@ -209,34 +224,40 @@ def backward(
 ) -> list[Tensor]:
     """The gradients of x, h_0, c_0 and the weights in this order, as far as `needs` asks for them.
 
-    Of dy, dh_n and dc_n, those that are None are zero. spec, engine: as in `forward`.
+    Of dy, dh_n and dc_n, those that are None are zero. spec, engine: as in `forward`. Callers and
+    errors: as there, and the tape is checked, since hooks on saved tensors may change all of them.
     """
     if spec is None or engine is None:
         spec, engine = backward_engine(weights, bidirectional)
-    x, dh_n, dc_n = _last_unit(x), _whole(dh_n), _whole(dc_n)
-    dy = None if dy is None else _last_unit(dy)
-    dx = _pooled(x.shape, spec) if needs[0] else None
-    rows = Rows.of(layout, x.shape, batch_sizes)
+    extents, dtype = x.shape, spec.dtype
+    _check_x(x, extents, layout, spec, dtype)
+    x = _last_unit(x)
+    if dy is not None:
+        _check("dy", dy, output_shape(layout, extents, spec), dtype)
+        dy = _last_unit(dy)
+    rows = Rows.of(layout, extents, batch_sizes, batch)
     shape = state_shape(layout, rows.batch, spec)
-    dh_0 = _new(shape, spec) if needs[1] else None
-    dc_0 = _new(shape, spec) if needs[2] else None
+    dh_n, dh_at = _state("dh_n", dh_n, shape, dtype)
+    dc_n, dc_at = _state("dc_n", dc_n, shape, dtype)
+    tape = _sound_tape(tape)
+    dx = _pooled(x, extents) if needs[0] else None
+    dh_0 = x.new_empty(shape) if needs[1] else None
+    dc_0 = x.new_empty(shape) if needs[2] else None
     flat: list[Tensor] = []
     if any(needs[3:]):
-        flat = [_pooled(shape, spec) for shape in shapes(spec)]
-    if tape.data_ptr() % ALIGN:  # hooks on saved tensors may have moved it
-        tape = _aligned(tape.numel()).copy_(tape)
+        flat = [_pooled(x, shape) for shape in shapes(spec)]
     engine.backward(
         tape.numpy(),
         rows.find(x),
         rows.lengths,
         None if dy is None else rows.find(dy),
         None,
-        _address(dh_n),
-        _address(dc_n),
+        dh_at,
+        dc_at,
         None if dx is None else rows.find(dx),
-        _address(dh_0),
-        _address(dc_0),
-        grouped([address(grad) for grad in flat], spec) if flat else None,
+        None if dh_0 is None else dh_0.data_ptr(),
+        None if dc_0 is None else dc_0.data_ptr(),
+        grouped([grad.data_ptr() for grad in flat], spec) if flat else None,
         False,
         runtime.call_threads(None),
         0.0 if seed is None else dropout,
@@ -247,32 +268,58 @@ def backward(
     return [result for result, need in zip(results, needs, strict=True) if need]
 
 
+def _sound_tape(tape: Tensor) -> Tensor:
+    """The tape, or a copy that is aligned: hooks on saved tensors may have moved or changed it. The
+    core looks whether it is long enough.
+    """
+    if tape.dtype is not torch.uint8 or tape.dim() != 1 or not tape.is_cpu:
+        raise ValueError(f"tape must be a torch.uint8 tensor of one axis, got {tape.dtype}")
+    tape, at = located(tape)
+    return _aligned(tape.numel()).copy_(tape) if at % ALIGN else tape
+
+
+def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: Any) -> None:
+    """Once more, against the very weights of the engine: attributes of modules, hooks and other
+    threads may have changed what a caller looked at.
+    """
+    if tensor.shape != shape or tensor.dtype is not dtype or not tensor.is_cpu:
+        raise ValueError(
+            f"{name} must be a {dtype} tensor of shape {tuple(shape)} on the CPU, got "
+            f"{tensor.dtype}, {tuple(tensor.shape)}, {tensor.device}"
+        )
+
+
+def _check_x(x: Tensor, extents: Any, layout: str, spec: Spec, dtype: Any) -> None:
+    if len(extents) != RANKS[layout]:
+        raise ValueError(f"x must have {RANKS[layout]} axes, got {tuple(extents)}")
+    if extents[-1] != spec.input_size or x.dtype is not dtype or not x.is_cpu:
+        _check("x", x, (*extents[:-1], spec.input_size), dtype)
+
+
 def _last_unit(x: Tensor) -> Tensor:
     """x, of which the core wants the last axis contiguous."""
-    x = in_memory(x)
+    if x.is_contiguous():
+        return located(x)[0]
+    x = resolved(x)
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
-def _whole(state: Tensor | None) -> Tensor | None:
-    """A state, which the core wants contiguous."""
-    return None if state is None else whole(state)
+def _state(
+    name: str, state: Tensor | None, shape: tuple[int, ...], dtype: Any
+) -> tuple[Tensor | None, int | None]:
+    """A state, which the core wants contiguous, and its address."""
+    if state is None:
+        return None, None
+    _check(name, state, shape, dtype)
+    return located(state)
 
 
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else address(tensor)
-
-
-def _pooled(shape: Any, spec: Spec) -> Tensor:
+def _pooled(like: Tensor, shape: Any) -> Tensor:
     """A new tensor. A large one has the memory that `empty` gives, which cannot be resized."""
-    dtype = _DOUBLE if spec.double else _SINGLE
+    dtype = _DOUBLE if like.dtype is torch.float64 else _SINGLE
     if math.prod(shape) * dtype.itemsize < POOLED:
-        return _new(shape, spec)
+        return like.new_empty(shape)
     return torch.from_numpy(empty(shape, dtype))
-
-
-def _new(shape: Any, spec: Spec) -> Tensor:
-    """A new tensor."""
-    return torch.empty(shape, dtype=spec.dtype, device="cpu")
 
 
 def _aligned(size: int) -> Tensor:

@@ -8,26 +8,35 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
-from . import fallback, ops
+from . import autocast, fallback, guards, ops
+from .copies import Copies, as_torch
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 
 
-class LSTM(torch.nn.LSTM):  # type: ignore[misc]
+class LSTM(Copies, torch.nn.LSTM):  # type: ignore[misc]
     """A ``torch.nn.LSTM``, parameters, state dict and arguments included, that runs in the core.
 
     Taken over: float32 and float64 on the CPU, every combination of layers, directions, bias,
     batch_first and dropout, PackedSequence, unbatched input, first derivatives, ``torch.compile``
-    and ``torch.export``. What the core lacks (projections, other devices and dtypes, autocast,
-    TorchScript, torch.func, forward-mode derivatives) runs in PyTorch's own forward, with one
-    warning that says why; `torch.jit.script` puts torch's own modules into the scripted model and
-    into the one it is given. `torch.fx` keeps the module as it keeps torch's own. A second
-    derivative raises NotImplementedError.
+    and ``torch.export``. What the core lacks (projections, other devices and dtypes, TorchScript,
+    torch.func, forward-mode derivatives) runs in PyTorch's own forward, with one warning that says
+    why. So does a call under ``torch.autocast`` on a CPU for which PyTorch has kernels of that
+    dtype; on others the core computes it in float32. `torch.jit.script` puts torch's own modules
+    into the scripted model and into the one it is given. `torch.fx` keeps the module as it keeps
+    torch's own. A second derivative raises NotImplementedError.
 
     The seed of dropout comes from torch's default CPU generator: `torch.manual_seed` reproduces a
     run, though not the masks that PyTorch's own forward would draw. Threads are those of
-    `fastlstm.set_num_threads`, not torch's.
+    `fastlstm.set_num_threads`, not torch's. ``copy`` copies it as it is, pickle and ``torch.save``
+    write a ``torch.nn.LSTM``.
+
+    Raises what PyTorch raises for wrong arguments, and RuntimeError or ValueError for some that
+    PyTorch's own forward would read beyond: weights of a wrong size, storages that were made
+    shorter than their tensors, states of a wrong size beside a PackedSequence.
     """
+
+    _torch_class = torch.nn.LSTM
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As ``torch.nn.LSTM.forward``, shapes, PackedSequence and errors included."""
@@ -43,18 +52,16 @@ class LSTM(torch.nn.LSTM):  # type: ignore[misc]
         else:
             layout = "ti"
             states = _layers(self), self.hidden_size
-        if unfit or not _fits(self, input, hx, rank in (2, 3), states):
+        state = None if unfit else _fitting(self, input, _pair(hx), rank in (2, 3), states)
+        if state is None:
             if isinstance(input, torch.fx.Proxy):
                 return _as_node(self, input, hx)
+            if unfit == "autocast" and autocast.takes(input, hx, weights):
+                return autocast.run(LSTM.forward, self, input, hx)
             fallback.warn(self, unfit)
-            return super().forward(input, hx)
+            return super().forward(guards.lstm(self, input, hx), hx)
         y, h_n, c_n = ops.lstm(
-            input,
-            (None, None) if hx is None else (hx[0], hx[1]),
-            weights,
-            layout,
-            self.bidirectional,
-            dropout=_dropout(self),
+            input, state, weights, layout, self.bidirectional, dropout=_dropout(self)
         )
         return y, (h_n, c_n)
 
@@ -62,21 +69,30 @@ class LSTM(torch.nn.LSTM):  # type: ignore[misc]
         data, batch_sizes, order, back = packed
         weights = _parameters(self, self._flat_weights_names)
         unfit = fallback.obstacle(self, data, weights)
-        if hx is not None and isinstance(hx[0], torch.Tensor) and hx[0].dim() == 3:
-            batch = hx[0].shape[1]
-        else:
-            batch = int(batch_sizes[0]) if back is None else back.shape[0]
-        # Compilers cannot know the first size; the operator looks again when it runs.
-        known = torch.compiler.is_compiling() or batch == int(batch_sizes[0])
         sound = batch_sizes.dtype is torch.int64 and batch_sizes.dim() == 1 and batch_sizes.is_cpu
-        states = (_layers(self), batch, self.hidden_size)
-        if unfit or not _fits(self, data, hx, known and sound and data.dim() == 2, states):
+        state: Any = None
+        if sound and not unfit and len(batch_sizes):
+            pair = _pair(hx)
+            if pair is not None and pair[0] is not None and pair[0].dim() == 3:
+                batch = pair[0].shape[1]
+            else:
+                batch = int(batch_sizes[0]) if back is None else back.shape[0]
+            # Compilers cannot know the first size; the operator looks again when it runs.
+            known = torch.compiler.is_compiling() or batch == int(batch_sizes[0])
+            states = (_layers(self), batch, self.hidden_size)
+            state = _fitting(self, data, pair, known and data.dim() == 2, states)
+            if state is not None and state[0] is not None and order is not None:
+                state = self.permute_hidden(state, order)
+                if any(one.shape != states for one in state):
+                    state = None  # an order of another length, which PyTorch refuses
+        if state is None:
+            if unfit == "autocast" and autocast.takes(data, hx, weights):
+                return autocast.run(LSTM.forward, self, packed, hx)
             fallback.warn(self, unfit)
-            return super().forward(packed, hx)
-        hx = (None, None) if hx is None else self.permute_hidden((hx[0], hx[1]), order)
+            return super().forward(guards.lstm(self, packed, hx), hx)
         y, h_n, c_n = ops.lstm(
             data,
-            hx,
+            state,
             weights,
             "packed",
             self.bidirectional,
@@ -91,51 +107,41 @@ class LSTM(torch.nn.LSTM):  # type: ignore[misc]
         return as_torch(self)
 
 
-class LSTMCell(torch.nn.LSTMCell):  # type: ignore[misc]
+class LSTMCell(Copies, torch.nn.LSTMCell):  # type: ignore[misc]
     """A ``torch.nn.LSTMCell`` that runs in the core; falls back as `LSTM` does.
 
-    One sequence without gradients stays with PyTorch, unless a compiler is tracing: to see whether
-    the weights are still those that were packed takes as long as the step itself.
+    A row has the same bits alone and in a batch, with and without gradients. For that, one row
+    without gradients takes 1.1 to 1.4 times as long as in PyTorch (16 to 1024 units, Zen 5): each
+    step looks whether the weights are still those that were packed.
     """
+
+    _torch_class = torch.nn.LSTMCell
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As ``torch.nn.LSTMCell.forward``, shapes and errors included."""
-        # Measured with 16 to 1024 units: ours took 1.05 to 1.3 times as long as torch's for one
-        # row, 0.35 to 0.96 times for two rows or more or with gradients.
-        if _one_row(input, self.input_size) and not _learns(self, input, hx):
-            return super().forward(input, hx)
-        weights = _parameters(self, _CELL_NAMES if self.bias else _CELL_NAMES[:2])
+        weights = _parameters(self, _CELL_NAMES)
         unfit = fallback.obstacle(self, input, weights)
         states = () if unfit else (*input.shape[:-1], self.hidden_size)
-        if unfit or not _fits(self, input, hx, input.dim() in (1, 2), states):
+        state = None if unfit else _fitting(self, input, _pair(hx), input.dim() in (1, 2), states)
+        if state is None:
             if isinstance(input, torch.fx.Proxy):
                 return _as_node(self, input, hx)
+            if unfit == "autocast" and autocast.takes(input, hx, weights):
+                return autocast.run(LSTMCell.forward, self, input, hx)
             fallback.warn(self, unfit)
+            guards.cell(self, input, hx)
             return super().forward(input, hx)
         if input.dim() == 1:
-            h, c = self.forward(
-                input.unsqueeze(0), None if hx is None else (hx[0].unsqueeze(0), hx[1].unsqueeze(0))
-            )
+            if state[0] is not None:
+                state = state[0].unsqueeze(0), state[1].unsqueeze(0)
+            h, _, c = ops.lstm(input.unsqueeze(0), state, weights, "cell", False)
             return h.squeeze(0), c.squeeze(0)
-        state = (None, None) if hx is None else (hx[0], hx[1])
         h, _, c = ops.lstm(input, state, weights, "cell", False)
         return h, c
 
     def __prepare_scriptable__(self) -> Any:
         fallback.warn(self, "TorchScript")
         return as_torch(self)
-
-
-def _one_row(x: Any, features: int) -> bool:
-    return type(x) is torch.Tensor and x.numel() == features and not torch.compiler.is_compiling()
-
-
-def _learns(cell: Any, x: Tensor, hx: Any) -> bool:
-    """Whether anything here asks for a gradient."""
-    if not torch.is_grad_enabled():
-        return False
-    tensors = (*_parameters(cell, _CELL_NAMES if cell.bias else _CELL_NAMES[:2]), x, *(hx or ()))
-    return any(isinstance(t, torch.Tensor) and t.requires_grad for t in tensors)
 
 
 def _as_node(module: Any, proxy: Any, hx: Any) -> Any:
@@ -147,17 +153,10 @@ def _as_node(module: Any, proxy: Any, hx: Any) -> Any:
 _CELL_NAMES = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
 
 
-def as_torch(module: Any) -> Any:
-    """A plain torch module with the very parameters, buffers and hooks of one of ours."""
-    twin = (torch.nn.LSTM if isinstance(module, LSTM) else torch.nn.LSTMCell).__new__(
-        torch.nn.LSTM if isinstance(module, LSTM) else torch.nn.LSTMCell
-    )
-    twin.__dict__.update(module.__dict__)
-    return twin
-
-
 def _parameters(module: Any, names: list[str]) -> list[Tensor]:
-    """The weights as they are now, whatever a parametrization or functional_call makes of them."""
+    """The weights as they are now, whatever a parametrization or functional_call makes of them:
+    four for each layer and direction, or two where no bias is; none if one is None.
+    """
     if not torch.compiler.is_compiling():
         parameters = module._parameters
         try:
@@ -167,7 +166,10 @@ def _parameters(module: Any, names: list[str]) -> list[Tensor]:
         else:
             if None not in map(type_or_none, found):
                 return found
-    return [getattr(module, name) for name in names]
+    found = [getattr(module, name) for name in names]
+    if names is _CELL_NAMES and found[2] is None and found[3] is None:
+        found = found[:2]
+    return [] if any(weight is None for weight in found) else found
 
 
 def type_or_none(tensor: Tensor | None) -> Any:
@@ -183,19 +185,32 @@ def _dropout(module: Any) -> float:
     return module.dropout if module.training and module.num_layers > 1 else 0.0
 
 
-def _fits(module: Any, x: Tensor, hx: Any, rank_fits: bool, states: tuple[int, ...]) -> bool:
-    """Whether the call is one that PyTorch would accept, with something in it to do.
+def _fitting(module: Any, x: Tensor, state: Any, rank_fits: bool, states: tuple[int, ...]) -> Any:
+    """The `state` of `_pair` if PyTorch would accept the call and finds work in it.
 
-    All else goes to PyTorch, which has the right error message, or empty result, for it.
+    All else, None here, goes to PyTorch, which has the right error message, or empty result.
     """
     if not rank_fits or x.shape[-1] != module.input_size or 0 in x.shape:
-        return False
+        return None
     if not 0 <= module.__dict__.get("dropout", 0) <= 1:
-        return False
+        return None
+    if state is None or state[0] is None:
+        return state
+    dtype, strided = x.dtype, torch.strided
+    for one in state:
+        if one.dtype is not dtype or not one.is_cpu or one.layout is not strided:
+            return None
+        if one.shape != states:
+            return None
+    return state
+
+
+def _pair(hx: Any) -> tuple[Any, Any] | None:
+    """The two tensors of hx, read once; (None, None) for None; None if it is anything else."""
     if hx is None:
-        return True
-    dtype = x.dtype
-    return len(hx) == 2 and all(
-        isinstance(s, torch.Tensor) and s.shape == states and s.dtype is dtype and s.is_cpu
-        for s in hx
-    )
+        return None, None
+    state = tuple(hx) if isinstance(hx, (tuple, list)) else ()
+    if len(state) != 2:
+        return None
+    is_pair = isinstance(state[0], torch.Tensor) and isinstance(state[1], torch.Tensor)
+    return state if is_pair else None

@@ -30,7 +30,7 @@ _library = torch.library.Library("fastlstm", "DEF")
 _library.define(
     "lstm_forward(Tensor x, Tensor? h_0, Tensor? c_0, Tensor[] weights, Tensor? batch_sizes, "
     "Tensor? seed, str layout, bool bidirectional, float dropout, SymInt batch, "
-    "bool with_tape=False) -> (Tensor y, Tensor h_n, Tensor c_n, Tensor tape)"
+    "bool with_tape=False, *, str imports='') -> (Tensor y, Tensor h_n, Tensor c_n, Tensor tape)"
 )
 _library.define(
     "lstm_backward(Tensor tape, Tensor x, Tensor[] weights, Tensor? batch_sizes, Tensor? seed, "
@@ -60,12 +60,12 @@ def lstm(
     if dropout > 0:
         seed = torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device="cpu")
     h_0, c_0 = state
+    options = (layout, bidirectional, dropout, batch)
     if torch.compiler.is_compiling() or not _plain(x, h_0, c_0, weights):
         y, h_n, c_n, _ = _forward_op(
-            x, h_0, c_0, weights, batch_sizes, seed, layout, bidirectional, dropout, batch
+            x, h_0, c_0, weights, batch_sizes, seed, *options, imports=_IMPORTS
         )
         return y, h_n, c_n
-    options = (layout, bidirectional, dropout, batch)
     if torch.is_grad_enabled() and _any_grad(x, h_0, c_0, weights):
         # Nothing of torch.func is active: the part of `apply` that looks after it can be left out.
         found: tuple[Tensor, Any, Tensor] = _apply(
@@ -75,6 +75,9 @@ def lstm(
     return kernels.forward(x, h_0, c_0, weights, batch_sizes, seed, *options, False)[:3]
 
 
+# An argument that does nothing: PyTorch shows the arguments of an operator that it does not find,
+# so who loads an exported program learns what to import.
+_IMPORTS = "fastlstm.torch"
 _PLAIN = frozenset((torch.Tensor, torch.nn.Parameter, torch.nn.Buffer, type(None)))
 
 
@@ -176,18 +179,23 @@ def _forward_autograd(
     dropout: float,
     batch: int,
     with_tape: bool = False,
+    *,
+    imports: str = "",
 ) -> Any:
     options = (layout, bidirectional, dropout, batch)
     _refuse_tangents(x, h_0, c_0, *weights)
     if torch.is_grad_enabled() and _any_grad(x, h_0, c_0, weights):
         if with_tape:
             raise ValueError("with_tape=True is for calls without gradients: autograd makes a tape")
-        found = _Forward.apply(
-            options, _plain(x, h_0, c_0, weights), batch_sizes, seed, x, h_0, c_0, *weights
-        )
+        plain = x.is_cpu and _plain(x, h_0, c_0, weights)
+        if plain:  # straight to the kernels, so unlike the CPU operator this looks here
+            _checked(x, h_0, c_0, weights, batch_sizes, seed, *options)
+        found = _Forward.apply(options, plain, batch_sizes, seed, x, h_0, c_0, *weights)
         return _filled(*found)
     with torch._C._AutoDispatchBelowAutograd():
-        return _forward_op(x, h_0, c_0, weights, batch_sizes, seed, *options, with_tape)
+        return _forward_op(
+            x, h_0, c_0, weights, batch_sizes, seed, *options, with_tape, imports=imports
+        )
 
 
 def _backward_autograd(
@@ -248,8 +256,9 @@ def _checked(
     batch: int,
 ) -> tuple[Spec, int, int]:
     """The sizes, or ValueError: whoever calls the operators by hand must not crash the process."""
-    if layout not in kernels.LAYOUTS:
-        raise ValueError(f"layout must be one of {', '.join(kernels.LAYOUTS)}, got {layout!r}")
+    rank = kernels.RANKS.get(layout)
+    if rank is None:
+        raise ValueError(f"layout must be one of {', '.join(kernels.RANKS)}, got {layout!r}")
     if (layout == "packed") != (batch_sizes is not None):
         raise ValueError("batch_sizes goes with layout='packed' and with no other")
     spec = Spec.of(weights, bidirectional)
@@ -257,7 +266,6 @@ def _checked(
         raise ValueError(f"weights must be float32 or float64, got {weights[0].dtype}")
     if layout == "cell" and (spec.num_layers != 1 or bidirectional):
         raise ValueError("layout='cell' takes the weights of one layer and direction")
-    rank = 3 if layout in ("tbi", "bti") else 2
     if x.dim() != rank or x.shape[-1] != spec.input_size or x.dtype != spec.dtype:
         raise ValueError(
             f"x must be a {spec.dtype} tensor of {rank} axes, the last of {spec.input_size}; got "
@@ -280,17 +288,21 @@ def _checked(
     return spec, steps, batch
 
 
-def _check_batch(batch_sizes: Tensor | None, batch: int) -> None:
-    """Against the values, which compilers do not know; `kernels.Rows` looks at the rest of them."""
-    if batch_sizes is not None and len(batch_sizes) and int(batch_sizes[0]) != batch:
-        raise ValueError(f"batch must be batch_sizes[0], got {batch} and {int(batch_sizes[0])}")
+def _bare(tensor: Tensor | None) -> Tensor | None:
+    """The tensor without its subclass, which may answer anything when asked for its shape."""
+    if type(tensor) in _PLAIN:
+        return tensor
+    with torch._C.DisableTorchFunctionSubclass():
+        return torch.Tensor.as_subclass(tensor, torch.Tensor)
 
 
-def _forward_cpu(x: Tensor, *rest: Any) -> Any:
-    *arguments, with_tape = rest if len(rest) == 10 else (*rest, False)
-    _, _, batch = _checked(x, *arguments)
-    _check_batch(arguments[3], batch)
-    return _filled(*kernels.forward(*(x, *arguments, with_tape)))
+def _forward_cpu(x: Tensor, *rest: Any, imports: str = "") -> Any:
+    *given, with_tape = rest if len(rest) == 10 else (*rest, False)
+    h_0, c_0, weights, batch_sizes, seed, *options = given
+    x, h_0, c_0, batch_sizes, seed = map(_bare, (x, h_0, c_0, batch_sizes, seed))
+    arguments: Any = (x, h_0, c_0, list(map(_bare, weights)), batch_sizes, seed, *options)
+    _checked(*arguments)
+    return _filled(*kernels.forward(*(*arguments, with_tape)))
 
 
 def _filled(y: Tensor, h_n: Tensor | None, c_n: Tensor, tape: Tensor | None = None) -> Any:
@@ -299,7 +311,7 @@ def _filled(y: Tensor, h_n: Tensor | None, c_n: Tensor, tape: Tensor | None = No
     return y, h_n, c_n, y.new_empty(0, dtype=torch.uint8) if tape is None else tape
 
 
-def _forward_fake(x: Tensor, *rest: Any) -> Any:
+def _forward_fake(x: Tensor, *rest: Any, imports: str = "") -> Any:
     *arguments, with_tape = rest if len(rest) == 10 else (*rest, False)
     spec, steps, batch = _checked(x, *arguments)
     layout = arguments[5]
@@ -316,25 +328,22 @@ def _forward_fake(x: Tensor, *rest: Any) -> Any:
 def _backward_cpu(
     tape: Tensor, x: Tensor, weights: Any, batch_sizes: Any, seed: Any, *rest: Any
 ) -> Any:
-    dy, dh_n, dc_n, layout, bidirectional, dropout, batch, needs = rest
-    spec, steps, batch = _checked(
-        x, None, None, weights, batch_sizes, seed, layout, bidirectional, dropout, batch
-    )
-    _check_batch(batch_sizes, batch)
-    state = kernels.state_shape(layout, batch, spec)
-    expected = {
-        "dy": (dy, kernels.output_shape(layout, x.shape, spec)),
-        "dh_n": (dh_n, state),
-        "dc_n": (dc_n, state),
-    }
-    for name, (grad, shape) in expected.items():
-        if grad is not None and (tuple(grad.shape) != shape or grad.dtype != spec.dtype):
-            raise ValueError(f"{name} must be a {spec.dtype} tensor of shape {shape}")
-    if tape.dtype != torch.uint8 or tape.shape != (kernels.tape_bytes(spec, steps, batch),):
-        raise ValueError("tape is not one of a forward pass of this shape")
+    *grads, layout, bidirectional, dropout, batch, needs = rest
+    tape, x, batch_sizes, seed, *grads = map(_bare, (tape, x, batch_sizes, seed, *grads))
+    weights = list(map(_bare, weights))
+    options: Any = (layout, bidirectional, dropout, batch)
+    spec, steps, batch = _checked(x, None, None, weights, batch_sizes, seed, *options)
+    kernels.Rows.of(layout, x.shape, batch_sizes, batch)  # complains of sizes before the tape
+    size = kernels.tape_bytes(spec, steps, batch)
+    if tape.dtype is not torch.uint8 or tape.shape != (size,):
+        raise ValueError(
+            f"tape is not one of a forward pass of this shape, {size} elements of torch.uint8: got "
+            f"{tape.dtype}, {tuple(tape.shape)}"
+        )
     if len(needs) != 3 + len(weights):
         raise ValueError(f"needs must have {3 + len(weights)} elements, got {len(needs)}")
-    return kernels.backward(tape, x, weights, batch_sizes, seed, *rest)
+    arguments: Any = (tape, x, weights, batch_sizes, seed, *grads, *options, needs)
+    return kernels.backward(*arguments)
 
 
 def _backward_fake(

@@ -11,15 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
-from torch.nn.utils import parametrize
 
-from . import fallback
+from .. import _core
+from . import classes, engines
 from .module import LSTM, LSTMCell
 
 Model = TypeVar("Model")
-
-_OURS: dict[Any, Any] = {torch.nn.LSTM: LSTM, torch.nn.LSTMCell: LSTMCell}
-_TORCHS: dict[Any, Any] = {ours: theirs for theirs, ours in _OURS.items()}
 
 
 @dataclass(frozen=True)
@@ -46,18 +43,24 @@ def accelerate(model: Model) -> Model:
     """Let every ``torch.nn.LSTM`` and ``torch.nn.LSTMCell`` in a model run in the core.
 
     model: a ``torch.nn.Module``; it is changed in place, its parameters, hooks, buffers, names and
-        training flags stay the very same objects. Modules that the core cannot run, and
-        subclasses of ``torch.nn.LSTM``, whose code is unknown here, are left; `report` says why.
-        A cell's step of one sequence without gradients still runs in PyTorch, the faster there.
+        training flags stay the very same objects. A subclass of ``torch.nn.LSTM`` is taken, and
+        stays one of its class, if it leaves alone what PyTorch's forward goes through: one with an
+        ``__init__``, ``reset_parameters``, ``extra_repr`` or new methods. All other subclasses,
+        and modules that the core cannot run, are left; `report` says why.
         `restore` the model before a tool that looks for torch's exact classes (dynamic
         quantization), and `accelerate` it again after `torch.jit.script`, which puts torch's own
         modules into the model that it is given, too.
 
+    A copy (``copy.deepcopy``) is accelerated as well. What ``torch.save`` or pickle writes are
+    PyTorch's own modules, which load where fastlstm is not installed: `accelerate` what was loaded,
+    in a spawned process as well. A program of ``torch.export`` calls fastlstm's operators: whoever
+    loads it must ``import fastlstm.torch`` first.
+
     Returns the model. Raises TypeError if it is no module.
     """
     for module in _checked(model).modules():
-        if not _why_left(module):
-            _rebase(module, _OURS)
+        if not classes.left(module):
+            classes.exchange(module, back=False)
     return model
 
 
@@ -65,28 +68,39 @@ def restore(model: Model) -> Model:
     """Undo `accelerate` in place: every module of ours becomes the torch module that it extends.
 
     That includes a `fastlstm.torch.LSTM` that was made as such. Subclasses of ours stay as they
-    are. Returns the model. Raises TypeError if it is no module.
+    are. The memory of packed weights, and what the core keeps for later calls, goes back to the
+    system. Returns the model. Raises TypeError if it is no module.
     """
     for module in _checked(model).modules():
-        _rebase(module, _TORCHS)
+        if isinstance(module, (LSTM, LSTMCell)):
+            classes.exchange(module, back=True)
+            engines.forget(module.parameters())
+    _core.empty_pool()
     return model
 
 
 def report(model: Any) -> Report:
-    """What of a model runs in the core now, and what of its LSTMs does not and why.
+    """What of a model runs in the core now, and what of its recurrent layers does not and why.
 
     Raises TypeError if model is no module.
     """
     result = Report()
+    quantised: list[Any] = []  # modules that are made of further ones
     for name, module in _checked(model).named_modules():
+        if any(module in whole.modules() for whole in quantised):
+            continue
         if isinstance(module, (LSTM, LSTMCell)):
-            unfit = _unfit(module)
+            unfit = classes.unfit(module)
             if unfit:
                 result.left[name] = unfit
             else:
                 result.swapped[name] = repr(module)
-        elif _why_left(module) != "no LSTM":
-            result.left[name] = _why_left(module) or "accelerate would take it now"
+            continue
+        why = classes.left(module)
+        if why != "-":
+            result.left[name] = why or "accelerate would take it now"
+            if why.endswith("quantised"):
+                quantised.append(module)
     return result
 
 
@@ -94,38 +108,3 @@ def _checked(model: Any) -> Any:
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     return model
-
-
-def _why_left(module: Any) -> str:
-    """Why `accelerate` leaves a module; "" for one that it takes."""
-    if isinstance(module, (LSTM, LSTMCell)):
-        return "it runs in the core already"
-    if isinstance(module, torch.jit.ScriptModule):
-        name = getattr(module, "original_name", "")
-        return f"{name} compiled by TorchScript" if name in ("LSTM", "LSTMCell") else "no LSTM"
-    if not isinstance(module, tuple(_OURS)):
-        return "no LSTM"
-    if _plain_class(module) not in _OURS:
-        return f"{type(module).__qualname__} is a subclass of its own"
-    return _unfit(module)
-
-
-def _unfit(module: Any) -> str:
-    why = fallback.unsupported(module, list(module.parameters()))
-    return f"the core does not support {why}" if why else ""
-
-
-def _plain_class(module: Any) -> Any:
-    """The module's class, below the one that torch.nn.utils.parametrize puts before it."""
-    kind = type(module)
-    return kind.__bases__[0] if parametrize.is_parametrized(module) else kind
-
-
-def _rebase(module: Any, table: dict[Any, Any]) -> None:
-    kind = type(module)
-    if kind in table:
-        module.__class__ = table[kind]
-    elif parametrize.is_parametrized(module) and kind.__bases__[0] in table:
-        # The class in front holds the properties of this very module.
-        own = {k: v for k, v in vars(kind).items() if k not in ("__dict__", "__weakref__")}
-        module.__class__ = type(kind.__name__, (table[kind.__bases__[0]],), own)

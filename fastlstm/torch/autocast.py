@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Calls under ``torch.autocast("cpu")``: computed in float32, results in the dtypes that PyTorch
+gives there.
+
+PyTorch's own LSTM fails under autocast where its library has no kernel of that dtype: bfloat16 on
+CPUs without AVX-512, float16 on most. There the core computes in float32 and rounds once, at the
+end. Where PyTorch has kernels of that dtype it keeps the call: with instructions for bfloat16 it is
+up to 1.8 times as fast (Zen 5, B32 H512).
+
+What PyTorch gives on a CPU that has the kernels: the autocast dtype from an LSTM; from one of a
+ragged PackedSequence and from an LSTMCell, which it computes step by step, the dtype that this one
+and c_0's promote to; where there is no c_0, x's dtype takes its place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import PackedSequence
+
+Tensor = Any  # torch is an optional dependency, which mypy sees as Any
+
+_LOW = (torch.bfloat16, torch.float16)
+
+
+def _supported(name: str) -> bool:
+    """What PyTorch's library says of this CPU; False in builds without the library."""
+    ask = getattr(torch.ops.mkldnn, f"_is_mkldnn_{name}_supported", None)
+    return ask is not None and bool(ask())
+
+
+_BFLOAT16, _FLOAT16 = _supported("bf16"), _supported("fp16")  # here, where no compiler traces
+
+
+def takes(x: Any, hx: Any, weights: list[Tensor]) -> bool:
+    """Whether the core does this call: float32 weights, x and states in float32 or the dtype of
+    autocast, all on the CPU, and PyTorch has no kernels of that dtype here.
+    """
+    low = torch.get_autocast_dtype("cpu")
+    if _has_kernels(low):
+        return False
+    states = () if hx is None else hx
+    if low not in _LOW or not isinstance(states, (tuple, list)) or len(states) not in (0, 2):
+        return False
+    if any(weight.dtype is not torch.float32 or not weight.is_cpu for weight in weights):
+        return False
+    return all(
+        isinstance(tensor, torch.Tensor) and tensor.is_cpu and tensor.dtype in (torch.float32, low)
+        for tensor in (x, *states)
+    )
+
+
+def _has_kernels(low: Any) -> bool:
+    """Whether PyTorch's library computes an LSTM in this dtype here."""
+    return _BFLOAT16 if low is torch.bfloat16 else _FLOAT16 and not torch.is_grad_enabled()
+
+
+def run(forward: Any, module: Any, x: Any, hx: Any) -> tuple[Any, Any]:
+    """``forward(module, x, hx)`` of arguments that `takes` accepts; x may be a PackedSequence."""
+    low = torch.get_autocast_dtype("cpu")
+    packed = isinstance(x, PackedSequence)
+    data = x.data if packed else x
+    ragged = packed and int(x.batch_sizes[0]) * len(x.batch_sizes) != len(data)
+    if ragged or isinstance(module, torch.nn.LSTMCell):
+        low = torch.promote_types(low, data.dtype if hx is None else hx[1].dtype)
+    if hx is not None:
+        hx = (hx[0].float(), hx[1].float())
+    with torch.autocast("cpu", enabled=False):
+        first, second = forward(module, _with(x, data.float()) if packed else data.float(), hx)
+    first = _with(first, first.data.to(low)) if packed else first.to(low)
+    if isinstance(module, torch.nn.LSTMCell):
+        return first, second.to(low)
+    h_n, c_n = second
+    return first, (h_n.to(low), c_n.to(low))
+
+
+def _with(packed: Any, data: Tensor) -> Any:
+    """A PackedSequence with other data."""
+    return PackedSequence(data, *packed[1:])

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What torch.utils.flop_counter counts for the operators: the products with weights, as it counts
+the ones that PyTorch's own LSTM is made of. Activations count as nothing there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import register_flop_formula
+
+from .engines import Spec
+from .kernels import extent
+
+Tensor = Any  # torch is an optional dependency, which mypy sees as Any
+
+
+def _rows(x: Tensor, layout: str, batch_sizes: Tensor | None, batch: int) -> tuple[int, int, int]:
+    """Rows of a batch at all steps together, at the first step and at the last one."""
+    steps, batch = extent(layout, x.shape, batch_sizes, batch)
+    if batch_sizes is None:
+        return steps * batch, batch, batch
+    return x.shape[0], batch, int(batch_sizes[-1])
+
+
+def _widths(spec: Spec) -> list[int]:
+    """Inputs of each layer."""
+    above = [spec.directions * spec.hidden_size] * (spec.num_layers - 1)
+    return [spec.input_size, *above]
+
+
+def _forward(
+    x: Tensor,
+    h_0: Tensor | None,
+    c_0: Tensor | None,
+    weights: list[Tensor],
+    batch_sizes: Tensor | None,
+    seed: Tensor | None,
+    layout: str,
+    bidirectional: bool,
+    dropout: float,
+    batch: int,
+    *rest: Any,
+    **_: Any,
+) -> int:
+    spec = Spec.of(weights, bidirectional)
+    rows, _first, _last = _rows(x, layout, batch_sizes, batch)
+    inputs = sum(_widths(spec)) + spec.num_layers * spec.hidden_size
+    return 2 * rows * 4 * spec.hidden_size * inputs * spec.directions
+
+
+def _backward(
+    tape: Tensor,
+    x: Tensor,
+    weights: list[Tensor],
+    batch_sizes: Tensor | None,
+    seed: Tensor | None,
+    dy: Tensor | None,
+    dh_n: Tensor | None,
+    dc_n: Tensor | None,
+    layout: str,
+    bidirectional: bool,
+    dropout: float,
+    batch: int,
+    needs: list[bool],
+    **_: Any,
+) -> int:
+    spec = Spec.of(weights, bidirectional)
+    rows, *ends = _rows(x, layout, batch_sizes, batch)
+    needs_x, needs_h, needs_c, *of_weights = needs
+    total, below = 0, needs_x  # below: whether anything under a layer needs its gradients
+    for layer, width in enumerate(_widths(spec)):
+        needed = below
+        for direction, end in enumerate(ends[: spec.directions]):
+            at = (layer * spec.directions + direction) * spec.tensors
+            mine = of_weights[at : at + spec.tensors]
+            total += rows * (mine[0] * width + mine[1] * spec.hidden_size + below * width)
+            if below or needs_h or needs_c or any(mine):
+                # The states before the first step, the last one in reverse, only if asked for.
+                total += (rows - (0 if needs_h else end)) * spec.hidden_size
+                needed = True
+        below = needed
+    return 2 * 4 * spec.hidden_size * total
+
+
+register_flop_formula(torch.ops.fastlstm.lstm_forward, get_raw=True)(_forward)
+register_flop_formula(torch.ops.fastlstm.lstm_backward, get_raw=True)(_backward)
