@@ -51,6 +51,14 @@ cdef bint has_format(Py_buffer *buffer, char format) noexcept:
     return buffer.format != NULL and buffer.format[0] == format and buffer.format[1] == 0
 
 
+cdef int without_buffer(str name) except -1:
+    """The error of `get_buffer` in words that name the array."""
+    if PyErr_ExceptionMatches(MemoryError):
+        return -1  # as it is
+    PyErr_Clear()
+    raise ValueError(f"{name} changed while the call was prepared: it is read-only, or not contiguous")
+
+
 cdef object plain = ndarray  # a C variable: no look-up by name
 
 
@@ -77,7 +85,8 @@ cdef class Call:
             raise TypeError(f"{name} must be a plain array, got {type(array).__name__}")
         if self.count == MOST_BUFFERS:
             raise RuntimeError("a run takes more buffers than it has room for")
-        PyObject_GetBuffer(array, &self.buffers[self.count], flags | PyBUF_FORMAT)
+        if get_buffer(array, &self.buffers[self.count], flags | PyBUF_FORMAT) < 0:
+            without_buffer(name)
         self.count += 1
         return &self.buffers[self.count - 1]
 

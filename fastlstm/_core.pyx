@@ -12,7 +12,7 @@ from cpython.buffer cimport (
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
-from cpython.exc cimport PyErr_CheckSignals
+from cpython.exc cimport PyErr_CheckSignals, PyErr_Clear, PyErr_ExceptionMatches
 from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
@@ -29,6 +29,8 @@ from .container import memory_files
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *o)
+    # Without a check at each call: its error, if there is one, gets other words.
+    int get_buffer "PyObject_GetBuffer"(object array, Py_buffer *buffer, int flags) noexcept
 
 include "_memory.pxi"
 include "_call.pxi"
@@ -227,8 +229,6 @@ cdef class Engine:
                 with nogil:
                     status = fl_model_pack(&spec, table, self.memory.data, threads, check_signals,
                                            <void *>call, &model)
-        except BufferError as error:
-            raise ValueError(f"a parameter changed while it was packed: {error}") from error
         finally:
             free(table)
         if status == FL_INTERRUPTED:
@@ -352,8 +352,6 @@ cdef class Engine:
             space = self.workspace(plan.workspace_bytes, untouched)
             self.run(&plan, &io, space.data, call)
             self.keep(space)
-        except BufferError as error:  # no such buffer (any more): read-only, or not contiguous
-            raise ValueError(f"an array changed while the call was prepared: {error}") from error
         finally:
             call.release()
 
@@ -442,8 +440,6 @@ cdef class Engine:
             if status == FL_INTERRUPTED:
                 raise call.error
             self.keep(space)
-        except BufferError as error:
-            raise ValueError(f"an array changed while the call was prepared: {error}") from error
         finally:
             call.release()
             free(table)

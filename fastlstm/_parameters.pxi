@@ -73,11 +73,8 @@ cdef int copy_values(dict values, dict targets) except -1:
     cdef Py_buffer *source
     for name, array in values.items():
         call = Call()
-        try:
-            call.take(name, array, PyBUF_C_CONTIGUOUS)
-            call.take(name, targets[name], PyBUF_C_CONTIGUOUS)
-        except BufferError as error:
-            raise ValueError(f"{name} is no contiguous array any more: {error}") from error
+        call.take(name, array, PyBUF_C_CONTIGUOUS)
+        call.take(name, targets[name], PyBUF_C_CONTIGUOUS)
         source, target = &call.buffers[0], &call.buffers[1]
         if source.len != target.len or not has_format(target, source.format[0]):
             refuse(name, target, f"of {source.len} bytes")
