@@ -91,23 +91,34 @@ class BatchFirstStream(Stream):
 
     def __call__(self, x: Any, /) -> Array:
         """One step (B, I) -> (B, H), or a chunk (B, t, I) -> (B, t, H)."""
-        if type(x) is not np.ndarray and not isinstance(x, (list, tuple)):
-            checks.no_mask("x", x)
-            try:
-                x = np.asarray(x)  # whatever it is: the core would take its axes as they are
-            except MemoryError:
-                raise
-            except Exception as error:
-                raise TypeError(f"x must be an array, got {type(x).__name__}: {error}") from error
-        if self.engine is None:
-            return super().__call__(x)
-        batch, features = self.batch, self.engine.input_size
-        allowed = f"x must have shape ({batch}, {features}) or ({batch}, t, {features})"
-        if getattr(x, "ndim", 0) == 3:
-            if (x.shape[0], x.shape[2]) != (batch, features):
-                raise ValueError(f"{allowed}, got {x.shape}")
-            return super().__call__(x.transpose(1, 0, 2)).transpose(1, 0, 2)
         try:
-            return super().__call__(x)
-        except ValueError:  # which tells the shape of a time-major chunk
-            raise ValueError(f"{allowed}, got {np.shape(x)}") from None
+            if type(x) is np.ndarray and x.ndim == 2:
+                return _call(self, x)
+            x = _with_axes(x)
+            if getattr(x, "ndim", 0) != 3 or self.engine is None:
+                return _call(self, x)
+            if (x.shape[0], x.shape[2]) != (self.batch, self.engine.input_size):
+                raise ValueError
+            return _call(self, x.transpose(1, 0, 2)).transpose(1, 0, 2)
+        except ValueError:  # the core tells the shape of a time-major chunk
+            sizes = self.batch, self.engine.input_size
+            raise ValueError(
+                f"x must have shape ({sizes[0]}, {sizes[1]}) or ({sizes[0]}, t, {sizes[1]}), "
+                f"got {np.shape(x)}"
+            ) from None
+
+
+_call = _core.Stream.__call__
+
+
+def _with_axes(x: Any) -> Any:
+    """An array of what holds one: the core would take its axes as they are. Lists stay lists."""
+    if type(x) is np.ndarray or isinstance(x, (list, tuple)):
+        return x
+    checks.no_mask("x", x)
+    try:
+        return np.asarray(x)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise TypeError(f"x must be an array, got {type(x).__name__}: {error}") from error
