@@ -43,6 +43,8 @@ class Orthogonal(Mixin, torch.nn.LSTM):  # type: ignore[misc]
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 torch.nn.init.orthogonal_(parameter, self.gain)
+            else:
+                torch.nn.init.zeros_(parameter)
 
     def extra_repr(self) -> str:
         return "orthogonal"

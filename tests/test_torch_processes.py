@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from processes import check, run
 
+import fastlstm
+
 pytest.importorskip("torch")
 
 MODEL = """
@@ -234,3 +236,22 @@ def test_an_exported_program_says_what_to_import(tmp_path: Path) -> None:
     assert finished.code == 0, finished
     assert "import the custom op" in finished.err
     assert "as_string=fastlstm.torch" in finished.err
+
+
+@pytest.mark.deep
+def test_inductor_keeps_builds_apart(tmp_path: Path) -> None:
+    """What it wrote to disk for one instruction set has tapes of another size than the next."""
+    for isa in fastlstm.available_isas():
+        check(
+            """
+            import torch, fastlstm.torch
+            lstm = fastlstm.torch.accelerate(torch.nn.LSTM(3, 40))
+            x = torch.randn(4, 2, 3)
+            torch.compile(lstm, fullgraph=True)(x)[0].sum().backward()
+            found = lstm.weight_hh_l0.grad.clone()
+            lstm.zero_grad()
+            lstm(x)[0].sum().backward()
+            assert torch.allclose(found, lstm.weight_hh_l0.grad, atol=1e-5)
+            """,
+            env={"FASTLSTM_ISA": isa, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
+        )

@@ -21,6 +21,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.utils._pytree import tree_leaves
 
+from .. import runtime
 from . import kernels
 from .engines import BOTH, Spec, engine_for
 
@@ -30,7 +31,8 @@ _library = torch.library.Library("fastlstm", "DEF")
 _library.define(
     "lstm_forward(Tensor x, Tensor? h_0, Tensor? c_0, Tensor[] weights, Tensor? batch_sizes, "
     "Tensor? seed, str layout, bool bidirectional, float dropout, SymInt batch, "
-    "bool with_tape=False, *, str imports='') -> (Tensor y, Tensor h_n, Tensor c_n, Tensor tape)"
+    "bool with_tape=False, *, str imports='', str build='') "
+    "-> (Tensor y, Tensor h_n, Tensor c_n, Tensor tape)"
 )
 _library.define(
     "lstm_backward(Tensor tape, Tensor x, Tensor[] weights, Tensor? batch_sizes, Tensor? seed, "
@@ -63,7 +65,7 @@ def lstm(
     options = (layout, bidirectional, dropout, batch)
     if torch.compiler.is_compiling() or not _plain(x, h_0, c_0, weights):
         y, h_n, c_n, _ = _forward_op(
-            x, h_0, c_0, weights, batch_sizes, seed, *options, imports=_IMPORTS
+            x, h_0, c_0, weights, batch_sizes, seed, *options, imports=_IMPORTS, build=_BUILD
         )
         return y, h_n, c_n
     if torch.is_grad_enabled() and _any_grad(x, h_0, c_0, weights):
@@ -75,9 +77,12 @@ def lstm(
     return kernels.forward(x, h_0, c_0, weights, batch_sizes, seed, *options, False)[:3]
 
 
-# An argument that does nothing: PyTorch shows the arguments of an operator that it does not find,
-# so who loads an exported program learns what to import.
+# Two arguments that do nothing. PyTorch shows the arguments of an operator that it does not find,
+# so who loads an exported program learns what to import. And Inductor keeps on disk what it
+# compiled, by the arguments of all operators, with the size of the tape, which another version or
+# instruction set changes.
 _IMPORTS = "fastlstm.torch"
+_BUILD = f"{runtime.__version__} {runtime.active_isa()}"
 _PLAIN = frozenset((torch.Tensor, torch.nn.Parameter, torch.nn.Buffer, type(None)))
 
 
@@ -122,7 +127,7 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
             y, h_n, c_n, tape = kernels.forward(*arguments, *packed)
         else:
             with torch._C._AutoDispatchBelowAutograd():
-                y, h_n, c_n, tape = _forward_op(*arguments)
+                y, h_n, c_n, tape = _forward_op(*arguments, build=_BUILD)
             if options[0] == "cell":
                 h_n = None
         ctx.save_for_backward(tape, batch_sizes, seed, x, *weights)
@@ -181,6 +186,7 @@ def _forward_autograd(
     with_tape: bool = False,
     *,
     imports: str = "",
+    build: str = "",
 ) -> Any:
     options = (layout, bidirectional, dropout, batch)
     _refuse_tangents(x, h_0, c_0, *weights)
@@ -194,7 +200,16 @@ def _forward_autograd(
         return _filled(*found)
     with torch._C._AutoDispatchBelowAutograd():
         return _forward_op(
-            x, h_0, c_0, weights, batch_sizes, seed, *options, with_tape, imports=imports
+            x,
+            h_0,
+            c_0,
+            weights,
+            batch_sizes,
+            seed,
+            *options,
+            with_tape,
+            imports=imports,
+            build=build,
         )
 
 
@@ -296,7 +311,7 @@ def _bare(tensor: Tensor | None) -> Tensor | None:
         return torch.Tensor.as_subclass(tensor, torch.Tensor)
 
 
-def _forward_cpu(x: Tensor, *rest: Any, imports: str = "") -> Any:
+def _forward_cpu(x: Tensor, *rest: Any, imports: str = "", build: str = "") -> Any:
     *given, with_tape = rest if len(rest) == 10 else (*rest, False)
     h_0, c_0, weights, batch_sizes, seed, *options = given
     x, h_0, c_0, batch_sizes, seed = map(_bare, (x, h_0, c_0, batch_sizes, seed))
@@ -311,7 +326,7 @@ def _filled(y: Tensor, h_n: Tensor | None, c_n: Tensor, tape: Tensor | None = No
     return y, h_n, c_n, y.new_empty(0, dtype=torch.uint8) if tape is None else tape
 
 
-def _forward_fake(x: Tensor, *rest: Any, imports: str = "") -> Any:
+def _forward_fake(x: Tensor, *rest: Any, imports: str = "", build: str = "") -> Any:
     *arguments, with_tape = rest if len(rest) == 10 else (*rest, False)
     spec, steps, batch = _checked(x, *arguments)
     layout = arguments[5]
