@@ -27,6 +27,7 @@ from numpy.ma import MaskedArray
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *o)
+    unsigned long PyThread_get_thread_ident()
 
 include "_memory.pxi"
 include "_call.pxi"

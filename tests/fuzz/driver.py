@@ -19,7 +19,7 @@ import numpy as np
 import processes
 
 TESTS = str(Path(__file__).resolve().parent.parent)
-HANGS = 120  # seconds after which a case is taken to hang
+HANGS = 60  # seconds after which a case is taken to hang
 RSS_LIMIT = 3 << 30  # bytes of resident memory that no case may come to need
 SKIPPED = 77  # exit status of a worker that cannot run here
 
