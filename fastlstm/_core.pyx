@@ -31,6 +31,7 @@ cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *o)
     # Without a check at each call: its error, if there is one, gets other words.
     int get_buffer "PyObject_GetBuffer"(object array, Py_buffer *buffer, int flags) noexcept
+    unsigned long PyThread_get_thread_ident()
 
 include "_memory.pxi"
 include "_call.pxi"

@@ -13,12 +13,16 @@ cdef class Hold:
 
     def __enter__(self):
         while self.guard.users < 0 or (self.writing and self.guard.users > 0):
+            if self.guard.users < 0 and self.guard.writer == PyThread_get_thread_ident():
+                # A signal's handler runs here: what it would wait for goes on only when it has returned.
+                raise RuntimeError(f"{self.guard.what} is in use by the call that was interrupted")
             if not self.waiting:
                 raise RuntimeError(f"{self.guard.what} is in use by another thread")
             with nogil:
                 usleep(100)
             PyErr_CheckSignals()
         self.guard.users = -1 if self.writing else self.guard.users + 1
+        self.guard.writer = PyThread_get_thread_ident() if self.writing else 0
         self.held = True
 
     def __exit__(self, kind, value, traceback):
@@ -42,6 +46,7 @@ cdef class Guard:
 
     cdef str what
     cdef int users  # readers; -1: a writer
+    cdef unsigned long writer  # its thread
     cdef int64_t writes  # that are over
 
     def __init__(self, str what):

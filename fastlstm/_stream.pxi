@@ -59,7 +59,9 @@ cdef class Stream:
         """Copies of (h, c) of one moment."""
         cdef Call copies = Call()
         self.idle()
-        h, c = np.empty(self.h.shape, self.dtype), np.empty(self.h.shape, self.dtype)
+        # Not the shape of self.h, which whoever holds it may change.
+        shape = (self.engine.num_layers, self.batch, self.engine.hidden_size)
+        h, c = np.empty(shape, self.dtype), np.empty(shape, self.dtype)
         memcpy(copies.take("h", h, PyBUF_WRITABLE).buf, self.h_data, self.state_bytes())
         memcpy(copies.take("c", c, PyBUF_WRITABLE).buf, self.c_data, self.state_bytes())
         return h, c

@@ -106,13 +106,16 @@ def given(name: str, value: SupportsArray | ArrayLike, dtype: np.dtype[Any]) -> 
         hint = f"; convert it with np.asarray({name}, np.{dtype})" if listed else ""
         raise TypeError(f"{name} must be an array of {dtype}, got {type(value).__name__}{hint}")
     try:
-        return np.asarray(value)
+        # A subclass stays what it is: a plain view of it would not follow where its memory goes.
+        found = np.asanyarray(value)
     except RecursionError:
         raise
     except _NO_ARRAY as error:
         raise TypeError(
             f"{name} must be an array of {dtype}, got {type(value).__name__}: {error}"
         ) from error
+    no_mask(name, found)
+    return found
 
 
 def array(name: str, value: Array, dtype: np.dtype[Any]) -> Array:
@@ -168,7 +171,7 @@ def _overlaps(value: Array) -> bool:
 
 def writable(name: str, value: object, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     """An output array that the core can fill in place, as a plain array."""
-    if not isinstance(value, np.ndarray):
+    if not issubclass(type(value), np.ndarray):  # isinstance would ask the object itself
         raise TypeError(f"{name} must be a NumPy array, got {type(value).__name__}")
     no_mask(name, value)
     value = np.asarray(value)  # a subclass may say anything of itself
@@ -195,7 +198,8 @@ def given_lengths(value: ArrayLike | Sequence[int]) -> NDArray[Any]:
     """Integers as an array of our own, which nobody changes after the check; see `given`."""
     no_mask("lengths", value)
     try:
-        result = np.array(value, subok=False)
+        # Copied here: NumPy alone would believe an __array__ that says it has copied.
+        result = np.asarray(value).copy()
     except RecursionError:
         raise
     except _NO_ARRAY as error:

@@ -115,7 +115,7 @@ def given_arrays(what: str, given: object) -> dict[str, Array]:
         if not issubclass(type(value), np.ndarray):
             name = f"{what}[{key!r}]"
             raise TypeError(f"{name} must be a NumPy array, got {type(value).__name__}")
-        arrays[key] = value
+        arrays[str.__str__(key)] = value  # a subclass of str may run code when it is compared
     return arrays
 
 

@@ -128,6 +128,7 @@ class Optimizer:
         read-only or no longer what they were; nothing is changed then.
         """
         # Code of the caller's objects runs in the next lines only.
+        model_guard = self._model_guard()
         own = self._given_arrays()
         mapping = clipping.mapping("grads", getattr(grads, "params", grads))
         clipping.refuse_names("grads", mapping, self._shapes)
@@ -150,7 +151,7 @@ class Optimizer:
         clipping.refuse_overlap("grads", values, "params", params)
         # Models list their parameters in any order.
         ordered = [params[name] for name in self._shapes]
-        with self._guard.writing(), self._model_guard().writing(wait=True):
+        with self._guard.writing(), model_guard.writing(wait=True):
             state = [list(arrays.values()) for arrays in self._state.values()]
             self._update(ordered, list(values.values()), state)
 
@@ -223,7 +224,8 @@ class Optimizer:
             for name, (shape, dtype) in self._shapes.items():
                 key = f"{slot}.{name}"
                 checks.no_mask(key, state[key])
-                value = np.array(state[key], order="C", subok=False)  # our own from here on
+                # Our own from here on. NumPy alone would believe an __array__ that says it has copied.
+                value = np.array(np.asarray(state[key]), order="C")
                 if value.dtype != dtype:
                     raise TypeError(f"{key} must have dtype {dtype}, got {value.dtype}")
                 if value.shape != shape:

@@ -68,7 +68,7 @@ class Stream(_core.Stream):
     @state.setter
     def state(self, value: tuple[Array, Array]) -> None:
         pair = checks.given_pair("state", ("h_0", "c_0"), value, self.dtype)
-        shape = self.h.shape
+        shape = (self.engine.num_layers, self.batch, self.engine.hidden_size)
         h, c = (
             checks.whole(name, one, self.dtype, shape)
             for name, one in zip(("h_0", "c_0"), pair, strict=True)

@@ -1,0 +1,413 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Arguments that run code of the caller while a call is prepared.
+
+That code changes the shapes, strides, dtypes, memory and values of every array within its reach, calls the
+same objects, or raises. Whatever it does: a result of the values as they were before or after it, or an
+error of a kind that is promised, or its own one; then nothing is changed, and the objects go on working.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+
+import fastlstm
+
+from . import hostile
+from .hostile import Array, Rng, one_of
+from .stage import ALLOWED, Stage, Values, again, equal, plain
+
+optim = fastlstm.optim
+
+
+def part(values: Values, what: str) -> Values:
+    """What stands as what[name], by name."""
+    return {
+        name[len(what) + 1 : -1]: value
+        for name, value in values.items()
+        if name.startswith(what + "[")
+    }
+
+
+class Model:
+    """An LSTM or a cell on a stage."""
+
+    def __init__(self, stage: Stage, *, cell: bool = False, streamed: bool = False) -> None:
+        rng = stage.rng
+        self.stage = stage
+        sizes = stage.size(), stage.size()
+        self.lstm: Any
+        if cell:
+            self.lstm = fastlstm.LSTMCell(*sizes, bool(rng.integers(2)), dtype=stage.dtype, seed=1)
+        else:
+            self.lstm = fastlstm.LSTM(
+                *sizes,
+                int(rng.integers(1, 3)),
+                bias=bool(rng.integers(2)),
+                batch_first=bool(rng.integers(2)),
+                bidirectional=not streamed and bool(rng.integers(2)),
+                dtype=stage.dtype,
+                seed=1,
+            )
+        mode = rng.random()
+        if mode < 0.5:
+            self.lstm.train()
+        if mode < 0.2:
+            self.lstm.eval()
+        if rng.random() < 0.5:
+            self.lstm._engine()
+        self.steps, self.batch = stage.size(), stage.size(5, 160)
+        self.flat = rng.random() < 0.2
+        if self.flat:
+            self.batch = 1
+        self.other = {name: -value for name, value in self.lstm.state_dict().items()}
+        if rng.random() < 0.2:  # the caller spoils the model itself
+            stage.arrays |= {
+                f"param[{name}]": value for name, value in self.lstm.parameters().items()
+            }
+        stage.more = self.params
+        x = self.first_x = self.x()
+        lstm = self.lstm
+        self.records: list[Values] = []  # parameters that passes on the tape ran with
+        stage.doings += [
+            lambda: lstm(x),
+            lambda: lstm.train(),
+            lambda: lstm.eval(),
+            lambda: lstm.load_state_dict(self.other),
+            lambda: lstm.state_dict(),
+        ]
+        if not cell:
+            self.tape = fastlstm.Tape()
+            stage.doings += [self.record, lambda: lstm.forward(x)]
+
+    def record(self) -> None:
+        """A pass on the tape."""
+        self.records.append(self.params())
+        self.lstm.forward(self.first_x, tape=self.tape)
+
+    def params(self) -> Values:
+        return {f"param[{name}]": plain(value) for name, value in self.lstm.parameters().items()}
+
+    def x(self) -> Array:
+        lstm = self.lstm
+        if isinstance(lstm, fastlstm.LSTMCell):
+            shape: Any = (self.batch, lstm.input_size)
+        else:
+            shape = (self.batch, self.steps) if lstm.batch_first else (self.steps, self.batch)
+            shape = (*shape, lstm.input_size)
+        if self.flat:
+            shape = (*(n for n in shape[:-1] if n != 1), lstm.input_size)
+            shape = shape if len(shape) > 1 or isinstance(lstm, fastlstm.LSTMCell) else (1, *shape)
+            if not isinstance(lstm, fastlstm.LSTMCell):
+                shape = (self.steps, lstm.input_size)
+        return self.stage.values(*shape)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        lstm = self.lstm
+        shape = (self.batch, self.steps) if lstm.batch_first else (self.steps, self.batch)
+        shape = (self.steps,) if self.flat else shape
+        return (*shape, (2 if lstm.bidirectional else 1) * lstm.hidden_size)
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        lstm = self.lstm
+        if isinstance(lstm, fastlstm.LSTMCell):
+            return (lstm.hidden_size,) if self.flat else (self.batch, lstm.hidden_size)
+        layers = lstm.num_layers * (2 if lstm.bidirectional else 1)
+        return (layers, lstm.hidden_size) if self.flat else (layers, self.batch, lstm.hidden_size)
+
+    def fresh(self, values: Values) -> Any:
+        return again(self.lstm, part(values, "param"))
+
+    def works(self) -> None:
+        """The model goes on as a new one with its parameters does."""
+        lstm = self.lstm
+        if not self.stage.lay_out_again():
+            # Arrays of the model's own are gone. New values may still come in.
+            try:
+                lstm.load_state_dict(self.other)
+            except ValueError:
+                return
+        x = self.x()
+        shapes = {name: value.shape for name, value in lstm.parameters().items()}
+        if any(value.shape != shapes[name] for name, value in self.other.items()):
+            # The caller changed the model's arrays before it copied them.
+            with contextlib.suppress(ValueError):
+                lstm(x)
+                raise AssertionError("a model with an array of another shape runs")
+            return
+        new = again(lstm, lstm.state_dict())
+        assert all(equal(a, b) for a, b in zip(leaves(lstm(x)), leaves(new(x)), strict=True))
+        if isinstance(lstm, fastlstm.LSTM):
+            y, _, _ = lstm.forward(x, tape=self.tape)
+            want_y, _, tape = new.forward(x)
+            assert equal(y, want_y)
+            assert same(lstm.backward(self.tape, y).params, new.backward(tape, y).params)
+        lstm.load_state_dict(self.other)
+        assert same(lstm.state_dict(), self.other)
+        assert equal(leaves(lstm(x))[0], leaves(again(lstm, self.other)(x))[0])
+
+
+def same(a: Values, b: Values) -> bool:
+    return a.keys() == b.keys() and all(equal(a[name], b[name]) for name in a)
+
+
+def leaves(result: Any) -> list[Array]:
+    """The arrays in a nest of tuples."""
+    if isinstance(result, tuple):
+        return [leaf for one in result for leaf in leaves(one)]
+    return [result]
+
+
+def optional(values: Values, *names: str) -> Any:
+    """A pair of values; None without them."""
+    return tuple(values[name] for name in names) if names[0] in values else None
+
+
+def small(stage: Stage, value: int) -> Any:
+    return hostile.Index(value, stage.hook) if stage.rng.random() < 0.2 else value
+
+
+def inputs(stage: Stage, model: Model) -> tuple[Any, dict[str, Any]]:
+    """x and the keywords of a call or a forward pass."""
+    rng = stage.rng
+    options: dict[str, Any] = {"num_threads": small(stage, 1)}
+    x = stage.put("x", model.x())
+    if rng.random() < 0.6:
+        options["state"] = stage.put_pair(("h_0", "c_0"), *model.state_shape)
+    if rng.random() < 0.4 and not model.flat:
+        options["lengths"] = stage.put_lengths(model.steps, model.batch)
+    if rng.random() < 0.3:
+        options["return_cells"] = True
+    return x, options
+
+
+def plain_inputs(values: Values, options: dict[str, Any]) -> dict[str, Any]:
+    found = {"state": optional(values, "h_0", "c_0"), "lengths": values.get("lengths")}
+    return found | ({"return_cells": True} if "return_cells" in options else {})
+
+
+def a_call(stage: Stage) -> None:
+    model = Model(stage)
+    x, options = inputs(stage, model)
+    if stage.rng.random() < 0.5:
+        options["out"] = stage.put("out", np.zeros(model.y_shape, stage.dtype))
+    stage.run(
+        lambda: model.lstm(x, **options),
+        lambda values: leaves(model.fresh(values)(values["x"], **plain_inputs(values, options))),
+        lambda result: [stage.arrays.get("out", result[0]), *leaves(result[1:])],
+        ("out",),
+    )
+    model.works()
+
+
+def a_cell(stage: Stage) -> None:
+    model = Model(stage, cell=True)
+    x = stage.put("x", model.x())
+    state = stage.put_pair(("h_0", "c_0"), *model.state_shape) if stage.rng.random() < 0.7 else None
+    stage.run(
+        lambda: model.lstm(x, state),
+        lambda values: leaves(model.fresh(values)(values["x"], optional(values, "h_0", "c_0"))),
+        leaves,
+    )
+    model.works()
+
+
+def a_forward(stage: Stage) -> None:
+    model = Model(stage)
+    x, options = inputs(stage, model)
+    if stage.rng.random() < 0.5:
+        options["tape"] = model.tape
+        model.lstm.forward(model.x(), tape=model.tape)
+    options["seed"] = small(stage, 3)
+    dy = stage.values(*model.y_shape)
+
+    def passes(lstm: Any, x: Any, options: dict[str, Any]) -> list[Array]:
+        *results, tape = lstm.forward(x, **options)
+        stage.hook.active = False
+        grads = lstm.backward(tape, dy)
+        return [*leaves(tuple(results)), grads.x, grads.h_0, grads.c_0, *grads.params.values()]
+
+    stage.run(
+        lambda: passes(model.lstm, x, options),
+        lambda values: passes(model.fresh(values), values["x"], plain_inputs(values, options)),
+        list,
+    )
+    model.works()
+
+
+def a_backward(stage: Stage) -> None:
+    rng = stage.rng
+    model = Model(stage)
+    model.record()
+    options: dict[str, Any] = {"num_threads": small(stage, 1)}
+    dy = stage.put("dy", stage.values(*model.y_shape)) if rng.random() < 0.7 else None
+    if rng.random() < 0.6 or dy is None:
+        options["dstate"] = stage.put_pair(("dh_n", "dc_n"), *model.state_shape)
+    if rng.random() < 0.4:
+        options["dcells"] = stage.put("dcells", stage.values(*model.y_shape))
+    if rng.random() < 0.6:
+        starts = {
+            name: stage.values(*value.shape) for name, value in model.lstm.parameters().items()
+        }
+        options["into"] = stage.put_all("into", starts)
+        if rng.random() < 0.2:
+            options["into"] = hostile.Holder(options["into"], stage.hook)
+    stage.doings += [lambda: model.lstm.backward(model.tape, np.ones(model.y_shape, stage.dtype))]
+
+    def on_plain(values: Values, recorded: Values) -> list[Array]:
+        lstm = model.fresh(recorded)
+        _, _, tape = lstm.forward(model.first_x)
+        into = part(values, "into") if "into" in options else None
+        if into is not None:
+            gone = part(values, "gone:into")
+            into = {
+                name: (into[name] if name in into else gone[name]).copy()
+                for name in lstm.parameters()
+            }
+        grads = lstm.backward(
+            tape,
+            values.get("dy"),
+            optional(values, "dh_n", "dc_n"),
+            dcells=values.get("dcells"),
+            into=into,
+        )
+        return found(grads)
+
+    def ways() -> list[Any]:
+        # What the hook recorded may be what the call went backward from.
+        return [lambda values, one=one: on_plain(values, one) for one in model.records]
+
+    def found(grads: Any) -> list[Array]:
+        return [
+            grads.x,
+            grads.h_0,
+            grads.c_0,
+            *(grads.params[name] for name in model.lstm.parameters()),
+        ]
+
+    def given(grads: Any) -> list[Array]:
+        mine = {
+            name: stage.arrays.get(f"into[{name}]", value) for name, value in grads.params.items()
+        }
+        return [grads.x, grads.h_0, grads.c_0, *(mine[name] for name in model.lstm.parameters())]
+
+    expected: list[Any] = []
+
+    def call() -> Any:
+        grads = model.lstm.backward(model.tape, dy, **options)
+        expected.extend(ways())
+        return grads
+
+    stage.run(call, expected, given, ("into",))
+    model.works()
+
+
+def a_stream(stage: Stage) -> None:
+    rng = stage.rng
+    model = Model(stage, streamed=True)
+    lstm, batch = model.lstm, model.batch
+    stream = lstm.stream(batch, num_threads=small(stage, 1))
+    shape = (lstm.num_layers, batch, lstm.hidden_size)
+    if rng.random() < 0.3:
+        stage.arrays |= {"stream.h": stream.h, "stream.c": stream.c}
+    kept = {f"kept[{name[6:-1]}]": value for name, value in model.params().items()}
+    memory = {"state_h": stream.h[...], "state_c": stream.c[...]}
+    stage.more = lambda: {**model.params(), **{name: plain(view) for name, view in memory.items()}}
+    step = stage.values(batch, lstm.input_size)
+    old = stage.values(*shape), stage.values(*shape)
+    stream.state = old
+    stage.doings += [
+        lambda: stream(step),
+        lambda: stream.reset(),
+        lambda: stream.state,
+        lambda: stream(step),
+    ]
+
+    def run_plain(values: Values, x: Array) -> list[Array]:
+        new = again(lstm, part(kept, "kept")).stream(batch)
+        new.state = values["state_h"], values["state_c"]
+        return [new(x), *new.state]
+
+    if rng.random() < 0.4:
+        given = stage.put_pair(("h_0", "c_0"), *shape)
+        stage.run(
+            lambda: setattr(stream, "state", given),
+            lambda values: [values["h_0"].astype(lstm.dtype), values["c_0"].astype(lstm.dtype)],
+            lambda _: [one.reshape(shape) for one in stream.state],
+            ("state_", "stream."),
+        )
+    else:
+        steps = (int(rng.integers(1, 4)),) if rng.random() < 0.5 else ()
+        x = stage.put("x", stage.values(*steps, batch, lstm.input_size))
+        stage.run(
+            lambda: stream(x),
+            lambda values: run_plain(values, values["x"]),
+            lambda y: [y, *(one.reshape(shape) for one in stream.state)],
+            ("state_", "stream."),
+        )
+    stage.lay_out_again()
+    stream.state = old
+    x = stage.values(2, batch, lstm.input_size)
+    wanted = run_plain({"state_h": old[0], "state_c": old[1]}, x)
+    assert all(equal(a, b) for a, b in zip([stream(x), *stream.state], wanted, strict=True)), (
+        stage.log
+    )
+    model.works()
+
+
+def a_load(stage: Stage) -> None:
+    model = Model(stage, cell=stage.rng.random() < 0.3)
+    state = stage.put_all("state", model.other, tensors=True)
+    strict = stage.rng.random() < 0.7
+    missing: list[str] = []
+
+    def load() -> None:
+        missing.extend(model.lstm.load_state_dict(state, strict=strict).missing_keys)
+
+    def on_plain(values: Values) -> list[Array]:
+        found = part(values, "param")
+        for name, value in (part(values, "state") | part(values, "gone:state")).items():
+            if name not in missing:
+                assert np.can_cast(value.dtype, stage.dtype, "safe")
+                found[name] = value.astype(stage.dtype)
+        return [found[name] for name in model.other]
+
+    stage.run(
+        load,
+        on_plain,
+        lambda _: [model.params()[f"param[{name}]"] for name in model.other],
+        ("param[",),
+    )
+    model.works()
+
+
+def from_hooks() -> tuple[Any, ...]:
+    from . import hook_optim
+
+    return (
+        a_call,
+        a_call,
+        a_cell,
+        a_forward,
+        a_backward,
+        a_backward,
+        a_stream,
+        a_load,
+        *hook_optim.KINDS,
+    )
+
+
+def case(rng: Rng) -> None:
+    kind = one_of(rng, from_hooks())
+    stage = Stage(rng)
+    try:
+        kind(stage)
+    except BaseException as error:
+        raise AssertionError(f"{kind.__name__} after {stage.log}") from error
+
+
+assert ALLOWED
