@@ -23,6 +23,7 @@ cdef class Stream:
 
     def __init__(self, Engine engine not None, int64_t batch, int threads, bint batch_first=False):
         cdef int64_t states
+        cdef size_t space
         if self.engine is not None or engine.model == NULL or engine.directions != 1 or batch < 1:
             raise RuntimeError("a stream is made by LSTM.stream, and once")
         states = engine.num_layers * batch * engine.hidden_size
@@ -31,6 +32,12 @@ cdef class Stream:
         self.threads = threads
         self.dtype = np.dtype("f8" if engine.spec.dtype == FL_F64 else "f4")
         self.format = b"d" if engine.spec.dtype == FL_F64 else b"f"
+        self.step_plan = engine.make_plan(FL_INFER, 1, batch, threads)
+        self.step_plan_alone = engine.make_plan(FL_INFER, 1, batch, 1)
+        space = max(self.step_plan.workspace_bytes, self.step_plan_alone.workspace_bytes)
+        if not fits(2 * states * engine.item() + space):
+            raise MemoryError(f"the state of {batch} sequences takes more than the memory available")
+        self.space = Block(space)
         shape = (engine.num_layers, batch, engine.hidden_size)
         self.h = new_state(shape, self.dtype)
         self.c = new_state(shape, self.dtype)
@@ -38,9 +45,6 @@ cdef class Stream:
         self.h_data = self.state.whole("h", self.h, PyBUF_WRITABLE, self.format, states)
         self.c_data = self.state.whole("c", self.c, PyBUF_WRITABLE, self.format, states)
         self.call = Call()
-        self.step_plan = engine.make_plan(FL_INFER, 1, batch, threads)
-        self.step_plan_alone = engine.make_plan(FL_INFER, 1, batch, 1)
-        self.space = Block(max(self.step_plan.workspace_bytes, self.step_plan_alone.workspace_bytes))
         self.outputs = []
         self.engine = engine
 

@@ -63,7 +63,7 @@ def test_any_number_of_threads(isa: str, dtype: str) -> None:
             outputs, tape = runs.forward(lstm, problem, num_threads=threads)
             what = f"{threads} threads, {config}"
             assert_same(outputs, alone, what)
-            plan = tape._engine.plan(config.steps, config.batch, threads, "back")
+            plan = tape._record.engine.plan(config.steps, config.batch, threads, "back")
             seen.add((plan["row_groups"] > 1, plan["unit_groups"] > 1, plan["threads"] > 1))
             assert_same(runs.backward(lstm, tape, problem, num_threads=threads), expected, what)
     assert (True, False, True) in seen, "no batch was split among threads"
@@ -150,11 +150,11 @@ def test_what_memory_held_before_counts_for_nothing(isa: str, dtype: str, fill: 
         expected = runs.backward(lstm, tape, problem)
         threads = 3
         plans = [
-            tape._engine.plan(config.steps, config.batch, threads, purpose)["workspace_bytes"]
+            tape._record.engine.plan(config.steps, config.batch, threads, purpose)["workspace_bytes"]
             for purpose in ("train", "back")
         ]
         np.frombuffer(tape._memory, np.uint8)[...] = fill
-        for size in (*plans, tape._engine.memory.size):
+        for size in (*plans, tape._record.engine.memory.size):
             if size >= 1 << 20:  # smaller ones are not kept
                 np.frombuffer(_core.Block(size), np.uint8)[...] = fill
         again, _ = runs.forward(lstm, problem, tape=tape, num_threads=threads)

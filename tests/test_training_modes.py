@@ -217,12 +217,12 @@ def test_a_tape_is_written_to_by_one_pass_alone() -> None:
     lstm = fastlstm.LSTM(4, 16)
     y, _, tape = lstm.forward(X)
     in_use = "tape is in use by another thread"
-    with tape.used(writing=True):
+    with tape._guard.writing():
         with pytest.raises(RuntimeError, match=in_use):
             lstm.backward(tape, y)
         with pytest.raises(RuntimeError, match=in_use):
             lstm.forward(X, tape=tape)
-    with tape.used(writing=False):
+    with tape._guard.reading():
         lstm.backward(tape, y)
         with pytest.raises(RuntimeError, match=in_use):
             lstm.forward(X, tape=tape)
