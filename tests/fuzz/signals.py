@@ -141,7 +141,7 @@ def torn(now: Any, allowed: list[Any]) -> list[list[str]]:
 
 def case(rng: Rng) -> None:
     large = bool(rng.random() < 0.3)
-    world, log = World(rng, large=large), list[str]()
+    world, log = World(rng, sizes=(40, 48), extent=(60, 4)) if large else World(rng), list[str]()
     try:
         for _ in range(6):
             one(rng, world, large, log)

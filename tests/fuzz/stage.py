@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -52,9 +53,12 @@ def lay_out(array: Array, wanted: tuple[Any, ...]) -> bool:
     """Gives an array a layout that it had; False where its memory is another."""
     if layout(array)[3] != wanted[3]:
         return False
-    with contextlib.suppress(Exception):
-        np.ndarray.dtype.__set__(array, np.dtype("i1"))  # type: ignore[attr-defined]
-    for name, value in zip(("dtype", "shape", "strides"), (wanted[2], wanted[0], wanted[1]), strict=True):
+    shape, strides, dtype = wanted[:3]
+    # A dtype is taken by contiguous arrays only, a shape by those that can do without a copy.
+    now, item = layout(array)[0], np.ndarray.itemsize.__get__(array)  # type: ignore[attr-defined]
+    contiguous = tuple(item * math.prod(now[i + 1 :]) for i in range(len(now)))
+    steps = [("strides", contiguous), ("dtype", np.dtype("i1")), ("dtype", dtype), ("shape", shape)]
+    for name, value in [*steps, ("strides", strides)]:
         with contextlib.suppress(Exception):
             getattr(np.ndarray, name).__set__(array, value)
     return layout(array) == wanted

@@ -44,10 +44,12 @@ def same(a: Any, b: Any) -> bool:
 class World:
     """An LSTM, a cell, a stream, a tape and an optimiser, and inputs for them."""
 
-    def __init__(self, rng: Rng, *, large: bool = False) -> None:
+    def __init__(
+        self, rng: Rng, *, sizes: tuple[int, int] | None = None, extent: tuple[int, int] | None = None
+    ) -> None:
         self.dtype = one_of(rng, ["float32", "float64"])
-        sizes = (40, 48) if large else (int(rng.integers(1, 6)), int(rng.integers(1, 9)))
-        self.steps, self.batch = (60, 4) if large else (int(rng.integers(1, 6)), int(rng.integers(1, 4)))
+        sizes = sizes or (int(rng.integers(1, 6)), int(rng.integers(1, 9)))
+        self.steps, self.batch = extent or (int(rng.integers(1, 6)), int(rng.integers(1, 4)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.lstm: Any = fastlstm.LSTM(
