@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -306,13 +306,6 @@ class Stage:
         for name, value in self.arrays.items():
             whole &= lay_out(value, self.layouts[name])
         return whole
-
-
-@contextlib.contextmanager
-def silent() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def again(lstm: Any, params: Values) -> Any:
