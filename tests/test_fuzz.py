@@ -6,10 +6,9 @@ What failed is run again with the command in the message; see the package `fuzz`
 
 from __future__ import annotations
 
-import pytest
-
 import fuzz
 import processes
+import pytest
 from fuzz import driver
 
 # Cases of a quick run: some seconds each.

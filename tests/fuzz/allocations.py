@@ -86,7 +86,9 @@ def case(rng: Rng) -> None:
             if name == "record":
                 assert ending != "well" or same(now_grads, twin.grads()), "a wrong tape"
             else:
-                assert same(now_grads, grads) if grads is not None else now_grads is None, "a changed tape"
+                assert same(now_grads, grads) if grads is not None else now_grads is None, (
+                    "a changed tape"
+                )
             world.consistent()
             well = well + 1 if ending == "well" else 0
             first += 1

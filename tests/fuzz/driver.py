@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
 import processes
 
 TESTS = str(Path(__file__).resolve().parent.parent)
@@ -68,7 +67,9 @@ def run(
     if done.code == SKIPPED:
         return Done(True, True, done.out.strip())
     again = f"cd tests; python -m fuzz {name} --seed {seed} --first {last} --cases 1"
-    return Done(False, False, f"{name}: the last case was {last} of seed {seed}; again:\n  {again}\n{done}")
+    return Done(
+        False, False, f"{name}: the last case was {last} of seed {seed}; again:\n  {again}\n{done}"
+    )
 
 
 def work() -> None:

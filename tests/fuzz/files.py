@@ -31,7 +31,23 @@ ODD: list[Any] = [
     float("nan"), float("inf"), True, False, None, "", "float64", "float32", "float16", ">f4", "LSTM",
     "GRU", "blas", "native", "\u0000", "\ud800", "x" * 5000, [], [1], [[1]], [1, 2, 3], {}, {"a": 1},
 ]  # fmt: skip
-DTYPES = ["F32", "F64", "F16", "BF16", "I64", "I32", "U8", "BOOL", "F8_E4M3", "F4", "C64", "f32", "", 4, None]
+DTYPES = [
+    "F32",
+    "F64",
+    "F16",
+    "BF16",
+    "I64",
+    "I32",
+    "U8",
+    "BOOL",
+    "F8_E4M3",
+    "F4",
+    "C64",
+    "f32",
+    "",
+    4,
+    None,
+]
 
 
 def deep(depth: int) -> Any:
@@ -82,13 +98,27 @@ def bits(rng: Rng, data: bytes) -> bytes:
 
 def cut(rng: Rng, data: bytes) -> bytes:
     begin, end = sorted(map(int, rng.integers(0, len(data) + 1, 2)))
-    return [data[:begin], data[begin:], data[:begin] + data[end:], data + data[begin:end]][int(rng.integers(4))]
+    return [data[:begin], data[begin:], data[:begin] + data[end:], data + data[begin:end]][
+        int(rng.integers(4))
+    ]
 
 
 def header_size(rng: Rng, data: bytes) -> bytes:
     header, body = split(data)
     text = json.dumps(header).encode()
-    odd = [0, 1, len(text) - 1, len(text) + 1, len(data), len(data) - 8, 10**8, 2**31, 2**63, 2**64 - 1, -8]
+    odd = [
+        0,
+        1,
+        len(text) - 1,
+        len(text) + 1,
+        len(data),
+        len(data) - 8,
+        10**8,
+        2**31,
+        2**63,
+        2**64 - 1,
+        -8,
+    ]
     return joined(text, body, odd[int(rng.integers(len(odd)))])
 
 
@@ -107,7 +137,9 @@ def tensors(rng: Rng, data: bytes) -> bytes:
             lambda: one.update(shape=odd(rng)),
             lambda: one.update(shape=[odd(rng) for _ in one["shape"]]),
             lambda: one.update(data_offsets=list(other["data_offsets"])),
-            lambda: one.update(data_offsets=[n + int(rng.choice([-4, -1, 1, 4])) for n in one["data_offsets"]]),
+            lambda: one.update(
+                data_offsets=[n + int(rng.choice([-4, -1, 1, 4])) for n in one["data_offsets"]]
+            ),
             lambda: one.update(data_offsets=one["data_offsets"][::-1]),
             lambda: one.update(data_offsets=[odd(rng), odd(rng)]),
             lambda: one.update(data_offsets=odd(rng)),
@@ -140,7 +172,11 @@ def dumped(header: Header, body: bytes) -> bytes:
 
 
 def odd(rng: Rng) -> Any:
-    return ODD[int(rng.integers(len(ODD)))] if rng.random() < 0.95 else deep(int(rng.choice([10, 2000, 100000])))
+    return (
+        ODD[int(rng.integers(len(ODD)))]
+        if rng.random() < 0.95
+        else deep(int(rng.choice([10, 2000, 100000])))
+    )
 
 
 def config(rng: Rng, data: bytes) -> bytes:
@@ -223,14 +259,19 @@ def says_so(lstm: fastlstm.LSTM, data: bytes) -> None:
     assert given.pop("class") == "LSTM"
     ours = lstm.config()
     for key, value in given.items():
-        assert ours[key] == value or (key == "dtype" and np.dtype(value).name == ours[key]), (key, value)
+        assert ours[key] == value or (key == "dtype" and np.dtype(value).name == ours[key]), (
+            key,
+            value,
+        )
         assert type(ours[key]) is type(value) or key == "dropout", (key, value, ours[key])
     params = lstm.state_dict()
     assert set(header) == set(params)
     for name, values in params.items():
         entry = header[name]
         begin, end = entry["data_offsets"]
-        stored = np.frombuffer(body[begin:end], {"F32": "<f4", "F64": "<f8", "F16": "<f2"}[entry["dtype"]])
+        stored = np.frombuffer(
+            body[begin:end], {"F32": "<f4", "F64": "<f8", "F16": "<f2"}[entry["dtype"]]
+        )
         wanted = stored.reshape(entry["shape"]).astype(lstm.dtype)
         assert wanted.shape == values.shape, name
         assert np.array_equal(wanted, values, equal_nan=True), name

@@ -10,8 +10,8 @@ import numpy as np
 import fastlstm
 
 from . import hostile
-from .hostile import one_of
 from .hooks import Model, part, same
+from .hostile import one_of
 from .stage import Stage, Values, plain
 from .world import MAKERS
 
@@ -31,9 +31,13 @@ class Training:
             self.model = Model(stage)
             self.model.lstm.train()
             self.given = self.model.lstm
-            self.start = {name: plain(value) for name, value in self.model.lstm.parameters().items()}
+            self.start = {
+                name: plain(value) for name, value in self.model.lstm.parameters().items()
+            }
         else:
-            shapes = [(stage.size(5, 40960),), (stage.size(), stage.size()), (3, 1, 2)][: int(rng.integers(1, 4))]
+            shapes = [(stage.size(5, 40960),), (stage.size(), stage.size()), (3, 1, 2)][
+                : int(rng.integers(1, 4))
+            ]
             self.start = {f"p{i}": stage.values(*shape) for i, shape in enumerate(shapes)}
             data: dict[str, Any] = {}
             for name, value in self.start.items():
@@ -109,7 +113,9 @@ def a_new_optimiser(stage: Stage) -> None:
 def a_step(stage: Stage) -> None:
     training = Training(stage)
     training.begin()
-    grads = stage.put_all("grads", {name: stage.values(*v.shape) for name, v in training.start.items()})
+    grads = stage.put_all(
+        "grads", {name: stage.values(*v.shape) for name, v in training.start.items()}
+    )
     if stage.rng.random() < 0.3:
         grads = hostile.Holder(grads, stage.hook)
 
@@ -133,7 +139,9 @@ def a_state(stage: Stage) -> None:
     training.begin()
     state = training.opt.state_dict()
     training.opt.step({name: np.ones_like(value) for name, value in training.start.items()})
-    arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray) and value.ndim}
+    arrays = {
+        name: value for name, value in state.items() if isinstance(value, np.ndarray) and value.ndim
+    }
     data = {name: stage.put(f"state[{name}]", value) for name, value in arrays.items()}
     for name in state.keys() - arrays.keys():
         data[name] = state[name]
@@ -153,7 +161,9 @@ def a_state(stage: Stage) -> None:
 
 
 def a_clip(stage: Stage) -> None:
-    shapes = [(stage.size(5, 40960),), (stage.size(), stage.size()), (3, 1, 2)][: int(stage.rng.integers(1, 4))]
+    shapes = [(stage.size(5, 40960),), (stage.size(), stage.size()), (3, 1, 2)][
+        : int(stage.rng.integers(1, 4))
+    ]
     starts = {f"g{i}": stage.values(*shape) for i, shape in enumerate(shapes)}
     grads = stage.put_all("grads", starts)
     if stage.rng.random() < 0.3:
@@ -166,7 +176,12 @@ def a_clip(stage: Stage) -> None:
         clip(found, 0.5)
         return [found.get(name, values.get(f"gone:grads[{name}]")) for name in starts]
 
-    stage.run(lambda: clip(grads, most), on_plain, lambda _: [stage.snap()[f"grads[{n}]"] for n in starts], ("grads",))
+    stage.run(
+        lambda: clip(grads, most),
+        on_plain,
+        lambda _: [stage.snap()[f"grads[{n}]"] for n in starts],
+        ("grads",),
+    )
 
 
 KINDS = (a_new_optimiser, a_step, a_step, a_state, a_clip)

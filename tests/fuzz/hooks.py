@@ -24,7 +24,11 @@ optim = fastlstm.optim
 
 def part(values: Values, what: str) -> Values:
     """What stands as what[name], by name."""
-    return {name[len(what) + 1 : -1]: value for name, value in values.items() if name.startswith(what + "[")}
+    return {
+        name[len(what) + 1 : -1]: value
+        for name, value in values.items()
+        if name.startswith(what + "[")
+    }
 
 
 class Model:
@@ -60,7 +64,9 @@ class Model:
             self.batch = 1
         self.other = {name: -value for name, value in self.lstm.state_dict().items()}
         if rng.random() < 0.2:  # the caller spoils the model itself
-            stage.arrays |= {f"param[{name}]": value for name, value in self.lstm.parameters().items()}
+            stage.arrays |= {
+                f"param[{name}]": value for name, value in self.lstm.parameters().items()
+            }
         stage.more = self.params
         x = self.first_x = self.x()
         lstm = self.lstm
@@ -244,7 +250,9 @@ def a_backward(stage: Stage) -> None:
     if rng.random() < 0.4:
         options["dcells"] = stage.put("dcells", stage.values(*model.y_shape))
     if rng.random() < 0.6:
-        starts = {name: stage.values(*value.shape) for name, value in model.lstm.parameters().items()}
+        starts = {
+            name: stage.values(*value.shape) for name, value in model.lstm.parameters().items()
+        }
         options["into"] = stage.put_all("into", starts)
         if rng.random() < 0.2:
             options["into"] = hostile.Holder(options["into"], stage.hook)
@@ -256,9 +264,16 @@ def a_backward(stage: Stage) -> None:
         into = part(values, "into") if "into" in options else None
         if into is not None:
             gone = part(values, "gone:into")
-            into = {name: (into[name] if name in into else gone[name]).copy() for name in lstm.parameters()}
+            into = {
+                name: (into[name] if name in into else gone[name]).copy()
+                for name in lstm.parameters()
+            }
         grads = lstm.backward(
-            tape, values.get("dy"), optional(values, "dh_n", "dc_n"), dcells=values.get("dcells"), into=into
+            tape,
+            values.get("dy"),
+            optional(values, "dh_n", "dc_n"),
+            dcells=values.get("dcells"),
+            into=into,
         )
         return found(grads)
 
@@ -267,10 +282,17 @@ def a_backward(stage: Stage) -> None:
         return [lambda values, one=one: on_plain(values, one) for one in model.records]
 
     def found(grads: Any) -> list[Array]:
-        return [grads.x, grads.h_0, grads.c_0, *(grads.params[name] for name in model.lstm.parameters())]
+        return [
+            grads.x,
+            grads.h_0,
+            grads.c_0,
+            *(grads.params[name] for name in model.lstm.parameters()),
+        ]
 
     def given(grads: Any) -> list[Array]:
-        mine = {name: stage.arrays.get(f"into[{name}]", value) for name, value in grads.params.items()}
+        mine = {
+            name: stage.arrays.get(f"into[{name}]", value) for name, value in grads.params.items()
+        }
         return [grads.x, grads.h_0, grads.c_0, *(mine[name] for name in model.lstm.parameters())]
 
     expected: list[Any] = []
@@ -298,7 +320,12 @@ def a_stream(stage: Stage) -> None:
     step = stage.values(batch, lstm.input_size)
     old = stage.values(*shape), stage.values(*shape)
     stream.state = old
-    stage.doings += [lambda: stream(step), lambda: stream.reset(), lambda: stream.state, lambda: stream(step)]
+    stage.doings += [
+        lambda: stream(step),
+        lambda: stream.reset(),
+        lambda: stream.state,
+        lambda: stream(step),
+    ]
 
     def run_plain(values: Values, x: Array) -> list[Array]:
         new = again(lstm, part(kept, "kept")).stream(batch)
@@ -326,7 +353,9 @@ def a_stream(stage: Stage) -> None:
     stream.state = old
     x = stage.values(2, batch, lstm.input_size)
     wanted = run_plain({"state_h": old[0], "state_c": old[1]}, x)
-    assert all(equal(a, b) for a, b in zip([stream(x), *stream.state], wanted, strict=True)), stage.log
+    assert all(equal(a, b) for a, b in zip([stream(x), *stream.state], wanted, strict=True)), (
+        stage.log
+    )
     model.works()
 
 
@@ -347,14 +376,29 @@ def a_load(stage: Stage) -> None:
                 found[name] = value.astype(stage.dtype)
         return [found[name] for name in model.other]
 
-    stage.run(load, on_plain, lambda _: [model.params()[f"param[{name}]"] for name in model.other], ("param[",))
+    stage.run(
+        load,
+        on_plain,
+        lambda _: [model.params()[f"param[{name}]"] for name in model.other],
+        ("param[",),
+    )
     model.works()
 
 
 def from_hooks() -> tuple[Any, ...]:
     from . import hook_optim
 
-    return (a_call, a_call, a_cell, a_forward, a_backward, a_backward, a_stream, a_load, *hook_optim.KINDS)
+    return (
+        a_call,
+        a_call,
+        a_cell,
+        a_forward,
+        a_backward,
+        a_backward,
+        a_stream,
+        a_load,
+        *hook_optim.KINDS,
+    )
 
 
 def case(rng: Rng) -> None:

@@ -59,7 +59,18 @@ LIES: dict[str, list[Any]] = {
     "__array_interface__": [None],
     "__array_struct__": [None],
 }
-METHODS = ("copy", "astype", "transpose", "reshape", "view", "__len__", "__getitem__", "__iter__", "any", "all")
+METHODS = (
+    "copy",
+    "astype",
+    "transpose",
+    "reshape",
+    "view",
+    "__len__",
+    "__getitem__",
+    "__iter__",
+    "any",
+    "all",
+)
 
 
 def subclass(rng: Rng, value: Array, hook: Hook) -> Array:
@@ -96,7 +107,9 @@ def subclass(rng: Rng, value: Array, hook: Hook) -> Array:
         "__array_function__": function,
         "__array_ufunc__": ufunc,
         "__array__": array,
-        "__class__": _property(hook, "__class__", one_of(rng, [np.ndarray, int, np.ma.MaskedArray])),
+        "__class__": _property(
+            hook, "__class__", one_of(rng, [np.ndarray, int, np.ma.MaskedArray])
+        ),
     }
     for name in rng.choice(list(more), int(rng.integers(0, 3)), replace=False):
         members[str(name)] = more[str(name)]

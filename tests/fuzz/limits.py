@@ -19,7 +19,10 @@ from .world import OPERATIONS, World, operation, same
 if processes.SANITIZED:
     raise Skipped("sanitizers need all of the address space")
 
-OTHERS = ("can't start new thread", "can't allocate lock")  # errors of Python, which are nothing of ours
+OTHERS = (
+    "can't start new thread",
+    "can't allocate lock",
+)  # errors of Python, which are nothing of ours
 STEP = 1 << 18  # bytes
 STEPS = 24
 

@@ -54,7 +54,10 @@ class Call:
         weights = []
         for layer in range(self.layers):
             for _ in range(D):
-                weights += [self.random(4 * H, D * H if layer else self.inputs), self.random(4 * H, H)]
+                weights += [
+                    self.random(4 * H, D * H if layer else self.inputs),
+                    self.random(4 * H, H),
+                ]
                 weights += [self.random(4 * H), self.random(4 * H)] if self.bias else []
         sizes = None
         if self.layout == "packed":
@@ -62,7 +65,13 @@ class Call:
             self.batch = B = int(sizes[0])
         shapes = {"tbi": (T, B), "bti": (B, T), "ti": (T,), "cell": (B,)}
         leading = (int(sizes.sum()),) if sizes is not None else shapes[self.layout]
-        state = (B, H) if cell else (self.layers * D, H) if self.layout == "ti" else (self.layers * D, B, H)
+        state = (
+            (B, H)
+            if cell
+            else (self.layers * D, H)
+            if self.layout == "ti"
+            else (self.layers * D, B, H)
+        )
         given = rng.random() < 0.6
         self.arguments: dict[str, Any] = {
             "x": self.random(*leading, self.inputs),
@@ -133,7 +142,9 @@ def spoil(rng: Rng, t: Any) -> Any:
 
 def misaligned(t: Any) -> Any:
     data = torch.zeros(t.numel() * t.element_size() + 1, dtype=torch.uint8)
-    made = torch.frombuffer(bytearray(data.numpy().tobytes()), dtype=torch.uint8)[1:].view(torch.uint8)
+    made = torch.frombuffer(bytearray(data.numpy().tobytes()), dtype=torch.uint8)[1:].view(
+        torch.uint8
+    )
     return torch.from_numpy(made.numpy().view(t.numpy().dtype)).reshape(t.shape)
 
 
@@ -176,7 +187,9 @@ def mutate(rng: Rng, arguments: dict[str, Any]) -> list[str]:
         elif isinstance(value, list):
             arguments[name] = one_of(rng, [[], value[1:], [*value, True], [not n for n in value]])
         elif value is None:
-            arguments[name] = one_of(rng, [torch.tensor(3), torch.zeros(3), torch.tensor(0.5), torch.zeros(2, 3, 4)])
+            arguments[name] = one_of(
+                rng, [torch.tensor(3), torch.zeros(3), torch.tensor(0.5), torch.zeros(2, 3, 4)]
+            )
         elif isinstance(value, str):
             arguments[name] = one_of(rng, [*LAYOUTS, "", "x" * 1000, "tbi\0"])
         elif isinstance(value, bool):
@@ -206,8 +219,12 @@ def short(value: Any) -> str:
 def plain(value: Any) -> Any:
     """Contiguous copies without gradients."""
     if isinstance(value, torch.Tensor):
-        return value.detach().resolve_neg().resolve_conj().as_subclass(torch.Tensor).clone(
-            memory_format=torch.contiguous_format
+        return (
+            value.detach()
+            .resolve_neg()
+            .resolve_conj()
+            .as_subclass(torch.Tensor)
+            .clone(memory_format=torch.contiguous_format)
         )
     return [plain(one) for one in value] if isinstance(value, list) else value
 
@@ -225,10 +242,14 @@ def wanted(a: dict[str, Any]) -> list[Any]:
     shape = (layers * D, B, H)
     state = [x.new_zeros(shape) if s is None else s.reshape(shape) for s in (h, c)]
     if layout == "packed":
-        y, h_n, c_n = torch._VF.lstm(x, a["batch_sizes"], state, weights, bias, layers, 0.0, False, both)
+        y, h_n, c_n = torch._VF.lstm(
+            x, a["batch_sizes"], state, weights, bias, layers, 0.0, False, both
+        )
         return [y, h_n, c_n]
     rows = {"ti": lambda: x[:, None], "cell": lambda: x[None]}.get(layout, lambda: x)()
-    y, h_n, c_n = torch._VF.lstm(rows, state, weights, bias, layers, 0.0, False, both, layout == "bti")
+    y, h_n, c_n = torch._VF.lstm(
+        rows, state, weights, bias, layers, 0.0, False, both, layout == "bti"
+    )
     if layout == "ti":
         return [y[:, 0], h_n[:, 0], c_n[:, 0]]
     return [y[0], c_n[0]] if layout == "cell" else [y, h_n, c_n]
@@ -239,9 +260,13 @@ def close(found: list[Any], expected: list[Any]) -> None:
     for one, other in zip(found, expected, strict=True):
         one = plain(one)
         assert one.shape == other.shape, f"shapes {tuple(one.shape)} and {tuple(other.shape)}"
-        scale = max(1.0, float(other.abs().max())) if other.numel() and other.isfinite().all() else 1.0
+        scale = (
+            max(1.0, float(other.abs().max())) if other.numel() and other.isfinite().all() else 1.0
+        )
         bound = 1e-9 if one.dtype is torch.float64 else 3e-4
-        assert torch.allclose(one, other, atol=bound * scale, rtol=bound, equal_nan=True), "wrong numbers"
+        assert torch.allclose(one, other, atol=bound * scale, rtol=bound, equal_nan=True), (
+            "wrong numbers"
+        )
 
 
 def case(rng: Rng) -> None:
@@ -254,7 +279,15 @@ def case(rng: Rng) -> None:
 
 
 # AttributeError: torch passes None on for tensors that are not optional.
-REFUSALS = (RuntimeError, ValueError, TypeError, MemoryError, IndexError, OverflowError, AttributeError)
+REFUSALS = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    MemoryError,
+    IndexError,
+    OverflowError,
+    AttributeError,
+)
 
 
 def forward_case(rng: Rng, call: Call, log: list[str]) -> None:
@@ -278,11 +311,21 @@ def assert_whole(arguments: dict[str, Any]) -> None:
     """What was accepted has memory to read."""
     for name, value in arguments.items():
         for one in value if isinstance(value, list) else [value]:
-            if type(one) is torch.Tensor and one.device.type == "cpu" and one.layout is torch.strided and one.numel():
-                last = sum((n - 1) * s for n, s in zip(one.shape, one.stride(), strict=True)) + one.storage_offset()
+            if (
+                type(one) is torch.Tensor
+                and one.device.type == "cpu"
+                and one.layout is torch.strided
+                and one.numel()
+            ):
+                last = (
+                    sum((n - 1) * s for n, s in zip(one.shape, one.stride(), strict=True))
+                    + one.storage_offset()
+                )
                 if one._is_zerotensor():
                     continue
-                assert one.untyped_storage().nbytes() >= (last + 1) * one.element_size(), f"{name} has no memory"
+                assert one.untyped_storage().nbytes() >= (last + 1) * one.element_size(), (
+                    f"{name} has no memory"
+                )
 
 
 def backward_case(rng: Rng, call: Call, log: list[str]) -> None:
@@ -290,13 +333,23 @@ def backward_case(rng: Rng, call: Call, log: list[str]) -> None:
     log[0] = "backward"
     needs = [True] * (3 + len(a["weights"]))
     *_, tape = forward(*a.values(), True)
-    b: dict[str, Any] = {"tape": tape, "x": a["x"], "weights": list(a["weights"]), "batch_sizes": a["batch_sizes"]}
+    b: dict[str, Any] = {
+        "tape": tape,
+        "x": a["x"],
+        "weights": list(a["weights"]),
+        "batch_sizes": a["batch_sizes"],
+    }
     b |= {"seed": None, "dy": call.random(*call.y_shape)}
     given = rng.random() < 0.6
     cell = call.layout == "cell"
     b |= {"dh_n": call.random(*call.state_shape) if given and not cell else None}
     b |= {"dc_n": call.random(*call.state_shape) if given else None}
-    b |= {"layout": a["layout"], "bidirectional": a["bidirectional"], "dropout": 0.0, "batch": a["batch"]}
+    b |= {
+        "layout": a["layout"],
+        "bidirectional": a["bidirectional"],
+        "dropout": 0.0,
+        "batch": a["batch"],
+    }
     b |= {"needs": needs}
     original = dict(b, weights=list(b["weights"]))
     log += mutate(rng, b)
@@ -324,13 +377,22 @@ def backward_case(rng: Rng, call: Call, log: list[str]) -> None:
             leaves[1], leaves[2] = (zeros.clone().requires_grad_() for _ in range(2))
             leaf["h_0"], leaf["c_0"] = leaves[1], leaves[2]
         results = wanted(leaf)
-        grads = [values["dy"], values["dc_n"]] if cell else [values["dy"], values["dh_n"], values["dc_n"]]
+        grads = (
+            [values["dy"], values["dc_n"]]
+            if cell
+            else [values["dy"], values["dh_n"], values["dc_n"]]
+        )
         pairs = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None]
         if not pairs:
             return
-        expected = torch.autograd.grad([r for r, _ in pairs], leaves, [g for _, g in pairs], allow_unused=True)
+        expected = torch.autograd.grad(
+            [r for r, _ in pairs], leaves, [g for _, g in pairs], allow_unused=True
+        )
         chosen = [one for one, need in zip(expected, values["needs"], strict=True) if need]
-        close(list(found), [torch.zeros_like(found[i]) if one is None else one for i, one in enumerate(chosen)])
+        close(
+            list(found),
+            [torch.zeros_like(found[i]) if one is None else one for i, one in enumerate(chosen)],
+        )
 
 
 np.seterr(all="ignore")

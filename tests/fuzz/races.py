@@ -58,7 +58,9 @@ def calls(rng: Rng) -> tuple[Values, dict[str, Callable[[], Any]], Callable[[], 
     """Arrays to change, calls that use them, and what must hold afterwards."""
     dtype = one_of(rng, ["float32", "float64"])
     large = rng.random() < 0.5
-    inputs, units, steps, batch = (2, 3, 2, 3000) if large else tuple(int(n) for n in rng.integers(1, 9, 4))
+    inputs, units, steps, batch = (
+        (2, 3, 2, 3000) if large else tuple(int(n) for n in rng.integers(1, 9, 4))
+    )
     both = bool(rng.integers(2))
     lstm = fastlstm.LSTM(inputs, units, bidirectional=both, dtype=dtype, seed=0)
     cell = fastlstm.LSTMCell(inputs, units, dtype=dtype, seed=0)
@@ -91,7 +93,9 @@ def calls(rng: Rng) -> tuple[Values, dict[str, Callable[[], Any]], Callable[[], 
         "lengths": lambda: lstm(x, lengths=a["lengths"]),
         "out": lambda: lstm(a["x"], out=a["out"]),
         "forward": lambda: lstm.forward(a["x"], (a["h"], a["c"]), lengths=a["lengths"], tape=tape),
-        "backward": lambda: lstm.backward(lstm.forward(x)[2], a["dy"], (a["h"], a["c"]), dcells=a["dy"], into=into),
+        "backward": lambda: lstm.backward(
+            lstm.forward(x)[2], a["dy"], (a["h"], a["c"]), dcells=a["dy"], into=into
+        ),
         "cell": lambda: cell(a["step"], (a["cell h"], a["cell h"])),
         "step": lambda: opt.step(into),
         "load": lambda: lstm.load_state_dict(params),
@@ -117,7 +121,9 @@ def calls(rng: Rng) -> tuple[Values, dict[str, Callable[[], Any]], Callable[[], 
             stream.state = new.state
             assert same(stream(x), new(x))
         opt.step({name: np.zeros_like(value) for name, value in params.items()})
-        trained.load_state_dict({name: value.copy() for name, value in trained.state_dict().items()})
+        trained.load_state_dict(
+            {name: value.copy() for name, value in trained.state_dict().items()}
+        )
 
     return arrays, found, works
 
@@ -143,5 +149,7 @@ def case(rng: Rng) -> None:
         racer.join()
         sys.setswitchinterval(interval)
     for array, wanted in zip(racer.arrays, racer.layouts, strict=True):
-        assert lay_out(array, wanted), f"an array has not got its layout back: {layout(array)}, {wanted}"
+        assert lay_out(array, wanted), (
+            f"an array has not got its layout back: {layout(array)}, {wanted}"
+        )
     works()

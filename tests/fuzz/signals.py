@@ -118,11 +118,13 @@ def one(rng: Rng, world: World, large: bool, log: list[str]) -> None:
         allowed_grads.append(None)
     now = world.state()
     wanted = allowed if interrupt.came or not ended else [expected]
-    assert any(same(now, state) for state in wanted), f"a state of neither before nor after: {torn(now, wanted)}"
-    now_grads = world.grads()
-    assert any(same(now_grads, one) if one is not None else now_grads is None for one in allowed_grads), (
-        "a tape that is neither that of before nor that of after"
+    assert any(same(now, state) for state in wanted), (
+        f"a state of neither before nor after: {torn(now, wanted)}"
     )
+    now_grads = world.grads()
+    assert any(
+        same(now_grads, one) if one is not None else now_grads is None for one in allowed_grads
+    ), "a tape that is neither that of before nor that of after"
     world.consistent()
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 import fastlstm
 
-from .hostile import Array, Rng, one_of
+from .hostile import Rng, one_of
 
 State = dict[str, Any]
 optim = fastlstm.optim
@@ -45,7 +45,11 @@ class World:
     """An LSTM, a cell, a stream, a tape and an optimiser, and inputs for them."""
 
     def __init__(
-        self, rng: Rng, *, sizes: tuple[int, int] | None = None, extent: tuple[int, int] | None = None
+        self,
+        rng: Rng,
+        *,
+        sizes: tuple[int, int] | None = None,
+        extent: tuple[int, int] | None = None,
     ) -> None:
         self.dtype = one_of(rng, ["float32", "float64"])
         sizes = sizes or (int(rng.integers(1, 6)), int(rng.integers(1, 9)))
@@ -53,16 +57,26 @@ class World:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.lstm: Any = fastlstm.LSTM(
-                *sizes, int(rng.integers(1, 3)), dropout=0.5, dtype=self.dtype, seed=int(rng.integers(99))
+                *sizes,
+                int(rng.integers(1, 3)),
+                dropout=0.5,
+                dtype=self.dtype,
+                seed=int(rng.integers(99)),
             )
         self.cell: Any = fastlstm.LSTMCell(*sizes, dtype=self.dtype, seed=3)
         self.x = rng.standard_normal((self.steps, self.batch, sizes[0])).astype(self.dtype)
         self.states = [
-            {name: rng.uniform(-0.5, 0.5, value.shape).astype(self.dtype) for name, value in part.items()}
+            {
+                name: rng.uniform(-0.5, 0.5, value.shape).astype(self.dtype)
+                for name, value in part.items()
+            }
             for part in [self.lstm.state_dict()] * 2
         ]
         self.cell_states = [
-            {name: rng.uniform(-0.5, 0.5, value.shape).astype(self.dtype) for name, value in part.items()}
+            {
+                name: rng.uniform(-0.5, 0.5, value.shape).astype(self.dtype)
+                for name, value in part.items()
+            }
             for part in [self.cell.state_dict()] * 2
         ]
         self.maker = one_of(rng, MAKERS)
@@ -83,7 +97,9 @@ class World:
         new = copy.copy(self)
         new.lstm, new.cell = copy.deepcopy(self.lstm), copy.deepcopy(self.cell)
         if self.opt is not None:
-            new.opt = self.maker({name: np.array(value) for name, value in self.lstm.state_dict().items()})
+            new.opt = self.maker(
+                {name: np.array(value) for name, value in self.lstm.state_dict().items()}
+            )
             new.opt._source = new.lstm
             new.opt.load_state_dict(self.opt.state_dict())
         old = copy.deepcopy(self.lstm)
@@ -115,8 +131,12 @@ class World:
         new.load_state_dict(self.lstm.state_dict())
         assert same(self.lstm(self.x), new(self.x)), "a call uses other parameters than are shown"
         writable = {value.flags.writeable for value in self.lstm.parameters().values()}
-        assert writable == {self.lstm.training}, f"writable: {writable}, training: {self.lstm.training}"
-        assert same(self.cell(self.x[0]), copy.deepcopy(self.cell)(self.x[0])), "a cell's packed copy is old"
+        assert writable == {self.lstm.training}, (
+            f"writable: {writable}, training: {self.lstm.training}"
+        )
+        assert same(self.cell(self.x[0]), copy.deepcopy(self.cell)(self.x[0])), (
+            "a cell's packed copy is old"
+        )
 
     # ---- operations: each returns what it gives ----
 
