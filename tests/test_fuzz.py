@@ -13,11 +13,11 @@ from fuzz import driver
 
 # Cases of a quick run: some seconds each.
 QUICK = {
-    "hooks": 700,
-    "races": 40,
+    "hooks": 1000,
+    "races": 50,
     "signals": 120,
-    "allocations": 25,
-    "limits": 8,
+    "allocations": 40,
+    "limits": 10,
     "operators": 1500,
     "files": 500,
 }

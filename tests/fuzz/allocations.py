@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Each of Python's allocations fails in turn, or that and some after it, in one operation after another.
+"""Each of Python's allocations fails in turn, alone or with some after it, in one operation.
 
-What comes of it is MemoryError or the result, the state is that before the operation or that after it, and
-everything goes on working. It needs `_testcapi`, which builds of CPython for distributions may lack.
+What comes of it is MemoryError or the result, the state is that before the operation or that
+after it, and everything goes on working. It needs `_testcapi`, which builds of CPython for
+distributions may lack.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ OTHERS = (
     "can't allocate read lock",
     "NULL object passed to Py_BuildValue",  # array.ctypes
 )
-# safetensors panics; a new random generator of NumPy's ends the process, in CPython's context variables.
+# safetensors panics; a new random generator of NumPy's crashes in CPython's context variables.
 LEFT_OUT = ("file", "new")
 
 

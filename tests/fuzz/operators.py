@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""torch.ops.fastlstm called by hand, with arguments that are wrong in every way torch can make them.
+"""torch.ops.fastlstm called by hand, with arguments wrong in every way that torch can make them.
 
 What comes of it is an exception or the numbers of PyTorch's own LSTM on the same values.
 """
@@ -27,6 +27,8 @@ torch.set_num_threads(1)
 forward = torch.ops.fastlstm.lstm_forward
 backward = torch.ops.fastlstm.lstm_backward
 LAYOUTS = ("tbi", "bti", "ti", "packed", "cell")
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.bool]
+DTYPES += [torch.complex64, torch.uint8]
 ODD = [-(2**63), -1, 0, 1, 2, 3, 2**31, 2**62, 2**63 - 1]
 
 
@@ -105,8 +107,7 @@ def spoil(rng: Rng, t: Any) -> Any:
         lambda: t.new_empty(()),
         lambda: t.new_zeros([n if i != axis else n + 1 for i, n in enumerate(shape)]),
         lambda: t.new_zeros([n if i != axis else 0 for i, n in enumerate(shape)]),
-        lambda: t.to(one_of(rng, [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64,
-                                  torch.bool, torch.complex64, torch.uint8])),
+        lambda: t.to(one_of(rng, DTYPES)),
         lambda: t.to("meta"),
         lambda: t.clone().requires_grad_(),
         lambda: t.expand(2, *shape)[1],
@@ -211,7 +212,8 @@ def sizes(rng: Rng, value: Any) -> Any:
 def short(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         with contextlib.suppress(Exception):
-            return f"{type(value).__name__}{tuple(value.shape)} {value.dtype} {value.device} {value.stride()}"
+            shape, strides = tuple(value.shape), value.stride()
+            return f"{type(value).__name__}{shape} {value.dtype} {value.device} {strides}"
         return type(value).__name__
     return str([short(one) for one in value])[:300] if isinstance(value, list) else repr(value)[:40]
 
@@ -237,8 +239,9 @@ def wanted(a: dict[str, Any]) -> list[Any]:
     bias = len(weights) > 2 and weights[2].dim() == 1
     layers = len(weights) // ((4 if bias else 2) * D)
     H = weights[1].shape[1]
-    B = {"tbi": lambda: x.shape[1], "bti": lambda: x.shape[0], "ti": lambda: 1, "cell": lambda: x.shape[0],
-         "packed": lambda: int(a["batch_sizes"][0])}[layout]()  # fmt: skip
+    extents = {"tbi": 1, "bti": 0, "cell": 0}
+    B = int(a["batch_sizes"][0]) if layout == "packed" else 1
+    B = x.shape[extents[layout]] if layout in extents else B
     shape = (layers * D, B, H)
     state = [x.new_zeros(shape) if s is None else s.reshape(shape) for s in (h, c)]
     if layout == "packed":
@@ -361,8 +364,9 @@ def backward_case(rng: Rng, call: Call, log: list[str]) -> None:
         values = {name: plain(value) for name, value in b.items()}
         if b["dropout"]:
             return
-        same = all(torch.equal(p, q) for p, q in zip([values["x"], *values["weights"]],
-                                                     [original["x"], *original["weights"]], strict=True))  # fmt: skip
+        now = [values["x"], *values["weights"]]
+        then = [original["x"], *original["weights"]]
+        same = all(torch.equal(p, q) for p, q in zip(now, then, strict=True))
         kept = ("layout", "bidirectional")
         same &= all(b[name] == original[name] for name in kept)
         if not same or not torch.equal(values["tape"], original["tape"]):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Another thread changes values, shapes, strides and dtypes of the arguments while calls go on.
 
-It does not move their memory: that is against NumPy's own rules for whoever holds a view. What comes of a
-call is a result of the right shape or an error of a kind that is promised; the objects go on working.
+It does not move their memory: that is against NumPy's own rules for whoever holds a view. What
+comes of a call is a result of the right shape or an error of a kind that is promised; the objects
+go on working.
 """
 
 from __future__ import annotations

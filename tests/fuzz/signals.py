@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sequences of operations, each interrupted somewhere: by an exception, or by a handler that uses the objects.
+"""Sequences of operations, each interrupted by an exception or a handler that uses the objects.
 
-An interrupt comes before a random bytecode of our Python code, or after a random time, by a signal. The
-state afterwards is that before the operation or that after it, of all objects together.
+An interrupt comes before a random bytecode of our Python code, or after a random time, by a
+signal. The state afterwards is that before the operation or that after it, of all objects
+together.
 """
 
 from __future__ import annotations

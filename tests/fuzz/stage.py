@@ -250,8 +250,11 @@ class Stage:
         results: Callable[[Any], list[Array]],
         written: tuple[str, ...] = (),
     ) -> bool:
-        """Makes the call and judges what came of it. `expected` says what a new model makes of plain
-        values; the names of what a successful call changes begin with one of `written`. True after success."""
+        """Makes the call and judges what came of it; whether it succeeded.
+
+        `expected` says what a new model makes of plain values. The names of what a successful call
+        changes begin with one of `written`.
+        """
         self.remember()
         self.snaps.append(self.snap())
         self.hook.active = True

@@ -236,10 +236,14 @@ class World:
         return self.lstm.state_dict(), repr(self.lstm), self.lstm.explain(3, 2), self.stream.state
 
 
-READS = ("call", "ragged", "out", "cell_call", "forward", "both", "into", "new_optimiser", "clip", "file", "new",
-         "new_stream", "copies", "look")  # fmt: skip
-WRITES = ("record", "step", "chunk", "reset", "set_state", "load", "load_other", "train", "eval", "optimise",
-          "opt_load", "cell_load", "cell_load_other")  # fmt: skip
+READS = (
+    *("call", "ragged", "out", "cell_call", "forward", "both", "into", "new_optimiser", "clip"),
+    *("file", "new", "new_stream", "copies", "look"),
+)
+WRITES = (
+    *("record", "step", "chunk", "reset", "set_state", "load", "load_other", "train", "eval"),
+    *("optimise", "opt_load", "cell_load", "cell_load_other"),
+)
 OPERATIONS = (*READS, *WRITES)
 
 
