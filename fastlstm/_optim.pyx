@@ -10,7 +10,7 @@ from cpython.buffer cimport (
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 
 from numpy import ndarray
@@ -96,6 +96,12 @@ cdef class Count:
 
     def __reduce__(self):
         return Count, (self.value,)
+
+
+def address(array):
+    """Where the memory of a contiguous array begins. NumPy's own ways to ask cannot do without memory."""
+    cdef Memory memory = Memory([array], False)
+    return <uintptr_t>memory.at(0)
 
 
 def overlap(list first, list second):

@@ -102,9 +102,21 @@ cdef int set_writable(list arrays, bint writable) except -1:
             done += 1
     except BaseException:
         for i in range(done):
-            flags[i].writeable = before[i]
+            set_back(flags[i], before[i])
         raise
     return 0
+
+
+cdef int set_back(flags, writable) except -1:
+    """Of one array, which may need some tries where memory is wanting."""
+    cdef int tries
+    for tries in range(1000):
+        try:
+            flags.writeable = writable
+            return 0
+        except MemoryError:
+            pass
+    raise MemoryError()
 
 
 cdef class Parameters:
@@ -150,10 +162,16 @@ cdef class Parameters:
         cdef dict before = self.arrays
         cdef object packed = self.packed
         cdef dict arrays = before
+        cdef Hold hold
         if self.live:
-            with self.guard.writing(wait=True):
+            # No with statement: where there is no memory for a traceback, Cython's crashes.
+            hold = self.guard.hold(True, True)
+            hold.__enter__()
+            try:
                 copy_values(found, before)
                 self.changed()
+            finally:
+                hold.leave()
         else:
             arrays = {**before, **found}
             self.arrays = arrays
@@ -182,8 +200,9 @@ cdef class Parameters:
 
     def settled(self):
         """The version and the number of writes that are over, once nobody writes."""
-        with self.guard.hold(False, True):
-            pass
+        cdef Hold hold = self.guard.hold(False, True)
+        hold.__enter__()
+        hold.leave()
         return self.version, self.guard.writes
 
     def unchanged(self, int64_t version, int64_t writes):

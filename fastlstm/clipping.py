@@ -162,7 +162,7 @@ def _distinct(arrays: dict[str, Array]) -> list[Array]:
     """The arrays, those that stand under two names once; ValueError if others share memory."""
     once: dict[tuple[int, int, np.dtype[Any]], str] = {}
     for name, array in arrays.items():
-        once.setdefault((array.ctypes.data, array.size, array.dtype), name)
+        once.setdefault((_optim.address(array), array.size, array.dtype), name)
     distinct = {name: arrays[name] for name in once.values()}
     refuse_overlap("grads", distinct, "grads", distinct)
     return list(distinct.values())

@@ -224,7 +224,7 @@ class Optimizer:
             for name, (shape, dtype) in self._shapes.items():
                 key = f"{slot}.{name}"
                 checks.no_mask(key, state[key])
-                # Our own: NumPy alone would believe an __array__ that says it has copied.
+                # Our own from here on: NumPy believes an __array__ that says it has copied.
                 value = np.array(np.asarray(state[key]), order="C")
                 if value.dtype != dtype:
                     raise TypeError(f"{key} must have dtype {dtype}, got {value.dtype}")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _core, checks, runtime
+from . import _core, _optim, checks, runtime
 from .checks import Array
 
 
@@ -131,7 +131,7 @@ def grads_to_fill(
         if not array.flags.c_contiguous:
             raise ValueError(f"into[{name!r}] must be C-contiguous, got strides {array.strides}")
         arrays[name] = array
-    begins = {array.__array_interface__["data"][0]: array.nbytes for array in arrays.values()}
+    begins = {_optim.address(array): array.nbytes for array in arrays.values()}
     order = sorted(begins)
     ends = [begin + begins[begin] for begin in order]
     if len(order) < len(shapes) or any(a > b for a, b in zip(ends, order[1:], strict=False)):

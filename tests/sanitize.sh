@@ -78,6 +78,7 @@ else
     tests/test_atomic.py tests/test_streams.py \
     tests/test_interrupts.py tests/test_huge.py tests/test_memory.py \
     tests/test_training_process.py tests/test_training_modes.py tests/test_training_bad_input.py
+  run tests/test_fuzz.py tests/test_hostile.py tests/test_atomic.py  # fuzzers run in processes
   for name in $("$python" -c "import fastlstm; print(*fastlstm.available_isas())"); do
     isa=(FASTLSTM_ISA="$name")
     run tests/test_bad_arrays.py tests/test_api.py tests/test_misuse.py

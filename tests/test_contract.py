@@ -130,6 +130,14 @@ def test_declarations_are_understood() -> None:
     assert set(re.findall(r"\b(fl_\w+)\(", text)) == set(declared.functions)
 
 
+def test_no_list_comprehensions_in_cython() -> None:
+    """Where a list cannot grow for want of memory, Cython 3.3.1 frees the new item twice."""
+    for path in sorted((ROOT / "fastlstm").glob("*.p[yx][xi]")):
+        text = re.sub(r'"""(?:.|\n)*?"""|#[^\n]*', "", path.read_text())
+        found = re.findall(r"\[[^\[\]]*\sfor\s[^\[\]]*\sin\s[^\[\]]*\]", text)
+        assert not found, f"{path.name}: {found}"
+
+
 # ---- the Python side ----
 
 

@@ -150,7 +150,9 @@ def test_what_memory_held_before_counts_for_nothing(isa: str, dtype: str, fill: 
         expected = runs.backward(lstm, tape, problem)
         threads = 3
         plans = [
-            tape._record.engine.plan(config.steps, config.batch, threads, purpose)["workspace_bytes"]
+            tape._record.engine.plan(config.steps, config.batch, threads, purpose)[
+                "workspace_bytes"
+            ]
             for purpose in ("train", "back")
         ]
         np.frombuffer(tape._memory, np.uint8)[...] = fill

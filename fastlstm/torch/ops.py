@@ -332,6 +332,7 @@ def _forward_fake(x: Tensor, *rest: Any, imports: str = "", build: str = "") -> 
     layout = arguments[5]
     state = kernels.state_shape(layout, batch, spec)
     size = kernels.tape_bytes(spec, steps, batch) if with_tape else 0
+    _refuse_meta(x, arguments)
     return (
         x.new_empty(kernels.output_shape(layout, x.shape, spec)),
         x.new_empty(0 if layout == "cell" else state),
@@ -369,8 +370,17 @@ def _backward_fake(
         x, None, None, weights, batch_sizes, seed, layout, bidirectional, dropout, batch
     )
     state = kernels.state_shape(layout, batch, spec)
+    _refuse_meta(x, (tape, weights, batch_sizes, seed, rest))
     shapes = [x.shape, state, state, *(w.shape for w in weights)]
     return [x.new_empty(shape) for shape, need in zip(shapes, needs, strict=True) if need]
+
+
+def _refuse_meta(x: Tensor, others: Any) -> None:
+    """One tensor without values among others brings a call here, where nothing is computed."""
+    if x.device.type != "meta" and any(
+        isinstance(t, torch.Tensor) and t.device.type == "meta" for t in tree_leaves(others)
+    ):
+        raise ValueError(f"all tensors must hold values as x does, on {x.device}; got one on meta")
 
 
 def _backward_vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[list[Tensor], list[int]]:

@@ -5,9 +5,10 @@
     python -m fuzz hooks --seconds 60                    a run with a new seed
     python -m fuzz hooks --seed 7 --first 131 --cases 1  one case of a run again
 
-Each fuzzer is a module of this package with a function ``case(rng)`` that makes one case from the random
-generator and raises an exception if it fails. The driver gives case n of seed s its own generator, runs the
-cases in a process of their own and, whatever ends that process, says which case did.
+Each fuzzer is a module of this package with a function ``case(rng)`` that makes one case from the
+random generator and raises an exception if it fails. The driver gives case n of seed s its own
+generator, runs the cases in a process of their own and, whatever ends that process, says which
+case did.
 
     hooks         arguments that run code of the caller while a call is prepared
     races         another thread changes arrays while calls are prepared and run

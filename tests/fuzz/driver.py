@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
 import processes
 
 TESTS = str(Path(__file__).resolve().parent.parent)
@@ -46,12 +45,16 @@ def run(
     first: int = 0,
     cases: int = 10**9,
     go_on: bool = False,
+    code: str = f"import sys; sys.path.insert(0, {TESTS!r}); from fuzz.driver import work; work()",
 ) -> Done:
-    """At most so many cases and so many seconds of a fuzzer; what it found, in words."""
+    """At most so many cases and so many seconds of a fuzzer; what it found, in words.
+
+    No case starts after these seconds. `code` is what the process runs.
+    """
     with tempfile.NamedTemporaryFile() as progress:
         arguments = [name, progress.name, *map(str, (seed, first, cases, seconds, int(go_on)))]
         done = processes.run(
-            f"import sys; sys.path.insert(0, {TESTS!r}); from fuzz.driver import work; work()",
+            code,
             *arguments,
             # What has been freed is overwritten, so that reading it gives wrong numbers.
             env={"MALLOC_PERTURB_": "165", "OMP_NUM_THREADS": "1"},

@@ -27,9 +27,10 @@ PATH = os.path.join(FOLDER.name, "model of the fuzzer.safetensors")
 
 # Values that stand where a number, a text or a list should.
 ODD: list[Any] = [
-    0, 1, -1, 2, 3, 7, 2**31, 2**31 - 1, 2**53, 2**63, 2**64, 10**30, 10**400, 0.5, 1.0, 1e308, -0.0,
-    float("nan"), float("inf"), True, False, None, "", "float64", "float32", "float16", ">f4", "LSTM",
-    "GRU", "blas", "native", "\u0000", "\ud800", "x" * 5000, [], [1], [[1]], [1, 2, 3], {}, {"a": 1},
+    0, 1, -1, 2, 3, 7, 2**31, 2**31 - 1, 2**53, 2**63, 2**64, 10**30, 10**400, 0.5, 1.0,
+    1e308, -0.0, float("nan"), float("inf"), True, False, None, "", "float64", "float32",
+    "float16", ">f4", "LSTM", "GRU", "blas", "native", "\u0000", "\ud800", "x" * 5000, [],
+    [1], [[1]], [1, 2, 3], {}, {"a": 1},
 ]  # fmt: skip
 DTYPES = [
     "F32",

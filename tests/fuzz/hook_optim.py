@@ -10,18 +10,12 @@ import numpy as np
 import fastlstm
 
 from . import hostile
-from .hostile import Rng, one_of
 from .hooks import Model, part, same
+from .hostile import one_of
 from .stage import Stage, Values, plain
+from .world import MAKERS
 
 optim = fastlstm.optim
-
-MAKERS: tuple[Any, ...] = (
-    lambda params: optim.SGD(params, lr=0.1),
-    lambda params: optim.SGD(params, lr=0.1, momentum=0.9, nesterov=True),
-    lambda params: optim.Adam(params, lr=0.1, amsgrad=True),
-    lambda params: optim.AdamW(params, lr=0.1),
-)
 
 
 class Training:
@@ -191,4 +185,3 @@ def a_clip(stage: Stage) -> None:
 
 
 KINDS = (a_new_optimiser, a_step, a_step, a_state, a_clip)
-__all__ = ["KINDS", "Rng"]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sequences of operations, each interrupted somewhere: by an exception, or by a handler that uses the objects.
+"""Sequences of operations, each interrupted by an exception or a handler that uses the objects.
 
-An interrupt comes before a random bytecode of our Python code, or after a random time, by a signal. The
-state afterwards is that before the operation or that after it, of all objects together.
+An interrupt comes before a random bytecode of our Python code, or after a random time, by a
+signal. The state afterwards is that before the operation or that after it, of all objects
+together.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def torn(now: Any, allowed: list[Any]) -> list[list[str]]:
 
 def case(rng: Rng) -> None:
     large = bool(rng.random() < 0.3)
-    world, log = World(rng, large=large), list[str]()
+    world, log = World(rng, sizes=(40, 48), extent=(60, 4)) if large else World(rng), list[str]()
     try:
         for _ in range(6):
             one(rng, world, large, log)

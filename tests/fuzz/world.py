@@ -14,7 +14,7 @@ import numpy as np
 
 import fastlstm
 
-from .hostile import Array, Rng, one_of
+from .hostile import Rng, one_of
 
 State = dict[str, Any]
 optim = fastlstm.optim
@@ -44,12 +44,16 @@ def same(a: Any, b: Any) -> bool:
 class World:
     """An LSTM, a cell, a stream, a tape and an optimiser, and inputs for them."""
 
-    def __init__(self, rng: Rng, *, large: bool = False) -> None:
+    def __init__(
+        self,
+        rng: Rng,
+        *,
+        sizes: tuple[int, int] | None = None,
+        extent: tuple[int, int] | None = None,
+    ) -> None:
         self.dtype = one_of(rng, ["float32", "float64"])
-        sizes = (40, 48) if large else (int(rng.integers(1, 6)), int(rng.integers(1, 9)))
-        self.steps, self.batch = (
-            (60, 4) if large else (int(rng.integers(1, 6)), int(rng.integers(1, 4)))
-        )
+        sizes = sizes or (int(rng.integers(1, 6)), int(rng.integers(1, 9)))
+        self.steps, self.batch = extent or (int(rng.integers(1, 6)), int(rng.integers(1, 4)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.lstm: Any = fastlstm.LSTM(
@@ -232,10 +236,14 @@ class World:
         return self.lstm.state_dict(), repr(self.lstm), self.lstm.explain(3, 2), self.stream.state
 
 
-READS = ("call", "ragged", "out", "cell_call", "forward", "both", "into", "new_optimiser", "clip", "file", "new",
-         "new_stream", "copies", "look")  # fmt: skip
-WRITES = ("record", "step", "chunk", "reset", "set_state", "load", "load_other", "train", "eval", "optimise",
-          "opt_load", "cell_load", "cell_load_other")  # fmt: skip
+READS = (
+    *("call", "ragged", "out", "cell_call", "forward", "both", "into", "new_optimiser", "clip"),
+    *("file", "new", "new_stream", "copies", "look"),
+)
+WRITES = (
+    *("record", "step", "chunk", "reset", "set_state", "load", "load_other", "train", "eval"),
+    *("optimise", "opt_load", "cell_load", "cell_load_other"),
+)
 OPERATIONS = (*READS, *WRITES)
 
 

@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""torch.ops.fastlstm called by hand, with arguments wrong in every way that torch can make them.
+
+What comes of it is an exception or the numbers of PyTorch's own LSTM on the same values.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import Any
+
+import numpy as np
+
+from .driver import Skipped
+from .hostile import Rng, one_of
+
+try:
+    import torch
+except ImportError as error:
+    raise Skipped("PyTorch is not installed") from error
+
+import fastlstm.torch
+
+assert fastlstm.torch.LSTM
+torch.set_num_threads(1)
+forward = torch.ops.fastlstm.lstm_forward
+backward = torch.ops.fastlstm.lstm_backward
+LAYOUTS = ("tbi", "bti", "ti", "packed", "cell")
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.bool]
+DTYPES += [torch.complex64, torch.uint8]
+ODD = [-(2**63), -1, 0, 1, 2, 3, 2**31, 2**62, 2**63 - 1]
+
+
+class Sub(torch.Tensor):  # type: ignore[misc]
+    pass
+
+
+class Call:
+    """A right call, as the positional arguments of lstm_forward by name."""
+
+    def __init__(self, rng: Rng) -> None:
+        self.rng = rng
+        torch.manual_seed(int(rng.integers(2**31)))
+        self.layout = one_of(rng, LAYOUTS)
+        self.double = bool(rng.random() < 0.3)
+        self.dtype = torch.float64 if self.double else torch.float32
+        self.inputs, self.units, self.steps, self.batch = (int(n) for n in rng.integers(1, 6, 4))
+        if rng.random() < 0.2:
+            self.inputs, self.units, self.batch = 64, 64, 100
+        cell = self.layout == "cell"
+        self.layers = 1 if cell else int(rng.integers(1, 3))
+        self.both = not cell and bool(rng.integers(2))
+        self.bias = bool(rng.integers(2))
+        D, H, T, B = 2 if self.both else 1, self.units, self.steps, self.batch
+        weights = []
+        for layer in range(self.layers):
+            for _ in range(D):
+                weights += [
+                    self.random(4 * H, D * H if layer else self.inputs),
+                    self.random(4 * H, H),
+                ]
+                weights += [self.random(4 * H), self.random(4 * H)] if self.bias else []
+        sizes = None
+        if self.layout == "packed":
+            sizes = torch.sort(torch.randint(1, B + 1, (T,)), descending=True)[0]
+            self.batch = B = int(sizes[0])
+        shapes = {"tbi": (T, B), "bti": (B, T), "ti": (T,), "cell": (B,)}
+        leading = (int(sizes.sum()),) if sizes is not None else shapes[self.layout]
+        state = (
+            (B, H)
+            if cell
+            else (self.layers * D, H)
+            if self.layout == "ti"
+            else (self.layers * D, B, H)
+        )
+        given = rng.random() < 0.6
+        self.arguments: dict[str, Any] = {
+            "x": self.random(*leading, self.inputs),
+            "h_0": self.random(*state) if given else None,
+            "c_0": self.random(*state) if given else None,
+            "weights": weights,
+            "batch_sizes": sizes,
+            "seed": None,
+            "layout": self.layout,
+            "bidirectional": self.both,
+            "dropout": 0.0,
+            "batch": B if self.layout == "packed" else 0,
+        }
+        self.y_shape, self.state_shape = (*leading, D * H), state
+
+    def random(self, *shape: int) -> Any:
+        return torch.randn(*shape, dtype=self.dtype) * 0.5
+
+
+def spoil(rng: Rng, t: Any) -> Any:
+    """A tensor that is wrong, or only looks so."""
+    shape = list(t.shape)
+    axis = int(rng.integers(max(1, t.dim())))
+    ways: list[Any] = [
+        lambda: t[..., :-1],
+        lambda: t.unsqueeze(0),
+        lambda: t.reshape(-1),
+        lambda: t.transpose(0, -1),
+        lambda: t.transpose(0, -1).contiguous().transpose(0, -1),
+        lambda: t.new_empty(0),
+        lambda: t.new_empty(()),
+        lambda: t.new_zeros([n if i != axis else n + 1 for i, n in enumerate(shape)]),
+        lambda: t.new_zeros([n if i != axis else 0 for i, n in enumerate(shape)]),
+        lambda: t.to(one_of(rng, DTYPES)),
+        lambda: t.to("meta"),
+        lambda: t.clone().requires_grad_(),
+        lambda: t.expand(2, *shape)[1],
+        lambda: t[:1].expand(*shape),
+        lambda: torch.as_strided(t, shape, [0] * len(shape)),
+        lambda: torch.as_strided(t, shape, [1] * len(shape)),
+        lambda: t.repeat_interleave(2, -1)[..., ::2],
+        lambda: torch.cat([t, t], -1)[..., : shape[-1]],
+        lambda: torch.cat([t.reshape(-1)[:1], t.reshape(-1)])[1:].reshape(shape),
+        lambda: misaligned(t),
+        lambda: emptied(t),
+        lambda: shrunk(t),
+        lambda: t.to_sparse(),
+        lambda: torch.quantize_per_tensor(t.float(), 0.1, 0, torch.qint8),
+        lambda: torch._neg_view(t),
+        lambda: torch.complex(t, -t).conj().imag,
+        lambda: t.as_subclass(Sub),
+        lambda: torch.nn.Parameter(t),
+        lambda: inferred(t),
+        lambda: torch.nested.nested_tensor([t, t]),
+        lambda: t.to_mkldnn(),
+        lambda: torch.zeros(shape, dtype=t.dtype, device="meta"),
+        lambda: None,
+        lambda: t.new_zeros(1).expand(2**20, 2**20, 2**10),
+        lambda: torch._efficientzerotensor(shape, dtype=t.dtype),
+        lambda: t * math.nan,
+    ]  # fmt: skip
+    try:
+        return one_of(rng, ways)()
+    except (RuntimeError, IndexError, NotImplementedError, TypeError, ValueError):
+        return t
+
+
+def misaligned(t: Any) -> Any:
+    data = torch.zeros(t.numel() * t.element_size() + 1, dtype=torch.uint8)
+    made = torch.frombuffer(bytearray(data.numpy().tobytes()), dtype=torch.uint8)[1:].view(
+        torch.uint8
+    )
+    return torch.from_numpy(made.numpy().view(t.numpy().dtype)).reshape(t.shape)
+
+
+def emptied(t: Any) -> Any:
+    made = t.clone()
+    made.untyped_storage().resize_(0)
+    return made
+
+
+def shrunk(t: Any) -> Any:
+    made = t.clone()
+    made.untyped_storage().resize_(made.untyped_storage().nbytes() // 2)
+    return made
+
+
+def inferred(t: Any) -> Any:
+    with torch.inference_mode():
+        return t.clone()
+
+
+def mutate(rng: Rng, arguments: dict[str, Any]) -> list[str]:
+    """Spoils arguments in place; tells what was done to which."""
+    log = []
+    # Each once: torch's own functions crash on some of what comes out here.
+    for name in rng.permutation(list(arguments))[: int(rng.integers(0, 3))]:
+        name = str(name)
+        value = arguments[name]
+        log.append(name)
+        if isinstance(value, torch.Tensor):
+            arguments[name] = spoil(rng, value)
+            if name == "batch_sizes" and rng.random() < 0.7:
+                arguments[name] = sizes(rng, value)
+        elif isinstance(value, list) and value and isinstance(value[0], torch.Tensor):
+            i = int(rng.integers(len(value)))
+            way = rng.random()
+            if way < 0.7:
+                value[i] = spoil(rng, value[i])
+            else:
+                del value[i:]
+        elif isinstance(value, list):
+            arguments[name] = one_of(rng, [[], value[1:], [*value, True], [not n for n in value]])
+        elif value is None:
+            arguments[name] = one_of(
+                rng, [torch.tensor(3), torch.zeros(3), torch.tensor(0.5), torch.zeros(2, 3, 4)]
+            )
+        elif isinstance(value, str):
+            arguments[name] = one_of(rng, [*LAYOUTS, "", "x" * 1000, "tbi\0"])
+        elif isinstance(value, bool):
+            arguments[name] = not value
+        elif isinstance(value, float):
+            arguments[name] = one_of(rng, [-1.0, 0.5, 1.0, 2.0, math.nan, math.inf])
+        elif isinstance(value, int):
+            arguments[name] = one_of(rng, ODD)
+        log[-1] += f" = {short(arguments[name])}"
+    return log
+
+
+def sizes(rng: Rng, value: Any) -> Any:
+    found = value.clone()
+    found[int(rng.integers(len(found)))] = one_of(rng, [*ODD, 10**9])
+    return found
+
+
+def short(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        with contextlib.suppress(Exception):
+            shape, strides = tuple(value.shape), value.stride()
+            return f"{type(value).__name__}{shape} {value.dtype} {value.device} {strides}"
+        return type(value).__name__
+    return str([short(one) for one in value])[:300] if isinstance(value, list) else repr(value)[:40]
+
+
+def plain(value: Any) -> Any:
+    """Contiguous copies without gradients."""
+    if isinstance(value, torch.Tensor):
+        return (
+            value.detach()
+            .resolve_neg()
+            .resolve_conj()
+            .as_subclass(torch.Tensor)
+            .clone(memory_format=torch.contiguous_format)
+        )
+    return [plain(one) for one in value] if isinstance(value, list) else value
+
+
+def wanted(a: dict[str, Any]) -> list[Any]:
+    """What PyTorch computes with these values: y, h_n and c_n (a cell's h as y alone, and c)."""
+    x, h, c, weights = a["x"], a["h_0"], a["c_0"], a["weights"]
+    both, layout = a["bidirectional"], a["layout"]
+    D = 2 if both else 1
+    bias = len(weights) > 2 and weights[2].dim() == 1
+    layers = len(weights) // ((4 if bias else 2) * D)
+    H = weights[1].shape[1]
+    extents = {"tbi": 1, "bti": 0, "cell": 0}
+    B = int(a["batch_sizes"][0]) if layout == "packed" else 1
+    B = x.shape[extents[layout]] if layout in extents else B
+    shape = (layers * D, B, H)
+    state = [x.new_zeros(shape) if s is None else s.reshape(shape) for s in (h, c)]
+    if layout == "packed":
+        y, h_n, c_n = torch._VF.lstm(
+            x, a["batch_sizes"], state, weights, bias, layers, 0.0, False, both
+        )
+        return [y, h_n, c_n]
+    rows = {"ti": lambda: x[:, None], "cell": lambda: x[None]}.get(layout, lambda: x)()
+    y, h_n, c_n = torch._VF.lstm(
+        rows, state, weights, bias, layers, 0.0, False, both, layout == "bti"
+    )
+    if layout == "ti":
+        return [y[:, 0], h_n[:, 0], c_n[:, 0]]
+    return [y[0], c_n[0]] if layout == "cell" else [y, h_n, c_n]
+
+
+def close(found: list[Any], expected: list[Any]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        one = plain(one)
+        assert one.shape == other.shape, f"shapes {tuple(one.shape)} and {tuple(other.shape)}"
+        scale = (
+            max(1.0, float(other.abs().max())) if other.numel() and other.isfinite().all() else 1.0
+        )
+        bound = 1e-9 if one.dtype is torch.float64 else 3e-4
+        assert torch.allclose(one, other, atol=bound * scale, rtol=bound, equal_nan=True), (
+            "wrong numbers"
+        )
+
+
+def case(rng: Rng) -> None:
+    call = Call(rng)
+    log = ["forward"]
+    try:
+        (backward_case if rng.random() < 0.4 else forward_case)(rng, call, log)
+    except BaseException as error:
+        raise AssertionError(f"{call.layout} after {log}: {error!r}") from error
+
+
+# AttributeError: torch passes None on for tensors that are not optional.
+REFUSALS = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    MemoryError,
+    IndexError,
+    OverflowError,
+    AttributeError,
+)
+
+
+def forward_case(rng: Rng, call: Call, log: list[str]) -> None:
+    a = call.arguments
+    log += mutate(rng, a)
+    tape = bool(rng.random() < 0.3)
+    with contextlib.suppress(*REFUSALS):
+        found = forward(*a.values(), tape)
+        if any(one.device.type == "meta" for one in found):
+            return  # shapes alone
+        assert_whole(a)
+        values = {name: plain(value) for name, value in a.items()}
+        if a["dropout"]:
+            return
+        expected = wanted(values)
+        y, h_n, c_n, _ = found
+        close([y, c_n] if a["layout"] == "cell" else [y, h_n, c_n], expected)
+
+
+def assert_whole(arguments: dict[str, Any]) -> None:
+    """What was accepted has memory to read."""
+    for name, value in arguments.items():
+        for one in value if isinstance(value, list) else [value]:
+            if (
+                type(one) is torch.Tensor
+                and one.device.type == "cpu"
+                and one.layout is torch.strided
+                and one.numel()
+            ):
+                last = (
+                    sum((n - 1) * s for n, s in zip(one.shape, one.stride(), strict=True))
+                    + one.storage_offset()
+                )
+                if one._is_zerotensor():
+                    continue
+                assert one.untyped_storage().nbytes() >= (last + 1) * one.element_size(), (
+                    f"{name} has no memory"
+                )
+
+
+def backward_case(rng: Rng, call: Call, log: list[str]) -> None:
+    a = dict(call.arguments)
+    log[0] = "backward"
+    needs = [True] * (3 + len(a["weights"]))
+    *_, tape = forward(*a.values(), True)
+    b: dict[str, Any] = {
+        "tape": tape,
+        "x": a["x"],
+        "weights": list(a["weights"]),
+        "batch_sizes": a["batch_sizes"],
+    }
+    b |= {"seed": None, "dy": call.random(*call.y_shape)}
+    given = rng.random() < 0.6
+    cell = call.layout == "cell"
+    b |= {"dh_n": call.random(*call.state_shape) if given and not cell else None}
+    b |= {"dc_n": call.random(*call.state_shape) if given else None}
+    b |= {
+        "layout": a["layout"],
+        "bidirectional": a["bidirectional"],
+        "dropout": 0.0,
+        "batch": a["batch"],
+    }
+    b |= {"needs": needs}
+    original = dict(b, weights=list(b["weights"]))
+    log += mutate(rng, b)
+    with contextlib.suppress(*REFUSALS):
+        found = backward(*b.values())
+        if any(one.device.type == "meta" for one in found):
+            return  # shapes alone
+        assert_whole(b)
+        values = {name: plain(value) for name, value in b.items()}
+        if b["dropout"]:
+            return
+        now = [values["x"], *values["weights"]]
+        then = [original["x"], *original["weights"]]
+        same = all(torch.equal(p, q) for p, q in zip(now, then, strict=True))
+        kept = ("layout", "bidirectional")
+        same &= all(b[name] == original[name] for name in kept)
+        if not same or not torch.equal(values["tape"], original["tape"]):
+            return  # a tape of other values: only that nothing crashes counts
+        leaf = {name: plain(value) for name, value in a.items()}
+        leaves = [leaf["x"], leaf["h_0"], leaf["c_0"], *leaf["weights"]]
+        for one in leaves:
+            if one is not None:
+                one.requires_grad_()
+        if leaf["h_0"] is None:
+            zeros = torch.zeros(call.state_shape, dtype=call.dtype)
+            leaves[1], leaves[2] = (zeros.clone().requires_grad_() for _ in range(2))
+            leaf["h_0"], leaf["c_0"] = leaves[1], leaves[2]
+        results = wanted(leaf)
+        grads = (
+            [values["dy"], values["dc_n"]]
+            if cell
+            else [values["dy"], values["dh_n"], values["dc_n"]]
+        )
+        pairs = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None]
+        if not pairs:
+            return
+        expected = torch.autograd.grad(
+            [r for r, _ in pairs], leaves, [g for _, g in pairs], allow_unused=True
+        )
+        chosen = [one for one, need in zip(expected, values["needs"], strict=True) if need]
+        close(
+            list(found),
+            [torch.zeros_like(found[i]) if one is None else one for i, one in enumerate(chosen)],
+        )
+
+
+np.seterr(all="ignore")
