@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import processes
 import pytest
+from fuzz.hostile import Asked, Classy, Hook, Name, Source
 
 import fastlstm
-from fuzz.hostile import Asked, Classy, Hook, Name, Source
 
 Array = np.ndarray[Any, Any]
 optim = fastlstm.optim

@@ -130,7 +130,7 @@ def tensors(rng: Rng, data: bytes) -> bytes:
     for _ in range(int(rng.integers(1, 4))):
         one, other = (header.get(str(rng.choice(names)), {}) for _ in range(2))
         lies: list[Callable[[], object]] = [
-            lambda: one.update(shape=[int(n) for n in rng.permutation(one["shape"])]),
+            lambda: one.update(shape=[int(n) for n in rng.permutation(list(one["shape"]))]),
             lambda: one.update(shape=[*one["shape"], 1]),
             lambda: one.update(shape=one["shape"][:-1]),
             lambda: one.update(shape=[2**32, 2**32]),
@@ -155,7 +155,7 @@ def tensors(rng: Rng, data: bytes) -> bytes:
         ]
         try:
             lies[int(rng.integers(len(lies)))]()
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError, ValueError):
             pass  # an earlier lie has taken away what this one is about
     return dumped(header, body)
 

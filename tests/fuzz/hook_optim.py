@@ -88,7 +88,10 @@ class Training:
         if self.model is not None:
             self.model.lstm.train()
         new, params = self.fresh(stage.snap() | self.values())
-        grads = {name: stage.values(*value.shape) for name, value in self.start.items()}
+        grads = {
+            name: stage.values(*value.shape).astype(value.dtype)
+            for name, value in self.start.items()
+        }
         new.step(grads)
         self.opt.step(grads)
         assert same(part(stage.snap(), "param"), params), "an optimiser does not go on"

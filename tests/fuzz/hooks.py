@@ -47,7 +47,7 @@ class Model:
                 *sizes,
                 int(rng.integers(1, 3)),
                 bias=bool(rng.integers(2)),
-                batch_first=bool(rng.integers(2)),
+                batch_first=not streamed and bool(rng.integers(2)),
                 bidirectional=not streamed and bool(rng.integers(2)),
                 dtype=stage.dtype,
                 seed=1,

@@ -140,6 +140,8 @@ class Classy(Asked):
 
     def __getattr__(self, name: str) -> Any:
         self.hook()
+        if name.startswith("__"):  # __array_struct__ would be a promise that the memory stays
+            raise AttributeError(name)
         return getattr(self.value, name)
 
 

@@ -181,7 +181,7 @@ class Stage:
         def lose(replace: bool) -> None:
             name = one_of(self.rng, list(data))
             if replace:
-                data[name] = np.zeros(1, self.dtype)
+                data[name] = np.zeros((7, 7, 7), self.dtype)  # which fits nothing
             else:
                 del data[name]
             self.lost.add(f"{what}[{name}]")
