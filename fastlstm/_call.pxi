@@ -10,6 +10,12 @@ cdef enum:
     MOST_BUFFERS = 16
 
 
+cdef struct Extent:
+    int64_t steps, batch
+    int64_t rows  # of arrays of steps, if they are packed
+    bint packed
+
+
 cdef class Strided:
     """(T, B, n) elements in memory that the caller of a run keeps alive: an address, T and B, and the
     strides of their axes in elements. Of packed rows (N, n), N counts and b is the stride.
@@ -37,6 +43,12 @@ cdef tuple shape_of(Py_buffer *buffer):
         for i in range(buffer.ndim):
             shape.append(buffer.shape[i])
     return tuple(shape)
+
+
+cdef str words(const Extent *extent):
+    if extent.packed:
+        return f"{extent.rows} packed rows"
+    return f"{extent.steps} steps of {extent.batch} sequences"
 
 
 cdef int refuse(str name, Py_buffer *buffer, str wanted) except -1:
@@ -104,53 +116,55 @@ cdef class Call:
             refuse(name, buffer, f"{count} elements of format {chr(format)!r}")
         return buffer.buf
 
-    cdef void *rows(self, str name, object array, int flags, char format, int64_t steps,
-                    int64_t batch, int64_t width, int64_t *t, int64_t *b) except? NULL:
-        """A (T, B, width) array with its strides in elements, the last one 1; NULL for None."""
+    cdef int measure(self, object x, lengths, starts, Extent *extent) except -1:
+        """The extent of a run on x, where all arrays of steps have to agree with it."""
+        cdef Py_buffer *buffer
+        extent.packed = starts is not None
+        if extent.packed:
+            extent.steps, extent.batch = len(starts), len(lengths)
+        if type(x) is Strided:
+            extent.rows = (<Strided>x).rows
+            if not extent.packed:
+                extent.steps, extent.batch = (<Strided>x).steps, (<Strided>x).batch
+            return 0
+        buffer = self.take("x", x, PyBUF_STRIDES)
+        if buffer.ndim != (2 if extent.packed else 3):
+            refuse("x", buffer, "of two axes" if extent.packed else "of three axes")
+        extent.rows = buffer.shape[0]
+        if not extent.packed:
+            extent.steps, extent.batch = buffer.shape[0], buffer.shape[1]
+        return 0
+
+    cdef void *rows(self, str name, object array, int flags, char format, const Extent *extent,
+                    int64_t width, int64_t *t, int64_t *b) except? NULL:
+        """A (T, B, width) array with its strides in elements, the last one 1; of packed rows
+        (N, width) there is b alone. NULL for None."""
         cdef Py_buffer *buffer
         cdef Strided given
         cdef Py_ssize_t item
+        cdef int axes = 2 if extent.packed else 3
         if array is None:
             return NULL
         if type(array) is Strided:
             given = array
-            if given.steps != steps or given.batch != batch:
-                raise ValueError(f"{name} must have {steps} steps of {batch} sequences, got "
-                                 f"{given.steps} of {given.batch}")
+            if (given.rows != extent.rows if extent.packed
+                    else given.steps != extent.steps or given.batch != extent.batch):
+                raise ValueError(f"{name} must have the rows of {words(extent)}, got {given.rows} and "
+                                 f"{given.steps} steps of {given.batch} sequences")
             t[0] = given.t
             b[0] = given.b
             return <void *>given.address
         buffer = self.take(name, array, PyBUF_STRIDES | flags)
         item = buffer.itemsize
-        if (buffer.ndim != 3 or not has_format(buffer, format) or buffer.shape[0] != steps
-                or buffer.shape[1] != batch or buffer.shape[2] != width
-                or buffer.strides[0] % item or buffer.strides[1] % item
-                or (width > 1 and buffer.strides[2] != item) or <uintptr_t>buffer.buf % item):
-            refuse(name, buffer, f"of shape ({steps}, {batch}, {width}) and format {chr(format)!r}")
+        if (buffer.ndim != axes or not has_format(buffer, format)
+                or (buffer.shape[0] != extent.rows if extent.packed
+                    else buffer.shape[0] != extent.steps or buffer.shape[1] != extent.batch)
+                or buffer.shape[axes - 1] != width
+                or buffer.strides[0] % item or buffer.strides[axes - 2] % item
+                or (width > 1 and buffer.strides[axes - 1] != item) or <uintptr_t>buffer.buf % item):
+            refuse(name, buffer, f"{words(extent)} of {width} elements of format {chr(format)!r}")
         t[0] = buffer.strides[0] // item
-        b[0] = buffer.strides[1] // item
-        return buffer.buf
-
-    cdef void *packed_rows(self, str name, object array, int flags, char format, int64_t rows,
-                           int64_t width, int64_t *b) except? NULL:
-        """A (rows, width) array with the stride of its rows in elements; NULL for None."""
-        cdef Py_buffer *buffer
-        cdef Strided given
-        if array is None:
-            return NULL
-        if type(array) is Strided:
-            given = array
-            if given.rows != rows:
-                raise ValueError(f"{name} must have {rows} rows, got {given.rows}")
-            b[0] = given.b
-            return <void *>given.address
-        buffer = self.take(name, array, PyBUF_STRIDES | flags)
-        if (buffer.ndim != 2 or not has_format(buffer, format) or buffer.shape[0] != rows
-                or buffer.shape[1] != width or buffer.strides[0] % buffer.itemsize
-                or (width > 1 and buffer.strides[1] != buffer.itemsize)
-                or <uintptr_t>buffer.buf % buffer.itemsize):
-            refuse(name, buffer, f"of shape ({rows}, {width}) and format {chr(format)!r}")
-        b[0] = buffer.strides[0] // buffer.itemsize
+        b[0] = buffer.strides[axes - 2] // item
         return buffer.buf
 
     cdef const int64_t *integers(self, str name, object array, int64_t count) except? NULL:
@@ -173,10 +187,9 @@ cdef class Call:
         self.release()
 
 
-cdef int check_lengths(const int64_t *lengths, const int64_t *starts, int64_t steps, int64_t batch,
-                       int64_t rows) except -1:
-    """Lengths of sequences, and the first of `rows` packed rows of each step: C indexes by them."""
-    cdef int64_t i, running = batch
+cdef int check_lengths(const int64_t *lengths, const int64_t *starts, const Extent *extent) except -1:
+    """Lengths of sequences, and the first of the packed rows of each step: C indexes by them."""
+    cdef int64_t i, steps = extent.steps, batch = extent.batch, rows = extent.rows, running = batch
     if lengths != NULL:
         for i in range(batch):
             if not 0 <= lengths[i] <= steps or (starts != NULL and i > 0 and lengths[i] > lengths[i - 1]):

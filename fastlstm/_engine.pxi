@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Packed weights, and the runs on them. Part of _core.pyx.
+
+cdef class Patience:
+    """Whether teams are better avoided just now, because they came late."""
+
+    cdef double hold, hold_until
+    cdef bint late_before
+
+    cdef bint held(self) noexcept:
+        return self.hold_until > 0 and fl_now() < self.hold_until
+
+    cdef void note(self, bint late) noexcept:
+        """One late team may just have been asleep; after two in a row, avoid teams for a while."""
+        if not late:
+            self.hold = self.hold_until = 0
+        elif self.late_before:
+            self.hold = min(HOLD_MOST, max(HOLD_FIRST, 2 * self.hold))
+            self.hold_until = fl_now() + self.hold
+        self.late_before = late and not self.late_before
+
+
+cdef int64_t count_rows(const Extent *extent) noexcept:
+    """Of an array of steps."""
+    return extent.rows if extent.packed else extent.steps * extent.batch
+
+
+cdef class Engine:
+    """The packed, immutable weights of one model, and the runs on them.
+
+    ``weights`` lists (w_ih, w_hh, b_ih or None, b_hh or None) for each layer and direction: arrays,
+    or addresses of what the caller keeps alive while they are packed.
+    ``passes`` is what they are packed for: 1 forward, 2 backward, 3 both; by ``threads`` at most.
+    ``patience`` may be shared with engines that come before and after, else it has its own.
+    ``hold_gil``: no other Python thread runs while the weights are read.
+    """
+
+    cdef readonly Block memory
+    cdef fl_model *model
+    cdef readonly int64_t input_size, hidden_size, num_layers
+    cdef readonly int directions
+    cdef readonly str isa
+    cdef fl_spec spec
+    cdef fl_gemm *gemm
+    cdef Block spare  # the workspace of the last run, for the next one
+    cdef double flops_per_row, least_step
+    cdef Patience patience
+
+    def __init__(self, int64_t input_size, int64_t hidden_size, int64_t num_layers, int directions,
+                 bint double_precision, str isa, list weights, uintptr_t gemm=0, int passes=1,
+                 int threads=1, Patience patience=None, bint hold_gil=False):
+        cdef fl_spec spec
+        cdef fl_model *model = NULL
+        cdef fl_status status
+        cdef char format = b"d" if double_precision else b"f"
+        cdef int64_t inputs, rows = 4 * hidden_size
+        cdef size_t size = 0
+        cdef fl_weights *table
+        cdef list calls = []
+        cdef Call call
+        cdef int64_t i
+        spec = make_spec(input_size, hidden_size, num_layers, directions, double_precision, isa,
+                         gemm != 0, passes)
+        if fl_model_bytes(&spec, &size) != FL_OK:
+            raise MemoryError("the packed weights would not fit into any memory")
+        self.memory = Block(size)
+        self.spec = spec
+        self.gemm = <fl_gemm *>gemm
+        self.patience = Patience() if patience is None else patience
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.directions = directions
+        self.isa = isa
+        self.least_step = LEAST_STEP * num_layers * directions
+        self.flops_per_row = 8.0 * directions * hidden_size * (
+            input_size + hidden_size + (num_layers - 1.0) * (directions + 1.0) * hidden_size)
+        if <int64_t>len(weights) != num_layers * directions:
+            raise ValueError(f"weights must be those of {num_layers * directions} layers and "
+                             f"directions, got {len(weights)}")
+        table = <fl_weights *>calloc(len(weights), sizeof(fl_weights))
+        if table == NULL:
+            raise MemoryError()
+        try:
+            for i in range(len(weights)):
+                call = Call()
+                calls.append(call)
+                w_ih, w_hh, b_ih, b_hh = weights[i]
+                if w_ih is None or w_hh is None:
+                    raise TypeError("a layer lacks its weights")
+                inputs = input_size if i < directions else directions * hidden_size
+                table[i].w_ih = call.whole("weight_ih", w_ih, 0, format, rows * inputs)
+                table[i].w_hh = call.whole("weight_hh", w_hh, 0, format, rows * hidden_size)
+                table[i].b_ih = call.whole("bias_ih", b_ih, 0, format, rows)
+                table[i].b_hh = call.whole("bias_hh", b_hh, 0, format, rows)
+            call = Call()
+            if hold_gil:
+                status = fl_model_pack(&spec, table, self.memory.data, threads, check_signals,
+                                       <void *>call, &model)
+            else:
+                with nogil:
+                    status = fl_model_pack(&spec, table, self.memory.data, threads, check_signals,
+                                           <void *>call, &model)
+        finally:
+            free(table)
+        if status == FL_INTERRUPTED:
+            raise call.error
+        if status == FL_OUT_OF_RANGE:
+            raise ValueError(
+                f"finite weights must be below {'6.2e307' if double_precision else '1.17e38'}, twice "
+                "that for the gates i, f and o: kernels scale them by log2 e (2 log2 e for g)")
+        self.model = model
+
+    cdef Block workspace(self, size_t size, size_t results=0):
+        """Memory for a run that also fills `results` bytes which nobody has touched yet."""
+        cdef Block block = self.spare
+        self.spare = None
+        if block is None or block.nbytes < size:
+            block = None
+            if not fits(results + size):
+                raise MemoryError(f"a run of {results} bytes of results and {size} of workspace takes "
+                                  "more than the memory available")
+            return Block(size)
+        if not fits(results):
+            raise MemoryError(f"{results} bytes of results are more than the memory available")
+        return block
+
+    cdef void keep(self, Block space) noexcept:
+        if space.nbytes <= SPARE_MOST:
+            self.spare = space
+
+    cdef fl_plan make_plan(self, fl_purpose purpose, int64_t steps, int64_t batch,
+                           int threads) except *:
+        cdef fl_plan plan
+        cdef int passes = FL_PASS_BACKWARD if purpose == FL_BACK else FL_PASS_FORWARD
+        if self.model == NULL:
+            raise RuntimeError("this engine was never made")
+        if not self.spec.passes & passes:
+            raise RuntimeError("the weights were not packed for this pass")
+        threads = min(threads, fl_team_most())
+        if fl_plan_make(self.model, purpose, steps, batch, threads, &plan) != FL_OK:
+            raise MemoryError("the workspace would not fit into any memory")
+        return plan
+
+    cdef void *tape_of(self, Call call, object tape, int flags, fl_plan *plan) except NULL:
+        cdef size_t size = 0
+        cdef Py_buffer *buffer = call.take("tape", tape, flags)
+        if fl_tape_bytes(&self.spec, plan.steps, plan.batch, &size) != FL_OK:
+            raise MemoryError("the tape would not fit into any memory")
+        if <size_t>buffer.len < size or <uintptr_t>buffer.buf % 64 != 0:
+            raise ValueError(f"tape must have {size} bytes at a multiple of 64")
+        return buffer.buf
+
+    cdef int run(self, fl_plan *plan, fl_io *io, void *workspace, Call call) except -1:
+        cdef fl_status status
+        cdef int32_t late = 0
+        io.gemm = self.gemm
+        io.late = &late
+        if self.is_small(plan):
+            status = fl_forward(self.model, plan, io, workspace)
+        else:
+            io.poll = check_signals
+            io.poll_arg = <void *>call
+            with nogil:
+                status = fl_forward(self.model, plan, io, workspace)
+        if plan.threads > 1:
+            self.patience.note(late)
+        if status == FL_INTERRUPTED:
+            raise call.error
+        return 0
+
+    cdef size_t item(self) noexcept:
+        """Bytes of an element."""
+        return 8 if self.spec.dtype == FL_F64 else 4
+
+    cdef bint is_small(self, fl_plan *plan) noexcept:
+        """Whether a run is over before anybody could want to stop it."""
+        return (self.flops_per_row * plan.batch + self.least_step) * plan.steps < SMALL_CALL
+
+    def forward(self, x, y, h_0, c_0, h_n, c_n, cells, lengths, int threads, bint out=False,
+                tape=None, double dropout=0.0, uint64_t seed=0, starts=None, size_t untouched=0):
+        """x (T, B, I) and y, cells (T, B, D*H) with unit last stride, arrays or Strided; states
+        contiguous, arrays or addresses. lengths and starts are arrays, as the tape is.
+
+        With ``starts`` (T) they are (N, I) and (N, D*H), step t of sequence b being row
+        starts[t] + b; lengths do not rise then. ``untouched``: bytes of the tape, if it is new, which
+        like the results take no memory yet. ``out``: y does.
+        """
+        cdef Call call = Call()
+        cdef fl_io io
+        cdef fl_plan plan
+        cdef Block space
+        cdef Extent extent
+        cdef int64_t states, width = self.directions * self.hidden_size
+        cdef char format = b"d" if self.spec.dtype == FL_F64 else b"f"
+        memset(&io, 0, sizeof(io))
+        try:
+            call.measure(x, lengths, starts, &extent)
+            plan = self.make_plan(FL_INFER if tape is None else FL_TRAIN, extent.steps, extent.batch,
+                                  1 if self.patience.held() else threads)
+            io.x = call.rows("x", x, 0, format, &extent, self.input_size, &io.x_t, &io.x_b)
+            io.y = call.rows("y", y, PyBUF_WRITABLE, format, &extent, width, &io.y_t, &io.y_b)
+            io.cells = call.rows("cells", cells, PyBUF_WRITABLE, format, &extent, width,
+                                 &io.cells_t, &io.cells_b)
+            states = self.num_layers * extent.batch * width
+            io.h_0 = call.whole("h_0", h_0, 0, format, states)
+            io.c_0 = call.whole("c_0", c_0, 0, format, states)
+            io.h_n = call.whole("h_n", h_n, PyBUF_WRITABLE, format, states)
+            io.c_n = call.whole("c_n", c_n, PyBUF_WRITABLE, format, states)
+            io.lengths = call.integers("lengths", lengths, extent.batch)
+            io.starts = call.integers("starts", starts, extent.steps)
+            check_lengths(io.lengths, io.starts, &extent)
+            if tape is not None:
+                io.tape = self.tape_of(call, tape, PyBUF_WRITABLE, &plan)
+                io.dropout = dropout
+                io.seed = seed
+            untouched += self.item() * (
+                2 * states + width * count_rows(&extent) * ((not out) + (io.cells != NULL)))
+            space = self.workspace(plan.workspace_bytes, untouched)
+            self.run(&plan, &io, space.data, call)
+            self.keep(space)
+        finally:
+            call.release()
+
+    def backward(self, tape, x, lengths, dy, dcells, dh_n, dc_n, dx, dh_0, dc_0, list grads,
+                 bint accumulate, int threads, double dropout=0.0, uint64_t seed=0, starts=None):
+        """Gradients from the tape of a forward pass with the same x, lengths, dropout and seed.
+
+        Arrays as in `forward`; ``grads`` is None or lists (w_ih, w_hh, b_ih or None, b_hh or None)
+        for each layer and direction, contiguous.
+        """
+        cdef Call call = Call(), held
+        cdef fl_back_io io
+        cdef fl_plan plan
+        cdef fl_status status
+        cdef Block space
+        cdef Extent extent
+        cdef int64_t states, inputs
+        cdef size_t results  # elements of arrays that nobody has touched yet, as far as is known here
+        cdef int64_t width = self.directions * self.hidden_size, gates = 4 * self.hidden_size
+        cdef char format = b"d" if self.spec.dtype == FL_F64 else b"f"
+        cdef fl_gradients *table = NULL
+        cdef list calls = []
+        cdef int32_t late = 0
+        cdef int64_t i
+        memset(&io, 0, sizeof(io))
+        try:
+            call.measure(x, lengths, starts, &extent)
+            plan = self.make_plan(FL_BACK, extent.steps, extent.batch,
+                                  1 if self.patience.held() else threads)
+            io.x = call.rows("x", x, 0, format, &extent, self.input_size, &io.x_t, &io.x_b)
+            io.tape = self.tape_of(call, tape, 0, &plan)
+            io.lengths = call.integers("lengths", lengths, extent.batch)
+            io.starts = call.integers("starts", starts, extent.steps)
+            check_lengths(io.lengths, io.starts, &extent)
+            io.dy = call.rows("dy", dy, 0, format, &extent, width, &io.dy_t, &io.dy_b)
+            io.dcells = call.rows("dcells", dcells, 0, format, &extent, width, &io.dcells_t,
+                                  &io.dcells_b)
+            io.dx = call.rows("dx", dx, PyBUF_WRITABLE, format, &extent, self.input_size, &io.dx_t,
+                              &io.dx_b)
+            states = self.num_layers * extent.batch * width
+            io.dh_n = call.whole("dh_n", dh_n, 0, format, states)
+            io.dc_n = call.whole("dc_n", dc_n, 0, format, states)
+            io.dh_0 = call.whole("dh_0", dh_0, PyBUF_WRITABLE, format, states)
+            io.dc_0 = call.whole("dc_0", dc_0, PyBUF_WRITABLE, format, states)
+            results = 2 * states
+            if grads is not None:
+                if <int64_t>len(grads) != self.num_layers * self.directions:
+                    raise ValueError("gradients are missing")
+                table = <fl_gradients *>calloc(len(grads), sizeof(fl_gradients))
+                if table == NULL:
+                    raise MemoryError()
+                for i in range(len(grads)):
+                    held = Call()
+                    calls.append(held)
+                    w_ih, w_hh, b_ih, b_hh = grads[i]
+                    if w_ih is None or w_hh is None:
+                        raise TypeError("a layer lacks its gradients")
+                    inputs = self.input_size if i < self.directions else width
+                    table[i].w_ih = held.whole("gradient of weight_ih", w_ih, PyBUF_WRITABLE, format,
+                                               gates * inputs)
+                    table[i].w_hh = held.whole("gradient of weight_hh", w_hh, PyBUF_WRITABLE, format,
+                                               gates * self.hidden_size)
+                    table[i].b_ih = held.whole("gradient of bias_ih", b_ih, PyBUF_WRITABLE, format,
+                                               gates)
+                    table[i].b_hh = held.whole("gradient of bias_hh", b_hh, PyBUF_WRITABLE, format,
+                                               gates)
+                    results += 0 if accumulate else gates * (inputs + self.hidden_size)
+                io.gradients = table
+                io.accumulate = accumulate
+            io.dropout = dropout
+            io.seed = seed
+            io.late = &late
+            io.poll = check_signals
+            io.poll_arg = <void *>call
+            if io.dx != NULL:
+                results += count_rows(&extent) * self.input_size
+            space = self.workspace(plan.workspace_bytes, results * self.item())
+            with nogil:
+                status = fl_backward(self.model, &plan, &io, space.data)
+            if plan.threads > 1:
+                self.patience.note(late)
+            if status == FL_INTERRUPTED:
+                raise call.error
+            self.keep(space)
+        finally:
+            call.release()
+            free(table)
+
+    def plan(self, int64_t steps, int64_t batch, int threads, str purpose="infer"):
+        """The plan of a run ("infer", "train" or "back") as a dict, with what it takes in bytes."""
+        cdef fl_plan plan = self.make_plan(
+            {"infer": FL_INFER, "train": FL_TRAIN, "back": FL_BACK}[purpose], steps, batch, threads)
+        cdef fl_panels panels = fl_model_panels(self.model)
+        return {
+            "isa": self.isa,
+            "lanes": panels.lanes,
+            "full": panels.full,
+            "tail": panels.tail,
+            "chains": panels.chains,
+            "threads": plan.threads,
+            "dir_groups": plan.dir_groups,
+            "row_groups": plan.row_groups,
+            "unit_groups": plan.unit_groups,
+            "project_steps": plan.project_steps,
+            "block_steps": plan.block_steps,
+            "chunk_rows": plan.chunk_rows,
+            "workspace_bytes": plan.workspace_bytes,
+            "weight_bytes": self.memory.size,
+        }
