@@ -110,8 +110,8 @@ cdef class Stream:
                                   self.batch * self.engine.hidden_size)
         return array
 
-    cdef Py_buffer *input(self, object x) except NULL:
-        """The buffer of an array of this dtype and of one, two or three axes."""
+    cdef object input(self, object x):
+        """x, or what it is converted to, whose buffer is then the call's first: of this dtype."""
         cdef Py_buffer *buffer = NULL
         cdef const char *format
         try:
@@ -123,12 +123,13 @@ cdef class Stream:
             if format != NULL and format[0] == b"=":  # so NumPy says of an array that is not aligned
                 format += 1
             if format != NULL and format[0] == self.format and format[1] == 0:
-                return buffer
+                return x
         self.call.release()
-        buffer = self.call.hold(self.converted(x), PyBUF_STRIDES)
+        x = self.converted(x)
+        buffer = self.call.hold(x, PyBUF_STRIDES)
         if not has_format(buffer, self.format):
             refuse("x", buffer, f"of {self.dtype}")
-        return buffer
+        return x
 
     cdef int axis_of(self, Py_buffer *buffer) except -2:
         """The axis of the sequences in x; -1 for a vector, which is one sequence's."""
@@ -180,7 +181,8 @@ cdef class Stream:
         units = self.engine.hidden_size
         self.busy = 1
         try:
-            buffer = self.input(x)
+            x = self.input(x)
+            buffer = &self.call.buffers[0]
             axis = self.axis_of(buffer)
             if ((buffer.shape[axis + 1] > 1 and buffer.strides[axis + 1] != item)
                     or (axis >= 0 and buffer.strides[axis] % item)
