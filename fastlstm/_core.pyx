@@ -19,13 +19,12 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from posix.unistd cimport usleep
 
-import os
 
 import numpy as np
 from numpy import ndarray
 from numpy.ma import MaskedArray
 
-from .container import memory_files
+from . import container
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *o)

@@ -4,28 +4,10 @@
 # The system may promise blocks of this size and more that it cannot keep: look before.
 cdef size_t LARGE = 1 << 28
 
-cdef list limit_files = memory_files()  # once: there is no importing while the interpreter ends
-
 
 def available_memory():
-    """Bytes that new allocations may take without swapping; all there is where that is unknown. At
-    most what the process's container may have in all.
-    """
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        with open("/proc/meminfo") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    available = int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    for limit in limit_files:
-        try:
-            with open(limit) as file:
-                available = min(available, int(file.read()))
-        except (OSError, ValueError):  # "max": none
-            pass
-    return available
+    """Bytes that new allocations may take; see container.available_memory."""
+    return container.available_memory()
 
 
 # Large blocks that were let go, for the next that ask: getting pages from the system takes longer

@@ -116,8 +116,8 @@ cdef class Stream:
                                   self.batch * self.engine.hidden_size)
         return array
 
-    cdef Py_buffer *input(self, object x) except NULL:
-        """The buffer of an array of this dtype and of one, two or three axes."""
+    cdef object input(self, object x):
+        """x, or what it is converted to, whose buffer is then the call's first: of this dtype."""
         cdef Py_buffer *buffer = NULL
         cdef const char *format
         try:
@@ -129,12 +129,13 @@ cdef class Stream:
             if format != NULL and format[0] == b"=":  # so NumPy says of an array that is not aligned
                 format += 1
             if format != NULL and format[0] == self.format and format[1] == 0:
-                return buffer
+                return x
         self.call.release()
-        buffer = self.call.hold(self._converted(x), PyBUF_STRIDES)
+        x = self._converted(x)
+        buffer = self.call.hold(x, PyBUF_STRIDES)
         if not has_format(buffer, self.format):
             refuse("x", buffer, f"of {self.dtype}")
-        return buffer
+        return x
 
     cdef int check_shape(self, Py_buffer *buffer) except -1:
         """Of an x: (B, I), (t, B, I), or (B, t, I) if batch_first, or (I,) of one sequence."""
@@ -187,7 +188,8 @@ cdef class Stream:
         units = self.engine.hidden_size
         self.busy = 1
         try:
-            buffer = self.input(x)
+            x = self.input(x)
+            buffer = &self.call.buffers[0]
             self.check_shape(buffer)
             axes = buffer.ndim
             if ((buffer.shape[axes - 1] > 1 and buffer.strides[axes - 1] != item)

@@ -67,3 +67,21 @@ def cpu_quota(root: str = "") -> float | None:
         )
     quotas = [limit[0] / limit[1] for limit in limits if len(limit) == 2 and min(limit) > 0]
     return min(quotas, default=None)
+
+
+_limits = memory_files()  # listed once: while the interpreter ends nothing can be looked for
+
+
+def available_memory() -> int:
+    """Bytes that new allocations may take without swapping; all there is where that is unknown. At
+    most what the process's control groups may have in all.
+    """
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    available = int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return min([available, *(limit for path in _limits for limit in _numbers(path))])

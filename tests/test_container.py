@@ -189,12 +189,11 @@ def test_memory_limit_of_the_own_group(tmp_path: Path) -> None:
         import importlib.util
         spec = importlib.util.find_spec("fastlstm")
         path = spec.submodule_search_locations[0] + "/container.py"
-        # The core lists the files when it is loaded: show it another system before.
+        # The files are listed when the module is loaded: show it another system then.
         spec = importlib.util.spec_from_file_location("fastlstm.container", path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        listed = module.memory_files
-        module.memory_files = lambda: listed(sys.argv[1])
+        module._limits = module.memory_files(sys.argv[1])
         sys.modules["fastlstm.container"] = module
         from fastlstm import _core
         print(_core.available_memory())

@@ -166,3 +166,14 @@ def test_a_handler_may_not_wait_for_what_it_interrupts() -> None:
         """,
         timeout=60,
     )
+
+
+@pytest.mark.parametrize("given", ["float16", "float32"])
+def test_a_chunk_that_is_converted_and_then_copied(given: str) -> None:
+    """What was copied was the argument as it came, read as if it had been converted."""
+    model = fastlstm.LSTM(3, 4, dtype="float32" if given == "float16" else "float64", seed=0)
+    x = np.random.default_rng(0).standard_normal((3, 5, 3)).astype(given)
+    wanted = model.stream(5)(x)
+    assert np.array_equal(model.stream(5)(np.asfortranarray(x)), wanted)
+    asked = Asked(np.asfortranarray(x), hook(lambda: None))
+    assert np.array_equal(model.stream(5)(asked), wanted)  # type: ignore[arg-type]
