@@ -41,19 +41,22 @@ format: $(VENV)/check
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(C_FILES)
 
-# Compiles what has changed; the editable install makes `import fastlstm` work from anywhere.
+# Compiles what has changed.
 build: $(VENV)/base
 	$(BIN)/python setup.py -q build_ext --inplace
+
+# The editable install makes `import fastlstm` work from anywhere; what is compiled stands in the tree.
+INSTALL := FASTLSTM_PREBUILT=1 $(UNWARNED) $(BIN)/python -m pip install --quiet --no-build-isolation --editable
 
 $(VENV)/base: pyproject.toml
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "setuptools>=77" "cython>=3.1" wheel numpy scipy
-	$(UNWARNED) $(BIN)/python -m pip install --quiet --no-build-isolation --editable .
+	$(INSTALL) .
 	touch $@
 
 $(VENV)/demo $(VENV)/test $(VENV)/check $(VENV)/bench: $(VENV)/%: $(VENV)/base
-	$(UNWARNED) $(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[$*]"
+	$(INSTALL) ".[$*]"
 	touch $@
 
 clean:
