@@ -7,6 +7,7 @@
 //   backward.c  team -> worker (some rows, some column panels) -> layer, from the last to the first
 //   chunk.c     layer -> chunk of steps -> step, step ... | weight gradients | gradients of the inputs
 //   rows.c      which row of the batch stands where, row pointers, states in and out
+//   run.c       the team, its barriers, how the caller stops a run
 //   slabs.c     a kernel's work in pieces, between which the caller may stop the run
 //
 // A run that is asked to stop computes no further, but its threads go on through their loops and barriers
@@ -93,7 +94,7 @@ void fl_drop(const worker *w, const rows_of *rows, int64_t layer, int64_t t, int
 void fl_follow(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t steps, int64_t count,
                char **at);
 
-// team of a run, in forward.c
+// run.c
 void fl_run_team(run *r, const fl_common_map *map, const int64_t *lengths, fl_team_body *body, int32_t *late);
 void fl_wait_for(const worker *w, fl_barrier *barrier);  // nothing to wait for if NULL
 int fl_stopped(const worker *w);
