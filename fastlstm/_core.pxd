@@ -28,6 +28,13 @@ cdef extern from "fastlstm.h" nogil:
         FL_TOO_LARGE
         FL_INTERRUPTED
         FL_OUT_OF_RANGE
+        FL_INVALID
+        FL_UNSUPPORTED
+        FL_UNALIGNED
+        FL_NOT_PACKED
+        FL_OTHER_PLAN
+
+    const char *fl_status_text(fl_status status)
 
     ctypedef struct fl_kernels:
         pass
@@ -79,6 +86,7 @@ cdef extern from "fastlstm.h" nogil:
         FL_BACK
 
     ctypedef struct fl_plan:
+        const fl_model *model
         fl_purpose purpose
         int64_t steps, batch
         int32_t threads

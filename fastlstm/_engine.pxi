@@ -25,6 +25,13 @@ cdef int64_t count_rows(const Extent *extent) noexcept:
     return extent.rows if extent.packed else extent.steps * extent.batch
 
 
+cdef int check_status(fl_status status) except -1:
+    """For what callers of the core have seen to: the core's own last word."""
+    if status != FL_OK:
+        raise RuntimeError(f"the core refuses the call: {fl_status_text(status).decode()}")
+    return 0
+
+
 cdef class Engine:
     """The packed, immutable weights of one model, and the runs on them.
 
@@ -61,8 +68,10 @@ cdef class Engine:
         cdef int64_t i
         spec = make_spec(input_size, hidden_size, num_layers, directions, double_precision, isa,
                          gemm != 0, passes)
-        if fl_model_bytes(&spec, &size) != FL_OK:
+        status = fl_model_bytes(&spec, &size)
+        if status == FL_TOO_LARGE:
             raise MemoryError("the packed weights would not fit into any memory")
+        check_status(status)
         self.memory = Block(size)
         self.spec = spec
         self.gemm = <fl_gemm *>gemm
@@ -109,6 +118,7 @@ cdef class Engine:
             raise ValueError(
                 f"finite weights must be below {'6.2e307' if double_precision else '1.17e38'}, twice "
                 "that for the gates i, f and o: kernels scale them by log2 e (2 log2 e for g)")
+        check_status(status)
         self.model = model
 
     cdef Block workspace(self, size_t size, size_t results=0):
@@ -138,8 +148,10 @@ cdef class Engine:
         if not self.spec.passes & passes:
             raise RuntimeError("the weights were not packed for this pass")
         threads = min(threads, fl_team_most())
-        if fl_plan_make(self.model, purpose, steps, batch, threads, &plan) != FL_OK:
+        cdef fl_status status = fl_plan_make(self.model, purpose, steps, batch, threads, &plan)
+        if status == FL_TOO_LARGE:
             raise MemoryError("the workspace would not fit into any memory")
+        check_status(status)
         return plan
 
     cdef void *tape_of(self, Call call, object tape, int flags, fl_plan *plan) except NULL:
@@ -167,6 +179,7 @@ cdef class Engine:
             self.patience.note(late)
         if status == FL_INTERRUPTED:
             raise call.error
+        check_status(status)
         return 0
 
     cdef size_t item(self) noexcept:
@@ -302,6 +315,7 @@ cdef class Engine:
                 self.patience.note(late)
             if status == FL_INTERRUPTED:
                 raise call.error
+            check_status(status)
             self.keep(space)
         finally:
             call.release()

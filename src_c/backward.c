@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "back.h"
+#include "check.h"
 #include "cpu.h"
 
 // Gradients of the outputs of inner layers; two buffers by turns, sorted rows.
@@ -156,6 +157,10 @@ static void gather_gradients(const run *r)
 
 fl_status fl_backward(const fl_model *model, const fl_plan *plan, const fl_back_io *io, void *workspace)
 {
+  const fl_status status =
+      io ? fl_check_run(model, plan, 1, io->lengths, io->starts, io->tape, workspace) : FL_INVALID;
+  if (status != FL_OK) return status;
+  if (fl_is_missing(plan, io->x)) return FL_INVALID;
   run r = {.model = model,
            .plan = plan,
            .back = io,

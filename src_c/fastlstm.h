@@ -11,6 +11,9 @@
 // and fl_free are there for callers without an allocator of their own. A model and a plan may be used by any
 // number of threads at once, a workspace by one run at a time. Nothing is kept between runs.
 //
+// Every function that gives a status checks what it is handed (check.c): pointers that must not be NULL,
+// ranges, alignment, lengths, and that a plan is the model's. How long arrays are it cannot see.
+//
 // Arrays hold `real`s: float for FL_F32, double for FL_F64. Strides count elements, not bytes.
 #ifndef FASTLSTM_H
 #define FASTLSTM_H
@@ -33,7 +36,14 @@ typedef enum {
   FL_TOO_LARGE = 1,     // a size overflows what can be addressed
   FL_INTERRUPTED = 2,   // poll asked to stop; outputs are incomplete
   FL_OUT_OF_RANGE = 3,  // a finite weight whose product with the activation's scale is not
+  FL_INVALID = 4,       // an argument is NULL where it must not be, or out of its range
+  FL_UNSUPPORTED = 5,   // this CPU lacks the instruction set
+  FL_UNALIGNED = 6,     // memory for a model, a workspace or a tape is not aligned to FL_ALIGN
+  FL_NOT_PACKED = 7,    // the model is not packed for this pass
+  FL_OTHER_PLAN = 8,    // the plan is of another model or for another pass
 } fl_status;
+
+const char *fl_status_text(fl_status status);  // what it means, in a few words (check.c)
 
 typedef struct fl_kernels fl_kernels;  // see kernels/kernels.h
 typedef struct fl_model fl_model;      // see model.h
@@ -99,6 +109,7 @@ typedef enum {
 } fl_purpose;
 
 typedef struct fl_plan {
+  const fl_model *model;  // that it is a plan for
   fl_purpose purpose;
   int64_t steps, batch;
   int32_t threads;     // of the team, 1 for a call without one

@@ -2,6 +2,7 @@
 // Where everything stands in workspaces and tapes.
 #include <string.h>
 
+#include "check.h"
 #include "plan.h"
 #include "team.h"
 
@@ -113,6 +114,9 @@ int fl_tape_plan(const fl_spec *spec, int64_t steps, int64_t batch, fl_tape_map 
 
 fl_status fl_tape_bytes(const fl_spec *spec, int64_t steps, int64_t batch, size_t *bytes)
 {
+  fl_status status = bytes ? fl_check_spec(spec) : FL_INVALID;
+  if (status == FL_OK) status = fl_check_extent(FL_TRAIN, steps, batch);
+  if (status != FL_OK) return status;
   fl_tape_map map;
   if (!fl_tape_plan(spec, steps, batch, &map)) return FL_TOO_LARGE;
   *bytes = (size_t)map.total;

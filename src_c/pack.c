@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "check.h"
 #include "model.h"
 #include "team.h"
 
@@ -50,14 +51,13 @@ static int64_t layout_bytes(layout part) { return part.w_x + part.w_h + part.bia
 
 fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes)
 {
+  const fl_status status = bytes ? fl_check_spec(spec) : FL_INVALID;
+  if (status != FL_OK) return status;
   const fl_kernels *kernels = fl_kernels_for(spec->isa, spec->dtype);
-  const int64_t limit = INT64_C(1) << 31;  // of each size; their products are checked in floating point
   const double inputs = (double)spec->input_size + 2.0 * (double)spec->hidden_size;
   const double about = (double)spec->num_layers * 2 * 4 * ((double)spec->hidden_size + 32) * 8 * 2 *
                        (inputs + (double)spec->hidden_size + 64);
-  if (spec->input_size >= limit || spec->hidden_size >= limit / 8 || spec->num_layers >= limit ||
-      about > 4e18)
-    return FL_TOO_LARGE;
+  if (about > 4e18) return FL_TOO_LARGE;  // a bound of all products below
   fl_layer layer = {0};
   divide_units(&layer, spec->hidden_size, kernels);
   const int64_t count = spec->num_layers * spec->directions;
@@ -186,6 +186,10 @@ static void pack_share(void *arg, int thread, int threads)
 fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory, int32_t threads,
                         fl_poll *poll, void *poll_arg, fl_model **packed)
 {
+  size_t bytes = 0;
+  fl_status status = packed ? fl_model_bytes(spec, &bytes) : FL_INVALID;
+  if (status == FL_OK) status = fl_check_weights(spec, weights, memory);
+  if (status != FL_OK) return status;
   const int64_t count = spec->num_layers * spec->directions;
   char *at = memory;
   fl_model *model = (fl_model *)at;
@@ -195,8 +199,6 @@ fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *me
   model->caches = fl_caches_of(spec->caches);
   model->layers = (fl_layer *)at;
   at += fl_round_up(count * (int64_t)sizeof(fl_layer), FL_ALIGN);
-  size_t bytes = 0;
-  fl_model_bytes(spec, &bytes);
   model->weight_bytes = (int64_t)bytes - (at - (char *)memory);
   const int64_t lanes = model->kernels->lanes;
   for (int64_t i = 0; i < count; ++i) {

@@ -75,7 +75,7 @@ else
     tests/test_training_bits.py tests/test_training_api.py
   # these use the best one, and what they touch first differs from one to another.
   run tests/test_bad_input.py tests/test_storage.py tests/test_process.py tests/test_threads.py \
-    tests/test_atomic.py tests/test_streams.py \
+    tests/test_atomic.py tests/test_streams.py tests/test_border.py tests/test_changing.py \
     tests/test_interrupts.py tests/test_huge.py tests/test_memory.py \
     tests/test_training_process.py tests/test_training_modes.py tests/test_training_bad_input.py
   run tests/test_fuzz.py tests/test_hostile.py tests/test_atomic.py  # fuzzers run in processes
