@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .lstm import LSTM
 
 KEY = "fastlstm"
+FORMAT = 1  # of the metadata; files without a number are of format 1, the first
 
 
 def _name(path: object) -> str:
@@ -38,7 +39,7 @@ def save(lstm: LSTM, path: str | os.PathLike[str]) -> None:
     import safetensors.numpy
 
     name = _name(path)
-    metadata = {KEY: json.dumps({"class": "LSTM", **lstm.config()})}
+    metadata = {KEY: json.dumps({"format": FORMAT, "class": "LSTM", **lstm.config()})}
     _write(name, safetensors.numpy.save(lstm.state_dict(), metadata))
 
 
@@ -137,7 +138,15 @@ def _from_config(text: str, file: Any) -> LSTM:
     from .lstm import LSTM
 
     config = json.loads(text)
-    if not isinstance(config, dict) or config.pop("class", None) != "LSTM":
+    if not isinstance(config, dict):
+        raise ValueError("it holds no fastlstm.LSTM")
+    version = config.pop("format", 1)
+    if type(version) is not int or not 1 <= version <= FORMAT:
+        raise ValueError(
+            f"its format is {version!r}, and this fastlstm reads formats 1 to {FORMAT}: "
+            "a later one may have written it"
+        )
+    if config.pop("class", None) != "LSTM":
         raise ValueError("it holds no fastlstm.LSTM")
     layers = [key for key in file.keys() if key.startswith("weight_hh_")]  # noqa: SIM118
     directions = 2 if config.get("bidirectional") is True else 1

@@ -62,7 +62,7 @@ def test_file_is_plain_safetensors(tmp_path: Path) -> None:
     assert set(arrays) == set(lstm.state_dict())
     assert np.array_equal(arrays["weight_hh_l1"], lstm.weight_hh_l1)
     config = json.loads(header(path)["__metadata__"]["fastlstm"])
-    assert config == {"class": "LSTM", **lstm.config()}
+    assert config == {"format": 1, "class": "LSTM", **lstm.config()}
     assert config["num_layers"] == 2
     assert config["dtype"] == "float32"
 
@@ -282,3 +282,29 @@ def test_other_dtypes(tmp_path: Path, dtype: str) -> None:
         assert np.array_equal(fastlstm.load(path).weight_ih_l0, expected)
     else:
         refused(path)
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """The file with other metadata."""
+    with safetensors.safe_open(path, framework="numpy") as file:
+        config = json.loads(file.metadata()["fastlstm"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(config)
+    safetensors.numpy.save_file(arrays, path, {"fastlstm": json.dumps(config)})
+    return path
+
+
+def test_files_without_a_format_are_of_the_first(tmp_path: Path) -> None:
+    path, lstm = tmp_path / "model.safetensors", fastlstm.LSTM(3, 4, 2, seed=0)
+    lstm.save(path)
+    loaded = fastlstm.load(rewritten(path, lambda config: config.pop("format")))
+    for name, value in lstm.state_dict().items():
+        assert np.array_equal(loaded.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("version", [2, 10**30, 0, -1, "1", None, 1.0, True])
+def test_files_of_another_format(tmp_path: Path, version: object) -> None:
+    path = tmp_path / "model.safetensors"
+    fastlstm.LSTM(3, 4, seed=0).save(path)
+    with pytest.raises(ValueError, match=r"its format is .*reads formats 1 to 1"):
+        fastlstm.load(rewritten(path, lambda config: config.update(format=version)))

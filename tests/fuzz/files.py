@@ -258,6 +258,7 @@ def says_so(lstm: fastlstm.LSTM, data: bytes) -> None:
     header, body = split(data)
     given = json.loads(header.pop("__metadata__")["fastlstm"])
     assert given.pop("class") == "LSTM"
+    assert given.pop("format", 1) == 1
     ours = lstm.config()
     for key, value in given.items():
         assert ours[key] == value or (key == "dtype" and np.dtype(value).name == ours[key]), (
