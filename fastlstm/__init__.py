@@ -4,6 +4,7 @@
 from typing import TYPE_CHECKING
 
 from .cell import LSTMCell
+from .loading import load
 from .lstm import LSTM
 from .runtime import (
     __version__,
@@ -13,7 +14,6 @@ from .runtime import (
     set_num_threads,
     show_config,
 )
-from .storage import load
 from .stream import Stream
 from .training import Gradients, Tape
 

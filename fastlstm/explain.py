@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .lstm import LSTM
+from typing import Any
 
 
 def _size(count: int) -> str:
@@ -34,22 +31,22 @@ def _split(plan: dict[str, Any]) -> str:
     return f"{plan['threads']} threads: " + ", ".join(parts)
 
 
-def explain(lstm: LSTM, steps: int, batch: int, plan: dict[str, Any]) -> str:
+def explain(title: str, dtype: str, gemm: str, steps: int, plan: dict[str, Any]) -> str:
     """The lines that `LSTM.explain` returns."""
     lanes, full, tail = plan["lanes"], plan["full"], plan["tail"]
     panels = f"{_many(full, 'panel')} of {_many(lanes, 'unit')}" if full else ""
     if tail:
         panels += (", 1 of " if full else "1 panel of ") + _many(lanes * tail // 4, "unit")
     if plan["project_steps"]:
-        how = "BLAS" if lstm.gemm == "blas" else "our kernel"
+        how = "BLAS" if gemm == "blas" else "our kernel"
         project = f"{plan['project_steps']} steps ahead of the recurrence, by {how}"
     else:
         project = "inside each step"
     chains = "one partial sum" if plan["chains"] == 1 else f"{plan['chains']} partial sums"
     return "\n".join(
         [
-            f"{lstm!r} on T={steps}, B={batch}",
-            f"kernels      {plan['isa']}, {lstm.dtype}",
+            title,
+            f"kernels      {plan['isa']}, {dtype}",
             f"split        {_split(plan)}",
             f"panels       {panels}, recurrent products in {chains}",
             f"projection   {project}",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _core, blas, checks, explain, runtime, state_dicts, torch_modules, weights
+from . import _core, blas, checks, explain, runtime, saving, state_dicts, torch_modules, weights
 from .checks import Array, SupportsArray
 from .module import FORWARD
 from .stream import Stream
@@ -278,7 +278,8 @@ class LSTM(Trainable):
         """
         steps, batch = checks.count("T", T), checks.count("B", B)
         plan = self._engine().plan(steps, batch, runtime.call_threads(num_threads))
-        return explain.explain(self, steps, batch, plan)
+        title = f"{self!r} on T={steps}, B={batch}"
+        return explain.explain(title, self.dtype.name, self.gemm, steps, plan)
 
     # ---- parameters ----
 
@@ -352,9 +353,7 @@ class LSTM(Trainable):
             TypeError     path is no str or PathLike
             OSError       it cannot be written
         """
-        from . import storage
-
-        storage.save(self, path)
+        saving.save("LSTM", self.config(), self.state_dict(), path)
 
 
 _STATE = ("h_0", "c_0")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Which row of the batch stands where, and how states come in and go out.
+// Which row of the batch stands where.
 #include <string.h>
 
 #include "run.h"
@@ -77,49 +77,6 @@ int64_t fl_panel_units(const run *r, int64_t p, int64_t *begin)
   const int64_t lanes = r->model->kernels->lanes, units = r->model->spec.hidden_size;
   *begin = p * lanes;
   return units - *begin < lanes ? units - *begin : lanes;
-}
-
-// The h that step 0 reads stands where step -1 would have put it.
-static void load_rows(const worker *w, int64_t index, int64_t begin, int64_t end)
-{
-  const run *r = w->r;
-  const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
-  for (int32_t p = w->panel_begin; p < w->panel_end; ++p) {
-    int64_t unit;
-    const int64_t bytes = fl_panel_units(r, p, &unit) * r->elem, full = lanes * r->elem;
-    for (int64_t row = begin; row < end; ++row) {
-      char *h = fl_h_buffer(r, index, -1) + (row * r->map.h_stride + unit) * r->elem;
-      char *c = fl_c_buffer(r, index, -1) + (p * batch + row) * full;
-      const int64_t from = ((index * batch + r->order[row]) * units + unit) * r->elem;
-      memset(h, 0, (size_t)full);
-      memset(c, 0, (size_t)full);
-      if (r->io->h_0) memcpy(h, (const char *)r->io->h_0 + from, (size_t)bytes);
-      if (r->io->c_0) memcpy(c, (const char *)r->io->c_0 + from, (size_t)bytes);
-    }
-  }
-}
-
-void fl_load_state(const worker *w, int64_t index)
-{
-  for (int64_t row = w->row_begin; row < w->row_end && !fl_polled(w); row += FL_POLL_ROWS)
-    load_rows(w, index, row, row + FL_POLL_ROWS < w->row_end ? row + FL_POLL_ROWS : w->row_end);
-}
-
-void fl_store_state(const worker *w, int64_t index)
-{
-  const run *r = w->r;
-  const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
-  for (int32_t p = w->panel_begin; p < w->panel_end; ++p) {
-    int64_t unit;
-    const int64_t bytes = fl_panel_units(r, p, &unit) * r->elem;
-    for (int64_t row = w->row_begin; row < w->row_end; ++row) {
-      const char *h = fl_h_buffer(r, index, r->lengths[row] - 1) + (row * r->map.h_stride + unit) * r->elem;
-      const char *c = fl_c_buffer(r, index, r->lengths[row] - 1) + (p * batch + row) * lanes * r->elem;
-      const int64_t to = ((index * batch + r->order[row]) * units + unit) * r->elem;
-      if (r->io->h_n) memcpy((char *)r->io->h_n + to, h, (size_t)bytes);
-      if (r->io->c_n) memcpy((char *)r->io->c_n + to, c, (size_t)bytes);
-    }
-  }
 }
 
 // ---- where a layer reads and writes ----

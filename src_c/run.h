@@ -6,7 +6,8 @@
 //               share the hidden units)
 //   backward.c  team -> worker (some rows, some column panels) -> layer, from the last to the first
 //   chunk.c     layer -> chunk of steps -> step, step ... | weight gradients | gradients of the inputs
-//   rows.c      which row of the batch stands where, row pointers, states in and out
+//   rows.c      which row of the batch stands where, row pointers
+//   state.c     states in and out
 //   run.c       the team, its barriers, how the caller stops a run
 //   slabs.c     a kernel's work in pieces, between which the caller may stop the run
 //
@@ -83,8 +84,6 @@ char *fl_h_buffer(const run *r, int64_t index, int64_t t);        // where step 
 char *fl_c_buffer(const run *r, int64_t index, int64_t t);        // ... and c
 char *fl_saved(const run *r, int64_t index, int64_t t);           // ... and its gates, NULL without a tape
 int64_t fl_panel_units(const run *r, int64_t p, int64_t *begin);  // of a panel: their number and the first
-void fl_load_state(const worker *w, int64_t index);
-void fl_store_state(const worker *w, int64_t index);
 rows_of fl_user_rows(const run *r, const void *base, int64_t t, int64_t b, int dir);
 rows_of fl_inner_rows(const run *r, int64_t layer, int dir, int64_t block);
 void fl_place(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t from, int64_t to, char **at);
@@ -109,6 +108,10 @@ void fl_project_slabs(const worker *w, const fl_layer *layer, const fl_project *
 void fl_back_step_slabs(const worker *w, const fl_layer *layer, const fl_back_step *job);
 void fl_back_product_slabs(const worker *w, const fl_layer *layer, const fl_back_product *job);
 void fl_outer_slabs(const worker *w, const fl_layer *layer, const fl_outer *job);
+
+// state.c
+void fl_load_state(const worker *w, int64_t index);
+void fl_store_state(const worker *w, int64_t index);
 
 // segment.c
 void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t t_end);

@@ -38,7 +38,7 @@ def test_a_save_that_ends_early(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"fastlstm.storage.os.{place}", fail)
+        patch.setattr(f"fastlstm.saving.os.{place}", fail)
         with pytest.raises(type(error)):
             large.save(path)
     only(tmp_path, *(["model"] if old else []))
