@@ -18,7 +18,7 @@ sanitize = os.environ.get("FASTLSTM_SANITIZE", "")  # for example "address,undef
 # hold -fwrapv, under which GCC 12 keeps sums of AVX2 loops on the stack: batches ran at 0.6 to 0.8
 # of their speed on a Zen 3 with 256 to 512 units. Ours come last.
 compile_args = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fopenmp", "-g0"]
-compile_args += ["-fno-wrapv"]
+compile_args += ["-fno-wrapv", "-fvisibility=hidden"]
 link_args = ["-fopenmp"]
 if sanitize:
     compile_args += [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all"]

@@ -25,6 +25,11 @@
 extern "C" {
 #endif
 
+// What this header declares is all that a shared library shows.
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
+
 #define FL_ALIGN 64
 
 typedef enum { FL_F32 = 0, FL_F64 = 1 } fl_dtype;
@@ -208,6 +213,10 @@ double fl_now(void);  // seconds of a monotonic clock
 double fl_measure_fma(const fl_kernels *kernels, double seconds);  // flop/s of one thread
 double fl_measure_read(const fl_kernels *kernels, const void *data, int64_t bytes,
                        double seconds);  // bytes/s
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
 
 #ifdef __cplusplus
 }

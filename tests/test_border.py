@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
+import subprocess
 from typing import Any
 
 import pytest
@@ -216,3 +218,14 @@ def test_runs() -> None:
     assert run_back({"tape": kept.address + 4}) == STATUS["FL_UNALIGNED"]
     assert run_back({"lengths": at((ctypes.c_int64 * 2)(4, 5)).value}) == STATUS["FL_INVALID"]
     assert run_back({}, plan) == STATUS["FL_OTHER_PLAN"]
+
+
+@pytest.mark.skipif(shutil.which("nm") is None, reason="nm comes with compilers")
+def test_only_the_header_is_visible() -> None:
+    """Nothing of ours gets in the way of other libraries in the process."""
+    listed = subprocess.run(
+        ["nm", "-D", "--defined-only", _core.__file__], capture_output=True, text=True, check=True
+    )
+    shown = {line.split()[-1] for line in listed.stdout.splitlines()}
+    declared = {name for name, (kind, _) in DECLARED.functions.items() if "typedef" not in kind}
+    assert shown == declared | {"PyInit__core"}
