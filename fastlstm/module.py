@@ -158,8 +158,8 @@ class Module:
 
     def state_dict(self) -> dict[str, Array]:
         """Name -> read-only array of every parameter at this moment, as in torch's state dict."""
-        if not self._params.live:  # views: nobody can give the model's own another shape or dtype
-            return {name: values[...] for name, values in self._params.arrays.items()}
+        if not self._params.live:
+            return dict(self._params.arrays)
         copies = self._params.copies()
         for values in copies.values():
             values.flags.writeable = False
