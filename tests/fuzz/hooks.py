@@ -142,12 +142,12 @@ class Model:
             except ValueError:
                 return
         x = self.x()
-        shapes = {name: value.shape for name, value in lstm.parameters().items()}
-        if any(value.shape != shapes[name] for name, value in self.other.items()):
+        kinds = {name: (value.shape, value.dtype) for name, value in lstm.parameters().items()}
+        if any((value.shape, lstm.dtype) != kinds[name] for name, value in self.other.items()):
             # The caller changed the model's arrays before it copied them.
             with contextlib.suppress(ValueError):
                 lstm(x)
-                raise AssertionError("a model with an array of another shape runs")
+                raise AssertionError("a model with an array of another shape or dtype runs")
             return
         new = again(lstm, lstm.state_dict())
         if out_of_range(lstm, x):  # a hook gave what was loaded another dtype
