@@ -137,6 +137,8 @@ def team_name():
 
 def forked():
     """To be called in a forked child."""
+    global forks
+    forks += 1
     fl_team_forked()
 
 

@@ -5,13 +5,19 @@
 # type is one bytecode: what it does, nobody sees half done, unless it lets go of the GIL or runs Python
 # code itself. What may fail comes first, and what changes the state last.
 
+cdef int64_t forks = 0  # of this process's line: who held a guard before the last one is the parent's
+
+
 cdef class Hold:
     """One use of a `Guard`, for a with statement. It ends with it, or at the latest with this object."""
 
     cdef Guard guard
     cdef bint writing, waiting, held
+    cdef int64_t forks  # when it was taken
 
     def __enter__(self):
+        if self.guard.forks != forks:
+            self.guard.users = 0
         while self.guard.users < 0 or (self.writing and self.guard.users > 0):
             if self.guard.users < 0 and self.guard.writer == PyThread_get_thread_ident():
                 # A signal's handler runs here: what it would wait for goes on only when it has returned.
@@ -23,6 +29,7 @@ cdef class Hold:
             PyErr_CheckSignals()
         self.guard.users = -1 if self.writing else self.guard.users + 1
         self.guard.writer = PyThread_get_thread_ident() if self.writing else 0
+        self.guard.forks = self.forks = forks
         self.held = True
 
     def __exit__(self, kind, value, traceback):
@@ -35,6 +42,8 @@ cdef class Hold:
         if not self.held:
             return
         self.held = False
+        if self.forks != self.guard.forks:
+            return
         self.guard.users = 0 if self.writing else self.guard.users - 1
         self.guard.writes += self.writing
 
@@ -46,6 +55,7 @@ cdef class Guard:
 
     cdef str what
     cdef int users  # readers; -1: a writer
+    cdef int64_t forks  # when the last of them came
     cdef unsigned long writer  # its thread
     cdef int64_t writes  # that are over
 

@@ -11,6 +11,7 @@ cdef class Stream:
     cdef readonly object h, c  # (L, B, H), written by every call
     cdef int threads
     cdef int32_t busy
+    cdef int64_t forks  # when it became busy
     cdef char format
     cdef Call state  # holds h and c
     cdef void *h_data
@@ -55,6 +56,9 @@ cdef class Stream:
     cdef int idle(self) except -1:
         if self.engine is None:
             raise RuntimeError("a stream is made by LSTM.stream")
+        if self.busy and self.forks != forks:  # the thread that used it is the parent's
+            self.call.release()
+            self.busy = 0
         if self.busy:
             raise RuntimeError("this stream is in use by another thread; give each its own")
         return 0
@@ -187,6 +191,7 @@ cdef class Stream:
         used = &self.step_plan_alone if alone else &self.step_plan
         units = self.engine.hidden_size
         self.busy = 1
+        self.forks = forks
         try:
             x = self.input(x)
             buffer = &self.call.buffers[0]

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 
 import fastlstm
@@ -347,3 +348,66 @@ def test_a_guard() -> None:
     del hold  # for want of memory __exit__ may never be called
     with guard.writing():
         pass
+
+
+def test_a_child_does_not_wait_for_threads_of_its_parent() -> None:
+    """A thread that held a guard at the fork does not exist in the child."""
+    out = processes.check(
+        """
+        import os, threading
+        import numpy as np, fastlstm
+        lstm = fastlstm.LSTM(4, 5, seed=0).train()
+        tape = lstm.forward(np.ones((3, 2, 4), np.float32))[2]
+        held, done = threading.Event(), threading.Event()
+        def hold():
+            with lstm._params.guard.writing(), tape._guard.writing():
+                held.set()
+                done.wait()
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        own = lstm._params.guard
+        pid = os.fork()
+        if pid == 0:
+            x = np.ones((3, 2, 4), np.float32)
+            y, _, _ = lstm.forward(x, tape=tape)
+            lstm.load_state_dict(lstm.state_dict())
+            print(np.array_equal(lstm(x)[0], y), flush=True)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        done.set()
+        thread.join()
+        with own.writing():
+            print("free again")
+        """
+    )
+    assert out.split("\n")[:2] == ["True", "free again"]
+
+
+def test_a_child_may_use_a_stream_that_a_thread_of_its_parent_uses() -> None:
+    out = processes.check(
+        """
+        import os, signal, threading, time
+        import numpy as np, fastlstm
+        lstm = fastlstm.LSTM(256, 256, seed=0)
+        x = np.ones((1, 256), np.float32)
+        expected = lstm.stream(1)(x)
+        stream = lstm.stream(1)
+        long = np.broadcast_to(x, (300_000, 1, 256))
+        thread = threading.Thread(target=stream, args=(long,))
+        thread.start()
+        while True:  # until the thread is in the core
+            try:
+                stream.reset()
+            except RuntimeError:
+                break
+        pid = os.fork()
+        if pid == 0:
+            stream.reset()
+            print(np.array_equal(stream(x), expected), flush=True)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        os._exit(0)
+        """
+    )
+    assert out.split() == ["True"]
