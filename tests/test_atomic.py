@@ -10,10 +10,9 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
+import bytecodes
 import numpy as np
 import processes
 import pytest
@@ -22,7 +21,6 @@ import fastlstm
 from fastlstm import _core
 
 Array = np.ndarray[Any, Any]
-OURS = str(Path(fastlstm.__file__).parent)
 SHAPE = (4, 5, 2)
 X = np.random.default_rng(3).standard_normal((6, 3, 4)).astype(np.float32)
 
@@ -33,28 +31,15 @@ class Arrived(BaseException):
 
 def interrupted(n: int, call: Callable[[], object]) -> bool:
     """Whether the n-th bytecode of ours, where the exception arrives, is reached by the call."""
-    left = n
 
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal left
-        if not frame.f_code.co_filename.startswith(OURS):
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            left -= 1
-            if left < 0:
-                sys.settrace(None)
-                raise Arrived
-        return trace
+    def arrive() -> None:
+        raise Arrived
 
-    before = sys.gettrace()
-    sys.settrace(trace)
     try:
-        call()
+        with bytecodes.before_bytecode(n, arrive):
+            call()
     except Arrived:
         return True
-    finally:
-        sys.settrace(before)
     return False
 
 

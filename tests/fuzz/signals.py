@@ -10,18 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import fastlstm
+from bytecodes import before_bytecode
 
 from .hostile import Rng, one_of
 from .world import OPERATIONS, READS, World, operation, same
-
-OURS = str(Path(fastlstm.__file__).parent)
 
 
 class Arrived(BaseException):
@@ -38,29 +33,6 @@ class Interrupt:
         if self.inside and not self.came:
             self.came = True
             self.act()
-
-
-@contextlib.contextmanager
-def at_bytecode(n: int, interrupt: Interrupt) -> Iterator[None]:
-    left = n
-
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal left
-        if not frame.f_code.co_filename.startswith(OURS):
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            left -= 1
-            if left < 0:
-                sys.settrace(None)
-                interrupt()
-        return trace
-
-    sys.settrace(trace)
-    try:
-        yield
-    finally:
-        sys.settrace(None)
 
 
 @contextlib.contextmanager
@@ -97,7 +69,7 @@ def one(rng: Rng, world: World, large: bool, log: list[str]) -> None:
 
     interrupt = Interrupt(act)
     if rng.random() < 0.5:
-        when: Any = at_bytecode(int(10 ** rng.uniform(0, 3.3)), interrupt)
+        when: Any = before_bytecode(int(10 ** rng.uniform(0, 3.3)), interrupt)
     else:
         when = after_time(10 ** rng.uniform(-5.5, -2 if large else -3), interrupt)
     log.append(f"{kind} in {name}: ")
