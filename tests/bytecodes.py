@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Something happens before a bytecode of fastlstm's Python code: as a signal's handler would run there."""
+"""Something happens before a bytecode of our Python code, as a signal's handler would run there."""
 
 from __future__ import annotations
 
