@@ -298,8 +298,7 @@ class Stage:
         groups = sorted(
             {name.split("[")[0] if name.startswith(("param", "opt")) else name for name in changed}
         )
-        if self.lost:
-            groups.append("lost")
+        groups += [f"lost {name}" for name in sorted(self.lost)]  # each at a moment of its own
         ways = expected if isinstance(expected, list) else [expected]
         count = min(len(groups), 7)
         for flips in itertools.product((False, True), repeat=count):
@@ -308,7 +307,7 @@ class Stage:
             for name in first:
                 group = name.split("[")[0] if name.startswith(("param", "opt")) else name
                 value = (last if group in now or group in groups[count:] else first)[name]
-                values["gone:" + name if "lost" in now and name in self.lost else name] = value
+                values["gone:" + name if f"lost {name}" in now else name] = value
             for way in ways:
                 with contextlib.suppress(*ALLOWED, AssertionError, KeyError):
                     wanted = way({name: value.copy() for name, value in values.items()})
