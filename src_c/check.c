@@ -47,9 +47,12 @@ fl_status fl_check_weights(const fl_spec *spec, const fl_weights *weights, const
   return unaligned(memory) ? FL_UNALIGNED : FL_OK;
 }
 
-fl_status fl_check_extent(fl_purpose purpose, int64_t steps, int64_t batch)
+fl_status fl_check_extent(const fl_spec *spec, fl_purpose purpose, int64_t steps, int64_t batch)
 {
-  return within(purpose, FL_INFER, FL_BACK) && steps >= 0 && batch >= 0 ? FL_OK : FL_INVALID;
+  if (!within(purpose, FL_INFER, FL_BACK) || steps < 0 || batch < 0) return FL_INVALID;
+  // Bytes of eight gates of all steps: what the planner multiplies in integers stays below.
+  const double bytes = 64.0 * (double)spec->hidden_size * (double)batch * (double)(steps > 0 ? steps : 1);
+  return bytes > 4e18 ? FL_TOO_LARGE : FL_OK;
 }
 
 fl_status fl_check_passes(const fl_model *model, fl_purpose purpose)

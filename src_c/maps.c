@@ -115,7 +115,7 @@ int fl_tape_plan(const fl_spec *spec, int64_t steps, int64_t batch, fl_tape_map 
 fl_status fl_tape_bytes(const fl_spec *spec, int64_t steps, int64_t batch, size_t *bytes)
 {
   fl_status status = bytes ? fl_check_spec(spec) : FL_INVALID;
-  if (status == FL_OK) status = fl_check_extent(FL_TRAIN, steps, batch);
+  if (status == FL_OK) status = fl_check_extent(spec, FL_TRAIN, steps, batch);
   if (status != FL_OK) return status;
   fl_tape_map map;
   if (!fl_tape_plan(spec, steps, batch, &map)) return FL_TOO_LARGE;

@@ -240,7 +240,7 @@ static int64_t choose_chunk_rows(const fl_plan *plan)
 fl_status fl_plan_make(const fl_model *model, fl_purpose purpose, int64_t steps, int64_t batch,
                        int32_t threads, fl_plan *plan)
 {
-  fl_status status = model && plan ? fl_check_extent(purpose, steps, batch) : FL_INVALID;
+  fl_status status = model && plan ? fl_check_extent(&model->spec, purpose, steps, batch) : FL_INVALID;
   if (status == FL_OK) status = fl_check_passes(model, purpose);
   if (status != FL_OK) return status;
   memset(plan, 0, sizeof *plan);

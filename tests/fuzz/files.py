@@ -168,7 +168,7 @@ def swap(header: Header, rng: Rng, names: list[str]) -> None:
 def dumped(header: Header, body: bytes) -> bytes:
     try:
         return joined(header, body)
-    except RecursionError:
+    except (RecursionError, ValueError):  # too deep, or a part of itself
         return joined(b'{"__metadata__":' * 100000, body)
 
 
