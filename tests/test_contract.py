@@ -60,7 +60,7 @@ def prototype(text: str) -> tuple[str, tuple[str, list[tuple[str, str]]]]:
 
 
 def header() -> Declarations:
-    text = (ROOT / "src_c" / "fastlstm.h").read_text()
+    text = (ROOT / "src_c" / "include" / "fastlstm.h").read_text()
     text = re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.S)
     text = re.sub(r"^\s*#[^\n]*", "", text, flags=re.M)
     text = re.sub(r'extern "C" \{', "", text)
@@ -126,7 +126,7 @@ def test_declarations_are_understood() -> None:
     assert declared.functions["fl_alloc"] == ("void*", [("bytes", "size_t")])
     assert declared.functions["fl_gemm"][0] == "typedef void"
     # Nothing that looks like a function in the file may have slipped through.
-    text = re.sub(r"//[^\n]*", "", (ROOT / "src_c" / "fastlstm.h").read_text())
+    text = re.sub(r"//[^\n]*", "", (ROOT / "src_c" / "include" / "fastlstm.h").read_text())
     assert set(re.findall(r"\b(fl_\w+)\(", text)) == set(declared.functions)
 
 

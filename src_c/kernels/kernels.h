@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#include "../fastlstm.h"
+#include "fastlstm.h"
 
 // What a kernel must know about one direction of one layer.
 typedef struct fl_layer {

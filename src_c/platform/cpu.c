@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Which instruction sets can run here, and which kernels stand behind each.
-#include "cpu.h"
+#include "platform/cpu.h"
 
 #include <stdatomic.h>
 #if defined(__x86_64__)

@@ -2,7 +2,7 @@
 // Some steps of one direction of one layer, by one worker.
 #include <string.h>
 
-#include "run.h"
+#include "internal/run.h"
 
 // Of so many inputs, in the worker's panels.
 static double weight_bytes(const worker *w, int64_t inputs)

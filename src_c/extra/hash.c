@@ -33,7 +33,7 @@ __attribute__((always_inline)) static inline uint64_t fold(const uint64_t *lanes
 #define NAME(x) x##_plain
 #define WORDS   1
 #define TARGET
-#include "hash.inc.h"
+#include "extra/hash.inc.h"
 #undef NAME
 #undef WORDS
 #undef TARGET
@@ -42,7 +42,7 @@ __attribute__((always_inline)) static inline uint64_t fold(const uint64_t *lanes
 #define NAME(x) x##_avx2
 #define WORDS   4
 #define TARGET  __attribute__((target("avx2")))
-#include "hash.inc.h"
+#include "extra/hash.inc.h"
 #undef NAME
 #undef WORDS
 #undef TARGET
@@ -50,7 +50,7 @@ __attribute__((always_inline)) static inline uint64_t fold(const uint64_t *lanes
 #define NAME(x) x##_avx512
 #define WORDS   8
 #define TARGET  __attribute__((target("avx512f,avx512dq")))
-#include "hash.inc.h"
+#include "extra/hash.inc.h"
 #undef NAME
 #undef WORDS
 #undef TARGET

@@ -3,7 +3,7 @@
 #ifndef FL_MODEL_H
 #define FL_MODEL_H
 
-#include "cpu.h"
+#include "platform/cpu.h"
 #include "fastlstm.h"
 #include "kernels/kernels.h"
 

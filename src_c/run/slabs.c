@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Kernels on jobs of any size: in slabs of rows and panels, between which the caller may stop the run.
 // Panels and rows are independent of each other, so slabs change no bit.
-#include "run.h"
+#include "internal/run.h"
 
 // A slab takes so many flops at most where the work can be divided: some 20 to 100 ms.
 static const double SLAB_FLOPS = 2e9;

@@ -3,7 +3,7 @@
 #ifndef FL_CHECK_H
 #define FL_CHECK_H
 
-#include "model.h"
+#include "internal/model.h"
 
 fl_status fl_check_spec(const fl_spec *spec);
 fl_status fl_check_weights(const fl_spec *spec, const fl_weights *weights, const void *memory);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What a worker of the backward pass has for itself. Private to backward.c and chunk.c.
+// What a worker of the backward pass has for itself. Private to run/backward.c and run/chunk.c.
 //
 // A worker takes one part of the batch, or, where there is only one part, a share of everything:
 // column panels of the recurrent product, gate rows of the weight gradients, rows of dx.
-#ifndef FL_BACK_H_
-#define FL_BACK_H_
+#ifndef FL_BACKWARD_H
+#define FL_BACKWARD_H
 
-#include "run.h"
+#include "internal/run.h"
 
 typedef struct back_worker {
   worker w;  // rows, panels of cells, barriers

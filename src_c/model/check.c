@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What callers hand over, checked before anything is read through it. Arrays cannot be measured from here:
 // only their places and what lengths say is looked at.
-#include "check.h"
+#include "internal/check.h"
 
 static const int64_t LARGEST_SIZE = (INT64_C(1) << 31) - 1;
 

@@ -2,9 +2,9 @@
 // The team, its workers, and the order in which they go through blocks, layers and directions.
 #include <string.h>
 
-#include "check.h"
-#include "cpu.h"
-#include "run.h"
+#include "internal/check.h"
+#include "platform/cpu.h"
+#include "internal/run.h"
 
 // All threads may leave after so many layers of a block at the latest, however short its steps are.
 enum { LAYERS_A_POLL = 64 };

@@ -2,9 +2,9 @@
 // The backward pass: workers, layers from the last to the first, and the sums over parts of the batch.
 #include <string.h>
 
-#include "back.h"
-#include "check.h"
-#include "cpu.h"
+#include "internal/backward.h"
+#include "internal/check.h"
+#include "platform/cpu.h"
 
 // Gradients of the outputs of inner layers; two buffers by turns, sorted rows.
 static rows_of inner_grads(const run *r, int64_t layer, int dir)

@@ -19,8 +19,8 @@
 #ifndef FL_RUN_H
 #define FL_RUN_H
 
-#include "plan.h"
-#include "team.h"
+#include "internal/plan.h"
+#include "platform/team.h"
 
 typedef struct run {
   const fl_model *model;

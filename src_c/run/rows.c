@@ -2,7 +2,7 @@
 // Which row of the batch stands where.
 #include <string.h>
 
-#include "run.h"
+#include "internal/run.h"
 
 // ---- rows ----
 

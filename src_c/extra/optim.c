@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Plain loops that the compiler vectorises for each instruction set. These updates wait for
 // memory, not for arithmetic, so nothing is won by kernels written by hand.
-#include "optim.h"
+#include "extra/optim.h"
 
 #include <math.h>
 
-#include "cpu.h"
+#include "platform/cpu.h"
 
 #ifdef __clang__
 #pragma STDC FP_CONTRACT OFF  // gcc is told by its flag
@@ -36,7 +36,7 @@ static double power(double base, int64_t exponent)
 #define real    float
 #define NAME(x) x##_f32
 #define SQRT    sqrtf
-#include "optim.inc.h"
+#include "extra/optim.inc.h"
 #undef real
 #undef NAME
 #undef SQRT
@@ -44,7 +44,7 @@ static double power(double base, int64_t exponent)
 #define real    double
 #define NAME(x) x##_f64
 #define SQRT    sqrt
-#include "optim.inc.h"
+#include "extra/optim.inc.h"
 #undef real
 #undef NAME
 #undef SQRT

@@ -2,7 +2,7 @@
 // How states come in and go out.
 #include <string.h>
 
-#include "run.h"
+#include "internal/run.h"
 
 // The h that step 0 reads stands where step -1 would have put it.
 static void load_rows(const worker *w, int64_t index, int64_t begin, int64_t end)

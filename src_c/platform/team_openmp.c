@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #define _GNU_SOURCE
-#include "team.h"
+#include "platform/team.h"
 
 #include <omp.h>
 #include <pthread.h>
@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cpu.h"
+#include "platform/cpu.h"
 
 // A forked child has lost the threads of every team, ours and those of other users of the same
 // run-time, which would wait for them for ever.

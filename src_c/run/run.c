@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What all passes have in common: their team, its barriers, and how the caller stops it.
-#include "run.h"
+#include "internal/run.h"
 
-#include "cpu.h"
+#include "platform/cpu.h"
 
 // A team that spent so much of its time waiting for late threads has been held up.
 static const double LATE_SHARE = 0.25, LATE_SECONDS = 2e-4;

@@ -2,9 +2,9 @@
 // Where everything stands in workspaces and tapes.
 #include <string.h>
 
-#include "check.h"
-#include "plan.h"
-#include "team.h"
+#include "internal/check.h"
+#include "internal/plan.h"
+#include "platform/team.h"
 
 static const int64_t CACHED_TAPE = 16 << 20;  // bytes that a last-level cache may hold until backward
 static const double LARGEST = 1e18;           // bytes that offsets can still count

@@ -3,7 +3,7 @@
 // whose gate gradients become weight gradients and gradients of the inputs while they are in cache.
 #include <string.h>
 
-#include "back.h"
+#include "internal/backward.h"
 
 // Where a worker's share of `count` things begins.
 int64_t fl_share(int64_t count, const back_worker *b, int64_t share) { return count * share / b->units; }

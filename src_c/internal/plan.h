@@ -3,7 +3,7 @@
 #ifndef FL_PLAN_H
 #define FL_PLAN_H
 
-#include "model.h"
+#include "internal/model.h"
 
 // What every workspace begins with; bytes from its start.
 typedef struct fl_common_map {

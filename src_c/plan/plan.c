@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // How a run is split and blocked. A cost model in nanoseconds ranks the candidates: it need not
 // be right, only rank alike on every machine, since no choice changes a bit of the result.
-#include "plan.h"
+#include "internal/plan.h"
 
 #include <string.h>
 
-#include "check.h"
-#include "team.h"
+#include "internal/check.h"
+#include "platform/team.h"
 
 // Rounded from measurements on Zen 5, or estimated: enough to rank candidates. The caches, in which machines
 // differ most, are cpu.c's.

@@ -4,9 +4,9 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "check.h"
-#include "model.h"
-#include "team.h"
+#include "internal/check.h"
+#include "internal/model.h"
+#include "platform/team.h"
 
 #define LOG2E 1.44269504088896340736
 
