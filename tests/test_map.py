@@ -38,14 +38,16 @@ def python_map() -> Map:
 
 
 def c_map() -> Map:
-    """C files, and those whose functions they name. Files of the same name would be one."""
-    paths = [*(ROOT / "src_c").rglob("*.c")]
+    """C files, and those whose functions they name. Files of the same name would be one. The serial
+    team is left out: it stands where the one of OpenMP does, and needs nobody."""
+    paths = [path for path in (ROOT / "src_c").rglob("*.c") if path.name != "team_serial.c"]
     texts = {path.name: re.sub(r"//[^\n]*", "", path.read_text()) for path in paths}
     assert len(texts) == len(paths)
-    defined = re.compile(r"^(?!static)[\w *]+?\b(fl_\w+)\([^;{]*\)\s*\{", re.M)
+    defined = re.compile(r"^(?!static)[\w *]+?\b(f(?:l|astlstm)_\w+)\([^;{]*\)\s*\{", re.M)
     home = {name: file for file, text in texts.items() for name in defined.findall(text)}
     return {
-        file: {home[name] for name in re.findall(r"\bfl_\w+", text) if name in home} - {file}
+        file: {home[name] for name in re.findall(r"\bf(?:l|astlstm)_\w+", text) if name in home}
+        - {file}
         for file, text in texts.items()
     }
 

@@ -10,7 +10,7 @@
 // one after another by the same step, so what moves is seen too.
 #include <string.h>
 
-#include "fastlstm.h"
+#include "internal/binding.h"
 
 #define ODD 0x9e3779b97f4a7c15u  // 2^64 / golden ratio: bits without a pattern
 

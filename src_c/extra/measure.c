@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What one core of this machine reaches, measured the way the kernels use it.
-#include "fastlstm.h"
+#include "internal/binding.h"
 #include "kernels/kernels.h"
 
 double fl_measure_fma(const fl_kernels *kernels, double seconds)

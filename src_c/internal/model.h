@@ -3,11 +3,13 @@
 #ifndef FL_MODEL_H
 #define FL_MODEL_H
 
-#include "platform/cpu.h"
 #include "fastlstm.h"
+#include "internal/binding.h"
+#include "platform/cpu.h"
 #include "kernels/kernels.h"
 
 struct fl_model {
+  uint64_t mark;  // FL_MODEL_MARK once it is packed
   fl_spec spec;
   const fl_kernels *kernels;
   fl_caches caches;
@@ -16,6 +18,8 @@ struct fl_model {
   int64_t weight_bytes;
   fl_layer *layers;  // [layer * directions + direction]
 };
+
+#define FL_MODEL_MARK UINT64_C(0x4c54534c74736166)  // "fastLSTL"; memory never packed holds it by chance only
 
 static inline int64_t fl_elem(fl_dtype dtype) { return dtype == FL_F64 ? 8 : 4; }
 

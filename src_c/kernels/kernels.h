@@ -7,6 +7,8 @@
 
 #include "fastlstm.h"
 
+typedef struct fl_kernels fl_kernels;
+
 // What a kernel must know about one direction of one layer.
 typedef struct fl_layer {
   int64_t inputs;    // I of this layer

@@ -187,16 +187,19 @@ fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *me
                         fl_poll *poll, void *poll_arg, fl_model **packed)
 {
   size_t bytes = 0;
-  fl_status status = packed ? fl_model_bytes(spec, &bytes) : FL_INVALID;
+  if (!packed || threads < 1) return FL_INVALID;
+  *packed = NULL;
+  fl_status status = fl_model_bytes(spec, &bytes);
   if (status == FL_OK) status = fl_check_weights(spec, weights, memory);
   if (status != FL_OK) return status;
   const int64_t count = spec->num_layers * spec->directions;
   char *at = memory;
   fl_model *model = (fl_model *)at;
   at += fl_round_up(sizeof(fl_model), FL_ALIGN);
+  model->mark = 0;
   model->spec = *spec;
   model->kernels = fl_kernels_for(spec->isa, spec->dtype);
-  model->caches = fl_caches_of(spec->caches);
+  model->caches = fl_caches_of(FL_CACHES_OF_CPU);
   model->layers = (fl_layer *)at;
   at += fl_round_up(count * (int64_t)sizeof(fl_layer), FL_ALIGN);
   model->weight_bytes = (int64_t)bytes - (at - (char *)memory);
@@ -220,9 +223,14 @@ fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *me
       .model = model, .weights = weights, .poll = poll, .poll_arg = poll_arg, .polled = poll ? fl_now() : 0};
   atomic_init(&job.status, FL_OK);
   fl_team_run(model->weight_bytes < ALONE_WEIGHTS ? 1 : threads, pack_share, &job);
+  status = (fl_status)atomic_load(&job.status);
+  if (status != FL_OK) return status;
+  model->mark = FL_MODEL_MARK;
   *packed = model;
-  return (fl_status)atomic_load(&job.status);
+  return FL_OK;
 }
+
+void fl_model_assume_caches(fl_model *model, fl_cache_kind kind) { model->caches = fl_caches_of(kind); }
 
 fl_panels fl_model_panels(const fl_model *model)
 {

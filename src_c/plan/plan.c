@@ -240,9 +240,11 @@ static int64_t choose_chunk_rows(const fl_plan *plan)
 fl_status fl_plan_make(const fl_model *model, fl_purpose purpose, int64_t steps, int64_t batch,
                        int32_t threads, fl_plan *plan)
 {
-  fl_status status = model && plan ? fl_check_extent(&model->spec, purpose, steps, batch) : FL_INVALID;
-  if (status == FL_OK) status = fl_check_passes(model, purpose);
+  fl_status status = fl_check_plan(model, purpose, threads, plan);
+  if (status == FL_OK) status = fl_check_extent(&model->spec, purpose, steps, batch);
   if (status != FL_OK) return status;
+  const int32_t most = fl_team_most();
+  if (threads > most) threads = most;
   memset(plan, 0, sizeof *plan);
   plan->model = model;
   plan->purpose = purpose;
@@ -269,3 +271,9 @@ fl_status fl_plan_make(const fl_model *model, fl_purpose purpose, int64_t steps,
   plan->workspace_bytes = (size_t)bytes;
   return FL_OK;
 }
+
+size_t fl_plan_bytes(void) { return sizeof(fl_plan); }
+
+size_t fl_plan_workspace_bytes(const fl_plan *plan) { return plan ? plan->workspace_bytes : 0; }
+
+int32_t fl_plan_threads(const fl_plan *plan) { return plan ? plan->threads : 0; }

@@ -7,7 +7,7 @@
 #include <cpuid.h>
 #endif
 
-#include "fastlstm.h"
+#include "internal/binding.h"
 #include "kernels/kernels.h"
 
 static const char *const names[FL_ISA_COUNT] = {"generic", "avx2", "avx512"};

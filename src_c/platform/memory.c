@@ -28,8 +28,4 @@ void *fl_alloc(size_t bytes)
   return memory;
 }
 
-void fl_free(void *memory, size_t bytes)
-{
-  (void)bytes;
-  free(memory);
-}
+void fl_free(void *memory) { free(memory); }

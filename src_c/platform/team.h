@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Threads: the only file that knows OpenMP, and a barrier that suits a time loop.
+// Threads, and a barrier that suits a time loop: those of OpenMP (team_openmp.c), or none but the caller's
+// (team_serial.c). Both files are compiled, and one of them is empty.
 #ifndef FL_TEAM_H
 #define FL_TEAM_H
 
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "fastlstm.h"
+#include "internal/binding.h"
+
+#if defined(FASTLSTM_SERIAL) || !defined(_OPENMP)
+#define FL_TEAM_SERIAL
+#endif
 
 // Seconds between two chances that a caller gets to stop a run, or the packing of weights.
 #define FL_POLL_SECONDS 0.05

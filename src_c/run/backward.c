@@ -157,10 +157,8 @@ static void gather_gradients(const run *r)
 
 fl_status fl_backward(const fl_model *model, const fl_plan *plan, const fl_back_io *io, void *workspace)
 {
-  const fl_status status =
-      io ? fl_check_run(model, plan, 1, io->lengths, io->starts, io->tape, workspace) : FL_INVALID;
+  const fl_status status = fl_check_backward(model, plan, io, workspace);
   if (status != FL_OK) return status;
-  if (fl_is_missing(plan, io->x)) return FL_INVALID;
   run r = {.model = model,
            .plan = plan,
            .back = io,

@@ -129,11 +129,8 @@ static void team_body(void *arg, int thread, int threads)
 
 fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io, void *workspace)
 {
-  const fl_status status =
-      io ? fl_check_run(model, plan, 0, io->lengths, io->starts, io->tape, workspace) : FL_INVALID;
+  const fl_status status = fl_check_forward(model, plan, io, workspace);
   if (status != FL_OK) return status;
-  if (fl_is_missing(plan, io->x) || fl_is_missing(plan, io->y) || (model->spec.gemm_blas && !io->gemm))
-    return FL_INVALID;
   run r = {.model = model,
            .plan = plan,
            .io = io,
