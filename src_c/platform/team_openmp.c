@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// The team as one of OpenMP, the only file that knows it.
 #define _GNU_SOURCE
 #include "platform/team.h"
+
+#ifndef FL_TEAM_SERIAL
 
 #include <omp.h>
 #include <pthread.h>
@@ -10,7 +13,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "platform/cpu.h"
@@ -230,9 +232,4 @@ int64_t fl_barrier_wait(fl_barrier *barrier)
   return (int64_t)(1e9 * (fl_now() - start));
 }
 
-double fl_now(void)
-{
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+#endif
