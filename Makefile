@@ -26,7 +26,7 @@ check: $(VENV)/check build
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 	mkdir -p build/omp && cp $$($(CC) -print-file-name=include)/omp.h build/omp/  # clang-tidy lacks it
 	$(BIN)/clang-tidy --quiet --warnings-as-errors='*' $(filter %.c,$(C_FILES)) -- \
-		-std=gnu11 -Isrc_c -isystem build/omp
+		-std=gnu11 -fopenmp -Isrc_c/include -Isrc_c -isystem build/omp
 
 bench: $(VENV)/bench build
 	$(BIN)/python bench/run.py

@@ -80,6 +80,7 @@ cdef fl_spec make_spec(int64_t input_size, int64_t hidden_size, int64_t num_laye
                        bint double_precision, str isa, bint blas, int passes) except *:
     cdef fl_spec spec
     memset(&spec, 0, sizeof(spec))
+    spec.struct_size = sizeof(spec)
     spec.input_size = input_size
     spec.hidden_size = hidden_size
     spec.num_layers = num_layers
@@ -88,7 +89,6 @@ cdef fl_spec make_spec(int64_t input_size, int64_t hidden_size, int64_t num_laye
     spec.isa = isa_from_name(isa)
     spec.gemm_blas = blas
     spec.passes = passes
-    spec.caches = assumed_caches
     return spec
 
 

@@ -119,6 +119,7 @@ cdef class Engine:
                 f"finite weights must be below {'6.2e307' if double_precision else '1.17e38'}, twice "
                 "that for the gates i, f and o: kernels scale them by log2 e (2 log2 e for g)")
         check_status(status)
+        fl_model_assume_caches(model, assumed_caches)
         self.model = model
 
     cdef Block workspace(self, size_t size, size_t results=0):
@@ -147,7 +148,6 @@ cdef class Engine:
             raise RuntimeError("this engine was never made")
         if not self.spec.passes & passes:
             raise RuntimeError("the weights were not packed for this pass")
-        threads = min(threads, fl_team_most())
         cdef fl_status status = fl_plan_make(self.model, purpose, steps, batch, threads, &plan)
         if status == FL_TOO_LARGE:
             raise MemoryError("the workspace would not fit into any memory")
@@ -207,6 +207,7 @@ cdef class Engine:
         cdef int64_t states, width = self.directions * self.hidden_size
         cdef char format = b"d" if self.spec.dtype == FL_F64 else b"f"
         memset(&io, 0, sizeof(io))
+        io.struct_size = sizeof(io)
         try:
             call.measure(x, lengths, starts, &extent)
             plan = self.make_plan(FL_INFER if tape is None else FL_TRAIN, extent.steps, extent.batch,
@@ -257,6 +258,7 @@ cdef class Engine:
         cdef int32_t late = 0
         cdef int64_t i
         memset(&io, 0, sizeof(io))
+        io.struct_size = sizeof(io)
         try:
             call.measure(x, lengths, starts, &extent)
             plan = self.make_plan(FL_BACK, extent.steps, extent.batch,

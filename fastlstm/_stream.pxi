@@ -208,6 +208,7 @@ cdef class Stream:
                 self.check_shape(buffer)
                 axes = buffer.ndim
             memset(&io, 0, sizeof(io))
+            io.struct_size = sizeof(io)
             io.x = buffer.buf
             io.x_b = buffer.strides[0] // item if axes == 2 else 0
             io.y_b = units

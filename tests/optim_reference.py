@@ -80,7 +80,7 @@ def power(base: float, exponent: int) -> float:
 
 
 class Reference:
-    """Equations of src_c/optim.h on arrays of NumPy, all in the arrays' own dtype."""
+    """Equations of src_c/extra/optim.h on arrays of NumPy, all in the arrays' own dtype."""
 
     def __init__(self, kind: str, params: dict[str, np.ndarray], options: dict[str, Any]) -> None:
         self.kind, self.params, self.options, self.steps = kind, params, options, 0

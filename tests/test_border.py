@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import shutil
 import subprocess
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import test_contract
 
+import fastlstm
 from fastlstm import _core
 
 TYPES: dict[str, Any] = {
@@ -19,6 +21,7 @@ TYPES: dict[str, Any] = {
     "uint64_t": ctypes.c_uint64,
     "size_t": ctypes.c_size_t,
     "double": ctypes.c_double,
+    "fl_cell_kind": ctypes.c_int,
     "fl_dtype": ctypes.c_int,
     "fl_isa": ctypes.c_int,
     "fl_purpose": ctypes.c_int,
@@ -28,17 +31,27 @@ STATUS = {name: value for value, name in enumerate(DECLARED.enums["fl_status"])}
 
 
 def struct(name: str) -> Any:
-    """The structure as the header declares it; what is no number is a pointer."""
+    """A structure as the header declares it, of its size; what is no number is a pointer."""
     fields = [(field, TYPES.get(kind, ctypes.c_void_p)) for field, kind in DECLARED.structs[name]]
-    return type(name, (ctypes.Structure,), {"_fields_": fields})
+
+    class Struct(ctypes.Structure):
+        _fields_ = fields
+
+        def __init__(self, *values: Any, **named: Any) -> None:
+            super().__init__(*values, **named)
+            if fields[0][0] == "struct_size" and "struct_size" not in named:
+                self.struct_size = ctypes.sizeof(self)
+
+    return Struct
 
 
-SPEC, PLAN, IO, BACK_IO, WEIGHTS = map(
-    struct, ("fl_spec", "fl_plan", "fl_io", "fl_back_io", "fl_weights")
+SPEC, IO, BACK_IO, WEIGHTS, GRADIENTS = map(
+    struct, ("fl_spec", "fl_io", "fl_back_io", "fl_weights", "fl_gradients")
 )
 SIZE = ctypes.c_size_t
 library: Any = ctypes.CDLL(_core.__file__)
 library.fl_status_text.restype = ctypes.c_char_p
+library.fl_plan_bytes.restype = library.fl_plan_workspace_bytes.restype = SIZE
 
 
 def spec(**changes: int) -> Any:
@@ -57,6 +70,7 @@ class Memory:
         self.block = ctypes.create_string_buffer(size + 64)
         begin = ctypes.addressof(self.block)
         self.address = begin + -begin % 64
+        self.pointer = ctypes.c_void_p(self.address)
 
 
 class Model:
@@ -73,16 +87,17 @@ class Model:
         assert self.pack(self.memory.address, pointer) == 0
         self.pointer = pointer
 
-    def pack(self, memory: int | None, pointer: Any, weights: Any = True) -> int:
+    def pack(self, memory: int | None, pointer: Any, weights: Any = True, threads: int = 1) -> int:
         table = at(self.weights) if weights is True else weights
         where = ctypes.c_void_p(memory)
-        status: int = library.fl_model_pack(at(self.spec), table, where, 1, None, None, at(pointer))
+        given = (at(self.spec), table, where, threads, None, None, at(pointer))
+        status: int = library.fl_model_pack(*given)
         return status
 
-    def plan(self, purpose: int, steps: int, batch: int) -> tuple[int, Any]:
-        plan = PLAN()
-        made = (self.pointer, purpose, ctypes.c_int64(steps), ctypes.c_int64(batch), 1, at(plan))
-        return library.fl_plan_make(*made), plan
+    def plan(self, purpose: int, steps: int, batch: int, threads: int = 1) -> tuple[int, Memory]:
+        plan = Memory(library.fl_plan_bytes())
+        sizes = (ctypes.c_int64(steps), ctypes.c_int64(batch))
+        return library.fl_plan_make(self.pointer, purpose, *sizes, threads, plan.pointer), plan
 
 
 def test_every_status_has_its_words() -> None:
@@ -105,7 +120,11 @@ BAD_SPECS = [
     {"passes": 0},
     {"passes": 4},
     {"gemm_blas": 2},
-    {"caches": 3},
+    {"cell": 3},
+    {"cell": -1},
+    {"struct_size": 0},
+    {"struct_size": ctypes.sizeof(SPEC) - 1},
+    {"struct_size": 2**63},
 ]
 LARGE_SPECS = [
     {"input_size": 2**31},
@@ -141,7 +160,15 @@ def test_packing() -> None:
     assert model.pack(model.memory.address, pointer, None) == STATUS["FL_INVALID"]
     lacking = (WEIGHTS * 2)(model.weights[0], WEIGHTS(model.zeros.address, None, None, None))
     assert model.pack(model.memory.address, pointer, at(lacking)) == STATUS["FL_INVALID"]
+    assert model.pack(model.memory.address, pointer, threads=0) == STATUS["FL_INVALID"]
+    odd = (WEIGHTS * 2)(*[WEIGHTS(model.zeros.address + 2, model.zeros.address, None, None)] * 2)
+    assert model.pack(model.memory.address, pointer, at(odd)) == STATUS["FL_UNALIGNED"]
+    large = (ctypes.c_float * 1000)(*[3e38] * 1000)
+    out = (WEIGHTS * 2)(*[WEIGHTS(at(large).value, at(large).value, None, None)] * 2)
+    assert model.pack(model.memory.address, pointer, at(out)) == STATUS["FL_OUT_OF_RANGE"]
     assert pointer.value is None
+    # What was a model there is none any more.
+    assert model.plan(0, 4, 2)[0] == STATUS["FL_NOT_PACKED"]
     assert library.fl_model_bytes(None, at(SIZE())) == STATUS["FL_INVALID"]
     assert library.fl_model_bytes(at(spec()), None) == STATUS["FL_INVALID"]
 
@@ -154,8 +181,18 @@ def test_plans() -> None:
     assert model.plan(0, 2**62, 2**62)[0] == STATUS["FL_TOO_LARGE"]
     assert forward_only.plan(2, 5, 2)[0] == STATUS["FL_NOT_PACKED"]
     assert Model(passes=2).plan(0, 5, 2)[0] == STATUS["FL_NOT_PACKED"]
-    none = library.fl_plan_make(None, 0, ctypes.c_int64(1), ctypes.c_int64(1), 1, at(PLAN()))
-    assert none == STATUS["FL_INVALID"]
+    assert model.plan(0, 4, 2, threads=0)[0] == STATUS["FL_INVALID"]
+    one = ctypes.c_int64(1)
+    memory = Memory(2 * library.fl_plan_bytes())
+    beside = ctypes.c_void_p(memory.address + 4)
+    for given, plan, wanted in (
+        (None, memory.pointer, "FL_INVALID"),
+        (model.pointer, None, "FL_INVALID"),
+        (model.pointer, beside, "FL_UNALIGNED"),
+        (Memory(1 << 12).pointer, memory.pointer, "FL_NOT_PACKED"),
+    ):
+        assert library.fl_plan_make(given, 0, one, one, 1, plan) == STATUS[wanted], wanted
+    assert library.fl_plan_workspace_bytes(None) == library.fl_plan_threads(None) == 0
     minus = ctypes.c_int64(-1)
     assert library.fl_tape_bytes(at(spec()), minus, minus, at(SIZE())) == STATUS["FL_INVALID"]
 
@@ -164,7 +201,10 @@ def test_runs() -> None:
     model, other = Model(), Model()
     _, plan = model.plan(0, 4, 2)
     _, back = model.plan(2, 4, 2)
-    space = Memory(max(plan.workspace_bytes, back.workspace_bytes))
+    assert library.fl_plan_threads(plan.pointer) == 1
+    sizes = [library.fl_plan_workspace_bytes(made.pointer) for made in (plan, back)]
+    assert min(sizes) > 0
+    space = Memory(max(sizes))
     array = Memory(1 << 16)
     lengths = (ctypes.c_int64 * 2)(4, 3)
     starts = (ctypes.c_int64 * 4)(0, 2, 4, 6)
@@ -178,10 +218,18 @@ def test_runs() -> None:
         space: Any = space.address,
     ) -> int:
         io = IO(**{**good, **(changes or {})})
-        status: int = library.fl_forward(pointer, at(plan), at(io), ctypes.c_void_p(space))
+        given = (plan and plan.pointer, at(io), ctypes.c_void_p(space))
+        status: int = library.fl_forward(pointer, *given)
         return status
 
     assert run() == 0
+    assert run(plan=None) == STATUS["FL_INVALID"]
+    for size in (0, ctypes.sizeof(IO) - 8, 2**62):
+        assert run({"struct_size": size}) == STATUS["FL_INVALID"]
+    for name in ("x", "y", "cells", "h_0", "c_0", "h_n", "c_n"):
+        assert run({name: array.address + 2}) == STATUS["FL_UNALIGNED"], name
+    for dropout in (-0.5, 1.5, math.nan, 0.5):  # the last one has no tape
+        assert run({"dropout": dropout}) == STATUS["FL_INVALID"], dropout
     for first, second in ((4, 5), (-1, 3), (10**12, 1)):
         wrong = (ctypes.c_int64 * 2)(first, second)
         assert run({"lengths": at(wrong).value}) == STATUS["FL_INVALID"]
@@ -190,6 +238,8 @@ def test_runs() -> None:
     assert run(packed) == 0
     assert run({**packed, "lengths": at(rising).value}) == STATUS["FL_INVALID"]
     assert run({**packed, "lengths": None}) == STATUS["FL_INVALID"]
+    before = (ctypes.c_int64 * 4)(0, 2, -4, 6)
+    assert run({**packed, "starts": at(before).value}) == STATUS["FL_INVALID"]
     for name in ("x", "y"):
         assert run({name: None}) == STATUS["FL_INVALID"]
     assert run({"tape": array.address}) == STATUS["FL_INVALID"]  # of a plan that keeps nothing
@@ -198,7 +248,7 @@ def test_runs() -> None:
     assert run(pointer=None) == STATUS["FL_INVALID"]
     assert run(pointer=other.pointer) == STATUS["FL_OTHER_PLAN"]
     assert run(plan=back) == STATUS["FL_OTHER_PLAN"]
-    missing = library.fl_forward(model.pointer, at(plan), None, ctypes.c_void_p(space.address))
+    missing = library.fl_forward(model.pointer, plan.pointer, None, space.pointer)
     assert missing == STATUS["FL_INVALID"]
 
     tape = SIZE()
@@ -208,8 +258,7 @@ def test_runs() -> None:
 
     def run_back(changes: dict[str, Any], plan: Any = back) -> int:
         io = BACK_IO(**{"x": array.address, "x_t": 6, "x_b": 3, "tape": kept.address, **changes})
-        given = ctypes.c_void_p(space.address)
-        status: int = library.fl_backward(model.pointer, at(plan), at(io), given)
+        status: int = library.fl_backward(model.pointer, plan.pointer, at(io), space.pointer)
         return status
 
     assert run_back({}) == 0
@@ -218,6 +267,51 @@ def test_runs() -> None:
     assert run_back({"tape": kept.address + 4}) == STATUS["FL_UNALIGNED"]
     assert run_back({"lengths": at((ctypes.c_int64 * 2)(4, 5)).value}) == STATUS["FL_INVALID"]
     assert run_back({}, plan) == STATUS["FL_OTHER_PLAN"]
+    assert run_back({"struct_size": 8}) == STATUS["FL_INVALID"]
+    assert run_back({"dropout": 2.0}) == STATUS["FL_INVALID"]
+    for name in ("x", "dy", "dcells", "dh_n", "dc_n", "dx", "dh_0", "dc_0"):
+        assert run_back({name: array.address + 1}) == STATUS["FL_UNALIGNED"], name
+    some = array.address
+    for bad, wanted in (
+        (GRADIENTS(some, some, None, some), "FL_OK"),
+        (GRADIENTS(some, None, None, None), "FL_INVALID"),
+        (GRADIENTS(some, some, some + 2, None), "FL_UNALIGNED"),
+    ):
+        table = (GRADIENTS * 2)(GRADIENTS(some, some, some, some), bad)
+        assert run_back({"gradients": at(table).value}) == STATUS[wanted]
+
+
+@pytest.mark.parametrize("name", ["spec", "io", "back_io"])
+def test_callers_of_newer_headers(name: str) -> None:
+    """Their structures are larger: fine while what this library does not know is zero."""
+    kind = {"spec": SPEC, "io": IO, "back_io": BACK_IO}[name]
+    size, known = SIZE(), ctypes.sizeof(kind)
+    model = Model()
+    (_, plan), (_, back) = model.plan(0, 0, 1), model.plan(2, 0, 1)
+    space, tape = Memory(1 << 16), Memory(1 << 14)
+
+    class Newer(ctypes.Structure):
+        _fields_ = [("known", kind), ("more", ctypes.c_ubyte * 40)]
+
+    def status(newer: Newer) -> int:
+        newer.known.struct_size = ctypes.sizeof(newer)
+        if name == "spec":
+            return int(library.fl_model_bytes(at(newer), at(size)))
+        if name == "io":
+            return int(library.fl_forward(model.pointer, plan.pointer, at(newer), space.pointer))
+        newer.known.tape = tape.address
+        return int(library.fl_backward(model.pointer, back.pointer, at(newer), space.pointer))
+
+    newer = Newer(known=spec()) if name == "spec" else Newer()
+    assert known < ctypes.sizeof(newer)
+    assert status(newer) == 0
+    newer.more[39] = 1
+    assert status(newer) == STATUS["FL_UNKNOWN_FIELD"]
+
+
+def test_version() -> None:
+    numbers = library.fl_version().to_bytes(3, "big")
+    assert ".".join(map(str, numbers)) == fastlstm.__version__
 
 
 @pytest.mark.skipif(shutil.which("nm") is None, reason="nm comes with compilers")

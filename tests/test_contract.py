@@ -59,8 +59,15 @@ def prototype(text: str) -> tuple[str, tuple[str, list[tuple[str, str]]]]:
     return name, (plain_type(result), [named(argument) for argument in listed])
 
 
-def header() -> Declarations:
-    text = (ROOT / "src_c" / "fastlstm.h").read_text()
+PUBLIC, PRIVATE = "fastlstm.h", "internal/binding.h"
+
+
+def header_text(name: str) -> str:
+    return (ROOT / "src_c" / ("include" if name == PUBLIC else "") / name).read_text()
+
+
+def header(name: str = PUBLIC) -> Declarations:
+    text = header_text(name)
     text = re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.S)
     text = re.sub(r"^\s*#[^\n]*", "", text, flags=re.M)
     text = re.sub(r'extern "C" \{', "", text)
@@ -82,9 +89,14 @@ def header() -> Declarations:
     return out
 
 
-def pxd() -> Declarations:
+def pxd(name: str) -> Declarations:
+    """What it mirrors of one header, which may be in several blocks."""
     text = (ROOT / "fastlstm" / "_core.pxd").read_text()
-    text = text.split('cdef extern from "fastlstm.h" nogil:\n')[1]
+    blocks = re.split(r'^cdef extern from "(.*)" nogil:\n', text, flags=re.M)[1:]
+    assert {*blocks[::2]} == {PUBLIC, PRIVATE}
+    text = "".join(
+        body for source, body in zip(blocks[::2], blocks[1::2], strict=True) if source == name
+    )
     text = re.sub(r"#[^\n]*", "", text)
     text = re.sub(r",\s*\n\s*", ", ", text)  # arguments that go on in the next line
     out = Declarations({}, {}, {})
@@ -105,9 +117,12 @@ def pxd() -> Declarations:
     return out
 
 
+@pytest.mark.parametrize("file", [PUBLIC, PRIVATE])
 @pytest.mark.parametrize("kind", Declarations._fields)
-def test_pxd_mirrors_the_header(kind: str) -> None:
-    ours, theirs = getattr(header(), kind), getattr(pxd(), kind)
+def test_pxd_mirrors_the_header(kind: str, file: str) -> None:
+    ours, theirs = getattr(header(file), kind), getattr(pxd(file), kind)
+    if file == PUBLIC and kind == "structs":
+        assert ours.pop("fl_plan") == []  # opaque there, and declared by the private header
     assert set(ours) == set(theirs)
     for name in ours:
         assert ours[name] == theirs[name], name
@@ -119,15 +134,30 @@ def test_declarations_are_understood() -> None:
     assert "FL_INTERRUPTED" in declared.enums["fl_status"]
     assert declared.structs["fl_model"] == []
     assert declared.structs["fl_weights"][0] == ("w_ih", "const void*")
-    assert declared.structs["fl_spec"][1] == ("hidden_size", "int64_t")
+    assert declared.structs["fl_spec"][2] == ("hidden_size", "int64_t")
     assert ("c_0", "const void*") in declared.structs["fl_io"]
     assert ("poll", "fl_poll*") in declared.structs["fl_io"]
-    assert declared.functions["fl_team_max"] == ("int", [])
+    assert declared.functions["fl_plan_bytes"] == ("size_t", [])
+    assert header(PRIVATE).functions["fl_team_max"] == ("int", [])
+    assert ("threads", "int32_t") in header(PRIVATE).structs["fl_plan"]
     assert declared.functions["fl_alloc"] == ("void*", [("bytes", "size_t")])
     assert declared.functions["fl_gemm"][0] == "typedef void"
     # Nothing that looks like a function in the file may have slipped through.
-    text = re.sub(r"//[^\n]*", "", (ROOT / "src_c" / "fastlstm.h").read_text())
-    assert set(re.findall(r"\b(fl_\w+)\(", text)) == set(declared.functions)
+    for name in (PUBLIC, PRIVATE):
+        text = re.sub(r"//[^\n]*|^\s*#[^\n]*", "", header_text(name), flags=re.M)
+        found = set(re.findall(r"\b(f(?:l|astlstm)_\w+)\(", text))
+        assert found == set(header(name).functions)
+
+
+def test_version_is_the_project_s() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    numbers = re.findall(r"VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", header_text(PUBLIC))
+    assert ".".join(numbers) == project["version"]
+
+
+def test_the_public_header_needs_no_other() -> None:
+    found = re.findall(r"#include (.*)", header_text(PUBLIC))
+    assert found == ["<stddef.h>", "<stdint.h>"]
 
 
 def test_no_list_comprehensions_in_cython() -> None:

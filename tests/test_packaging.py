@@ -42,6 +42,25 @@ def test_metadata() -> None:
     assert packages == {*PROJECT["tool"]["setuptools"]["packages"]}, "a package is not shipped"
 
 
+def test_the_bench_is_imported_by_its_command_only() -> None:
+    """It is shipped, so that users can check the figures, and costs nobody else an import."""
+    out = processes.check(
+        """
+        import sys
+        from fastlstm.__main__ import main
+        main(["info"])
+        print("fastlstm.bench" in sys.modules)
+        try:
+            main(["bench", "--help"])
+        except SystemExit as end:
+            print("fastlstm.bench" in sys.modules, end.code)
+        """
+    )
+    assert out.splitlines()[-1] == "True 0"
+    assert "--engines" in out
+    assert "False" in out.splitlines()
+
+
 # ---- deep ----
 
 
