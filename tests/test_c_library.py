@@ -98,13 +98,18 @@ def test_a_c_program_is_told_what_is_wrong(library: Path, tmp_path: Path) -> Non
     assert done.stderr == b"an argument is missing or out of its range\n"
 
 
+USE = """
+#include "fastlstm.h"
+fl_io io = FL_IO_INIT;
+fl_spec spec = FL_SPEC_INIT;
+fl_status use() { return fl_forward(nullptr, nullptr, &io, nullptr); }
+"""
+
+
 def test_the_header_is_cplusplus_too(tmp_path: Path) -> None:
     compiler = shutil.which("g++") or shutil.which("c++")
     if compiler is None:
         pytest.skip("needs a C++ compiler")
-    (tmp_path / "use.cpp").write_text(
-        '#include "fastlstm.h"\nfl_io io = FL_IO_INIT;\nfl_spec spec = FL_SPEC_INIT;\n'
-        "fl_status use() { return fl_forward(nullptr, nullptr, &io, nullptr); }\n"
-    )
+    (tmp_path / "use.cpp").write_text(USE)
     strict = ["-std=c++11", "-Wall", "-Wpedantic", "-Werror", "-fsyntax-only"]
     run(compiler, *strict, INCLUDES[0], tmp_path / "use.cpp")

@@ -25,6 +25,11 @@
 // there was before. A caller of a newer header may run with an older library as long as fields that it does
 // not know are zero: else FL_UNKNOWN_FIELD. fl_weights and fl_gradients do not grow.
 //
+// Building. All C files of src_c but extra/optim.c, by GCC or Clang, as gnu11, with src_c/include and src_c
+// on the include path, -ffp-contract=off (the same bits everywhere hang on it), -fno-math-errno, -fopenmp if
+// teams are wanted, and -fvisibility=hidden for a shared library. A caller needs this header only, and any C
+// or C++.
+//
 // Arrays hold `real`s, aligned as such: float for FL_F32, double for FL_F64. Strides count elements, not
 // bytes; they may be negative.
 #ifndef FASTLSTM_H
