@@ -33,7 +33,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def dead_links(page: Path) -> Iterator[str]:
-    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+    for target in re.findall(r"(?:\]\(|<img src=\")([^)\"\s]+)[)\"]", prose(page)):
         if re.match(r"\w+:", target):  # another site's
             continue
         path, _, anchor = target.partition("#")
@@ -72,9 +72,10 @@ def test_what_is_dead_is_seen(tmp_path: Path) -> None:
     page.write_text(
         "[a](docs/here.md) [b](docs/here.md#one-heading-so) [c](https://x.org/no.md) [d](#no)\n"
         "[e](docs/here.md#no) [f](docs/no.md)\n`docs/` `docs/here.md` `docs/<any>.md` `no/such`\n"
-        "`docs/no.md` `no.toml` `docs/no*` `lstm.no`\n```\n[g](no.md) `docs/no`\n```\n"
+        '`docs/no.md` `no.toml` `docs/no*` `lstm.no`\n<img src="no.png">\n'
+        "```\n[g](no.md) `docs/no`\n```\n"
     )
-    assert list(dead_links(page)) == ["#no", "docs/here.md#no", "docs/no.md"]
+    assert list(dead_links(page)) == ["#no", "docs/here.md#no", "docs/no.md", "no.png"]
     assert list(missing_files(page, tmp_path)) == ["docs/no.md", "no.toml", "docs/no*"]
 
 
