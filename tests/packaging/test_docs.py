@@ -94,6 +94,19 @@ def test_indexes_are_complete() -> None:
         assert parts == ["Context", "Decision", "Consequences", "Measured"], name
 
 
+def test_rooms_hold_what_is_listed() -> None:
+    rooms = re.split(r"^## `(.+)/`$", prose(ROOT / "docs" / "design" / "rooms.md"), flags=re.M)[1:]
+    assert len(rooms) >= 20
+    missing = [
+        f"{room}/{name}"
+        for room, table in zip(rooms[::2], rooms[1::2], strict=True)
+        for row in re.findall(r"^\| (`[^|]+) \|", table, re.M)
+        for name in re.findall(r"`([^`]+)`", row)
+        if not (ROOT / room / name).is_file()
+    ]
+    assert missing == []
+
+
 def test_readme_is_two_screens() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
