@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The README's code runs, all of it, and keeps what its comments say."""
+"""The code of the README and of the user's guide runs and keeps what its comments say."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ import readme
 import fastlstm
 
 README = Path(__file__).resolve().parent.parent / "README.md"
+USAGE = README.parent / "docs" / "usage.md"
 
 
-def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", [README, USAGE], ids=lambda page: page.name)
+def test_every_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pytest.importorskip("torch")
-    names, count = readme.run(README, [])
-    assert count == len(readme.blocks(README.read_text(encoding="utf-8"))) >= 2
+    names, count = readme.run(page, [])
+    assert count == len(readme.blocks(page.read_text(encoding="utf-8"))) >= 3
     assert any(isinstance(value, fastlstm.LSTM) for value in names.values())
 
 
