@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Mirror of src_c/fastlstm.h; tests/test_contract.py compares the two.
+# Mirror of src_c/fastlstm.h; tests/packaging/test_contract.py compares the two.
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
 

@@ -6,10 +6,11 @@ What failed is run again with the command in the message; see the package `fuzz`
 
 from __future__ import annotations
 
-import fuzz
-import processes
 import pytest
+
+import fuzz
 from fuzz import driver
+from support import processes
 
 # Cases of a quick run: some seconds each.
 QUICK = {

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import processes
 import pytest
-from fuzz.hostile import Asked, Classy, Hook, Name, Source
 
 import fastlstm
+from fuzz.hostile import Asked, Classy, Hook, Name, Source
+from support import processes
 
 Array = np.ndarray[Any, Any]
 optim = fastlstm.optim

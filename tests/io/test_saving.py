@@ -8,10 +8,10 @@ import stat
 import threading
 from pathlib import Path
 
-import processes
 import pytest
 
 import fastlstm
+from support import processes
 
 
 def only(folder: Path, *names: str) -> None:

@@ -12,19 +12,18 @@ import math
 import re
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import error_model
 import numpy as np
 import pytest
 
 import fastlstm
+from support import ROOT, error_model
 
 Array = np.ndarray
 LOG2E = 1.44269504088896340736
 SATURATED = 1e4  # exp(-1e4) is zero in both dtypes
-SOURCE = Path(__file__).parents[1] / "src_c" / "kernels" / "vmath.inc.h"
+SOURCE = ROOT / "src_c" / "kernels" / "vmath.inc.h"
 
 # More digits than float64 are needed to judge it; not every platform has them.
 extended = np.finfo(np.longdouble).eps < 1e-18

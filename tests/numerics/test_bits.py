@@ -15,12 +15,12 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-import helpers
 import numpy as np
 import pytest
-from engine_runs import Case, Outputs, assert_all_same_bits, assert_same_bits, case_of, run
 
 import fastlstm
+from support import helpers
+from support.engine_runs import Case, Outputs, assert_all_same_bits, assert_same_bits, case_of, run
 
 # Every kind of panel on every instruction set: narrow ones of one and two vectors, alone and after
 # whole ones; two chains of sums (H <= 24) and one; all gates in registers and not.

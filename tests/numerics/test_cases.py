@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import cases
 import numpy as np
 import pytest
-from helpers import shared_data
 
 from fastlstm import reference
+from support import cases
+from support.helpers import shared_data
 
 Engine = Callable[[cases.Case], dict[str, np.ndarray]]
 

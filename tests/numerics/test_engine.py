@@ -11,15 +11,13 @@ from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
-import engine_runs
-import error_model
-import helpers
 import numpy as np
 import pytest
-from engine_runs import Case, assert_all_same_bits, assert_same_bits, case_of
 
 import fastlstm
 from fastlstm import reference
+from support import engine_runs, error_model, helpers
+from support.engine_runs import Case, assert_all_same_bits, assert_same_bits, case_of
 
 try:
     from threadpoolctl import threadpool_limits  # scikit-learn brings it

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from math import log
 
-import helpers
 import numpy as np
 import pytest
 
 from fastlstm import reference
+from support import helpers
 
 NUM_CONFIGS = 150
 

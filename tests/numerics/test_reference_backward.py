@@ -8,12 +8,19 @@ from itertools import pairwise
 from math import log
 from typing import Any
 
-import helpers
 import numpy as np
 import pytest
-from gradients import OUTPUTS, SUBSETS, Problem, assert_close, by_name
 
 from fastlstm import reference
+from support import helpers
+from support.gradients import (
+    OUTPUTS,
+    SUBSETS,
+    Problem,
+    assert_close,
+    by_name,
+    torch_gradients,
+)
 
 # Central differences over a step s are off by s^2 / 6 times the third derivative, which is some 10
 # along directions of length 1, and by the rounding of the loss, some 1e-15, over s: 1e-10 each.
@@ -96,49 +103,6 @@ def test_finite_differences_of_every_entry() -> None:
 
 
 # ---- PyTorch ----
-
-
-def torch_gradients(problem: Problem, given: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """By torch.nn.LSTM, which shows no cells and has masks of its own, in float64.
-
-    Rows of length 0, which packed sequences refuse, are joined to its results by hand.
-    """
-    torch = pytest.importorskip("torch")
-    rnn = torch.nn.utils.rnn
-    config, lengths = problem.config, problem.inputs.lengths
-    module = torch.nn.LSTM(**config.lstm_arguments, dtype=torch.float64)
-    module.load_state_dict({n: torch.tensor(v).double() for n, v in problem.params.items()})
-    x, h_0, c_0 = (
-        torch.tensor(problem.variables()[name], dtype=torch.float64, requires_grad=True)
-        for name in ("x", "h_0", "c_0")
-    )
-    if lengths is None:
-        y, (h_n, c_n) = module(x, (h_0, c_0))
-        results = {"y": y, "h_n": h_n, "c_n": c_n}
-    else:
-        keep = [row for row, length in enumerate(lengths) if length > 0]
-        results = {"y": torch.zeros(problem.upstream["y"].shape, dtype=torch.float64)}
-        results |= {"h_n": h_0.clone(), "c_n": c_0.clone()}
-        if keep:
-            counts = [lengths[row] for row in keep]
-            packed = rnn.pack_padded_sequence(x[:, keep], counts, enforce_sorted=False)
-            out, (h_n, c_n) = module(packed, (h_0[:, keep], c_0[:, keep]))
-            results["h_n"][:, keep], results["c_n"][:, keep] = h_n, c_n
-            y, _ = rnn.pad_packed_sequence(out, total_length=config.steps)
-            results["y"][:, keep] = y
-    return torch_backward(problem, results, given, {"x": x, "h_0": h_0, "c_0": c_0}, module)
-
-
-def torch_backward(
-    problem: Problem, results: dict[str, Any], given: tuple[str, ...], leaves: Any, module: Any
-) -> dict[str, np.ndarray]:
-    torch = pytest.importorskip("torch")
-    leaves = leaves | dict(module.named_parameters())
-    loss = sum((results[n] * torch.tensor(problem.upstream[n])).sum() for n in given)
-    grads = torch.autograd.grad(
-        loss, list(leaves.values()), allow_unused=True, materialize_grads=True
-    )
-    return {name: grad.numpy() for name, grad in zip(leaves, grads, strict=True)}
 
 
 def random_problem(seed: int) -> tuple[Problem, tuple[str, ...]]:

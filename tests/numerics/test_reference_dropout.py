@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import helpers
 import numpy as np
 import pytest
 
 from fastlstm import reference
+from support import helpers
 
 ONES = 0xFFFFFFFF
 

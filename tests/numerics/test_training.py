@@ -10,15 +10,14 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-import gradient_spread
-import helpers
 import numpy as np
 import pytest
-import training_runs as runs
-from gradients import OUTPUTS, SUBSETS, Problem
-from training_runs import Named, random_problem
 
 import fastlstm
+from support import gradient_spread, helpers
+from support import training_runs as runs
+from support.gradients import OUTPUTS, SUBSETS, Problem
+from support.training_runs import Named, random_problem
 
 try:
     from threadpoolctl import threadpool_limits  # scikit-learn brings it

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import gradient_spread
-import helpers
 import numpy as np
 import pytest
-import training_runs as runs
-from engine_runs import assert_same_bits
-from gradients import OUTPUTS, Problem
-from training_runs import Named, random_problem
 
 import fastlstm
 from fastlstm import _core
+from support import gradient_spread, helpers
+from support import training_runs as runs
+from support.engine_runs import assert_same_bits
+from support.gradients import OUTPUTS, Problem
+from support.training_runs import Named, random_problem
 
 # Each kind of split: hidden units among the threads, parts of the batch (2 to the most there are),
 # fewer and more parts than threads; both directions, dropout, ragged batches, tails of all kinds.

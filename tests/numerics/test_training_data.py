@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from helpers import shared_data
+
+from support import EXAMPLES
+from support.helpers import shared_data
 
 UPDATES, TOLERANCE = 100, 1e-4
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("tqdm")
-sys.path.append(str(Path(__file__).resolve().parent.parent / "examples"))
+sys.path.append(str(EXAMPLES))
 
 import characters  # noqa: E402
 import characters_torch  # noqa: E402

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import shared_data
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+from support import EXAMPLES
+from support.helpers import shared_data
 
 
 def run_python(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

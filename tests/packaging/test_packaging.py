@@ -16,12 +16,11 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import processes
 import pytest
 
 import fastlstm
+from support import ROOT, processes
 
-ROOT = processes.ROOT
 VERSIONS = ("3.11", "3.12", "3.13")
 WHEEL_LIMIT = 3_000_000  # bytes
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -169,16 +168,18 @@ def test_bare_environment(version: str, wheel: Path, tmp_path: Path) -> None:
     assert f"(Python {version}." in info
     assert "libgomp" in info
 
-    tests = Path(__file__).resolve().parent
-    ran = command(python, tests / "readme.py", ROOT / "README.md", "torch", cwd=tmp_path)
+    tests = ROOT / "tests"
+    ran = command(
+        python, tests / "support" / "readme.py", ROOT / "README.md", "torch", cwd=tmp_path
+    )
     assert int(ran.split()[0]) >= 1
     # Storage, and the tests of the API, as far as they need nothing else.
     command(python, "-m", "pip", "install", "--quiet", "pytest")
     shutil.copytree(tests, tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    names = ("test_bad_arrays.py", "test_storage.py", "test_reports.py", "test_api.py")
+    names = [f"unit/test_{name}.py" for name in ("bad_arrays", "reports", "api")]
     report = command(
         python, "-m", "pytest", "-q", "--import-mode=prepend", "-m", "not deep",
-        *(tmp_path / "tests" / name for name in names), cwd=tmp_path,
+        *(tmp_path / "tests" / name for name in (*names, "io/test_storage.py")), cwd=tmp_path,
     )  # fmt: skip
     assert re.search(r"\d+ passed", report)
 

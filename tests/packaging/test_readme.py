@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import readme
 
 import fastlstm
+from support import ROOT, readme
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+README = ROOT / "README.md"
 
 
 def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +38,7 @@ def test_first_block() -> None:
 def test_commands_exist() -> None:
     """`make` targets and `python -m fastlstm` commands that the README names."""
     text = README.read_text(encoding="utf-8")
-    makefile = (README.parent / "Makefile").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = {line.split()[1] for line in text.splitlines() if line.startswith("make ")}
     assert targets
     assert all(f"\n{target}:" in makefile for target in targets)

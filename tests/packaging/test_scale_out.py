@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+from support import EXAMPLES
 
 
 def run(folder: Path, *arguments: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from support import ROOT
 
 # Whatever a user writes by the README. Lines that end in "# wrong" are, each for itself.
 CODE = """

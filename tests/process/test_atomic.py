@@ -12,13 +12,12 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import bytecodes
 import numpy as np
-import processes
 import pytest
 
 import fastlstm
 from fastlstm import _core
+from support import bytecodes, processes
 
 Array = np.ndarray[Any, Any]
 SHAPE = (4, 5, 2)

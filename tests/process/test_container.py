@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import processes
 import pytest
 
 import fastlstm
 from fastlstm import container, runtime
+from support import processes
 
 UNLIMITED_V1 = "9223372036854771712\n"
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import resource
 import sys
 
-import processes
 import pytest
+
+from support import processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

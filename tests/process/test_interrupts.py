@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-import processes
 import pytest
+
+from support import processes
 
 LONG_CALLS = {
     "one thread": ("fastlstm.LSTM(4096, 64, seed=0)", "model(x, num_threads=1)"),

@@ -14,44 +14,12 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
-import processes
 import pytest
-from refusals import C_0, CELL, H_0, LSTM, X_STEP, B, F, H, T, X
 
 import fastlstm
-
-MALLINFO = """
-import ctypes, gc, os
-from fastlstm import _core
-class Info(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_size_t) for name in (
-        "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost").split()]
-libc = ctypes.CDLL(None)
-libc.mallinfo2.restype = Info
-
-def in_use(and_pool=False):
-    gc.collect()
-    if not and_pool: _core.empty_pool()
-    info = libc.mallinfo2()
-    return info.uordblks + info.hblkhd
-
-def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-def least_growth(step, warm, count):
-    # Of both, over `count` steps, in the round of three where it was least: a workspace that is
-    # kept grows now and then, depending on what the pool had; a leak grows in all rounds.
-    for i in range(warm): step(i)
-    found = []
-    for _ in range(3):
-        before = in_use(), resident()
-        for i in range(count): step(i)
-        found.append((in_use() - before[0], resident() - before[1]))
-    return min(f[0] for f in found), min(f[1] for f in found)
-"""
-needs_mallinfo = pytest.mark.skipif(
-    sys.platform != "linux" or processes.SANITIZED, reason="needs glibc's own malloc"
-)
+from support import processes
+from support.memory import MALLINFO, needs_mallinfo
+from support.refusals import C_0, CELL, H_0, LSTM, X_STEP, B, F, H, T, X
 
 # Each defines `call(i)`: the i-th of many calls.
 CALLS = {

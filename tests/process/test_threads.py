@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 
-import processes
 import pytest
+
+from support import processes
 
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -7,15 +7,14 @@ import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-import helpers
 import numpy as np
-import processes
 import pytest
-import training_runs as runs
-from test_memory import MALLINFO, needs_mallinfo
-from training_runs import Named
 
 import fastlstm
+from support import helpers, processes
+from support import training_runs as runs
+from support.memory import MALLINFO, needs_mallinfo
+from support.training_runs import Named
 
 # ---- memory ----
 

@@ -8,8 +8,9 @@ import itertools
 from typing import Any
 
 import pytest
-from processes import check
-from torch_runs import no_warnings
+
+from support.processes import check
+from support.torch_runs import no_warnings
 
 torch = pytest.importorskip("torch")
 rnn = torch.nn.utils.rnn

@@ -12,7 +12,8 @@ import weakref
 from typing import Any
 
 import pytest
-from torch_runs import no_warnings
+
+from support.torch_runs import no_warnings
 
 torch = pytest.importorskip("torch")
 prune = pytest.importorskip("torch.nn.utils.prune")

@@ -8,9 +8,9 @@ import weakref
 from typing import Any
 
 import pytest
-from torch_runs import assert_close, no_warnings, pair
 
 from fastlstm import _core
+from support.torch_runs import assert_close, no_warnings, pair
 
 torch = pytest.importorskip("torch")
 

@@ -7,7 +7,8 @@ import warnings
 from typing import Any
 
 import pytest
-from torch_runs import assert_close, loss, no_warnings, pair, run
+
+from support.torch_runs import assert_close, loss, no_warnings, pair, run
 
 torch = pytest.importorskip("torch")
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch_runs import assert_close, leaves, loss, no_warnings, pair, run
 
 import fastlstm
+from support.torch_runs import assert_close, leaves, loss, no_warnings, pair, run
 
 torch = pytest.importorskip("torch")
 rnn = torch.nn.utils.rnn

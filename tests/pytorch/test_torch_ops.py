@@ -7,7 +7,8 @@ import itertools
 from typing import Any
 
 import pytest
-from processes import check
+
+from support.processes import check
 
 torch = pytest.importorskip("torch")
 rnn = torch.nn.utils.rnn

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from processes import check, run
 
 import fastlstm
+from support.processes import check, run
 
 pytest.importorskip("torch")
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from torch_runs import no_warnings
+
+from support.torch_runs import no_warnings
 
 torch = pytest.importorskip("torch")
 rnn = torch.nn.utils.rnn

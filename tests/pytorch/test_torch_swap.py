@@ -9,7 +9,8 @@ import pickle
 from typing import Any
 
 import pytest
-from helpers import shared_data
+
+from support.helpers import shared_data
 
 torch = pytest.importorskip("torch")
 parametrizations = torch.nn.utils.parametrizations

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import shared_data
+
+from support.helpers import shared_data
 
 Params = dict[str, np.ndarray]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import helpers
 import numpy as np
 
 import fastlstm
+from support import helpers
 
 
 class Outputs(NamedTuple):

@@ -26,10 +26,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import helpers
 import numpy as np
 
 from fastlstm.reference import sigmoid
+from support import helpers
 
 Array = np.ndarray
 

@@ -32,11 +32,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import error_model
 import numpy as np
-from gradients import Problem
 
 from fastlstm.reference import dropout_mask, sigmoid
+from support import error_model
+from support.gradients import Problem
 
 Array = np.ndarray
 

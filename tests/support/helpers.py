@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fastlstm import reference
+from support import ROOT
 
 # Sizes at and around the vector widths and tile heights of the kernels, where tails begin.
 EDGE_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 47, 48, 49, 63, 64, 65)
@@ -182,7 +183,7 @@ def torch_forward(
 
 def shared_data(name: str) -> Path:
     """The path of a file or folder of the shared data; skips the test where it is absent."""
-    path = Path(__file__).resolve().parents[2] / "shared" / "data" / name
+    path = ROOT.parent / "shared" / "data" / name
     if not path.exists():
         pytest.skip(f"../shared/data/{name} is not here; it is no part of the checkout")
     return path

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from fastlstm import container
 
-ROOT = Path(__file__).resolve().parent.parent
 # Set by sanitize.sh: everything is slower there, and virtual memory means nothing.
 SANITIZED = bool(os.environ.get("FASTLSTM_TEST_SANITIZED"))
 SETTINGS = ("FASTLSTM_ISA", "FASTLSTM_NUM_THREADS", "OMP_NUM_THREADS", "OMP_THREAD_LIMIT")

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,35 @@ X, X_STEP = random(T, B, F), random(B, F)
 H_0, C_0 = random(L, B, H, seed=1), random(L, B, H, seed=2)
 LSTM = fastlstm.LSTM(F, H, L, seed=0)
 CELL = fastlstm.LSTMCell(F, H, seed=0)
+
+
+# What no count takes: the value, and what is raised.
+BAD_COUNTS: dict[str, tuple[Any, type[Exception]]] = {
+    "True": (True, TypeError),
+    "NumPy's True": (np.True_, TypeError),
+    "None": (None, TypeError),
+    "a float": (2.0, TypeError),
+    "NaN": (float("nan"), TypeError),
+    "NumPy's NaN": (np.float32("nan"), TypeError),
+    "infinity": (float("inf"), TypeError),
+    "complex": (1j, TypeError),
+    "a fraction": (Fraction(2), TypeError),
+    "a string": ("2", TypeError),
+    "bytes": (b"2", TypeError),
+    "a list": ([2], TypeError),
+    "a tuple": ((2,), TypeError),
+    "an array": (np.array([2]), TypeError),
+    "a float array": (np.array(2.0), TypeError),
+    "a class": (int, TypeError),
+    "negative": (-1, ValueError),
+    "most negative": (-(2**63), ValueError),
+    "2**31": (2**31, ValueError),
+    "2**63": (2**63, ValueError),
+    "2**64 + 1": (2**64 + 1, ValueError),
+    "uint64": (np.uint64(2**64 - 1), ValueError),
+    "beyond every integer type": (10**300, ValueError),
+    "too long to print": (10**5000, ValueError),
+}
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,11 @@ import copy
 from dataclasses import replace
 from typing import Any
 
-import helpers
 import numpy as np
-from gradients import OUTPUTS, SUBSETS, Problem
-from test_reference_backward import torch_gradients
 
 import fastlstm
+from support import helpers
+from support.gradients import OUTPUTS, SUBSETS, Problem, torch_gradients
 
 Named = dict[str, np.ndarray]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from refusals import CELL, LSTM, B, F, H, L, T, X, random
 
 import fastlstm
+from support.refusals import CELL, LSTM, B, F, H, L, T, X, random
 
 # ---- parameters ----
 

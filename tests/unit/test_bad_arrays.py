@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import as_strided
-from refusals import (
+
+import fastlstm
+from support.refusals import (
     C_0,
     CELL,
     H_0,
@@ -30,8 +32,6 @@ from refusals import (
     refused,
     unharmed,
 )
-
-import fastlstm
 
 __all__ = ["unharmed"]  # a fixture of every test here
 

@@ -8,14 +8,13 @@ and the callee goes on working. Arrays have test_bad_arrays.py, huge sizes test_
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
-from refusals import CELL, LSTM, X_STEP, B, T, X, refused, unharmed
 
 import fastlstm
+from support.refusals import BAD_COUNTS, CELL, LSTM, X_STEP, B, T, X, refused, unharmed
 
 __all__ = ["unharmed"]  # a fixture of every test here
 
@@ -37,32 +36,6 @@ COUNTS: dict[str, tuple[str, int, Callable[[Any], object]]] = {
     "explain B": ("B", 0, lambda v: LSTM.explain(1, v)),
     "explain num_threads": ("num_threads", 1, lambda v: LSTM.explain(1, 1, num_threads=v)),
     "set_num_threads": ("n", 1, fastlstm.set_num_threads),
-}
-BAD_COUNTS: dict[str, tuple[Any, type[Exception]]] = {
-    "True": (True, TypeError),
-    "NumPy's True": (np.True_, TypeError),
-    "None": (None, TypeError),
-    "a float": (2.0, TypeError),
-    "NaN": (NAN, TypeError),
-    "NumPy's NaN": (np.float32(NAN), TypeError),
-    "infinity": (float("inf"), TypeError),
-    "complex": (1j, TypeError),
-    "a fraction": (Fraction(2), TypeError),
-    "a string": ("2", TypeError),
-    "bytes": (b"2", TypeError),
-    "a list": ([2], TypeError),
-    "a tuple": ((2,), TypeError),
-    "an array": (np.array([2]), TypeError),
-    "a float array": (np.array(2.0), TypeError),
-    "a class": (int, TypeError),
-    "negative": (-1, ValueError),
-    "most negative": (-(2**63), ValueError),
-    "2**31": (2**31, ValueError),
-    "2**63": (2**63, ValueError),
-    "2**64 + 1": (2**64 + 1, ValueError),
-    "uint64": (np.uint64(2**64 - 1), ValueError),
-    "beyond every integer type": (10**300, ValueError),
-    "too long to print": (10**5000, ValueError),
 }
 
 

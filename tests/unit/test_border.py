@@ -9,9 +9,9 @@ import subprocess
 from typing import Any
 
 import pytest
-import test_contract
 
 from fastlstm import _core
+from support.declarations import header
 
 TYPES: dict[str, Any] = {
     "int64_t": ctypes.c_int64,
@@ -23,7 +23,7 @@ TYPES: dict[str, Any] = {
     "fl_isa": ctypes.c_int,
     "fl_purpose": ctypes.c_int,
 }
-DECLARED = test_contract.header()
+DECLARED = header()
 STATUS = {name: value for value, name in enumerate(DECLARED.enums["fl_status"])}
 
 

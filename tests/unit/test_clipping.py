@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 import pytest
-from optim_reference import Gradients, arrays
 
 from fastlstm.optim import clip_grad_norm, clip_grad_value
+from support.optim_reference import Gradients, arrays
 
 
 def norm_in_order(given: dict[str, np.ndarray]) -> float:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from refusals import CELL, LSTM, B, F, H, X
 
 import fastlstm
+from support.refusals import CELL, LSTM, B, F, H, X
 
 
 def test_the_module_shows_public_names_only() -> None:

@@ -8,8 +8,9 @@ an access outside of an array kills it at once.)
 
 from __future__ import annotations
 
-import processes
 import pytest
+
+from support import processes
 
 # Whatever a caller does to an object, the process lives. Each line may raise what it likes.
 MISUSE = {

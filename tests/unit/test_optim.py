@@ -9,19 +9,29 @@ import inspect
 import itertools
 import pickle
 import platform
-import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import processes
 import pytest
-from optim_reference import OPTIONS, SHAPES, STEPS, Gradients, Reference, arrays, bound, made, run
 
 import fastlstm.optim as optim
 from fastlstm.optim import SGD, Adam, AdamW, clip_grad_norm, clip_grad_value
+from support import processes
+from support.memory import MALLINFO, needs_mallinfo
+from support.optim_reference import (
+    OPTIONS,
+    SHAPES,
+    STEPS,
+    Gradients,
+    Reference,
+    arrays,
+    bound,
+    made,
+    run,
+)
 
 
 def gradients(dtype: str) -> Iterator[dict[str, np.ndarray]]:
@@ -370,13 +380,9 @@ def test_updates_allocate_nothing() -> None:
         assert peak < 1 << 14, (kind, peak)
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux" or processes.SANITIZED, reason="needs glibc's own malloc"
-)
+@needs_mallinfo
 def test_no_growth() -> None:
     """After 500 rounds as warm-up, 5,000 more leave less than 10 bytes each in malloc's hands."""
-    from test_memory import MALLINFO
-
     out = processes.check(
         MALLINFO
         + """

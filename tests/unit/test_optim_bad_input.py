@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from optim_reference import Gradients, made
-from refusals import misaligned, refused
 
 import fastlstm
 from fastlstm.optim import SGD, Adam, AdamW, Optimizer, clip_grad_norm, clip_grad_value
+from support.optim_reference import Gradients, made
+from support.refusals import misaligned, refused
 
 NAN, INF = float("nan"), float("inf")
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from refusals import C_0, H_0, LSTM, B, H, L, X, random
 
 import fastlstm
+from support.refusals import C_0, H_0, LSTM, B, H, L, X, random
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,15 @@ import pickle
 from collections.abc import Callable
 from itertools import pairwise
 
-import gradient_spread
-import helpers
 import numpy as np
 import pytest
-import training_runs as runs
-from gradients import OUTPUTS, Problem
-from training_runs import Named
 
 import fastlstm
 from fastlstm import reference
+from support import gradient_spread, helpers
+from support import training_runs as runs
+from support.gradients import OUTPUTS, Problem
+from support.training_runs import Named
 
 
 def small_problem(dtype: str, *, dropout: float = 0.0, seed: int = 0) -> Problem:

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import processes
 import pytest
-from refusals import misaligned, random, refused
-from test_bad_input import BAD_COUNTS
 
 import fastlstm
+from support import processes
+from support.refusals import BAD_COUNTS, misaligned, random, refused
 
 T, B, F, H, L = 5, 3, 4, 6, 2
 X, H_0, C_0 = random(T, B, F), random(L, B, H, seed=1), random(L, B, H, seed=2)
