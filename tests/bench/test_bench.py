@@ -4,12 +4,9 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +17,6 @@ from fastlstm.__main__ import main
 from fastlstm.bench import (
     agreement,
     cli,
-    limits,
     peers,
     protocol,
     report,
@@ -30,11 +26,8 @@ from fastlstm.bench import (
     zoo,
 )
 from fastlstm.bench.shapes import Shape
-
-
-def shape(T: int, B: int, I: int, H: int, **options: Any) -> Shape:  # noqa: E741
-    return Shape("test", "none", "none", T, B, I, H, **options)
-
+from support import bench_runs
+from support.bench_runs import MACHINE, SIZES, shape
 
 # ---- measuring ----
 
@@ -76,17 +69,7 @@ def specification(of: Shape) -> agreement.Array:
     return y[-of.T :]
 
 
-INFERENCE = [name for name, engine in peers.ENGINES.items() if "inference" in engine.tasks]
-
-
-@pytest.fixture(scope="module", params=INFERENCE)
-def engine_worker(request: pytest.FixtureRequest) -> Iterator[tuple[str, runner.WorkerProcess]]:
-    name = request.param
-    if not peers.ENGINES[name].available():
-        pytest.skip(f"{name} is not installed")
-    process = runner.WorkerProcess(name, 1)
-    yield name, process
-    process.close()
+engine_worker = bench_runs.engine_worker("inference")
 
 
 @pytest.mark.parametrize("case", list(SHAPES))
@@ -98,12 +81,9 @@ def test_engine_agrees_with_the_reference(
     if peers.ENGINES[name].refuses(of):
         pytest.skip(f"{name}: {peers.ENGINES[name].refuses(of)}")
     process.ask("prepare", shape=vars(of), seed=0)
-    np.savez(tmp_path / "y.npz", y=specification(of))
-    difference = process.ask("compare", path=str(tmp_path / "y.npz"))["max_abs_diff"]
-    if peers.ENGINES[name].padded and of.layers > 1:
-        assert difference is None  # past the ends both directions mix: nothing to compare
-    else:
-        assert difference <= (1e-12 if of.dtype == "float64" else runner.MAX_ABS_DIFF)
+    difference = bench_runs.difference(process, {"y": specification(of)}, tmp_path)
+    mixed = peers.ENGINES[name].padded and of.layers > 1
+    bench_runs.assert_agreement(of, difference, mixed=mixed)
     assert process.ask("measure", seconds=0.001)["median"] > 0
     process.ask("release")
 
@@ -160,13 +140,6 @@ def test_runner_reports_a_missing_engine_and_measures_the_rest() -> None:
 
 
 # ---- reports, on figures made up here ----
-
-MACHINE = limits.Machine(
-    threads=1,
-    flops={"float32": 100e9, "float64": 50e9},
-    bandwidth=((32e3, 400e9), (1e6, 200e9), (math.inf, 50e9)),
-    chain=20e-9,
-)
 
 
 def made_up() -> list[runner.Result]:
@@ -285,9 +258,8 @@ def test_document_is_strict_json() -> None:
 
 def test_bench_prints_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     files = [str(tmp_path / "new" / "r.json"), str(tmp_path / "r.md")]
-    sizes = ["--input-size", "3", "--hidden-size", "5", "--batch", "2", "--steps", "4"]
     how = ["--engines", "fastlstm", "--rounds", "1", "--seconds", "0.001", "--quick"]
-    status = main(["bench", *sizes, "--bidirectional", *how, "--json", "--output", *files])
+    status = main(["bench", *SIZES, "--bidirectional", *how, "--json", "--output", *files])
     assert status == 0
     values = json.loads(capsys.readouterr().out)
     (record,) = values["results"]

@@ -12,11 +12,7 @@ import pytest
 
 from fastlstm.bench import limits, peers, shapes, zoo
 from fastlstm.bench.shapes import Shape
-
-
-def shape(T: int, B: int, I: int, H: int, **options: Any) -> Shape:  # noqa: E741
-    return Shape("test", "none", "none", T, B, I, H, **options)
-
+from support.bench_runs import MACHINE, shape
 
 # ---- shapes and zoo ----
 
@@ -112,13 +108,6 @@ def test_params_have_torch_names_and_shapes() -> None:
 
 
 # ---- limits: the expected values are worked out by hand in the comments ----
-
-MACHINE = limits.Machine(
-    threads=1,
-    flops={"float32": 100e9, "float64": 50e9},
-    bandwidth=((32e3, 400e9), (1e6, 200e9), (math.inf, 50e9)),
-    chain=20e-9,
-)
 
 
 def test_flops_of_a_plain_layer() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,9 @@ from fastlstm.bench import (
     zoo,
 )
 from fastlstm.bench.shapes import Shape
+from support import bench_runs
 
-TRAINING = [name for name, engine in peers.ENGINES.items() if "training" in engine.tasks]
-
-
-def shape(T: int, B: int, I: int, H: int, **options: Any) -> Shape:  # noqa: E741
-    return Shape("test", "none", "none", T, B, I, H, train=True, **options)
-
+shape = partial(bench_runs.shape, train=True)
 
 SHAPES = {
     "plain": shape(7, 3, 5, 6),
@@ -65,14 +61,7 @@ def specification(of: Shape) -> agreement.Outputs:
 # ---- the work ----
 
 
-@pytest.fixture(scope="module", params=TRAINING)
-def engine_worker(request: pytest.FixtureRequest) -> Iterator[tuple[str, runner.WorkerProcess]]:
-    name = request.param
-    if not peers.ENGINES[name].available():
-        pytest.skip(f"{name} is not installed")
-    process = runner.WorkerProcess(name, 1)
-    yield name, process
-    process.close()
+engine_worker = bench_runs.engine_worker("training")
 
 
 @pytest.mark.parametrize("case", list(SHAPES))
@@ -87,17 +76,14 @@ def test_gradients_agree_with_the_reference(
     process.ask("prepare", shape=vars(of), seed=0)
     assert process.ask("measure", seconds=0.001)["median"] > 0
     expected = specification(of)
-    np.savez(tmp_path / "r.npz", **expected)
-    difference = process.ask("compare", path=str(tmp_path / "r.npz"))["max_abs_diff"]
-    if engine.padded and of.layers > 1 and of.bidirectional:
-        assert difference is None  # past the ends both directions mix: nothing to compare
-    else:
-        assert difference <= (1e-12 if of.dtype == "float64" else runner.MAX_ABS_DIFF)
+    difference = bench_runs.difference(process, expected, tmp_path)
+    mixed = engine.padded and of.layers > 1 and of.bidirectional
+    bench_runs.assert_agreement(of, difference, mixed=mixed)
     # One wrong entry of any output is noticed, so every gradient is really computed and compared.
     for wrong in () if engine.padded else expected:
         twice = {**expected, wrong: 2 * expected[wrong]}
-        np.savez(tmp_path / "w.npz", **twice)
-        difference = process.ask("compare", path=str(tmp_path / "w.npz"))["max_abs_diff"]
+        difference = bench_runs.difference(process, twice, tmp_path)
+        assert difference is not None
         assert difference > 0.1, wrong
     process.ask("release")
 
@@ -387,9 +373,8 @@ def test_bench_train_reports_a_shape_of_ones_own(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     output = [str(tmp_path / "r.json"), str(tmp_path / "r.md")]
-    sizes = ["--input-size", "3", "--hidden-size", "5", "--batch", "2", "--steps", "4"]
     how = ["--engines", "fastlstm", "onnxruntime", "--rounds", "1", "--seconds", "0.001"]
-    options = [*sizes, *how, "--no-limits", "--json", "--output", *output]
+    options = [*bench_runs.SIZES, *how, "--no-limits", "--json", "--output", *output]
     assert main(["bench", "--train", *options]) == 0
     printed = capsys.readouterr()
     values = json.loads(printed.out)
