@@ -12,6 +12,8 @@ import fuzz
 from fuzz import driver
 from support import processes
 
+pytestmark = pytest.mark.sanitize
+
 # Cases of a quick run: some seconds each.
 QUICK = {
     "hooks": 1000,

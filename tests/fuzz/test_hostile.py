@@ -13,6 +13,8 @@ import fastlstm
 from fuzz.hostile import Asked, Classy, Hook, Name, Source
 from support import processes
 
+pytestmark = pytest.mark.sanitize
+
 Array = np.ndarray[Any, Any]
 optim = fastlstm.optim
 

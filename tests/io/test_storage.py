@@ -17,6 +17,8 @@ import safetensors.numpy
 
 import fastlstm
 
+pytestmark = pytest.mark.sanitize
+
 CONFIGS: list[dict[str, Any]] = [
     {},
     {"num_layers": 3, "bidirectional": True, "batch_first": True, "dropout": 0.25},

@@ -20,6 +20,8 @@ import pytest
 import fastlstm
 from support import ROOT, error_model
 
+pytestmark = pytest.mark.sanitize
+
 Array = np.ndarray
 LOG2E = 1.44269504088896340736
 SATURATED = 1e4  # exp(-1e4) is zero in both dtypes

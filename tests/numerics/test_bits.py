@@ -22,6 +22,8 @@ import fastlstm
 from support import helpers
 from support.engine_runs import Case, Outputs, assert_all_same_bits, assert_same_bits, case_of, run
 
+pytestmark = pytest.mark.sanitize
+
 # Every kind of panel on every instruction set: narrow ones of one and two vectors, alone and after
 # whole ones; two chains of sums (H <= 24) and one; all gates in registers and not.
 HIDDEN_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 20, 24, 25, 28, 31, 32, 33, 40, 48, 49, 52)

@@ -11,6 +11,8 @@ import pytest
 import fastlstm
 from fastlstm import _core
 
+pytestmark = pytest.mark.sanitize
+
 
 @pytest.fixture(autouse=True)
 def _restore() -> Iterator[None]:

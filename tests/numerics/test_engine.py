@@ -24,6 +24,8 @@ try:
 except ImportError:
     threadpool_limits = nullcontext
 
+pytestmark = pytest.mark.sanitize
+
 NUM_CONFIGS = 150
 DEEP_CONFIGS, DEEP_CHUNK = 2000, 50
 FLOAT64_TOLERANCE = 1e-12

@@ -12,6 +12,8 @@ import fastlstm
 from fastlstm import _core
 from fastlstm.training import tape_size
 
+pytestmark = pytest.mark.sanitize
+
 Array = np.ndarray
 
 

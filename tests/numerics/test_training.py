@@ -24,6 +24,8 @@ try:
 except ImportError:
     from contextlib import nullcontext as threadpool_limits
 
+pytestmark = pytest.mark.sanitize
+
 NUM_PROBLEMS = 110
 DEEP_PROBLEMS, DEEP_CHUNK = 1200, 40
 FLOAT64_TOLERANCE = 1e-12

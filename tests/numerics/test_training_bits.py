@@ -19,6 +19,8 @@ from support.engine_runs import assert_same_bits
 from support.gradients import OUTPUTS, Problem
 from support.training_runs import Named, random_problem
 
+pytestmark = pytest.mark.sanitize
+
 # Each kind of split: hidden units among the threads, parts of the batch (2 to the most there are),
 # fewer and more parts than threads; both directions, dropout, ragged batches, tails of all kinds.
 CONFIGS = [

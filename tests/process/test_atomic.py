@@ -19,6 +19,8 @@ import fastlstm
 from fastlstm import _core
 from support import bytecodes, processes
 
+pytestmark = pytest.mark.sanitize
+
 Array = np.ndarray[Any, Any]
 SHAPE = (4, 5, 2)
 X = np.random.default_rng(3).standard_normal((6, 3, 4)).astype(np.float32)

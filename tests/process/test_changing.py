@@ -16,6 +16,8 @@ import pytest
 import fastlstm
 from fastlstm import _core
 
+pytestmark = pytest.mark.sanitize
+
 Array = np.ndarray[Any, Any]
 X = np.random.default_rng(0).standard_normal((6, 3, 4)).astype(np.float32)
 

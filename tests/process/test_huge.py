@@ -15,7 +15,10 @@ import pytest
 
 from support import processes
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = [
+    pytest.mark.sanitize,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
 
 RSS_LIMIT = (6 if processes.SANITIZED else 1) << 30
 

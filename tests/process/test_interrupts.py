@@ -7,6 +7,8 @@ import pytest
 
 from support import processes
 
+pytestmark = pytest.mark.sanitize
+
 LONG_CALLS = {
     "one thread": ("fastlstm.LSTM(4096, 64, seed=0)", "model(x, num_threads=1)"),
     "two threads": ("fastlstm.LSTM(4096, 256, seed=0)", "model(x, num_threads=2)"),

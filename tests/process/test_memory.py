@@ -21,6 +21,8 @@ from support import processes
 from support.memory import MALLINFO, needs_mallinfo
 from support.refusals import C_0, CELL, H_0, LSTM, X_STEP, B, F, H, T, X
 
+pytestmark = pytest.mark.sanitize
+
 # Each defines `call(i)`: the i-th of many calls.
 CALLS = {
     "shapes": """

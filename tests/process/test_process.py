@@ -18,6 +18,8 @@ import pytest
 import fastlstm
 from support import processes
 
+pytestmark = pytest.mark.sanitize
+
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 DEFAULT = processes.default_threads(CPUS)
 

@@ -9,6 +9,8 @@ import pytest
 
 from support import processes
 
+pytestmark = pytest.mark.sanitize
+
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 # `everything(threads)` packs, runs forward and backward with so many threads; `same` compares bits.

@@ -16,6 +16,8 @@ from support import training_runs as runs
 from support.memory import MALLINFO, needs_mallinfo
 from support.training_runs import Named
 
+pytestmark = pytest.mark.sanitize
+
 # ---- memory ----
 
 # Each defines `step(i)`: the i-th of many training steps.

@@ -15,6 +15,8 @@ import pytest
 import fastlstm
 from support.refusals import CELL, LSTM, B, F, H, L, T, X, random
 
+pytestmark = pytest.mark.sanitize_each_isa
+
 # ---- parameters ----
 
 

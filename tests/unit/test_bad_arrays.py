@@ -33,6 +33,8 @@ from support.refusals import (
     unharmed,
 )
 
+pytestmark = pytest.mark.sanitize_each_isa
+
 __all__ = ["unharmed"]  # a fixture of every test here
 
 NAN = float("nan")

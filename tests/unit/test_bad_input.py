@@ -16,6 +16,8 @@ import pytest
 import fastlstm
 from support.refusals import BAD_COUNTS, CELL, LSTM, X_STEP, B, T, X, refused, unharmed
 
+pytestmark = pytest.mark.sanitize
+
 __all__ = ["unharmed"]  # a fixture of every test here
 
 NAN = float("nan")

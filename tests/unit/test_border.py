@@ -13,6 +13,8 @@ import pytest
 from fastlstm import _core
 from support.declarations import header
 
+pytestmark = pytest.mark.sanitize
+
 TYPES: dict[str, Any] = {
     "int64_t": ctypes.c_int64,
     "int32_t": ctypes.c_int32,

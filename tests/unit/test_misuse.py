@@ -12,6 +12,8 @@ import pytest
 
 from support import processes
 
+pytestmark = pytest.mark.sanitize_each_isa
+
 # Whatever a caller does to an object, the process lives. Each line may raise what it likes.
 MISUSE = {
     "smaller hidden_size": "lstm.hidden_size = 1\n    use()",

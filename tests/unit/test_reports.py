@@ -15,6 +15,8 @@ import pytest
 import fastlstm
 from support.refusals import C_0, H_0, LSTM, B, H, L, X, random
 
+pytestmark = pytest.mark.sanitize
+
 
 @pytest.mark.parametrize(
     ("model", "text"),

@@ -15,6 +15,8 @@ import pytest
 
 import fastlstm
 
+pytestmark = pytest.mark.sanitize
+
 T, B, F, H = 7, 3, 4, 6
 
 

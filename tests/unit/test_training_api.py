@@ -18,6 +18,8 @@ from support import training_runs as runs
 from support.gradients import OUTPUTS, Problem
 from support.training_runs import Named
 
+pytestmark = pytest.mark.sanitize
+
 
 def small_problem(dtype: str, *, dropout: float = 0.0, seed: int = 0) -> Problem:
     config = helpers.Config(

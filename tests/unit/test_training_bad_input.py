@@ -17,6 +17,8 @@ import fastlstm
 from support import processes
 from support.refusals import BAD_COUNTS, misaligned, random, refused
 
+pytestmark = pytest.mark.sanitize
+
 T, B, F, H, L = 5, 3, 4, 6, 2
 X, H_0, C_0 = random(T, B, F), random(L, B, H, seed=1), random(L, B, H, seed=2)
 DY, DH, DC = random(T, B, H, seed=3), random(L, B, H, seed=4), random(L, B, H, seed=5)

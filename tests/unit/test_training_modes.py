@@ -15,6 +15,8 @@ import pytest
 import fastlstm
 from fastlstm import optim
 
+pytestmark = pytest.mark.sanitize
+
 MODELS = {
     "LSTM": lambda: fastlstm.LSTM(4, 16, 2, seed=0),
     "LSTMCell": lambda: fastlstm.LSTMCell(4, 16, seed=0),
