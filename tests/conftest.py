@@ -10,6 +10,7 @@ import pytest
 import fastlstm
 from support import tiers
 
+CELLS = ["lstm", "rnn_tanh", "rnn_relu"]
 TESTS = Path(__file__).resolve().parent
 
 
@@ -34,4 +35,10 @@ def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request: pytest.FixtureRequest) -> str:
     """Both dtypes by turns."""
+    return request.param
+
+
+@pytest.fixture(params=CELLS if hasattr(fastlstm, "RNN") else CELLS[:1])
+def cell(request: pytest.FixtureRequest) -> str:
+    """Every recurrent cell by turns, as `helpers.Config` names them."""
     return request.param

@@ -42,14 +42,14 @@ def rows_of(inputs: helpers.Inputs, rows: list[int] | slice) -> helpers.Inputs:
 
 
 def rows_of_outputs(outputs: Outputs, rows: list[int] | slice) -> Outputs:
-    return Outputs(*(a[:, rows] for a in outputs))
+    return Outputs(*(None if a is None else a[:, rows] for a in outputs))
 
 
 # ---- batch ----
 
 
 @pytest.mark.parametrize("units", HIDDEN_SIZES)
-def test_any_batch_and_place(isa: str, dtype: str, units: int) -> None:
+def test_any_batch_and_place(isa: str, dtype: str, cell: str, units: int) -> None:
     rng = np.random.default_rng(units)
     inputs = (1, 3, 9, 20)[units % 4]
     config = helpers.Config(
@@ -62,14 +62,15 @@ def test_any_batch_and_place(isa: str, dtype: str, units: int) -> None:
         with_state=True,
         lengths=tuple(rng.integers(0, 7, 64).tolist()) if units % 5 == 0 else None,
         dtype=dtype,
+        cell=cell,
     )
     case = case_of(config, units)
-    lstm = case.lstm()
-    whole = run(lstm, case.inputs, num_threads=1)
+    model = case.model()
+    whole = run(model, case.inputs, num_threads=1)
     for batch in BATCHES:
         rows = sorted(rng.choice(64, batch, replace=False).tolist())
         for order in (rows, rows[::-1]) if batch < 5 else (rng.permutation(rows).tolist(),):
-            part = run(lstm, rows_of(case.inputs, order), num_threads=1)
+            part = run(model, rows_of(case.inputs, order), num_threads=1)
             assert_all_same_bits(part, rows_of_outputs(whole, order), f"{batch} rows of {config}")
 
 
@@ -163,17 +164,19 @@ def test_fewer_threads_than_planned(limit: str) -> None:
     assert outputs(4, {"OMP_THREAD_LIMIT": limit}) == outputs(1, {})
 
 
-def test_calls_from_many_threads_at_once(isa: str, dtype: str) -> None:
+def test_calls_from_many_threads_at_once(isa: str, dtype: str, cell: str) -> None:
     # Large enough that the calls let go of the GIL, of changing sizes that share one workspace.
-    case = case_of(helpers.Config(25, 12, 30, 100, 2, bidirectional=True, dtype=dtype), 1)
-    lstm = case.lstm()
+    case = case_of(
+        helpers.Config(25, 12, 30, 100, 2, bidirectional=True, dtype=dtype, cell=cell), 1
+    )
+    model = case.model()
     inputs = [rows_of(case.inputs, slice(0, batch)) for batch in (12, 1, 7, 3)]
-    expected = [run(lstm, i, num_threads=1) for i in inputs]
+    expected = [run(model, i, num_threads=1) for i in inputs]
 
     def work(caller: int) -> None:
         for turn in range(12):
             i = (caller + turn) % 4
-            assert_all_same_bits(run(lstm, inputs[i], num_threads=1 + turn % 2), expected[i])
+            assert_all_same_bits(run(model, inputs[i], num_threads=1 + turn % 2), expected[i])
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
@@ -216,38 +219,42 @@ def test_random_configurations(isa: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("units", [1, 5, 20, 33, 60, 130])
-def test_padded_or_ragged(isa: str, dtype: str, units: int) -> None:
+def test_padded_or_ragged(isa: str, dtype: str, cell: str, units: int) -> None:
     lengths = (9, 0, 4, 9, 1, 8, 3, 3, 6)
     config = helpers.Config(
-        9, 9, 7, units, 2, bidirectional=True, with_state=True, lengths=lengths, dtype=dtype
+        9, 9, 7, units, 2, True, False, True, True, lengths=lengths, dtype=dtype, cell=cell
     )
     case = case_of(config, units)
-    lstm = case.lstm()
-    ragged = run(lstm, case.inputs)
+    model = case.model()
+    ragged = run(model, case.inputs)
     for row, length in enumerate(lengths):
         one = rows_of(case.inputs, [row])
-        trimmed = run(lstm, one._replace(x=one.x[:length], lengths=None))
+        trimmed = run(model, one._replace(x=one.x[:length], lengths=None))
+        whole = rows_of_outputs(ragged, [row])
         for name in ("y", "cells"):
-            ours = getattr(ragged, name)[:, row : row + 1]
-            assert_same_bits(ours[:length], getattr(trimmed, name), f"{name} of row {row}")
-            assert_same_bits(ours[length:], np.zeros_like(ours[length:]), f"padding of row {row}")
-        for name in ("h_n", "c_n"):
-            ours = getattr(ragged, name)[:, row : row + 1]
-            assert_same_bits(ours, getattr(trimmed, name), f"{name} of row {row}")
+            ours = getattr(whole, name)
+            if ours is not None:
+                past = np.zeros_like(ours[length:])
+                assert_same_bits(ours[:length], getattr(trimmed, name), f"{name} of row {row}")
+                assert_same_bits(ours[length:], past, f"padding of row {row}")
+        states = [one._replace(y=None, cells=None) for one in (whole, trimmed)]
+        assert_all_same_bits(*states, f"row {row}")
 
 
-def test_lengths_of_all_steps_are_no_lengths(isa: str, dtype: str) -> None:
-    case = case_of(helpers.Config(7, 5, 3, 30, 2, bidirectional=True, dtype=dtype), 1)
-    lstm = case.lstm()
-    assert_all_same_bits(run(lstm, case.inputs._replace(lengths=(7,) * 5)), run(lstm, case.inputs))
+def test_lengths_of_all_steps_are_no_lengths(isa: str, dtype: str, cell: str) -> None:
+    case = case_of(helpers.Config(7, 5, 3, 30, 2, bidirectional=True, dtype=dtype, cell=cell), 1)
+    model = case.model()
+    assert_all_same_bits(
+        run(model, case.inputs._replace(lengths=(7,) * 5)), run(model, case.inputs)
+    )
 
 
-def test_forward_direction_of_padded_input(isa: str, dtype: str) -> None:
-    case = case_of(helpers.Config(9, 6, 5, 40, 2, dtype=dtype), 2)
-    lstm = case.lstm()
-    padded = run(lstm, case.inputs)
+def test_forward_direction_of_padded_input(isa: str, dtype: str, cell: str) -> None:
+    case = case_of(helpers.Config(9, 6, 5, 40, 2, dtype=dtype, cell=cell), 2)
+    model = case.model()
+    padded = run(model, case.inputs)
     lengths = (2, 9, 0, 5, 7, 1)
-    ragged = run(lstm, case.inputs._replace(lengths=lengths))
+    ragged = run(model, case.inputs._replace(lengths=lengths))
     for row, length in enumerate(lengths):
         assert_same_bits(ragged.y[:length, row], padded.y[:length, row])
 
@@ -336,19 +343,21 @@ def test_reverse_direction_is_the_forward_one_of_the_reversed_sequence(
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_stack_is_its_layers_one_by_one(isa: str, dtype: str, bidirectional: bool) -> None:
+def test_stack_is_its_layers_one_by_one(
+    isa: str, dtype: str, cell: str, bidirectional: bool
+) -> None:
     config = helpers.Config(
-        11, 4, 6, 19, 3, bidirectional=bidirectional, lengths=(11, 5, 0, 7), dtype=dtype
+        11, 4, 6, 19, 3, bidirectional=bidirectional, lengths=(11, 5, 0, 7), dtype=dtype, cell=cell
     )
     case = case_of(config, 5)
-    stack = run(case.lstm(), case.inputs)
+    stack = run(case.model(), case.inputs)
     x = case.inputs.x
     for layer in range(3):
         params = {
             n.replace(f"_l{layer}", "_l0"): p for n, p in case.params.items() if f"_l{layer}" in n
         }
         one = Case(replace(config, input_size=x.shape[-1], num_layers=1), params, case.inputs)
-        x = run(one.lstm(), case.inputs._replace(x=x)).y
+        x = run(one.model(), case.inputs._replace(x=x)).y
     assert_same_bits(x, stack.y)
 
 

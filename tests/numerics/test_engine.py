@@ -171,23 +171,27 @@ def long_known(config: helpers.Config) -> Known:
 # ---- what a call takes and gives ----
 
 
-def test_state_of_none_is_zeros(isa: str, dtype: str) -> None:
-    case = case_of(helpers.Config(5, 3, 4, 21, num_layers=2, bidirectional=True, dtype=dtype), 1)
-    lstm = case.lstm()
+def test_state_of_none_is_zeros(isa: str, dtype: str, cell: str) -> None:
+    case = case_of(
+        helpers.Config(5, 3, 4, 21, num_layers=2, bidirectional=True, dtype=dtype, cell=cell), 1
+    )
+    model = case.model()
     zeros = np.zeros(case.config.state_shape, dtype)
-    with_zeros = engine_runs.run(lstm, case.inputs._replace(state=(zeros, zeros)))
-    assert_all_same_bits(engine_runs.run(lstm, case.inputs), with_zeros)
+    with_zeros = engine_runs.run(model, case.inputs._replace(state=(zeros, zeros)))
+    assert_all_same_bits(engine_runs.run(model, case.inputs), with_zeros)
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("gemm", ["native", "blas"])
-def test_out_is_filled_and_returned(isa: str, dtype: str, gemm: str, batch_first: bool) -> None:
+def test_out_is_filled_and_returned(
+    isa: str, dtype: str, cell: str, gemm: str, batch_first: bool
+) -> None:
     config = helpers.Config(
-        9, 6, 5, 13, 2, True, batch_first, True, lengths=(9, 0, 3, 8, 1, 5), dtype=dtype
+        9, 6, 5, 13, 2, True, batch_first, True, lengths=(9, 0, 3, 8, 1, 5), dtype=dtype, cell=cell
     )
     case = case_of(config, 2)
-    lstm = case.lstm(gemm=gemm)
-    expected = engine_runs.run(lstm, case.inputs)
+    model = case.model(gemm=gemm)
+    expected = engine_runs.run(model, case.inputs)
     shape = expected.y.shape
     wide = np.full((2 * shape[0], shape[1] + 3, shape[2] + 7), 7, dtype)
     outs = {
@@ -197,7 +201,7 @@ def test_out_is_filled_and_returned(isa: str, dtype: str, gemm: str, batch_first
         "backwards": np.full(shape, 7, dtype)[::-1, ::-1],
     }
     for what, out in outs.items():
-        actual = engine_runs.run(lstm, case.inputs, out=out)
+        actual = engine_runs.run(model, case.inputs, out=out)
         assert actual.y is out
         assert_all_same_bits(actual, expected, what)
     rest = np.ones(wide.shape, bool)
@@ -237,10 +241,10 @@ def test_unbatched_is_a_batch_of_one(isa: str, dtype: str, batch_first: bool) ->
 
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("gemm", ["native", "blas"])
-def test_any_strides_of_x(isa: str, gemm: str, batch_first: bool) -> None:
-    config = helpers.Config(8, 5, 6, 17, 2, batch_first=batch_first, bidirectional=True)
+def test_any_strides_of_x(isa: str, cell: str, gemm: str, batch_first: bool) -> None:
+    config = helpers.Config(8, 5, 6, 17, 2, batch_first=batch_first, bidirectional=True, cell=cell)
     case = case_of(config, 5)
-    lstm = case.lstm(gemm=gemm)
+    model = case.model(gemm=gemm)
     x = case.inputs.x
     wide = np.full((2 * x.shape[0], 3 * x.shape[1], x.shape[2] + 2), np.nan, np.float32)
     wide[::2, ::-3, 1:-1] = x
@@ -255,13 +259,13 @@ def test_any_strides_of_x(isa: str, gemm: str, batch_first: bool) -> None:
         "unaligned": np.frombuffer(b"\0" + x.tobytes(), np.float32, offset=1).reshape(x.shape),
         "other byte order": x.astype(">f4"),
     }
-    expected = engine_runs.run(lstm, case.inputs)
+    expected = engine_runs.run(model, case.inputs)
     for what, view in views.items():
         assert not view.flags.c_contiguous or what in ("unaligned", "other byte order")
-        assert_all_same_bits(engine_runs.run(lstm, case.inputs._replace(x=view)), expected, what)
+        assert_all_same_bits(engine_runs.run(model, case.inputs._replace(x=view)), expected, what)
     same = np.broadcast_to(x[:, :1], x.shape)
-    copied = engine_runs.run(lstm, case.inputs._replace(x=same.copy()))
-    assert_all_same_bits(engine_runs.run(lstm, case.inputs._replace(x=same)), copied, "broadcast")
+    copied = engine_runs.run(model, case.inputs._replace(x=same.copy()))
+    assert_all_same_bits(engine_runs.run(model, case.inputs._replace(x=same)), copied, "broadcast")
 
 
 def test_states_of_any_strides(isa: str) -> None:

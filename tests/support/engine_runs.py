@@ -14,8 +14,8 @@ from support import helpers
 class Outputs(NamedTuple):
     y: np.ndarray
     h_n: np.ndarray
-    c_n: np.ndarray
-    cells: np.ndarray
+    c_n: Any  # None of a cell that keeps no c,
+    cells: Any  # as is this
 
 
 class Case(NamedTuple):
@@ -32,17 +32,34 @@ class Case(NamedTuple):
         lstm.load_state_dict(self.params)
         return lstm
 
+    def model(self, **options: Any) -> Any:
+        """An LSTM, or an RNN where the configuration says so."""
+        if self.config.cell == "lstm":
+            return self.lstm(**options)
+        rnn = fastlstm.RNN(
+            **self.config.lstm_arguments,
+            nonlinearity=self.config.cell.removeprefix("rnn_"),
+            dtype=self.config.dtype,
+            seed=0,
+            **options,
+        )
+        rnn.load_state_dict(self.params)
+        return rnn
+
 
 def case_of(config: helpers.Config, seed: int) -> Case:
     rng = np.random.default_rng(seed)
     return Case(config, helpers.random_params(config, rng), helpers.random_inputs(config, rng))
 
 
-def run(lstm: fastlstm.LSTM, inputs: helpers.Inputs, **options: Any) -> Outputs:
-    y, (h_n, c_n), cells = lstm(
-        inputs.x, inputs.state, lengths=inputs.lengths, return_cells=True, **options
-    )
-    return Outputs(y, h_n, c_n, cells)
+def run(model: Any, inputs: helpers.Inputs, **options: Any) -> Outputs:
+    """Of the states that are given, an RNN takes h_0 alone."""
+    x, state, lengths = inputs
+    if isinstance(model, fastlstm.LSTM):
+        y, (h_n, c_n), cells = model(x, state, lengths=lengths, return_cells=True, **options)
+        return Outputs(y, h_n, c_n, cells)
+    y, h_n = model(x, None if state is None else state[0], lengths=lengths, **options)
+    return Outputs(y, h_n, None, None)
 
 
 def assert_same_bits(actual: np.ndarray, expected: np.ndarray, what: object = "") -> None:
@@ -62,4 +79,7 @@ def assert_same_bits(actual: np.ndarray, expected: np.ndarray, what: object = ""
 
 def assert_all_same_bits(actual: Outputs, expected: Outputs, what: object = "") -> None:
     for name in Outputs._fields:
-        assert_same_bits(getattr(actual, name), getattr(expected, name), f"{name} of {what}")
+        ours, theirs = getattr(actual, name), getattr(expected, name)
+        assert (ours is None) == (theirs is None), f"{name} of {what}"
+        if ours is not None:
+            assert_same_bits(ours, theirs, f"{name} of {what}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Random LSTMs, their inputs, and what the reference and PyTorch make of them.
+"""Random models, their inputs, and what the reference and PyTorch make of them.
 
 Arrays are laid out as the configuration says (`batch_first`), as a user would pass them; only the
 reference itself is always time-major, and `reference_forward` translates.
@@ -24,7 +24,7 @@ LARGE_SIZES = {"steps": 400, "batch": 150, "input_size": 400, "hidden_size": 300
 
 @dataclass(frozen=True)
 class Config:
-    """One LSTM and one batch for it."""
+    """One model and one batch for it."""
 
     steps: int
     batch: int
@@ -37,6 +37,12 @@ class Config:
     with_state: bool = False
     lengths: tuple[int, ...] | None = None
     dtype: str = "float32"
+    cell: str = "lstm"  # or "rnn_tanh", "rnn_relu"
+
+    @property
+    def gates(self) -> int:
+        """How many times H rows a weight has."""
+        return 4 if self.cell == "lstm" else 1
 
     @property
     def num_directions(self) -> int:
@@ -92,7 +98,7 @@ def random_config(rng: np.random.Generator, *, dtype: str | None = None) -> Conf
 def random_params(config: Config, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """A state dict of the configuration: U(-1/sqrt(H), 1/sqrt(H)), in one of four 3x as wide."""
     bound = (3 if rng.random() < 0.25 else 1) / np.sqrt(config.hidden_size)
-    rows = 4 * config.hidden_size
+    rows = config.gates * config.hidden_size
     params = {}
     for layer in range(config.num_layers):
         below = config.num_directions * config.hidden_size if layer else config.input_size
