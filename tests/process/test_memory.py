@@ -18,7 +18,7 @@ import pytest
 
 import fastlstm
 from support import processes
-from support.memory import MALLINFO, needs_mallinfo
+from support.memory import MALLINFO, assert_no_growth, needs_mallinfo
 from support.refusals import C_0, CELL, H_0, LSTM, X_STEP, B, F, H, T, X
 
 pytestmark = pytest.mark.sanitize
@@ -103,19 +103,7 @@ def test_no_growth(what: str) -> None:
     smallest leak would be of 16. Resident memory may grow by a third of what leaking one result
     of 1 KiB a call would make it grow."""
     count = {"models": 1_000, "two threads": 700}.get(what, 3_500)
-    out = processes.check(
-        "import pickle, textwrap, sys\nimport numpy as np, fastlstm\n"
-        + MALLINFO
-        + "CALLS = int(sys.argv[1])\nexec(textwrap.dedent(sys.argv[2]))\n"
-        + "print(*least_growth(call, min(1000, CALLS), CALLS))",
-        str(count),
-        CALLS[what],
-        env={"OMP_NUM_THREADS": "1"},
-        timeout=240,
-    )
-    in_use, resident = map(int, out.split())
-    assert in_use < 10 * count, out
-    assert resident < 1 << 20, out
+    assert_no_growth("call", CALLS[what], count=count, warm=min(1000, count))
 
 
 @needs_mallinfo

@@ -13,7 +13,7 @@ import pytest
 import fastlstm
 from support import helpers, processes
 from support import training_runs as runs
-from support.memory import MALLINFO, needs_mallinfo
+from support.memory import MALLINFO, assert_no_growth, needs_mallinfo
 from support.training_runs import Named
 
 pytestmark = pytest.mark.sanitize
@@ -92,19 +92,7 @@ STEPS = {
 def test_no_growth(what: str) -> None:
     """When 1,000 steps are taken again and again they leave behind less than 10 bytes each: the
     smallest leak would be of 16. (The first time a tape keeps what its largest batch took.)"""
-    out = processes.check(
-        "import pickle, textwrap, sys\nimport numpy as np, fastlstm\n"
-        + MALLINFO
-        + "STEPS = int(sys.argv[1])\nexec(textwrap.dedent(sys.argv[2]))\n"
-        + "print(*least_growth(step, STEPS, STEPS))",
-        "1000",
-        STEPS[what],
-        env={"OMP_NUM_THREADS": "1"},
-        timeout=240,
-    )
-    in_use, resident = map(int, out.split())
-    assert in_use < 10 * 1000, out
-    assert resident < 1 << 20, out
+    assert_no_growth("step", STEPS[what], count=1000, warm=1000)
 
 
 @needs_mallinfo

@@ -42,3 +42,22 @@ def least_growth(step, warm, count):
 needs_mallinfo = pytest.mark.skipif(
     sys.platform != "linux" or processes.SANITIZED, reason="needs glibc's own malloc"
 )
+
+
+def assert_no_growth(name: str, code: str, *, count: int, warm: int) -> None:
+    """`code` defines the function `name` of a number. Three times `count` calls of it, after `warm`
+    ones, leave behind less than 10 bytes each: the smallest leak would be of 16. In the code the
+    name in capitals, in the plural, stands for `count`."""
+    out = processes.check(
+        "import pickle, textwrap, sys\nimport numpy as np, fastlstm\n"
+        + MALLINFO
+        + f"{name.upper()}S = int(sys.argv[1])\nexec(textwrap.dedent(sys.argv[2]))\n"
+        + f"print(*least_growth({name}, {warm}, {count}))",
+        str(count),
+        code,
+        env={"OMP_NUM_THREADS": "1"},
+        timeout=240,
+    )
+    in_use, resident = map(int, out.split())
+    assert in_use < 10 * count, out
+    assert resident < 1 << 20, out
