@@ -14,7 +14,7 @@ SMOKE: dict[str, dict[str, int]] = {
         "packaging/test_contract.py": 1,
         "packaging/test_map.py": 1,
         "packaging/test_packaging.py::test_metadata": 1,
-        "unit/test_tiers.py": 1,
+        "packaging/test_rooms.py": 1,
     },
     "the reference is right": {
         "numerics/test_reference.py::test_one_step_by_hand": 1,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The list of the smoke run names tests that exist."""
+"""The rooms of the tests: none is the library of another, and the smoke run's list is sound."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import ast
 
 import pytest
 
-from support import ROOT, tiers
+from support import ROOT, readme, tiers
+
+
+def test_no_test_module_serves_as_a_library() -> None:
+    paths = list((ROOT / "tests").rglob("*.py"))
+    tests = {path.stem for path in paths if path.stem.startswith("test_")}
+    assert len(tests) > 50
+    for path in paths:
+        assert not readme.imported(path.read_text()) & tests, f"{path} imports a test module"
+    assert readme.imported("def f():\n    from test_bits import x") & tests
 
 
 @pytest.mark.parametrize("key", tiers.EVERY)
