@@ -7,10 +7,13 @@ BIN := $(VENV)/bin
 UNWARNED := PYTHONWARNINGS="ignore:Editable installation"
 C_FILES := $(shell find src_c -name '*.c' -o -name '*.h')
 
-.PHONY: demo test test-deep check bench wheel format clean build
+.PHONY: demo smoke test test-deep check bench wheel format clean build
 
 demo: $(VENV)/demo build
 	$(BIN)/python examples/demo.py
+
+smoke: $(VENV)/test build
+	$(BIN)/python -m pytest -q -m "smoke and not deep"
 
 test: $(VENV)/test build
 	$(BIN)/python -m pytest -q -m "not deep"

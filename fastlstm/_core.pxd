@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Mirror of src_c/include/fastlstm.h, and of what is ours alone, src_c/internal/binding.h;
-# tests/test_contract.py compares them.
+# tests/packaging/test_contract.py compares them.
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 
