@@ -35,7 +35,13 @@ extern "C" {
 typedef enum { FL_F32 = 0, FL_F64 = 1 } fl_dtype;
 typedef enum { FL_PASS_FORWARD = 1, FL_PASS_BACKWARD = 2 } fl_pass;
 typedef enum { FL_CACHES_OF_CPU = 0, FL_CACHES_NEAR = 1, FL_CACHES_FAR = 2 } fl_cache_kind;
-typedef enum { FL_ISA_GENERIC = 0, FL_ISA_AVX2 = 1, FL_ISA_AVX512 = 2, FL_ISA_COUNT = 3 } fl_isa;
+typedef enum {
+  FL_ISA_GENERIC = 0,
+  FL_ISA_AVX2 = 1,
+  FL_ISA_AVX512 = 2,
+  FL_ISA_NEON = 3,  // the bits of FL_ISA_AVX2
+  FL_ISA_COUNT = 4
+} fl_isa;
 typedef enum {
   FL_OK = 0,
   FL_TOO_LARGE = 1,     // a size overflows what can be addressed
