@@ -53,7 +53,13 @@ cdef extern from "fastlstm.h" nogil:
 
     ctypedef int fl_poll(void *arg)
 
+    ctypedef enum fl_cell_kind:
+        FL_LSTM
+        FL_RNN_TANH
+        FL_RNN_RELU
+
     ctypedef struct fl_spec:
+        fl_cell_kind cell
         int64_t input_size, hidden_size, num_layers
         int32_t directions
         fl_dtype dtype

@@ -13,7 +13,7 @@ typedef struct back_worker {
   int64_t part;
   int32_t unit, units;               // its share
   int32_t column_begin, column_end;  // panels of two vectors of hidden units
-  int32_t asks;                      // how it reads their weights, see fl_back_step
+  int32_t prefetch;                  // of their weights, an fl_dgrad_prefetch
   char *grads;                       // gate gradients of a chunk; behind them, one step of the chunk before
   char *scratch;
   char **x_at, **h_at, **dx_at;                // rows of the chunk

@@ -17,7 +17,7 @@ static rows_of inner_grads(const run *r, int64_t layer, int dir)
 static int64_t weight_count(const run *r, int64_t index)
 {
   const fl_layer *layer = &r->model->layers[index];
-  return 4 * layer->units * (layer->inputs + layer->units);
+  return layer->cell->gates * layer->units * (layer->inputs + layer->units);
 }
 
 // Weight gradients of one part, while there are several.
@@ -46,7 +46,7 @@ static int run_layer(back_worker *b, int64_t layer, int dir)
     s.dx = layer > 0 ? inner_grads(r, layer - 1, 0) : fl_user_rows(r, io->dx, io->dx_t, io->dx_b, 0);
   if (io->gradients && r->plan->row_groups > 1) {
     s.dw_x = part_gradients(r, b->part, s.index);
-    s.dw_h = (char *)s.dw_x + 4 * s.layer->units * s.layer->inputs * r->elem;
+    s.dw_h = (char *)s.dw_x + s.layer->cell->gates * s.layer->units * s.layer->inputs * r->elem;
   } else if (io->gradients) {
     s.dw_x = io->gradients[s.index].w_ih;
     s.dw_h = io->gradients[s.index].w_hh;
@@ -80,16 +80,16 @@ static void start_worker(run *r, int64_t part, int32_t unit, int32_t units, int 
 {
   const fl_plan *p = r->plan;
   const fl_back_map *map = &r->back_map;
-  const int32_t columns = (r->model->panels + 1) / 2;
+  const int32_t columns = (r->model->unit_vectors + 1) / 2;
   back_worker b = {.part = part, .unit = unit, .units = units};
   b.column_begin = (int32_t)fl_share(columns, &b, unit);
   b.column_end = (int32_t)fl_share(columns, &b, unit + 1);
-  b.asks = fl_back_asks(r->model, b.column_end - b.column_begin);
+  b.prefetch = fl_dgrad_prefetch_of(r->model, b.column_end - b.column_begin);
   b.w = (worker){.r = r, .thread = thread};
   b.w.row_begin = fl_slice_begin(p->batch, p->row_groups, part);
   b.w.row_end = fl_slice_begin(p->batch, p->row_groups, part + 1);
-  b.w.panel_begin = 2 * b.column_begin;
-  b.w.panel_end = 2 * b.column_end < r->model->panels ? 2 * b.column_end : r->model->panels;
+  b.w.vector_begin = 2 * b.column_begin;
+  b.w.vector_end = 2 * b.column_end < r->model->unit_vectors ? 2 * b.column_end : r->model->unit_vectors;
   b.w.team = b.w.group = units > 1 ? r->team : NULL;
   const int64_t team = units > 1 ? 0 : thread, rows = b.w.row_end - b.w.row_begin;
   b.grads = r->space + map->grads + team * map->grads_bytes;
@@ -136,16 +136,16 @@ static void gather_gradients(const run *r)
     const fl_layer *layer = &r->model->layers[index];
     const fl_gradients *out = &r->back->gradients[index];
     if (r->plan->row_groups > 1) {
-      const int64_t inputs = 4 * layer->units * layer->inputs;
+      const int64_t inputs = layer->cell->gates * layer->units * layer->inputs;
       const char *in = part_gradients(r, 0, index);
       sum_parts(r, in, r->back_map.part_bytes, inputs, out->w_ih, r->back->accumulate);
-      sum_parts(r, in + inputs * r->elem, r->back_map.part_bytes, 4 * layer->units * layer->units, out->w_hh,
-                r->back->accumulate);
+      sum_parts(r, in + inputs * r->elem, r->back_map.part_bytes,
+                layer->cell->gates * layer->units * layer->units, out->w_hh, r->back->accumulate);
     }
     for (int64_t unit = 0; unit < layer->units; unit += lanes) {
       const int64_t count = layer->units - unit < lanes ? layer->units - unit : lanes;
-      for (int gate = 0; gate < 4; ++gate) {
-        const char *in = fl_bias_sums(r, 0, index, 1) + (4 * unit + gate * lanes) * r->elem;
+      for (int gate = 0; gate < layer->cell->gates; ++gate) {
+        const char *in = fl_bias_sums(r, 0, index, 1) + (layer->cell->gates * unit + gate * lanes) * r->elem;
         const int64_t to = (gate * layer->units + unit) * r->elem,
                       apart = 2 * r->back_map.bias_bytes * indices;
         if (out->b_ih) sum_parts(r, in, apart, count, (char *)out->b_ih + to, r->back->accumulate);
@@ -161,6 +161,7 @@ fl_status fl_backward(const fl_model *model, const fl_plan *plan, const fl_back_
       io ? fl_check_run(model, plan, 1, io->lengths, io->starts, io->tape, workspace) : FL_INVALID;
   if (status != FL_OK) return status;
   if (fl_is_missing(plan, io->x)) return FL_INVALID;
+  if (!model->cell->has_c && (io->dcells || io->dc_n || io->dc_0)) return FL_INVALID;
   run r = {.model = model,
            .plan = plan,
            .back = io,

@@ -27,11 +27,12 @@ static int unaligned(const void *memory) { return (uintptr_t)memory % FL_ALIGN !
 
 fl_status fl_check_spec(const fl_spec *spec)
 {
-  if (!spec || !within(spec->isa, 0, FL_ISA_COUNT - 1) || !within(spec->dtype, FL_F32, FL_F64) ||
-      spec->input_size < 1 || spec->hidden_size < 1 || spec->num_layers < 1 ||
-      !within(spec->directions, 1, 2) ||
+  if (!spec || !within(spec->cell, FL_LSTM, FL_RNN_RELU) || !within(spec->isa, 0, FL_ISA_COUNT - 1) ||
+      !within(spec->dtype, FL_F32, FL_F64) || spec->input_size < 1 || spec->hidden_size < 1 ||
+      spec->num_layers < 1 || !within(spec->directions, 1, 2) ||
       !within(spec->passes, FL_PASS_FORWARD, FL_PASS_FORWARD | FL_PASS_BACKWARD) ||
-      !within(spec->gemm_blas, 0, 1) || !within(spec->caches, FL_CACHES_OF_CPU, FL_CACHES_FAR))
+      !within(spec->gemm_blas, 0, spec->cell == FL_LSTM) ||
+      !within(spec->caches, FL_CACHES_OF_CPU, FL_CACHES_FAR))
     return FL_INVALID;
   if (spec->input_size > LARGEST_SIZE || spec->hidden_size > LARGEST_SIZE / 8 ||
       spec->num_layers > LARGEST_SIZE)

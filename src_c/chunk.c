@@ -39,23 +39,24 @@ static char *dh_last(const back_worker *b)
   return r->space + r->back_map.dh_last + b->w.row_begin * r->back_map.dh_stride * r->elem;
 }
 
-// The gradients that come from behind the last step, in the worker's panels, and empty sums.
+// The gradients that come from behind the last step, in the worker's unit vectors.
 static void begin_rows(const back_worker *b, const back_segment *s, int64_t begin, int64_t end)
 {
   const run *r = b->w.r;
   const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
   const size_t full = (size_t)(lanes * r->elem);
-  for (int64_t p = b->w.panel_begin; p < b->w.panel_end; ++p) {
+  for (int64_t v = b->w.vector_begin; v < b->w.vector_end; ++v) {
     int64_t unit;
-    const size_t bytes = (size_t)(fl_panel_units(r, p, &unit) * r->elem);
+    const size_t bytes = (size_t)(fl_vector_units(r, v, &unit) * r->elem);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t from = ((s->index * batch + r->order[b->w.row_begin + i]) * units + unit) * r->elem;
-      char *dc = carry(b) + (p * batch + i) * lanes * r->elem;
       char *dh = dh_last(b) + (i * r->back_map.dh_stride + unit) * r->elem;
-      memset(dc, 0, full);
       memset(dh, 0, full);
-      if (r->back->dc_n) memcpy(dc, (const char *)r->back->dc_n + from, bytes);
       if (r->back->dh_n) memcpy(dh, (const char *)r->back->dh_n + from, bytes);
+      if (!r->model->cell->has_c) continue;
+      char *dc = carry(b) + (v * batch + i) * lanes * r->elem;
+      memset(dc, 0, full);
+      if (r->back->dc_n) memcpy(dc, (const char *)r->back->dc_n + from, bytes);
     }
   }
 }
@@ -63,12 +64,13 @@ static void begin_rows(const back_worker *b, const back_segment *s, int64_t begi
 static void begin_segment(const back_worker *b, const back_segment *s)
 {
   const worker *w = &b->w;
-  const int64_t rows = w->row_end - w->row_begin, full = w->r->model->kernels->lanes * w->r->elem;
+  const int64_t rows = w->row_end - w->row_begin;
+  const int64_t sums = w->r->model->cell->gates * w->r->model->kernels->lanes * w->r->elem;  // of a vector
   for (int64_t i = 0; i < rows && !fl_polled(w); i += FL_POLL_ROWS)
     begin_rows(b, s, i, i + FL_POLL_ROWS < rows ? i + FL_POLL_ROWS : rows);
-  for (int64_t p = w->panel_begin; p < w->panel_end; ++p)
+  for (int64_t v = w->vector_begin; v < w->vector_end; ++v)
     for (int total = 0; total < 2; ++total)
-      memset(fl_bias_sums(w->r, b->part, s->index, total) + p * 4 * full, 0, (size_t)(4 * full));
+      memset(fl_bias_sums(w->r, b->part, s->index, total) + v * sums, 0, (size_t)sums);
 }
 
 // Step t for rows [from, to) of the worker; rows from next_rows on begin here.
@@ -79,6 +81,8 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
   const run *r = b->w.r;
   const int64_t lanes = r->model->kernels->lanes, vector = lanes * r->elem;
   const int64_t row = (b->w.row_begin + from) * vector;
+  const int has_c = r->model->cell->has_c;
+  char *saved = fl_saved(r, s->index, t), *dc_carry = carry(b);
   const fl_back_step job = {
       .next = next ? next + from * vector : NULL,
       .now = now + from * vector,
@@ -87,18 +91,20 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
       .dc = s->has_dcells ? (const void *const *)(b->dc_now + from) : NULL,
       .dh_last = next ? NULL : dh_last(b) + from * r->back_map.dh_stride * r->elem,
       .dh_stride = r->back_map.dh_stride,
-      .saved = fl_saved(r, s->index, t) + 4 * row,
-      .c = fl_c_buffer(r, s->index, t) + row,
-      .c_prev = fl_c_buffer(r, s->index, t - 1) + row,
-      .dc_carry = carry(b) + from * vector,
-      .c_panel_stride = r->plan->batch * lanes,
+      .saved = saved ? saved + r->model->cell->saved * row : NULL,
+      .h = fl_h_buffer(r, s->index, t) + (b->w.row_begin + from) * r->tape_map.h_stride * r->elem,
+      .h_stride = r->tape_map.h_stride,
+      .c = has_c ? fl_c_buffer(r, s->index, t) + row : NULL,
+      .c_prev = has_c ? fl_c_buffer(r, s->index, t - 1) + row : NULL,
+      .dc_carry = has_c ? dc_carry + from * vector : NULL,
+      .c_stride = r->plan->batch * lanes,
       .bias = fl_bias_sums(r, b->part, s->index, 0),
       .rows = to - from,
       .panel_begin = b->column_begin,
       .panel_end = b->column_end,
-      .backwards = (int32_t)(t & 1),
-      .far = r->tape_map.far,
-      .asks = b->asks,
+      .descending = (int32_t)(t & 1),
+      .streaming = r->tape_map.streaming,
+      .prefetch = b->prefetch,
   };
   fl_back_step_slabs(&b->w, s->layer, &job);
 }
@@ -108,9 +114,10 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
 {
   const run *r = b->w.r;
   const fl_kernels *kernels = r->model->kernels;
-  const int64_t vectors = 4 * (int64_t)r->model->panels, lanes = kernels->lanes;
+  const int64_t gates = r->model->cell->gates, lanes = kernels->lanes;
+  const int64_t vectors = gates * r->model->unit_vectors, sums = gates * lanes;
   if (s->dw_x) {
-    fl_outer job = {.grads = b->grads,
+    fl_wgrad job = {.grads = b->grads,
                     .stride = r->back_map.grads_stride,
                     .rows = rows,
                     .in = (const void *const *)b->h_at,
@@ -120,32 +127,32 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
                     .begin = (int32_t)fl_share(vectors, b, b->unit),
                     .end = (int32_t)fl_share(vectors, b, b->unit + 1),
                     .scratch = b->scratch};
-    fl_outer_slabs(&b->w, s->layer, &job);
+    fl_wgrad_slabs(&b->w, s->layer, &job);
     job.in = (const void *const *)b->x_at;
     job.columns = s->layer->inputs;
     job.dw = s->dw_x;
-    fl_outer_slabs(&b->w, s->layer, &job);
+    fl_wgrad_slabs(&b->w, s->layer, &job);
   }
-  for (int64_t p = b->w.panel_begin; p < b->w.panel_end; ++p) {
-    const int64_t at = p * 4 * lanes * r->elem;
+  for (int64_t v = b->w.vector_begin; v < b->w.vector_end; ++v) {
+    const int64_t at = v * sums * r->elem;
     char *chunk = fl_bias_sums(r, b->part, s->index, 0) + at;
-    fl_add(r, fl_bias_sums(r, b->part, s->index, 1) + at, chunk, 4 * lanes);
-    memset(chunk, 0, (size_t)(4 * lanes * r->elem));
+    fl_add(r, fl_bias_sums(r, b->part, s->index, 1) + at, chunk, sums);
+    memset(chunk, 0, (size_t)(sums * r->elem));
   }
   if (s->has_dx) {
     const int64_t begin = fl_share(rows, b, b->unit), inputs = s->layer->inputs;
     const int32_t panels = (int32_t)((inputs + 2 * lanes - 1) / (2 * lanes));
-    const fl_back_product job = {.grads = b->grads + begin * lanes * r->elem,
-                                 .stride = r->back_map.grads_stride,
-                                 .weights = s->layer->t_x,
-                                 .columns = inputs,
-                                 .out = (void *const *)(b->dx_at + begin),
-                                 .add = s->add_dx,
-                                 .rows = fl_share(rows, b, b->unit + 1) - begin,
-                                 .panel_begin = 0,
-                                 .panel_end = panels,
-                                 .asks = fl_back_asks(r->model, panels)};
-    fl_back_product_slabs(&b->w, s->layer, &job);
+    const fl_dgrad job = {.grads = b->grads + begin * lanes * r->elem,
+                          .stride = r->back_map.grads_stride,
+                          .weights = s->layer->wt_x,
+                          .columns = inputs,
+                          .out = (void *const *)(b->dx_at + begin),
+                          .add = s->add_dx,
+                          .rows = fl_share(rows, b, b->unit + 1) - begin,
+                          .panel_begin = 0,
+                          .panel_end = panels,
+                          .prefetch = fl_dgrad_prefetch_of(r->model, panels)};
+    fl_dgrad_slabs(&b->w, s->layer, &job);
   }
 }
 
@@ -155,7 +162,7 @@ static const char *keep_last_step(const back_worker *b, const char *last, int64_
 {
   const run *r = b->w.r;
   const int64_t vector = r->model->kernels->lanes * r->elem, stride = r->back_map.grads_stride * r->elem;
-  const int64_t vectors = 4 * (int64_t)r->model->panels;
+  const int64_t vectors = r->model->cell->gates * (int64_t)r->model->unit_vectors;
   char *kept = b->grads + r->plan->chunk_rows * vector;
   fl_wait_for(&b->w, b->w.group);  // nobody reads the chunk any more
   for (int64_t v = fl_share(vectors, b, b->unit); v < fl_share(vectors, b, b->unit + 1); ++v)
@@ -173,11 +180,11 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
   for (int64_t i = 0; i < b->w.row_end - b->w.row_begin; ++i) {
     const int64_t place = (s->index * batch + r->order[b->w.row_begin + i]) * units * r->elem;
     if (io->dh_0) b->dy_now[i] = (char *)io->dh_0 + place;
-    for (int64_t p = b->w.panel_begin; p < b->w.panel_end; ++p) {
+    for (int64_t v = b->w.vector_begin; v < b->w.vector_end; ++v) {
       int64_t unit;
-      const size_t bytes = (size_t)(fl_panel_units(r, p, &unit) * r->elem);
+      const size_t bytes = (size_t)(fl_vector_units(r, v, &unit) * r->elem);
       if (io->dc_0)
-        memcpy((char *)io->dc_0 + place + unit * r->elem, carry(b) + (p * batch + i) * lanes * r->elem,
+        memcpy((char *)io->dc_0 + place + unit * r->elem, carry(b) + (v * batch + i) * lanes * r->elem,
                bytes);
       if (io->dh_0 && i >= rows)
         memcpy((char *)io->dh_0 + place + unit * r->elem,
@@ -185,16 +192,16 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
     }
   }
   if (!io->dh_0 || rows == 0) return;
-  const fl_back_product job = {.grads = grads,
-                               .stride = r->back_map.grads_stride,
-                               .weights = s->layer->t_h,
-                               .columns = units,
-                               .out = (void *const *)b->dy_now,
-                               .rows = rows,
-                               .panel_begin = b->column_begin,
-                               .panel_end = b->column_end,
-                               .asks = b->asks};
-  fl_back_product_slabs(&b->w, s->layer, &job);
+  const fl_dgrad job = {.grads = grads,
+                        .stride = r->back_map.grads_stride,
+                        .weights = s->layer->wt_h,
+                        .columns = units,
+                        .out = (void *const *)b->dy_now,
+                        .rows = rows,
+                        .panel_begin = b->column_begin,
+                        .panel_end = b->column_end,
+                        .prefetch = b->prefetch};
+  fl_dgrad_slabs(&b->w, s->layer, &job);
 }
 
 // Without a single step there is nothing to sum.
@@ -202,8 +209,9 @@ static void clear_gradients(const back_worker *b, const back_segment *s)
 {
   const run *r = b->w.r;
   if (!s->dw_x || s->add_dw || b->unit != 0) return;
-  memset(s->dw_x, 0, (size_t)(4 * s->layer->units * s->layer->inputs * r->elem));
-  memset(s->dw_h, 0, (size_t)(4 * s->layer->units * s->layer->units * r->elem));
+  const int64_t rows = s->layer->cell->gates * s->layer->units;
+  memset(s->dw_x, 0, (size_t)(rows * s->layer->inputs * r->elem));
+  memset(s->dw_h, 0, (size_t)(rows * s->layer->units * r->elem));
 }
 
 // Row pointers from step t + 1, which had `before` rows, to step t, and a copy of them for the chunk.

@@ -11,7 +11,7 @@
 // What must be known of the caches: weights that stay in the second level, bytes a nanosecond that one thread
 // reads from there and from beyond, and weights of a panel that tiles take at a time (0: all).
 typedef struct fl_caches {
-  double l2_bytes, l2_rate, far_rate;
+  double l2_bytes, l2_rate, llc_rate;
   int64_t block_bytes;
 } fl_caches;
 fl_caches fl_caches_of(int32_t kind);  // an fl_cache_kind

@@ -77,7 +77,11 @@ uint64_t fl_hash(fl_isa isa, const void *data, size_t bytes, uint64_t seed);
 typedef int fl_poll(void *arg);
 
 // ---- model (pack.c) ----
+// LSTM: gates i f g o, states h and c. RNN (Elman's): one gate, state h; its activation is tanh or relu.
+typedef enum { FL_LSTM = 0, FL_RNN_TANH = 1, FL_RNN_RELU = 2 } fl_cell_kind;
+
 typedef struct fl_spec {
+  fl_cell_kind cell;
   int64_t input_size, hidden_size, num_layers;
   int32_t directions;  // 1 or 2
   fl_dtype dtype;
@@ -87,12 +91,13 @@ typedef struct fl_spec {
   int32_t caches;     // what the last-level cache is taken to be, of no effect on results: FL_CACHES_...
 } fl_spec;
 
-// Weights of one direction of one layer, row-major, gates i f g o; only read while packing.
+// Weights of one direction of one layer, row-major, gates one after another (G = 4 of an LSTM, 1 of an RNN);
+// only read while packing.
 typedef struct fl_weights {
-  const void *w_ih;  // (4H, I), I = input_size in layer 0, else directions * H
-  const void *w_hh;  // (4H, H)
-  const void *b_ih;  // (4H) or NULL
-  const void *b_hh;  // (4H) or NULL
+  const void *w_ih;  // (G H, I), I = input_size in layer 0, else directions * H
+  const void *w_hh;  // (G H, H)
+  const void *b_ih;  // (G H) or NULL
+  const void *b_hh;  // (G H) or NULL
 } fl_weights;
 
 fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes);
@@ -103,11 +108,11 @@ fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes);
 fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory, int32_t threads,
                         fl_poll *poll, void *poll_arg, fl_model **model);
 
-// How a layer's hidden units are cut into panels (kernels/tile.inc.h), for reports.
+// How a layer's hidden units are cut into panels (kernels/product/tile.inc.h), for reports.
 typedef struct fl_panels {
   int32_t lanes;   // units of a whole panel
   int32_t full;    // whole panels
-  int32_t tail;    // vectors of the narrow last panel: 0 (none), 1 or 2
+  int32_t tail;    // vectors of the remainder panel: 0 (none), 1 or 2
   int32_t chains;  // partial sums of the recurrent product
 } fl_panels;
 fl_panels fl_model_panels(const fl_model *model);

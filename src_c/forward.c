@@ -14,8 +14,8 @@ static void drop_outputs(const worker *w, const segment *s, int64_t layer, int64
 {
   const run *r = w->r;
   const int64_t lanes = r->model->kernels->lanes, units = r->model->spec.hidden_size;
-  const int64_t begin = w->panel_begin * lanes;
-  const int64_t end = w->panel_end * lanes < units ? w->panel_end * lanes : units;
+  const int64_t begin = w->vector_begin * lanes;
+  const int64_t end = w->vector_end * lanes < units ? w->vector_end * lanes : units;
   const int64_t shift = s->dir * units;
   rows_of rows = s->y;
   rows.base -= shift * r->elem;
@@ -96,10 +96,14 @@ static void start_worker(run *r, int dir, int row, int unit, int thread, int alo
   w.row_end = fl_slice_begin(p->batch, p->row_groups, row + 1);
   w.panel_begin = (int32_t)((int64_t)r->model->panels * unit / units);
   w.panel_end = (int32_t)((int64_t)r->model->panels * (unit + 1) / units);
+  const int32_t vectors = FL_PANEL / r->model->cell->sums;  // unit vectors of a panel
+  w.vector_begin = w.panel_begin * vectors;
+  w.vector_end = w.panel_end < r->model->panels ? w.panel_end * vectors : r->model->unit_vectors;
   w.team = alone ? NULL : r->team;
   w.group = units > 1 ? r->team + 1 + dir * p->row_groups + row : NULL;
-  const int64_t before = p->project_steps * w.row_begin * 4 * r->model->panels * r->model->kernels->lanes;
-  w.gates = r->space + r->map.gates + (by_dir ? dir * r->map.gates_bytes : 0) + before * r->elem;
+  const int64_t before =
+      p->project_steps * w.row_begin * FL_PANEL * r->model->panels * r->model->kernels->lanes;
+  w.projected = r->space + r->map.gates + (by_dir ? dir * r->map.gates_bytes : 0) + before * r->elem;
   w.gathered = r->space + r->map.gathered;
   w.sums = r->space + r->map.sums + thread * r->map.sums_bytes;
   const int64_t count = w.row_end - w.row_begin;
@@ -134,6 +138,7 @@ fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io
   if (status != FL_OK) return status;
   if (fl_is_missing(plan, io->x) || fl_is_missing(plan, io->y) || (model->spec.gemm_blas && !io->gemm))
     return FL_INVALID;
+  if (!model->cell->has_c && (io->c_0 || io->c_n || io->cells)) return FL_INVALID;
   run r = {.model = model,
            .plan = plan,
            .io = io,

@@ -40,7 +40,7 @@ int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map)
   const fl_spec *spec = &model->spec;
   const double elem = (double)fl_elem(spec->dtype), batch = (double)plan->batch;
   const double lanes = model->kernels->lanes;
-  const int64_t width = (int64_t)model->panels * model->kernels->lanes;
+  const int64_t width = (int64_t)model->unit_vectors * model->kernels->lanes;
   const double rows_per_group = (double)fl_ceil_div(plan->batch, plan->row_groups);
   const int blas = spec->gemm_blas;
   memset(map, 0, sizeof *map);
@@ -48,9 +48,9 @@ int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map)
   const int64_t outputs = spec->directions * spec->hidden_size;
   map->inner_stride = inner_stride(spec);
   const double h_bytes = batch * (double)map->h_stride * elem;
-  const double c_bytes = batch * (double)model->panels * lanes * elem;
+  const double c_bytes = model->cell->has_c ? batch * (double)model->unit_vectors * lanes * elem : 0;
   const double projected = (double)plan->project_steps * batch;
-  const double gates = projected * 4 * (double)model->panels * lanes * elem;
+  const double gates = projected * FL_PANEL * (double)model->panels * lanes * elem;
   double widest = (double)(spec->num_layers > 1 && outputs > spec->input_size ? outputs : spec->input_size);
   const double gathered = blas ? (double)plan->project_steps * rows_per_group * widest * elem : 0;
   const double pointers = (double)plan->project_steps * rows_per_group + 3 * rows_per_group;
@@ -66,8 +66,9 @@ int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map)
   map->state_bytes = 2 * map->h_bytes + map->c_bytes;
   map->gates_bytes = fl_round_up((int64_t)gates, FL_ALIGN);
   map->gathered_bytes = fl_round_up((int64_t)gathered, FL_ALIGN);
-  map->sums_bytes =
-      model->caches.block_bytes ? model->kernels->sum_rows * 4 * (int64_t)lanes * fl_elem(spec->dtype) : 0;
+  map->sums_bytes = model->caches.block_bytes
+                        ? model->kernels->blocked_rows * FL_PANEL * (int64_t)lanes * fl_elem(spec->dtype)
+                        : 0;
   map->pointer_count = fl_round_up((int64_t)pointers, FL_ALIGN / 8);
   map->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
 
@@ -93,14 +94,15 @@ int fl_tape_plan(const fl_spec *spec, int64_t steps, int64_t batch, fl_tape_map 
   memset(map, 0, sizeof *map);
   map->h_stride = h_stride(width, spec->dtype);
   map->inner_stride = inner_stride(spec);
-  const double c_step = (double)batch * (double)width * elem;
+  const fl_cell *cell = fl_cell_of(spec->cell);
+  const double vector_step = (double)batch * (double)width * elem, c_step = cell->has_c ? vector_step : 0;
   const double h_step = (double)batch * (double)map->h_stride * elem;
   const double inner = (double)steps * (double)batch * (double)map->inner_stride * elem;
-  const double one = (4 * c_step + c_step + h_step) * ((double)steps + 1) + 3 * FL_ALIGN;
+  const double one = (cell->saved * vector_step + c_step + h_step) * ((double)steps + 1) + 3 * FL_ALIGN;
   const double count = (double)(spec->num_layers * spec->directions);
   if (one * count + (inner + FL_ALIGN) * (double)spec->num_layers > LARGEST) return 0;
   map->c_step = (int64_t)c_step;
-  map->saved_step = 4 * map->c_step;
+  map->saved_step = cell->saved * (int64_t)vector_step;
   map->h_step = (int64_t)h_step;
   map->c = fl_round_up(map->saved_step * steps, FL_ALIGN);
   map->h = map->c + fl_round_up(map->c_step * (steps + 1), FL_ALIGN);
@@ -108,7 +110,7 @@ int fl_tape_plan(const fl_spec *spec, int64_t steps, int64_t batch, fl_tape_map 
   map->inner = map->index_bytes * spec->num_layers * spec->directions;
   map->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
   map->total = map->inner + map->inner_bytes * (spec->num_layers - 1) + FL_ALIGN;
-  map->far = map->total > CACHED_TAPE;
+  map->streaming = map->total > CACHED_TAPE;
   return 1;
 }
 
@@ -127,7 +129,7 @@ int fl_back_plan_map(const fl_model *model, const fl_plan *plan, fl_back_map *ma
 {
   const fl_spec *spec = &model->spec;
   const double elem = (double)fl_elem(spec->dtype), batch = (double)plan->batch;
-  const int64_t lanes = model->kernels->lanes, panels = fl_ceil_div(spec->hidden_size, lanes);
+  const int64_t lanes = model->kernels->lanes, vectors = model->unit_vectors, gates = model->cell->gates;
   const double vector = (double)lanes * elem, chunk = (double)plan->chunk_rows;
   const double teams = plan->unit_groups > 1 ? 1 : plan->threads;  // that work apart from each other
   const double rows = (double)fl_ceil_div(plan->batch, plan->row_groups);
@@ -137,31 +139,32 @@ int fl_back_plan_map(const fl_model *model, const fl_plan *plan, fl_back_map *ma
   double weights = 0;  // weight gradients of a part
   for (int64_t l = 0; l < spec->num_layers && l < 2; ++l) {
     const double inputs = (double)(l == 0 ? spec->input_size : outputs);
-    weights += 4.0 * (double)outputs * (inputs + (double)spec->hidden_size) *
+    weights += (double)(gates * outputs) * (inputs + (double)spec->hidden_size) *
                (l == 0 ? 1 : (double)(spec->num_layers - 1));
   }
   memset(map, 0, sizeof *map);
   map->inner_stride = inner_stride(spec);
-  map->dh_stride = panels * lanes;
+  map->dh_stride = vectors * lanes;
   // A chunk, and a step. An odd number of vectors, so that rows of different gates fall into different sets
   // of the cache.
-  const double grads_rows = chunk + rows + 1, grads = 4.0 * (double)panels * (grads_rows + 1) * vector;
-  if (grads > LARGEST || inner > LARGEST || batch * (double)panels * vector > LARGEST ||
-      weights * elem > LARGEST || chunk * FL_OUTER_SCRATCH * vector > LARGEST)
+  const double grads_rows = chunk + rows + 1;
+  const double grads = (double)(gates * vectors) * (grads_rows + 1) * vector;
+  if (grads > LARGEST || inner > LARGEST || batch * (double)vectors * vector > LARGEST ||
+      weights * elem > LARGEST || chunk * FL_WGRAD_SCRATCH * vector > LARGEST)
     return 0;
   map->grads_stride = ((int64_t)grads_rows | 1) * lanes;
-  map->grads_bytes = fl_round_up(4 * panels * map->grads_stride * (int64_t)elem, FL_ALIGN);
-  map->scratch_bytes = fl_round_up((int64_t)(chunk * FL_OUTER_SCRATCH * vector), FL_ALIGN);
+  map->grads_bytes = fl_round_up(gates * vectors * map->grads_stride * (int64_t)elem, FL_ALIGN);
+  map->scratch_bytes = fl_round_up((int64_t)(chunk * FL_WGRAD_SCRATCH * vector), FL_ALIGN);
   map->pointer_count = fl_round_up((int64_t)(3 * chunk + 4 * rows), FL_ALIGN / 8);
   map->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
-  map->bias_bytes = fl_round_up((int64_t)(4.0 * (double)panels * vector), FL_ALIGN);
+  map->bias_bytes = fl_round_up((int64_t)((double)(gates * vectors) * vector), FL_ALIGN);
   map->part_bytes = plan->row_groups > 1 ? fl_round_up((int64_t)(weights * elem), FL_ALIGN) : 0;
 
   const double threads = plan->threads, parts = plan->row_groups;
   const double indices = (double)(spec->num_layers * spec->directions);
   double total = 0;
   map->common = take_common(&total, plan);
-  map->dc = take(&total, batch * (double)panels * vector);
+  map->dc = take(&total, model->cell->has_c ? batch * (double)vectors * vector : 0);
   map->dh_last = take(&total, batch * (double)map->dh_stride * elem);
   map->bias = take(&total, 2 * (double)map->bias_bytes * parts * indices);
   map->grads = take(&total, (double)map->grads_bytes * teams);

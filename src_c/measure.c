@@ -17,12 +17,12 @@ double fl_measure_read(const fl_kernels *kernels, const void *data, int64_t byte
 {
   double best = 0;
   volatile double sink = 0;
-  int asks = 0;
+  int prefetch = 0;
   const int64_t repeats = bytes < (1 << 20) ? (1 << 20) / bytes : 1;
   for (const double end = fl_now() + seconds; fl_now() < end;) {
     const double start = fl_now();
-    for (int64_t i = 0; i < repeats; ++i) sink = sink + kernels->read_all(data, bytes, asks);
-    asks = !asks;
+    for (int64_t i = 0; i < repeats; ++i) sink = sink + kernels->read_all(data, bytes, prefetch);
+    prefetch = !prefetch;
     const double rate = (double)(bytes * repeats) / (fl_now() - start);
     if (rate > best) best = rate;
   }

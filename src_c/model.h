@@ -7,17 +7,27 @@
 #include "fastlstm.h"
 #include "kernels/kernels.h"
 
+const fl_cell *fl_cell_of(fl_cell_kind kind);  // cells.c
+
 struct fl_model {
   fl_spec spec;
+  const fl_cell *cell;
   const fl_kernels *kernels;
   fl_caches caches;
-  int32_t panels;   // of a layer, the narrow one included
-  int32_t vectors;  // of a row of gates: 4 * full + tail
+  int32_t panels;        // of a layer, the remainder panel included
+  int32_t vectors;       // of a row of sums: 4 * full + remainder
+  int32_t unit_vectors;  // of H
   int64_t weight_bytes;
   fl_layer *layers;  // [layer * directions + direction]
 };
 
 static inline int64_t fl_elem(fl_dtype dtype) { return dtype == FL_F64 ? 8 : 4; }
+
+// Whether one row of a layer may run in the cell's persistent kernel.
+static inline int fl_is_persistent(const fl_model *model)
+{
+  return model->kernels->persistent[model->spec.cell] && model->vectors <= model->kernels->persistent_vectors;
+}
 
 static inline int64_t fl_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Weights -> panels: for the forward pass (layout in kernels/tile.inc.h) with the activation's scale
-// folded in, for the backward pass transposed (kernels/back.inc.h).
+// Weights -> panels: for the forward pass (layout in kernels/product/tile.inc.h) with the activation's scale
+// folded in, for the backward pass transposed (kernels/product/dgrad.inc.h).
 #include <stdatomic.h>
 #include <string.h>
 
 #include "check.h"
 #include "model.h"
 #include "team.h"
-
-#define LOG2E 1.44269504088896340736
 
 static const int64_t CACHED_WEIGHTS = 16 << 20;  // bytes that a last-level cache may hold
 static const int64_t ALONE_WEIGHTS = 1 << 20;    // bytes that one thread packs sooner than a team wakes
@@ -17,18 +15,23 @@ static const int64_t ALONE_WEIGHTS = 1 << 20;    // bytes that one thread packs 
 // of its multiply-adds. A function of H alone: it fixes the order of summation everywhere.
 static int32_t chains_of(int64_t units) { return units <= 24 ? 2 : 1; }
 
-static void divide_units(fl_layer *layer, int64_t units, const fl_kernels *kernels)
+// Units into panels. What is left over gets a remainder panel where that saves products: where the gates of
+// the units fit into one vector or two, or the vectors of units of a cell with one sum are one or two.
+static void divide_units(fl_layer *layer, const fl_spec *spec, const fl_kernels *kernels)
 {
-  const int64_t lanes = kernels->lanes, rest = units % lanes;
+  const int64_t lanes = kernels->lanes, units = spec->hidden_size;
+  layer->cell = fl_cell_of(spec->cell);
+  layer->kind = spec->cell;
   layer->units = units;
   layer->chains = chains_of(units);
-  layer->full = (int32_t)(units / lanes);
-  layer->tail = rest == 0 ? 0 : rest * 4 <= lanes ? 1 : rest * 2 <= lanes ? 2 : 0;
-  if (rest != 0 && layer->tail == 0) layer->full += 1;
+  const int64_t panel = lanes * FL_PANEL / layer->cell->sums, rest = units % panel;
+  const int64_t vectors = fl_ceil_div(rest * layer->cell->sums, lanes);  // that the sums of the rest fill
+  layer->full = (int32_t)(units / panel) + (vectors > 2);
+  layer->remainder = vectors > 2 ? 0 : (int32_t)vectors;
 }
 
 typedef struct layout {
-  int64_t w_x, w_h, bias, t_x, t_h;  // bytes of one direction's parts
+  int64_t w_x, w_h, bias, wt_x, wt_h;  // bytes of one direction's parts
 } layout;
 
 static int64_t layer_inputs(const fl_spec *spec, int64_t layer)
@@ -36,18 +39,24 @@ static int64_t layer_inputs(const fl_spec *spec, int64_t layer)
   return layer == 0 ? spec->input_size : spec->directions * spec->hidden_size;
 }
 
+// Vectors of a row of sums.
+static int64_t row_vectors(const fl_layer *layer)
+{
+  return FL_PANEL * (int64_t)layer->full + layer->remainder;
+}
+
 static layout layer_layout(const fl_spec *spec, const fl_layer *layer, int64_t inputs, int64_t lanes)
 {
   const int64_t elem = fl_elem(spec->dtype);
-  const int64_t gates = spec->passes & FL_PASS_FORWARD ? (4 * (int64_t)layer->full + layer->tail) * lanes : 0;
-  const int64_t rows = spec->passes & FL_PASS_BACKWARD ? 4 * layer->units : 0;
-  return (layout){fl_round_up(inputs * gates * elem, FL_ALIGN),
-                  fl_round_up(layer->units * gates * elem, FL_ALIGN), fl_round_up(gates * elem, FL_ALIGN),
+  const int64_t sums = spec->passes & FL_PASS_FORWARD ? row_vectors(layer) * lanes : 0;
+  const int64_t rows = spec->passes & FL_PASS_BACKWARD ? layer->cell->gates * layer->units : 0;
+  return (layout){fl_round_up(inputs * sums * elem, FL_ALIGN),
+                  fl_round_up(layer->units * sums * elem, FL_ALIGN), fl_round_up(sums * elem, FL_ALIGN),
                   fl_round_up(rows * fl_round_up(inputs, lanes) * elem, FL_ALIGN),
                   fl_round_up(rows * fl_round_up(layer->units, lanes) * elem, FL_ALIGN)};
 }
 
-static int64_t layout_bytes(layout part) { return part.w_x + part.w_h + part.bias + part.t_x + part.t_h; }
+static int64_t layout_bytes(layout part) { return part.w_x + part.w_h + part.bias + part.wt_x + part.wt_h; }
 
 fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes)
 {
@@ -59,7 +68,7 @@ fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes)
                        (inputs + (double)spec->hidden_size + 64);
   if (about > 4e18) return FL_TOO_LARGE;  // a bound of all products below
   fl_layer layer = {0};
-  divide_units(&layer, spec->hidden_size, kernels);
+  divide_units(&layer, spec, kernels);
   const int64_t count = spec->num_layers * spec->directions;
   int64_t total =
       fl_round_up(sizeof(fl_model), FL_ALIGN) + fl_round_up(count * (int64_t)sizeof(fl_layer), FL_ALIGN);
@@ -71,15 +80,17 @@ fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes)
   return FL_OK;
 }
 
-static double gate_scale(int gate) { return gate == 2 ? -2 * LOG2E : -LOG2E; }
+static int64_t panels_of(const fl_layer *layer) { return layer->full + (layer->remainder != 0); }
 
-// Elements between the gates of a panel, in a row of gates.
-static int64_t gate_step(const fl_layer *layer, int64_t lanes, int64_t panel)
+// Where one gate of one unit vector stands in a row of sums, in elements: of a remainder panel, gates share
+// vectors.
+static int64_t gate_place(const fl_layer *layer, int64_t lanes, int64_t vector, int gate)
 {
-  return panel < layer->full ? lanes : layer->tail * lanes / 4;
+  const int64_t sums = layer->cell->sums, vectors = FL_PANEL / sums, panel = vector / vectors;
+  const int shared = sums == FL_PANEL && panel == layer->full;
+  const int64_t step = shared ? layer->remainder * lanes / FL_PANEL : lanes;
+  return panel * FL_PANEL * lanes + vector % vectors * sums * lanes + gate * step;
 }
-
-static int64_t panels_of(const fl_layer *layer) { return layer->full + (layer->tail != 0); }
 
 // What the threads of a packing share.
 typedef struct packing {
@@ -105,29 +116,30 @@ static int ended(packing *job, int thread)
   return atomic_load_explicit(&job->status, memory_order_relaxed) != FL_OK;
 }
 
-// Panels [begin, end) of w (4H, inputs) -> out, for the forward pass, and turned, for the backward pass;
-// each may be NULL.
-// Element (input k, column j of panel p) goes to out + p * panel_stride + k * row + j.
+// Unit vectors [begin, end) of w (gates * H, inputs) -> out, for the forward pass, and transposed, for the
+// backward pass; each may be NULL. Element (input k, column j of panel p) goes to
+// out + p * 4 * lanes * inputs + k * (vectors of the panel) * lanes + j, or, if merged, to out + k * (vectors
+// of a row) * lanes + p * 4 * lanes + j.
 static void pack_matrix(packing *p, int thread, const fl_layer *layer, const void *w, int64_t inputs,
-                        int merged, char *out, char *turned, int64_t begin, int64_t end)
+                        int merged, char *out, char *transposed, int64_t begin, int64_t end)
 {
   const fl_model *model = p->model;
   const fl_kernels *kernels = model->kernels;
-  const int64_t lanes = kernels->lanes, elem = fl_elem(kernels->dtype);
-  const int64_t vectors = 4 * (int64_t)layer->full + layer->tail;
-  fl_pack job = {.inputs = inputs, .turned = turned, .turned_rows = 4 * layer->units};
-  job.far = model->weight_bytes > CACHED_WEIGHTS;
-  for (int64_t panel = begin; panel < end && !ended(p, thread); ++panel) {
-    const int64_t step = gate_step(layer, lanes, panel), left = layer->units - panel * lanes;
-    const int64_t first = panel * 4 * lanes * (merged ? 1 : inputs);
+  const int64_t lanes = kernels->lanes, elem = fl_elem(kernels->dtype), gates = layer->cell->gates;
+  fl_pack job = {.inputs = inputs, .transposed = transposed, .transposed_rows = gates * layer->units};
+  job.streaming = model->weight_bytes > CACHED_WEIGHTS;
+  for (int64_t vector = begin; vector < end && !ended(p, thread); ++vector) {
+    const int64_t panel = vector * layer->cell->sums / FL_PANEL, left = layer->units - vector * lanes;
+    const int64_t start = panel * FL_PANEL * lanes;  // of the panel in a row of sums
     job.rows = (int32_t)(left < lanes ? left : lanes);
-    job.stride = merged ? vectors * lanes : 4 * step;
-    for (int gate = 0; gate < 4; ++gate) {
-      job.w = (const char *)w + (gate * layer->units + panel * lanes) * inputs * elem;
-      job.scale = gate_scale(gate);
-      if (out) job.out = out + (first + gate * step) * elem;
-      job.first = 4 * panel * lanes + gate * job.rows;
-      if (kernels->pack(&job)) atomic_store(&p->status, FL_OUT_OF_RANGE);
+    job.stride = (merged ? row_vectors(layer) : panel < layer->full ? FL_PANEL : layer->remainder) * lanes;
+    for (int gate = 0; gate < gates; ++gate) {
+      job.w = (const char *)w + (gate * layer->units + vector * lanes) * inputs * elem;
+      job.scale = layer->cell->scale[gate];
+      const int64_t place = gate_place(layer, lanes, vector, gate);
+      if (out) job.out = out + (merged ? place : start * inputs + place - start) * elem;
+      job.first = gates * vector * lanes + gate * job.rows;
+      if (kernels->pack[layer->w_x.format](&job)) atomic_store(&p->status, FL_OUT_OF_RANGE);
     }
   }
 }
@@ -136,11 +148,11 @@ static void pack_bias(packing *p, const fl_layer *layer, const fl_weights *w, ch
 {
   const fl_kernels *kernels = p->model->kernels;
   const int64_t lanes = kernels->lanes, elem = fl_elem(kernels->dtype);
-  for (int64_t panel = 0; panel < panels_of(layer); ++panel) {
-    const int64_t left = layer->units - panel * lanes, count = left < lanes ? left : lanes;
-    for (int gate = 0; gate < 4; ++gate) {
-      const int64_t first = gate * layer->units + panel * lanes;
-      char sums[64] __attribute__((aligned(64)));  // a vector
+  for (int64_t vector = 0; vector < p->model->unit_vectors; ++vector) {
+    const int64_t left = layer->units - vector * lanes, count = left < lanes ? left : lanes;
+    for (int gate = 0; gate < layer->cell->gates; ++gate) {
+      const int64_t first = gate * layer->units + vector * lanes;
+      char sums[FL_VECTOR_BYTES] __attribute__((aligned(FL_ALIGN)));
       for (int64_t i = 0; i < count; ++i) {
         if (kernels->dtype == FL_F64)
           ((double *)sums)[i] = (w->b_ih ? ((const double *)w->b_ih)[first + i] : 0) +
@@ -149,19 +161,18 @@ static void pack_bias(packing *p, const fl_layer *layer, const fl_weights *w, ch
           ((float *)sums)[i] = (w->b_ih ? ((const float *)w->b_ih)[first + i] : 0) +
                                (w->b_hh ? ((const float *)w->b_hh)[first + i] : 0);
       }
-      const int64_t at = panel * 4 * lanes + gate * gate_step(layer, lanes, panel);
       const fl_pack job = {.w = sums,
                            .inputs = 1,
                            .rows = (int32_t)count,
-                           .scale = gate_scale(gate),
-                           .out = out + at * elem,
+                           .scale = layer->cell->scale[gate],
+                           .out = out + gate_place(layer, lanes, vector, gate) * elem,
                            .stride = lanes};
-      if (kernels->pack(&job)) atomic_store(&p->status, FL_OUT_OF_RANGE);
+      if (kernels->pack[FL_NATIVE](&job)) atomic_store(&p->status, FL_OUT_OF_RANGE);
     }
   }
 }
 
-// A thread's share: some panels of every layer. It rounds to nearest, whatever the caller does.
+// A thread's share: some unit vectors of every layer. It rounds to nearest, whatever the caller does.
 static void pack_share(void *arg, int thread, int threads)
 {
   packing *job = arg;
@@ -172,12 +183,12 @@ static void pack_share(void *arg, int thread, int threads)
   for (int64_t i = 0; i < spec->num_layers * spec->directions && !ended(job, thread); ++i) {
     const fl_layer *layer = &job->model->layers[i];
     const fl_weights *w = &job->weights[i];
-    const int64_t begin = panels_of(layer) * thread / threads,
-                  end = panels_of(layer) * (thread + 1) / threads;
+    const int64_t vectors = job->model->unit_vectors;
+    const int64_t begin = vectors * thread / threads, end = vectors * (thread + 1) / threads;
     pack_matrix(job, thread, layer, w->w_ih, layer->inputs, spec->gemm_blas,
-                ahead ? (char *)layer->w_x : NULL, back ? (char *)layer->t_x : NULL, begin, end);
-    pack_matrix(job, thread, layer, w->w_hh, layer->units, 0, ahead ? (char *)layer->w_h : NULL,
-                back ? (char *)layer->t_h : NULL, begin, end);
+                ahead ? (char *)layer->w_x.data : NULL, back ? (char *)layer->wt_x : NULL, begin, end);
+    pack_matrix(job, thread, layer, w->w_hh, layer->units, 0, ahead ? (char *)layer->w_h.data : NULL,
+                back ? (char *)layer->wt_h : NULL, begin, end);
     if (ahead && thread == 0) pack_bias(job, layer, w, (char *)layer->bias);
   }
   fl_fp_leave(mode);
@@ -195,6 +206,7 @@ fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *me
   fl_model *model = (fl_model *)at;
   at += fl_round_up(sizeof(fl_model), FL_ALIGN);
   model->spec = *spec;
+  model->cell = fl_cell_of(spec->cell);
   model->kernels = fl_kernels_for(spec->isa, spec->dtype);
   model->caches = fl_caches_of(spec->caches);
   model->layers = (fl_layer *)at;
@@ -204,18 +216,22 @@ fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *me
   for (int64_t i = 0; i < count; ++i) {
     fl_layer *layer = &model->layers[i];
     layer->inputs = layer_inputs(spec, i / spec->directions);
-    divide_units(layer, spec->hidden_size, model->kernels);
+    divide_units(layer, spec, model->kernels);
     const layout part = layer_layout(spec, layer, layer->inputs, lanes);
-    layer->w_x = at;
-    layer->w_h = (char *)layer->w_x + part.w_x;
-    layer->bias = (char *)layer->w_h + part.w_h;
-    layer->t_x = (char *)layer->bias + part.bias;
-    layer->t_h = (char *)layer->t_x + part.t_x;
-    if (layer->units % lanes) memset(at, 0, (size_t)(part.w_x + part.w_h + part.bias));  // columns of padding
+    layer->w_x = (fl_matrix){.data = at, .inputs = layer->inputs, .format = FL_NATIVE, .interleave = 1};
+    layer->w_h =
+        (fl_matrix){.data = at + part.w_x, .inputs = layer->units, .format = FL_NATIVE, .interleave = 1};
+    layer->bias = at + part.w_x + part.w_h;
+    layer->wt_x = (const char *)layer->bias + part.bias;
+    layer->wt_h = (const char *)layer->wt_x + part.wt_x;
+    // Columns of padding.
+    const int64_t panel_units = lanes * FL_PANEL / layer->cell->sums;
+    if (layer->units % panel_units) memset(at, 0, (size_t)(part.w_x + part.w_h + part.bias));
     at += layout_bytes(part);
   }
-  model->panels = model->layers[0].full + (model->layers[0].tail != 0);
-  model->vectors = 4 * model->layers[0].full + model->layers[0].tail;
+  model->panels = (int32_t)panels_of(&model->layers[0]);
+  model->vectors = (int32_t)row_vectors(&model->layers[0]);
+  model->unit_vectors = (int32_t)fl_ceil_div(spec->hidden_size, lanes);
   packing job = {
       .model = model, .weights = weights, .poll = poll, .poll_arg = poll_arg, .polled = poll ? fl_now() : 0};
   atomic_init(&job.status, FL_OK);
@@ -227,5 +243,5 @@ fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *me
 fl_panels fl_model_panels(const fl_model *model)
 {
   const fl_layer *layer = &model->layers[0];
-  return (fl_panels){model->kernels->lanes, layer->full, layer->tail, layer->chains};
+  return (fl_panels){model->kernels->lanes, layer->full, layer->remainder, layer->chains};
 }

@@ -32,7 +32,8 @@ typedef struct fl_map {
 } fl_map;
 
 //   tape:  for each (layer, direction), steps in the direction's own order:
-//              gates [T][panel][B][4 VL] | c [T + 1][panel][B][VL] | h [T + 1][B][h_stride]
+//              activations [T][unit vector][B][saved][VL] | c [T + 1][unit vector][B][VL] |
+//              h [T + 1][B][h_stride]
 //          outputs of inner layers after dropout [T][B][inner_stride], steps in the order of time
 //
 // Slot 0 of c and h holds the initial state. Rows are sorted as in run.h; what is past a sequence's end
@@ -44,7 +45,7 @@ typedef struct fl_tape_map {
   int64_t inner, inner_bytes;
   int64_t h_stride, inner_stride;  // elements
   int64_t total;
-  int32_t far;  // too long for the caches
+  int32_t streaming;  // it outgrows the caches, so it is written past them
 } fl_tape_map;
 
 //   workspace of a backward pass:  barriers | order, lengths, counts | dc carried from step to step |
@@ -65,10 +66,10 @@ typedef struct fl_back_map {
   int64_t total;
 } fl_back_map;
 
-// How tiles of so many rows read weights, `inputs` of them for each sum and so many bytes in all; how the
-// backward pass reads so many column panels (see fl_back_step).
-fl_reading fl_reading_of(const fl_model *model, int64_t rows, int64_t inputs, double bytes);
-int32_t fl_back_asks(const fl_model *model, int64_t panels);
+// How `rows` rows read weights in the forward pass: each sum takes `inputs` of them, all sums take `bytes`.
+fl_blocking fl_blocking_of(const fl_model *model, int64_t rows, int64_t inputs, double bytes);
+// How the backward pass reads `panels` column panels.
+fl_dgrad_prefetch fl_dgrad_prefetch_of(const fl_model *model, int64_t panels);
 
 // These return 0 when a size overflows.
 int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map);

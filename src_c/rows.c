@@ -62,20 +62,21 @@ char *fl_h_buffer(const run *r, int64_t index, int64_t t)
 
 char *fl_c_buffer(const run *r, int64_t index, int64_t t)
 {
+  if (!r->model->cell->has_c) return NULL;
   if (r->tape) return tape_of(r, index) + r->tape_map.c + (t + 1) * r->tape_map.c_step;
   return state_of(r, index) + 2 * r->map.h_bytes;
 }
 
 char *fl_saved(const run *r, int64_t index, int64_t t)
 {
-  return r->tape ? tape_of(r, index) + t * r->tape_map.saved_step : NULL;
+  return r->tape && r->model->cell->saved ? tape_of(r, index) + t * r->tape_map.saved_step : NULL;
 }
 
-// Units of panel p: where they begin and how many there are.
-int64_t fl_panel_units(const run *r, int64_t p, int64_t *begin)
+// Units of unit vector v: where they begin and how many there are.
+int64_t fl_vector_units(const run *r, int64_t v, int64_t *begin)
 {
   const int64_t lanes = r->model->kernels->lanes, units = r->model->spec.hidden_size;
-  *begin = p * lanes;
+  *begin = v * lanes;
   return units - *begin < lanes ? units - *begin : lanes;
 }
 

@@ -49,13 +49,14 @@ typedef struct run {
 
 typedef struct worker {
   run *r;
-  int first_dir, last_dir;     // directions it runs
-  int64_t row_begin, row_end;  // sorted rows
-  int32_t panel_begin, panel_end;
-  fl_barrier *group;  // workers that share its rows by hidden units, or NULL
-  fl_barrier *team;   // NULL when alone
+  int first_dir, last_dir;           // directions it runs
+  int64_t row_begin, row_end;        // sorted rows
+  int32_t panel_begin, panel_end;    // forward
+  int32_t vector_begin, vector_end;  // unit vectors
+  fl_barrier *group;                 // workers that share its rows by hidden units, or NULL
+  fl_barrier *team;                  // NULL when alone
   int thread;
-  char *gates, *gathered, *sums;
+  char *projected, *gathered, *sums;
   char **x_at, **y_at, **cells_at, **project_at;  // row pointers
 } worker;
 
@@ -79,11 +80,12 @@ typedef struct segment {
 // rows.c
 int64_t fl_slice_begin(int64_t count, int64_t parts, int64_t part);
 void fl_order_rows(run *r, const int64_t *lengths);
-int64_t fl_running(const worker *w, int64_t t, int64_t end);      // end of the rows longer than t
-char *fl_h_buffer(const run *r, int64_t index, int64_t t);        // where step t leaves h
-char *fl_c_buffer(const run *r, int64_t index, int64_t t);        // ... and c
-char *fl_saved(const run *r, int64_t index, int64_t t);           // ... and its gates, NULL without a tape
-int64_t fl_panel_units(const run *r, int64_t p, int64_t *begin);  // of a panel: their number and the first
+int64_t fl_running(const worker *w, int64_t t, int64_t end);  // end of the rows longer than t
+char *fl_h_buffer(const run *r, int64_t index, int64_t t);    // where step t leaves h
+char *fl_c_buffer(const run *r, int64_t index, int64_t t);    // ... and c
+char *fl_saved(const run *r, int64_t index, int64_t t);       // ... and its activations, NULL without a tape
+int64_t fl_vector_units(const run *r, int64_t v,
+                        int64_t *begin);  // of a unit vector: their number, the first
 rows_of fl_user_rows(const run *r, const void *base, int64_t t, int64_t b, int dir);
 rows_of fl_inner_rows(const run *r, int64_t layer, int dir, int64_t block);
 void fl_place(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t from, int64_t to, char **at);
@@ -106,8 +108,8 @@ int64_t fl_slab_rows(int64_t rows, double flops);                // of a slab, w
 void fl_step_slabs(const worker *w, const fl_layer *layer, const fl_step *job);
 void fl_project_slabs(const worker *w, const fl_layer *layer, const fl_project *job);
 void fl_back_step_slabs(const worker *w, const fl_layer *layer, const fl_back_step *job);
-void fl_back_product_slabs(const worker *w, const fl_layer *layer, const fl_back_product *job);
-void fl_outer_slabs(const worker *w, const fl_layer *layer, const fl_outer *job);
+void fl_dgrad_slabs(const worker *w, const fl_layer *layer, const fl_dgrad *job);
+void fl_wgrad_slabs(const worker *w, const fl_layer *layer, const fl_wgrad *job);
 
 // state.c
 void fl_load_state(const worker *w, int64_t index);

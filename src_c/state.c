@@ -9,16 +9,18 @@ static void load_rows(const worker *w, int64_t index, int64_t begin, int64_t end
 {
   const run *r = w->r;
   const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
-  for (int32_t p = w->panel_begin; p < w->panel_end; ++p) {
+  char *c_buffer = fl_c_buffer(r, index, -1);
+  for (int32_t v = w->vector_begin; v < w->vector_end; ++v) {
     int64_t unit;
-    const int64_t bytes = fl_panel_units(r, p, &unit) * r->elem, full = lanes * r->elem;
+    const int64_t bytes = fl_vector_units(r, v, &unit) * r->elem, full = lanes * r->elem;
     for (int64_t row = begin; row < end; ++row) {
       char *h = fl_h_buffer(r, index, -1) + (row * r->map.h_stride + unit) * r->elem;
-      char *c = fl_c_buffer(r, index, -1) + (p * batch + row) * full;
       const int64_t from = ((index * batch + r->order[row]) * units + unit) * r->elem;
       memset(h, 0, (size_t)full);
-      memset(c, 0, (size_t)full);
       if (r->io->h_0) memcpy(h, (const char *)r->io->h_0 + from, (size_t)bytes);
+      if (!c_buffer) continue;
+      char *c = c_buffer + (v * batch + row) * full;
+      memset(c, 0, (size_t)full);
       if (r->io->c_0) memcpy(c, (const char *)r->io->c_0 + from, (size_t)bytes);
     }
   }
@@ -34,15 +36,17 @@ void fl_store_state(const worker *w, int64_t index)
 {
   const run *r = w->r;
   const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
-  for (int32_t p = w->panel_begin; p < w->panel_end; ++p) {
+  for (int32_t v = w->vector_begin; v < w->vector_end; ++v) {
     int64_t unit;
-    const int64_t bytes = fl_panel_units(r, p, &unit) * r->elem;
+    const int64_t bytes = fl_vector_units(r, v, &unit) * r->elem;
     for (int64_t row = w->row_begin; row < w->row_end; ++row) {
-      const char *h = fl_h_buffer(r, index, r->lengths[row] - 1) + (row * r->map.h_stride + unit) * r->elem;
-      const char *c = fl_c_buffer(r, index, r->lengths[row] - 1) + (p * batch + row) * lanes * r->elem;
-      const int64_t to = ((index * batch + r->order[row]) * units + unit) * r->elem;
+      const int64_t last = r->lengths[row] - 1,
+                    to = ((index * batch + r->order[row]) * units + unit) * r->elem;
+      const char *h = fl_h_buffer(r, index, last) + (row * r->map.h_stride + unit) * r->elem;
       if (r->io->h_n) memcpy((char *)r->io->h_n + to, h, (size_t)bytes);
-      if (r->io->c_n) memcpy((char *)r->io->c_n + to, c, (size_t)bytes);
+      if (!r->io->c_n) continue;
+      const char *c = fl_c_buffer(r, index, last) + (v * batch + row) * lanes * r->elem;
+      memcpy((char *)r->io->c_n + to, c, (size_t)bytes);
     }
   }
 }

@@ -10,7 +10,7 @@
 enum { DROPOUT_GROUPS = 16 };  // groups of four words made at a time, for the compiler to vectorise
 
 // Words of groups first .. first + DROPOUT_GROUPS: word w of group j at words[w][j].
-static void philox(const fl_dropout *job, uint32_t first, uint32_t words[4][DROPOUT_GROUPS])
+static void FL_NAMED(philox)(const fl_dropout *job, uint32_t first, uint32_t words[4][DROPOUT_GROUPS])
 {
   for (uint32_t j = 0; j < DROPOUT_GROUPS; ++j) {
     words[0][j] = first + j;
@@ -33,14 +33,14 @@ static void philox(const fl_dropout *job, uint32_t first, uint32_t words[4][DROP
 }
 
 // Columns [first, first + count) of a row.
-static void dropout(const fl_dropout *job, int64_t first, int64_t count, void *row)
+static void FL_NAMED(dropout)(const fl_dropout *job, int64_t first, int64_t count, void *row)
 {
   real *at = row;
   const real scale = (real)job->scale;
   uint32_t words[4][DROPOUT_GROUPS];
   for (int64_t k = first; k < first + count;) {
     const int64_t base = k / 4 / DROPOUT_GROUPS * DROPOUT_GROUPS, end = 4 * (base + DROPOUT_GROUPS);
-    philox(job, (uint32_t)base, words);
+    FL_NAMED(philox)(job, (uint32_t)base, words);
     for (; k < end && k < first + count; ++k)
       at[k] *= words[k % 4][k / 4 - base] >> 8 >= job->threshold ? scale : 0;
   }

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The table of kernels that one instruction set and one dtype provide. Strides are in elements.
+// What one instruction set and one dtype provide, and the jobs that its kernels take. Strides are in
+// elements.
+//
+// VL is the number of lanes of a vector. Hidden units stand in *unit vectors* of VL; weights of the forward
+// pass in *panels* of FL_PANEL vectors an input (product/tile.inc.h): all sums of one unit vector where a
+// cell has four (LSTM), or four unit vectors where it has one (RNN).
 #ifndef FL_KERNELS_H
 #define FL_KERNELS_H
 
@@ -7,122 +12,167 @@
 
 #include "../fastlstm.h"
 
+enum {
+  FL_PANEL = 4,          // vectors of a whole panel
+  FL_CHAINS = 2,         // partial sums of the recurrent product at most
+  FL_VECTOR_BYTES = 64,  // of the longest vector of any instruction set
+};
+
+// A cell, as everything but its arithmetic sees it. No instruction set stands here.
+typedef struct fl_cell {
+  const char *name;
+  int32_t gates;           // blocks of H rows in the weights and in their gradients
+  int32_t sums;            // sums of a unit that the product leaves; divides FL_PANEL
+  int32_t has_c;           // it has a state c besides h
+  int32_t saved;           // activations of a unit that the backward pass needs besides the states
+  int32_t phases;          // of a step: before each but the first, all workers of a row meet
+  double scale[FL_PANEL];  // of a gate's weights and bias when packed
+} fl_cell;
+
+enum { FL_CELLS = 3 };  // members of fl_cell_kind
+
+// How a packed matrix stores its weights. Each format has a product and a pack function of its own.
+typedef enum {
+  FL_NATIVE = 0,  // elements of the model's dtype, one input after another, no scales
+  FL_FORMATS = 1
+} fl_format;
+
+typedef struct fl_matrix {
+  const void *data;
+  int64_t inputs;  // K, over which the product sums
+  fl_format format;
+  int32_t interleave;  // inputs that stand side by side within a column: 1 for FL_NATIVE
+  const void *scales;  // of the columns, or NULL
+} fl_matrix;
+
 // What a kernel must know about one direction of one layer.
 typedef struct fl_layer {
-  int64_t inputs;    // I of this layer
-  int64_t units;     // H
-  int32_t full;      // whole panels
-  int32_t tail;      // vectors of the narrow last panel: 0 (none), 1 or 2
-  int32_t chains;    // partial sums of the recurrent product, a function of H alone
-  const void *w_x;   // packed input weights, see tile.inc.h
-  const void *w_h;   // packed recurrent weights
-  const void *bias;  // b_ih + b_hh, per panel [4 VL] (narrow: [tail VL])
-  const void *t_x;   // transposed weights for the backward pass, see back.inc.h
-  const void *t_h;
+  const fl_cell *cell;
+  int32_t kind;             // of the cell, an fl_cell_kind
+  int64_t inputs;           // I of this layer
+  int64_t units;            // H
+  int32_t full;             // whole panels
+  int32_t remainder;        // vectors of the remainder panel: 0 (there is none), 1 or 2
+  int32_t chains;           // partial sums of the recurrent product, a function of H alone
+  fl_matrix w_x, w_h;       // input and recurrent weights, see product/tile.inc.h
+  const void *bias;         // b_ih + b_hh, a row of every panel
+  const void *wt_x, *wt_h;  // transposed weights for the backward pass, see product/dgrad.inc.h
 } fl_layer;
 
-// Inputs ahead of which tiles ask for weights in the second-level cache.
-enum { FL_ASK_AHEAD = 6 };
+static inline int64_t fl_unit_vectors(const fl_layer *layer, int64_t lanes)
+{
+  return (layer->units + lanes - 1) / lanes;
+}
 
-// How tiles read weights. Of no effect on results.
-typedef struct fl_reading {
-  int64_t block;      // inputs that many rows take at a time, see blocks.inc.h; 0: all
-  int32_t ahead;      // inputs ahead of which tiles ask for weights; 0: they do not
-  int32_t one_panel;  // also one row and three take a single panel at a time
-} fl_reading;
+// How tiles read weights. No field changes a result.
+typedef struct fl_blocking {
+  int64_t block;      // inputs that all rows take before the next ones, see product/blocked.inc.h; 0: all
+  int32_t distance;   // inputs between a weight's prefetch and its use; 0: tiles do not prefetch
+  int32_t one_panel;  // tiles of one row and of three take one panel at a time, too
+} fl_blocking;
+
+// Prefetch distance for weights in the second-level cache, in inputs. On a Xeon with AMX it gained 1.02
+// to 1.06 times on layers whose panels outgrow the first-level cache.
+enum { FL_PREFETCH_NEAR = 6 };
 
 // Input projection of `rows` rows for panels [panel_begin, panel_end).
 typedef struct fl_project {
   const void *const *x;  // [rows] rows of `inputs` elements
-  void *gates;           // row r of panel p at p * panel_stride + r * 4 VL
+  void *out;             // sums: row r of panel p at p * panel_stride + r * 4 VL
   int64_t panel_stride;
   int64_t rows;
   int32_t panel_begin, panel_end;
-  fl_reading reading;
+  fl_blocking blocking;
 } fl_project;
 
 // One time step of some rows for panels [panel_begin, panel_end).
 typedef struct fl_step {
-  const void *const *x;  // [rows] input rows, or NULL where gates holds the projection
-  const void *gates;     // projection of this step, or NULL
-  int64_t gates_panel_stride, gates_row_stride;
+  const void *const *x;   // [rows] input rows, or NULL where the projection is given
+  const void *projected;  // projection of this step, or NULL
+  int64_t projected_panel_stride, projected_row_stride;
   const void *h_prev;  // row r at r * h_stride; not h_next
   void *h_next;
   int64_t h_stride;
-  const void *c_prev;  // [panel][row][VL]
+  const void *c_prev;  // [unit vector][row][VL]; of a cell without c, NULL as c is
   void *c;             // likewise; may be c_prev
-  int64_t c_panel_stride;
-  void *saved;     // [panel][row][4 VL] gates for the backward pass, panel stride 4 c_panel_stride; or NULL
-  int32_t far;     // the tape is too long for the caches
-  void *const *y;  // [rows] where h goes as well
+  int64_t c_stride;    // between unit vectors, of c and of `saved` (there times cell->saved)
+  void *saved;         // [unit vector][row][cell->saved][VL] for the backward pass, or NULL
+  int32_t streaming;   // the tape is written past the caches
+  int32_t phase;       // of the step
+  void *const *y;      // [rows] where h goes as well
   void *const *cells;  // [rows] where c goes as well, or NULL
   int64_t rows;
   int32_t panel_begin, panel_end;
-  int32_t backwards;  // visit the panels from last to first (keeps a cache warm on odd steps)
-  fl_reading reading;
-  void *sums;  // room for `sum_rows` rows of 4 VL, if there is a block
+  int32_t descending;  // visit the panels from last to first: on odd steps the cache holds the last ones
+  fl_blocking blocking;
+  void *sums;  // room for `blocked_rows` rows of 4 VL, if there is a block
 } fl_step;
 
-// Many steps of one row, all panels; only for layers of at most `sequence_vectors` vectors.
-typedef struct fl_sequence {
+// Many steps of one row, all panels; only for layers of at most `persistent_vectors` vectors.
+typedef struct fl_persistent {
   int64_t steps;
   const void *x;  // input of the first step, or NULL
   int64_t x_stride;
-  const void *gates;  // projection when x is NULL, a row a step
-  int64_t gates_panel_stride, gates_row_stride;
-  void *h;  // [panels * VL] in and out
-  void *c;  // [panels * VL] in and out (panel p at p * c_panel_stride)
-  int64_t c_panel_stride;
+  const void *projected;  // the projection when x is NULL, a row a step
+  int64_t projected_panel_stride, projected_row_stride;
+  void *h;  // [unit vector][VL] in and out
+  void *c;  // [unit vector], c_stride apart, in and out
+  int64_t c_stride;
   void *y;
   int64_t y_stride;
   void *cells;  // or NULL
   int64_t cells_stride;
-} fl_sequence;
+} fl_persistent;
 
-// Gate gradients: vector v = 4 panel + gate of row r at v * stride + r * VL. Rows of a chunk of steps
-// stand one after another.
-typedef struct fl_gate_grads {
-  void *at;
-  int64_t stride;
-} fl_gate_grads;
+// Gradients of pre-activations ("gate gradients") stand as vectors: vector v = gates * unit vector + gate of
+// row r at v * stride + r * VL. Rows of a chunk of steps follow each other.
 
-// One time step backwards of rows [0, rows) for column panels [panel_begin, panel_end).
+// One time step backwards of rows [0, rows) for column panels [panel_begin, panel_end), which are panels of
+// two unit vectors.
 typedef struct fl_back_step {
   const void *next;       // gate gradients of the step after this one, or NULL: it has none of these rows
   void *now;              // where those of this step go
-  int64_t stride;         // of both, see fl_gate_grads
+  int64_t stride;         // of both
   const void *const *dy;  // [rows] gradients of h, or NULL for zeros
   const void *const *dc;  // [rows] gradients of c, or NULL for zeros
   const void *dh_last;    // [rows] more gradients of h, at r * dh_stride, or NULL
   int64_t dh_stride;
-  const void *saved;       // [panel][row][4 VL], panel stride 4 c_panel_stride
-  const void *c, *c_prev;  // [panel][row][VL]
-  void *dc_carry;          // [panel][row][VL] gradient of c that steps hand back to each other
-  int64_t c_panel_stride;
-  void *bias;  // [panel][4 VL] sums of the gate gradients
+  const void *saved;  // as in fl_step
+  const void *h;      // of this step, row r at r * h_stride
+  int64_t h_stride;
+  const void *c, *c_prev;  // [unit vector][row][VL], or NULL
+  void *dc_carry;          // [unit vector][row][VL] gradient of c that steps hand back to each other
+  int64_t c_stride;
+  void *bias;  // [unit vector][gate][VL] sums of the gate gradients
   int64_t rows;
   int32_t panel_begin, panel_end;
-  int32_t backwards;
-  int32_t far;   // the tape is too long for the caches
-  int32_t asks;  // for weights before they are used: 0 no, 1 a little, 2 also for the next panel's
+  int32_t descending;
+  int32_t streaming;  // the tape was written past the caches, and is prefetched
+  int32_t prefetch;   // of weights, an fl_dgrad_prefetch
 } fl_back_step;
 
+typedef enum {
+  FL_DGRAD_NO_PREFETCH = 0,
+  FL_DGRAD_PREFETCH_NEAR = 1,        // an input's weights, FL_PREFETCH_NEAR inputs ahead
+  FL_DGRAD_PREFETCH_NEXT_PANEL = 2,  // and those of the next panel, while tiles multiply by this one
+} fl_dgrad_prefetch;
+
 // out[r] (+)= gate gradients of row r times the weights (units of the layer by `columns`).
-typedef struct fl_back_product {
+typedef struct fl_dgrad {
   const void *grads;
   int64_t stride;
-  const void *weights;  // t_x or t_h
+  const void *weights;  // wt_x or wt_h
   int64_t columns;      // I or H
   void *const *out;     // [rows]
   int32_t add;
   int64_t rows;
   int32_t panel_begin, panel_end;
-  int32_t asks;  // see fl_back_step
-} fl_back_product;
+  int32_t prefetch;  // an fl_dgrad_prefetch
+} fl_dgrad;
 
-// Weight gradients: dw (4H, columns) (+)= gate gradients^T times the rows of `in`, for the gate
-// vectors [begin, end).
-typedef struct fl_outer {
+// Weight gradients: dw (gates * H, columns) (+)= gate gradients^T times the rows of `in`, for the vectors
+// [begin, end) of gate gradients.
+typedef struct fl_wgrad {
   const void *grads;
   int64_t stride;
   int64_t rows;
@@ -131,10 +181,10 @@ typedef struct fl_outer {
   void *dw;
   int32_t add;
   int32_t begin, end;
-  void *scratch;  // rows * FL_OUTER_SCRATCH vectors
-} fl_outer;
+  void *scratch;  // rows * FL_WGRAD_SCRATCH vectors
+} fl_wgrad;
 
-enum { FL_OUTER_SCRATCH = 12 };  // vectors of `in` that are packed at a time
+enum { FL_WGRAD_SCRATCH = 12 };  // vectors of `in` that are packed at a time
 
 // Inverted dropout in place: element k of a row stays, times `scale`, if its number, word k % 4 of
 // Philox4x32-10 at the counter (k / 4, counter), is at least `threshold`; else it becomes 0.
@@ -144,37 +194,40 @@ typedef struct fl_dropout {
   double scale;
 } fl_dropout;
 
-// Packs up to VL rows of a weight matrix: those of one gate of one panel. Returns whether a weight is out of
-// range (FL_OUT_OF_RANGE).
+// Packs up to VL rows of a weight matrix: those of one gate of one unit vector. Returns whether a weight is
+// out of range (FL_OUT_OF_RANGE).
 typedef struct fl_pack {
   const void *w;  // [rows] of `inputs` elements
   int64_t inputs;
   int32_t rows;
   double scale;
-  void *out;  // for the forward pass, see tile.inc.h: w[r][k] * scale at k * stride + r; or NULL
+  void *out;  // for the forward pass, see product/tile.inc.h: w[r][k] * scale at k * stride + r; or NULL
   int64_t stride;
-  void *turned;  // transposed weights, see back.inc.h, in which these rows are k = first ...; or NULL
-  int64_t first, turned_rows;
-  int32_t far;  // too much for the caches
+  void *transposed;  // see product/dgrad.inc.h: these rows are there k = first ...; or NULL
+  int64_t first, transposed_rows;
+  int32_t streaming;  // the model outgrows the caches and is written past them
 } fl_pack;
+
+typedef int fl_pack_fn(const fl_pack *);
+typedef void fl_persistent_fn(const fl_layer *, const fl_persistent *);
 
 struct fl_kernels {
   fl_isa isa;
   fl_dtype dtype;
-  int32_t lanes;             // VL
-  int32_t max_rows;          // rows of the tallest tile
-  int32_t sequence_vectors;  // largest row of `sequence`
-  int32_t sum_rows;          // see fl_step
+  int32_t lanes;               // VL
+  int32_t tile_rows;           // rows of the tallest tile
+  int32_t persistent_vectors;  // vectors of gates of the largest layer that `persistent` takes
+  int32_t blocked_rows;        // see fl_step
   void (*project)(const fl_layer *, const fl_project *);
   void (*step)(const fl_layer *, const fl_step *);
-  void (*sequence)(const fl_layer *, const fl_sequence *);
+  fl_persistent_fn *persistent[FL_CELLS];  // NULL: the cell has none
   void (*back_step)(const fl_layer *, const fl_back_step *);
-  void (*back_product)(const fl_layer *, const fl_back_product *);
-  void (*outer)(const fl_layer *, const fl_outer *);
+  void (*dgrad)(const fl_layer *, const fl_dgrad *);
+  void (*wgrad)(const fl_layer *, const fl_wgrad *);
   void (*dropout)(const fl_dropout *, int64_t first, int64_t count, void *row);
-  int (*pack)(const fl_pack *);
-  double (*fma_flops)(int64_t repeats);                           // returns the flops done
-  double (*read_all)(const void *data, int64_t bytes, int asks);  // returns a value that depends on all
+  fl_pack_fn *pack[FL_FORMATS];
+  double (*fma_flops)(int64_t repeats);                               // returns the flops done
+  double (*read_all)(const void *data, int64_t bytes, int prefetch);  // a value that depends on all
 };
 
 extern const fl_kernels fl_kernels_generic_f32, fl_kernels_generic_f64;

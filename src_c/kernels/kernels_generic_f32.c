@@ -1,3 +1,3 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "vec_generic.h"
-#include "kernels.inc.h"
+#include "isa/generic.h"
+#include "instance.inc.h"

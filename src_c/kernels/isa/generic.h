@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Vector operations in portable C: 16-byte vectors of the compiler's extension, which every
 // target lowers to what it has. No fused multiply-add: a product is rounded before it is added.
-#ifndef FL_VEC_GENERIC_H
-#define FL_VEC_GENERIC_H
+#ifndef FL_ISA_GENERIC_H
+#define FL_ISA_GENERIC_H
 
 #include <stdint.h>
 #include <string.h>
 
-#define FL_INLINE       static inline __attribute__((always_inline))
-#define FL_ISA_NAME     generic
-#define FL_ISA_ID       FL_ISA_GENERIC
-#define FL_ACCUMULATORS 12
+#ifdef FL_DOUBLE
+#define FL_WGRAD_LANES 2  // of vectors of two lanes
+#endif
+#include "sums12.h"
+
+#define FL_INLINE   static inline __attribute__((always_inline))
+#define FL_ISA_NAME generic
+#define FL_ISA_ID   FL_ISA_GENERIC
 
 #ifdef FL_DOUBLE
 typedef double real;
@@ -39,11 +43,17 @@ typedef real vreal_a __attribute__((vector_size(16), may_alias));
 FL_INLINE vreal vload(const real *p) { return *(const vreal_a *)p; }
 FL_INLINE vreal vloadu(const real *p) { return *(const vreal_u *)p; }
 FL_INLINE void vstore(real *p, vreal v) { *(vreal_a *)p = v; }
-FL_INLINE void vstore_far(real *p, vreal v) { vstore(p, v); }
+FL_INLINE void vstream(real *p, vreal v) { vstore(p, v); }
 FL_INLINE void vstoreu(real *p, vreal v) { *(vreal_u *)p = v; }
 FL_INLINE vreal vset1(real a) { return a - (vreal){0}; }
 FL_INLINE vreal vfma(vreal a, vreal b, vreal c) { return a * b + c; }
+FL_INLINE vreal vadd(vreal a, vreal b) { return a + b; }
+FL_INLINE vreal vsub(vreal a, vreal b) { return a - b; }
+FL_INLINE vreal vmul(vreal a, vreal b) { return a * b; }
+FL_INLINE vreal vdiv(vreal a, vreal b) { return a / b; }
+FL_INLINE vreal vneg(vreal a) { return -a; }
 FL_INLINE vreal vkeep(vreal v) { return v; }
+FL_INLINE vreal vbroadcast(real a) { return vset1(a); }
 
 FL_INLINE void vstore_first(real *p, vreal v, int n)
 {
@@ -67,7 +77,12 @@ FL_INLINE vreal vselect(vbits mask, vreal yes, vreal no)
 // b if either is NaN.
 FL_INLINE vreal vmin(vreal a, vreal b) { return vselect(a < b, a, b); }
 
-// As in vec_avx2.h; comparisons are false for NaN, so NaN passes.
+FL_INLINE vreal vmax(vreal a, vreal b) { return vselect(a > b, a, b); }
+
+// v, but zero in the lanes where a <= 0. A NaN in a lets v pass.
+FL_INLINE vreal vzero_where_not_positive(vreal v, vreal a) { return vselect(a <= vset1(0), vset1(0), v); }
+
+// As in avx2.h; comparisons are false for NaN, so NaN passes.
 FL_INLINE vreal vsplit(vreal t, vreal *n)
 {
   t = vselect(t < vset1(FL_T_MIN), vset1(FL_T_MIN), t);

@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Vector operations on AVX2 + FMA. FL_DOUBLE selects double, else float.
-#ifndef FL_VEC_AVX2_H
-#define FL_VEC_AVX2_H
+#ifndef FL_ISA_AVX2_H
+#define FL_ISA_AVX2_H
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#define FL_TARGET_PUSHED  // popped at the end of instance.inc.h
+#else
+#pragma GCC target("avx2,fma")
+#endif
 
 #include <immintrin.h>
 #include <stdint.h>
 
-#define FL_INLINE       static inline __attribute__((always_inline))
-#define FL_ISA_NAME     avx2
-#define FL_ISA_ID       FL_ISA_AVX2
-#define FL_ACCUMULATORS 12  // of 16 registers; three hold broadcasts, one a weight
+#include "sums12.h"
+
+#define FL_INLINE   static inline __attribute__((always_inline))
+#define FL_ISA_NAME avx2
+#define FL_ISA_ID   FL_ISA_AVX2
 
 #ifdef FL_DOUBLE
 typedef double real;
@@ -26,16 +34,31 @@ typedef __m256 vreal;
 FL_INLINE vreal vload(const real *p) { return FL_OP(load)(p); }
 FL_INLINE vreal vloadu(const real *p) { return FL_OP(loadu)(p); }
 FL_INLINE void vstore(real *p, vreal v) { FL_OP(store)(p, v); }
-FL_INLINE void vstore_far(real *p, vreal v) { FL_OP(stream)(p, v); }  // past the caches
+FL_INLINE void vstream(real *p, vreal v) { FL_OP(stream)(p, v); }  // past the caches
 FL_INLINE void vstoreu(real *p, vreal v) { FL_OP(storeu)(p, v); }
 FL_INLINE vreal vset1(real a) { return FL_OP(set1)(a); }
+FL_INLINE vreal vadd(vreal a, vreal b) { return a + b; }
+FL_INLINE vreal vsub(vreal a, vreal b) { return a - b; }
+FL_INLINE vreal vmul(vreal a, vreal b) { return a * b; }
+FL_INLINE vreal vdiv(vreal a, vreal b) { return a / b; }
+FL_INLINE vreal vneg(vreal a) { return -a; }
 FL_INLINE vreal vmin(vreal a, vreal b) { return FL_OP(min)(a, b); }  // b if either is NaN
+FL_INLINE vreal vmax(vreal a, vreal b) { return FL_OP(max)(a, b); }  // b if either is NaN
 FL_INLINE vreal vfma(vreal a, vreal b, vreal c) { return FL_OP(fmadd)(a, b, c); }
 
 FL_INLINE vreal vkeep(vreal v)
 {
   __asm__("" : "+x"(v));
   return v;
+}
+
+// a in all lanes, in a register of its own.
+FL_INLINE vreal vbroadcast(real a) { return vkeep(vset1(a)); }
+
+// v, but zero in the lanes where a <= 0. A NaN in a lets v pass.
+FL_INLINE vreal vzero_where_not_positive(vreal v, vreal a)
+{
+  return FL_OP (and)(FL_OP(cmp)(a, FL_OP(setzero)(), _CMP_NLE_UQ), v);
 }
 
 FL_INLINE __m256i first_lanes(int n)

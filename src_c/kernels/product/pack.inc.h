@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Weights of one gate of one panel: scaled and turned so that units lie side by side, and as they are
-// for the products of the backward pass. Both in one reading.
+// Weights of one gate of one unit vector: scaled and with units side by side for the forward pass, and as
+// they are for the products of the backward pass. Both in one reading.
 #ifndef FL_PACK_H
 #define FL_PACK_H
 
 #include <math.h>
 
-// VL vectors of VL lanes, turned: each round zips the first half of the rows with the second.
+// VL vectors of VL lanes, transposed: each round zips the first half of the rows with the second.
 FL_INLINE void transpose(vreal row[VL])
 {
   FL_UNROLL
@@ -22,17 +22,17 @@ FL_INLINE void transpose(vreal row[VL])
   }
 }
 
-FL_INLINE void store_packed(real *to, vreal v, int far)
+FL_INLINE void store_packed(real *to, vreal v, int streaming)
 {
-  if (far)
-    vstore_far(to, v);
+  if (streaming)
+    vstream(to, v);
   else
     vstore(to, v);
 }
 
 // In blocks of VL inputs. Returns whether a finite weight is out of range: its product with the scale is not
 // finite, and what would stand for it would be another number.
-static int pack(const fl_pack *job)
+static int FL_NAMED(pack)(const fl_pack *job)
 {
   const real *from = (const real *)job->w;
   real *to = job->out;
@@ -46,18 +46,18 @@ static int pack(const fl_pack *job)
     vreal row[VL];
     FL_UNROLL
     for (int r = 0; r < VL; ++r) row[r] = r < rows ? load_columns(from + r * inputs, k, inputs) : vset1(0);
-    if (job->turned) {
+    if (job->transposed) {
       const int64_t width = b + 1 < vectors || b % 2 ? 2 * VL : VL;  // of the column panel
-      real *turned =
-          (real *)job->turned + b / 2 * job->turned_rows * 2 * VL + job->first * width + b % 2 * VL;
+      real *transposed =
+          (real *)job->transposed + b / 2 * job->transposed_rows * 2 * VL + job->first * width + b % 2 * VL;
       FL_UNROLL
       for (int r = 0; r < VL; ++r)
-        if (r < rows) store_packed(turned + r * width, row[r], job->far);
+        if (r < rows) store_packed(transposed + r * width, row[r], job->streaming);
     }
     if (!to) continue;
     FL_UNROLL
     for (int r = 0; r < VL; ++r) {
-      row[r] = vfma(row[r], high, row[r] * low);
+      row[r] = vfma(row[r], high, vmul(row[r], low));
       odd = vfma(row[r], vset1(0), odd);
     }
     transpose(row);
@@ -65,7 +65,7 @@ static int pack(const fl_pack *job)
     for (int j = 0; j < VL; ++j) {
       if (j >= count) continue;
       if (rows == VL && (uintptr_t)to % (VL * sizeof(real)) == 0 && job->stride % VL == 0)
-        store_packed(to + (k + j) * job->stride, row[j], job->far);
+        store_packed(to + (k + j) * job->stride, row[j], job->streaming);
       else
         store_units(to + (k + j) * job->stride, row[j], rows);
     }

@@ -1,15 +1,24 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Vector operations on AVX-512 (F, DQ, VL, BW). FL_DOUBLE selects double, else float.
-#ifndef FL_VEC_AVX512_H
-#define FL_VEC_AVX512_H
+#ifndef FL_ISA_AVX512_H
+#define FL_ISA_AVX512_H
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), \
+                             apply_to = function)
+#define FL_TARGET_PUSHED  // popped at the end of instance.inc.h
+#else
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
+#endif
 
 #include <immintrin.h>
 #include <stdint.h>
 
-#define FL_INLINE       static inline __attribute__((always_inline))
-#define FL_ISA_NAME     avx512
-#define FL_ISA_ID       FL_ISA_AVX512
-#define FL_ACCUMULATORS 24  // of 32 registers; the rest hold weights and broadcasts
+#include "sums24.h"
+
+#define FL_INLINE   static inline __attribute__((always_inline))
+#define FL_ISA_NAME avx512
+#define FL_ISA_ID   FL_ISA_AVX512
 
 #ifdef FL_DOUBLE
 typedef double real;
@@ -28,13 +37,19 @@ typedef __m512 vreal;
 FL_INLINE vreal vload(const real *p) { return FL_OP(load)(p); }
 FL_INLINE vreal vloadu(const real *p) { return FL_OP(loadu)(p); }
 FL_INLINE void vstore(real *p, vreal v) { FL_OP(store)(p, v); }
-FL_INLINE void vstore_far(real *p, vreal v) { FL_OP(stream)(p, v); }  // past the caches
+FL_INLINE void vstream(real *p, vreal v) { FL_OP(stream)(p, v); }  // past the caches
 FL_INLINE void vstoreu(real *p, vreal v) { FL_OP(storeu)(p, v); }
 FL_INLINE void vstore_first(real *p, vreal v, int n) { FL_OP(mask_storeu)(p, FL_MASK(n), v); }
 // The first n lanes, zeros after them.
 FL_INLINE vreal vload_first(const real *p, int n) { return FL_OP(maskz_loadu)(FL_MASK(n), p); }
 FL_INLINE vreal vset1(real a) { return FL_OP(set1)(a); }
+FL_INLINE vreal vadd(vreal a, vreal b) { return a + b; }
+FL_INLINE vreal vsub(vreal a, vreal b) { return a - b; }
+FL_INLINE vreal vmul(vreal a, vreal b) { return a * b; }
+FL_INLINE vreal vdiv(vreal a, vreal b) { return a / b; }
+FL_INLINE vreal vneg(vreal a) { return -a; }
 FL_INLINE vreal vmin(vreal a, vreal b) { return FL_OP(min)(a, b); }  // b if either is NaN
+FL_INLINE vreal vmax(vreal a, vreal b) { return FL_OP(max)(a, b); }  // b if either is NaN
 FL_INLINE vreal vfma(vreal a, vreal b, vreal c) { return FL_OP(fmadd)(a, b, c); }
 
 // Keeps a loaded value in a register: gcc otherwise folds the load into every use.
@@ -42,6 +57,19 @@ FL_INLINE vreal vkeep(vreal v)
 {
   __asm__("" : "+v"(v));
   return v;
+}
+
+// a in all lanes, in a register of its own.
+FL_INLINE vreal vbroadcast(real a) { return vkeep(vset1(a)); }
+
+// v, but zero in the lanes where a <= 0. A NaN in a lets v pass.
+FL_INLINE vreal vzero_where_not_positive(vreal v, vreal a)
+{
+#ifdef FL_DOUBLE
+  return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(a, _mm512_setzero_pd(), _CMP_NLE_UQ), v);
+#else
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NLE_UQ), v);
+#endif
 }
 
 // t = n + r with n integral, |r| <= 1/2. For an infinite t, r is NaN; vscale2 then goes by n alone.

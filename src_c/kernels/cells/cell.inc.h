@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What every cell provides, and what they share.
+#ifndef FL_CELL_H
+#define FL_CELL_H
+
+// A tile of product and cell in one function, for a cell that gains from keeping sums in registers.
+typedef void fused_fn(const fl_layer *, const fl_step *, int64_t panel, int64_t row);
+
+typedef struct cell_kernels {
+  // From the sums of `rows` rows of a panel, at z[r * z_row + vector * VL], to states, output and what the
+  // backward pass needs. z may be overwritten.
+  void (*forward)(const fl_layer *, const fl_step *, real *z, int64_t z_row, int64_t panel, int64_t row,
+                  int rows);
+  // From the recurrent gradients of `rows` rows of a unit vector, at dh[r * dh_row], to gate gradients and
+  // the sums of those of the biases.
+  void (*backward)(const fl_layer *, const fl_back_step *, const real *dh, int64_t dh_row, int64_t vector,
+                   int64_t row, int rows);
+  fused_fn *fused[FL_CHAINS][FL_TILE_ROWS][FL_TILE_PANELS + 1][3];  // as product_kernels; NULL: not fused
+} cell_kernels;
+
+// The gradient of a row's h: what came through the next step, and what the caller gave.
+FL_INLINE vreal output_gradient(const fl_layer *layer, const fl_back_step *job, vreal recurrent, int64_t unit,
+                                int64_t row)
+{
+  vreal dh = recurrent;
+  if (job->dy) dh = vadd(dh, load_columns(job->dy[row], unit, layer->units));
+  if (job->dh_last) dh = vadd(dh, vload((const real *)job->dh_last + row * job->dh_stride + unit));
+  return dh;
+}
+
+#endif
