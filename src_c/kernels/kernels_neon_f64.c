@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include "kernels.h"
 #if defined(__aarch64__)
 #define FL_DOUBLE
 #include "isa/neon.h"
-#include "kernels.inc.h"
-#else
-typedef int fl_not_for_this_machine;  // an empty file is not C
+#include "instance.inc.h"
 #endif

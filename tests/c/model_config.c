@@ -7,10 +7,11 @@
 
 #include "check.h"
 
-config make_config(int64_t index, fl_isa isa, fl_dtype dtype)
+config make_config(int64_t index, fl_cell_kind cell, fl_isa isa, fl_dtype dtype)
 {
   uint64_t state = (uint64_t)index * 1000003 + 17;
-  config c = {.spec = {.dtype = dtype, .isa = isa, .passes = FL_PASS_FORWARD | FL_PASS_BACKWARD}};
+  config c = {
+      .spec = {.cell = cell, .dtype = dtype, .isa = isa, .passes = FL_PASS_FORWARD | FL_PASS_BACKWARD}};
   const int64_t small = random_between(&state, 1, 24), middle = random_between(&state, 25, 70),
                 large = random_between(&state, 71, 140), size = random_between(&state, 0, 9);
   c.spec.hidden_size = size < 4 ? small : size < 9 ? middle : large;
@@ -24,12 +25,12 @@ config make_config(int64_t index, fl_isa isa, fl_dtype dtype)
   c.dropout = random_chance(&state, 30) ? 0.4 : 0;
   c.seed = random_bits(&state);
   c.has_states = random_chance(&state, 60);
-  c.has_cells = random_chance(&state, 30);
+  c.has_cells = random_chance(&state, 30) && cell == FL_LSTM;
   c.has_lengths = random_chance(&state, 50);
   c.has_starts = c.has_lengths && random_chance(&state, 40);
   c.has_b_ih = random_chance(&state, 80);
   c.has_b_hh = random_chance(&state, 80);
-  c.has_dcells = random_chance(&state, 30);
+  c.has_dcells = random_chance(&state, 30) && cell == FL_LSTM;
   c.has_dstates = random_chance(&state, 50);
   c.has_dx = random_chance(&state, 80);
   c.accumulate = random_chance(&state, 40);
@@ -54,6 +55,8 @@ typedef struct arrays {
   int count;
   uint64_t hash;
 } arrays;
+
+static int64_t gates_of(const config *c) { return c->spec.cell == FL_LSTM ? 4 : 1; }
 
 static size_t elem(const config *c) { return c->spec.dtype == FL_F64 ? 8 : 4; }
 
@@ -139,13 +142,14 @@ static fl_model *make_model(arrays *a)
 {
   const config *c = a->c;
   const int64_t layers = c->spec.num_layers * c->spec.directions, units = c->spec.hidden_size;
+  const int64_t gate_rows = gates_of(c) * units;
   fl_weights *weights = zeros(a, (size_t)layers * sizeof *weights);
   for (int64_t i = 0; i < layers; ++i) {
     const int64_t inputs = i < c->spec.directions ? c->spec.input_size : c->spec.directions * units;
-    weights[i].w_ih = filled(a, 4 * units * inputs, 0.5 * c->weights);
-    weights[i].w_hh = filled(a, 4 * units * units, 0.3 * c->weights);
-    weights[i].b_ih = c->has_b_ih ? filled(a, 4 * units, 0.5) : NULL;
-    weights[i].b_hh = c->has_b_hh ? filled(a, 4 * units, 0.5) : NULL;
+    weights[i].w_ih = filled(a, gate_rows * inputs, 0.5 * c->weights);
+    weights[i].w_hh = filled(a, gate_rows * units, 0.3 * c->weights);
+    weights[i].b_ih = c->has_b_ih ? filled(a, gate_rows, 0.5) : NULL;
+    weights[i].b_hh = c->has_b_hh ? filled(a, gate_rows, 0.5) : NULL;
   }
   size_t bytes = 0;
   fl_model *model = NULL;
@@ -174,7 +178,7 @@ static void run_forward(arrays *a, const fl_model *model, const shapes *s, const
   io.y = zeros(a, (size_t)(s->rows * s->outputs) * elem(c));
   io.cells = c->has_cells ? zeros(a, (size_t)(s->rows * s->outputs) * elem(c)) : NULL;
   io.h_n = zeros(a, (size_t)s->states * elem(c));
-  io.c_n = zeros(a, (size_t)s->states * elem(c));
+  io.c_n = c->spec.cell == FL_LSTM ? zeros(a, (size_t)s->states * elem(c)) : NULL;
   io.tape = tape;
   io.dropout = tape ? c->dropout : 0;
   const fl_status status = fl_forward(model, &plan, &io, space);
@@ -191,15 +195,16 @@ static void run_backward(arrays *a, const fl_model *model, const shapes *s, cons
 {
   const config *c = a->c;
   const int64_t layers = c->spec.num_layers * c->spec.directions, units = c->spec.hidden_size;
+  const int64_t gate_rows = gates_of(c) * units;
   fl_plan plan;
   void *space = workspace(a, model, FL_BACK, &plan);
   fl_gradients *gradients = zeros(a, (size_t)layers * sizeof *gradients);
   const int64_t inner = c->spec.directions * units;
   for (int64_t i = 0; i < layers; ++i) {
-    gradients[i].w_ih = filled(a, 4 * units * (i < c->spec.directions ? c->spec.input_size : inner), 0.5);
-    gradients[i].w_hh = filled(a, 4 * units * units, 0.5);
-    gradients[i].b_ih = c->has_b_ih ? filled(a, 4 * units, 0.5) : NULL;
-    gradients[i].b_hh = c->has_b_hh ? filled(a, 4 * units, 0.5) : NULL;
+    gradients[i].w_ih = filled(a, gate_rows * (i < c->spec.directions ? c->spec.input_size : inner), 0.5);
+    gradients[i].w_hh = filled(a, gate_rows * units, 0.5);
+    gradients[i].b_ih = c->has_b_ih ? filled(a, gate_rows, 0.5) : NULL;
+    gradients[i].b_hh = c->has_b_hh ? filled(a, gate_rows, 0.5) : NULL;
   }
   fl_back_io io = {.tape = tape,
                    .x = x,
@@ -214,12 +219,12 @@ static void run_backward(arrays *a, const fl_model *model, const shapes *s, cons
                    .dcells_t = given->y_t,
                    .dcells_b = given->y_b,
                    .dh_n = c->has_dstates ? filled(a, s->states, c->inputs) : NULL,
-                   .dc_n = c->has_dstates ? filled(a, s->states, c->inputs) : NULL,
+                   .dc_n = c->has_dstates && c->spec.cell == FL_LSTM ? filled(a, s->states, c->inputs) : NULL,
                    .dx = c->has_dx ? filled(a, s->rows * s->inputs, 1) : NULL,
                    .dx_t = given->x_t,
                    .dx_b = given->x_b,
                    .dh_0 = c->has_states ? filled(a, s->states, 1) : NULL,
-                   .dc_0 = c->has_states ? filled(a, s->states, 1) : NULL,
+                   .dc_0 = c->has_states && c->spec.cell == FL_LSTM ? filled(a, s->states, 1) : NULL,
                    .gradients = gradients,
                    .accumulate = c->accumulate,
                    .dropout = c->dropout,
@@ -230,10 +235,10 @@ static void run_backward(arrays *a, const fl_model *model, const shapes *s, cons
   hash(a, io.dh_0, s->states);
   hash(a, io.dc_0, s->states);
   for (int64_t i = 0; i < layers; ++i) {
-    hash(a, gradients[i].w_ih, 4 * units * (i < c->spec.directions ? c->spec.input_size : inner));
-    hash(a, gradients[i].w_hh, 4 * units * units);
-    hash(a, gradients[i].b_ih, 4 * units);
-    hash(a, gradients[i].b_hh, 4 * units);
+    hash(a, gradients[i].w_ih, gate_rows * (i < c->spec.directions ? c->spec.input_size : inner));
+    hash(a, gradients[i].w_hh, gate_rows * units);
+    hash(a, gradients[i].b_ih, gate_rows);
+    hash(a, gradients[i].b_hh, gate_rows);
   }
 }
 
@@ -259,7 +264,7 @@ uint64_t run_config(const config *c)
                     .cells_t = by_row ? s.outputs : c->batch * s.outputs,
                     .cells_b = by_row ? c->steps * s.outputs : s.outputs,
                     .h_0 = c->has_states ? filled(&a, s.states, 0.9) : NULL,
-                    .c_0 = c->has_states ? filled(&a, s.states, 2) : NULL,
+                    .c_0 = c->has_states && c->spec.cell == FL_LSTM ? filled(&a, s.states, 2) : NULL,
                     .lengths = s.lengths,
                     .starts = s.starts,
                     .seed = c->seed};

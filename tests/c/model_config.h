@@ -18,7 +18,7 @@ typedef struct config {
   uint64_t numbers;        // state of the random numbers that fill the arrays
 } config;
 
-config make_config(int64_t index, fl_isa isa, fl_dtype dtype);
+config make_config(int64_t index, fl_cell_kind cell, fl_isa isa, fl_dtype dtype);
 
 // Runs forward without and with a tape, and backward, and returns 64 bits that depend on all bits of all
 // outputs and gradients. Checks on the way that each step succeeds and that a tape changes no output.
