@@ -22,6 +22,7 @@ cdef extern from "fastlstm.h" nogil:
         FL_ISA_GENERIC
         FL_ISA_AVX2
         FL_ISA_AVX512
+        FL_ISA_NEON
         FL_ISA_COUNT
 
     ctypedef enum fl_status:

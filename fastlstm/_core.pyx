@@ -114,7 +114,7 @@ def isa_available(str name):
 
 
 def isa_names():
-    """All instruction sets that were compiled in, best first."""
+    """All instruction sets that the library knows, best first; see isa_available."""
     cdef list names = []
     cdef int isa
     for isa in range(FL_ISA_COUNT - 1, -1, -1):

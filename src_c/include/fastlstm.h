@@ -57,7 +57,13 @@ extern "C" {
 typedef enum { FL_F32 = 0, FL_F64 = 1 } fl_dtype;
 typedef enum { FL_LSTM = 0, FL_RNN_TANH = 1, FL_RNN_RELU = 2 } fl_cell_kind;
 typedef enum { FL_PASS_FORWARD = 1, FL_PASS_BACKWARD = 2 } fl_pass;
-typedef enum { FL_ISA_GENERIC = 0, FL_ISA_AVX2 = 1, FL_ISA_AVX512 = 2, FL_ISA_COUNT = 3 } fl_isa;
+typedef enum {
+  FL_ISA_GENERIC = 0,
+  FL_ISA_AVX2 = 1,
+  FL_ISA_AVX512 = 2,
+  FL_ISA_NEON = 3,  // aarch64, with the bits of FL_ISA_AVX2
+  FL_ISA_COUNT = 4
+} fl_isa;
 typedef enum {
   FL_OK = 0,
   FL_TOO_LARGE = 1,      // a size overflows what can be addressed

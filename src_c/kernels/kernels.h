@@ -236,6 +236,8 @@ extern const fl_kernels fl_kernels_generic_f32, fl_kernels_generic_f64;
 #if defined(__x86_64__)
 extern const fl_kernels fl_kernels_avx2_f32, fl_kernels_avx2_f64;
 extern const fl_kernels fl_kernels_avx512_f32, fl_kernels_avx512_f64;
+#elif defined(__aarch64__)
+extern const fl_kernels fl_kernels_neon_f32, fl_kernels_neon_f64;
 #endif
 
 #endif

@@ -11,9 +11,10 @@ static double FL_NAMED(fma_flops)(int64_t repeats)
   for (int v = 0; v < FL_SUMS; ++v) acc[v] = vset1((real)(v + 1));
   for (int64_t i = 0; i < repeats; ++i) {
     FL_UNROLL
-    for (int v = 0; v < FL_SUMS; ++v) acc[v] = vkeep(vfma(acc[v], a, b));
+    for (int v = 0; v < FL_SUMS; ++v) acc[v] = vkeep(vfma(a, b, acc[v]));  // NEON adds onto a register
   }
   vreal sum = acc[0];
+  FL_UNROLL
   for (int v = 1; v < FL_SUMS; ++v) sum = vadd(sum, acc[v]);
   real lanes[VL] __attribute__((aligned(64)));
   vstore(lanes, sum);

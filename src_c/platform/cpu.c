@@ -10,7 +10,7 @@
 #include "internal/binding.h"
 #include "kernels/kernels.h"
 
-static const char *const names[FL_ISA_COUNT] = {"generic", "avx2", "avx512"};
+static const char *const names[FL_ISA_COUNT] = {"generic", "avx2", "avx512", "neon"};
 
 const char *fl_isa_name(fl_isa isa) { return (unsigned)isa < FL_ISA_COUNT ? names[isa] : "unknown"; }
 
@@ -25,6 +25,8 @@ int fl_isa_available(fl_isa isa)
   if (isa == FL_ISA_AVX512)
     return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+#elif defined(__aarch64__)
+  if (isa == FL_ISA_NEON) return 1;  // part of the base instruction set
 #endif
   return 0;
 }
@@ -32,10 +34,12 @@ int fl_isa_available(fl_isa isa)
 const fl_kernels *fl_kernels_for(fl_isa isa, fl_dtype dtype)
 {
   static const fl_kernels *const tables[FL_ISA_COUNT][2] = {
-      {&fl_kernels_generic_f32, &fl_kernels_generic_f64},
+      [FL_ISA_GENERIC] = {&fl_kernels_generic_f32, &fl_kernels_generic_f64},
 #if defined(__x86_64__)
-      {&fl_kernels_avx2_f32, &fl_kernels_avx2_f64},
-      {&fl_kernels_avx512_f32, &fl_kernels_avx512_f64},
+      [FL_ISA_AVX2] = {&fl_kernels_avx2_f32, &fl_kernels_avx2_f64},
+      [FL_ISA_AVX512] = {&fl_kernels_avx512_f32, &fl_kernels_avx512_f64},
+#elif defined(__aarch64__)
+      [FL_ISA_NEON] = {&fl_kernels_neon_f32, &fl_kernels_neon_f64},
 #endif
   };
   return (unsigned)isa < FL_ISA_COUNT && fl_isa_available(isa) ? tables[isa][dtype] : NULL;

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "kernels.h"
+#if defined(__aarch64__)
+#include "isa/neon.h"
+#include "instance.inc.h"
+#endif

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The backward pass of one step.
+#include <math.h>
+#include <string.h>
+
+#include "kernels_support.h"
+
+typedef struct back_data {
+  int64_t rows, stride, c_stride, h_stride;
+  real *next, *dy, *dc, *dh_last, *saved, *h, *c, *c_prev, *carry, *bias;
+} back_data;
+
+typedef struct back_out {
+  real *now, *carry, *bias;
+} back_out;
+
+// What a job leaves out, and how it is done.
+typedef struct back_mode {
+  int no_next, no_given, descending, split, streaming, prefetch;
+} back_mode;
+
+// Gate gradients of lanes that no unit has must not be read: they are NaN.
+static real *take_gradients(const layer_case *c, const back_data *d, uint64_t *state)
+{
+  real *grads = take_random(state, c->gates * c->unit_vectors * d->stride, 1);
+  for (int64_t unit = c->units; unit < c->unit_vectors * c->lanes; ++unit)
+    for (int64_t gate = 0; gate < c->gates; ++gate)
+      for (int64_t r = 0; r < d->rows; ++r)
+        grads[(c->gates * (unit / c->lanes) + gate) * d->stride + r * c->lanes + unit % c->lanes] = NAN;
+  return grads;
+}
+
+static back_data make_data(const layer_case *c, int64_t rows, uint64_t seed)
+{
+  back_data d = {.rows = rows, .stride = rows * c->lanes, .c_stride = rows * c->lanes};
+  const int64_t states = c->unit_vectors * d.c_stride;
+  d.h_stride = c->unit_vectors * c->lanes;
+  d.next = take_gradients(c, &d, &seed);
+  d.dy = take_random(&seed, rows * c->units, 1);
+  d.dc = take_random(&seed, rows * c->units, 1);
+  d.dh_last = take_random(&seed, rows * d.h_stride, 1);
+  d.saved = take_random(&seed, states * c->cell->saved, 0.99);
+  d.h = take_random(&seed, rows * d.h_stride, 0.9);
+  d.c = take_random(&seed, states, 2);
+  d.c_prev = take_random(&seed, states, 2);
+  d.carry = take_random(&seed, states, 1);
+  d.bias = take_random(&seed, c->gates * c->unit_vectors * c->lanes, 1);
+  return d;
+}
+
+static back_out make_out(const layer_case *c, const back_data *d)
+{
+  const int64_t states = c->unit_vectors * d->c_stride, biases = c->gates * c->unit_vectors * c->lanes;
+  const back_out out = {.now = TAKE(real, c->gates * c->unit_vectors * d->stride),
+                        .carry = TAKE(real, states),
+                        .bias = TAKE(real, biases)};
+  memcpy(out.carry, d->carry, (size_t)states * sizeof(real));
+  memcpy(out.bias, d->bias, (size_t)biases * sizeof(real));
+  return out;
+}
+
+// Rows [first, first + rows).
+static void run(const layer_case *c, const back_data *d, int64_t first, int64_t rows, back_mode mode,
+                const back_out *out)
+{
+  const int64_t at = first * c->lanes;
+  const int has_c = c->cell->has_c, given = !mode.no_given;
+  fl_back_step job = {
+      .next = mode.no_next ? NULL : d->next + at,
+      .now = out->now + at,
+      .stride = d->stride,
+      .dy = given ? (const void *const *)take_rows(d->dy, d->rows, c->units) + first : NULL,
+      .dc = given && has_c ? (const void *const *)take_rows(d->dc, d->rows, c->units) + first : NULL,
+      .dh_last = given ? d->dh_last + first * d->h_stride : NULL,
+      .dh_stride = d->h_stride,
+      .saved = d->saved + c->cell->saved * at,
+      .h = d->h + first * d->h_stride,
+      .h_stride = d->h_stride,
+      .c = has_c ? d->c + at : NULL,
+      .c_prev = has_c ? d->c_prev + at : NULL,
+      .dc_carry = has_c ? out->carry + at : NULL,
+      .c_stride = d->c_stride,
+      .bias = out->bias,
+      .rows = rows,
+      .descending = mode.descending,
+      .streaming = mode.streaming,
+      .prefetch = mode.prefetch};
+  const int32_t middle = mode.split ? (int32_t)c->columns / 2 : 0;
+  for (int part = middle > 0 ? 0 : 1; part < 2; ++part) {
+    job.panel_begin = part ? middle : 0;
+    job.panel_end = part ? (int32_t)c->columns : middle;
+    c->kernels->back_step(&c->layer, &job);
+  }
+}
+
+// Gradient of a row's h, in exact arithmetic.
+static wide output_gradient(const layer_case *c, const back_data *d, back_mode mode, int64_t r, int64_t unit)
+{
+  wide sum = mode.no_given ? 0 : (wide)d->dy[r * c->units + unit] + d->dh_last[r * d->h_stride + unit];
+  for (int64_t from = 0; from < c->units && !mode.no_next; ++from)
+    for (int64_t gate = 0; gate < c->gates; ++gate)
+      sum +=
+          (wide)d->next[(c->gates * (from / c->lanes) + gate) * d->stride + r * c->lanes + from % c->lanes] *
+          c->w_h[(gate * c->units + from) * c->units + unit];
+  return sum;
+}
+
+static int is_exact(const layer_case *c, const back_data *d, back_mode mode, int64_t r, const back_out *out)
+{
+  int right = 1;
+  for (int64_t unit = 0; unit < c->units; ++unit) {
+    const int64_t vector = unit / c->lanes, lane = unit % c->lanes;
+    const int64_t state = vector * d->c_stride + r * c->lanes;
+    const real *now = out->now + c->gates * vector * d->stride + r * c->lanes + lane;
+    const wide dh = output_gradient(c, d, mode, r, unit);
+    if (c->layer.kind == FL_LSTM) {
+      const real *kept = d->saved + state * 4 + lane;
+      const wide i = kept[0], f = kept[c->lanes], g = kept[2 * c->lanes], o = kept[3 * c->lanes];
+      const wide tanh_c = tanhl(d->c[state + lane]), given = mode.no_given ? 0 : d->dc[r * c->units + unit];
+      const wide dc = d->carry[state + lane] + given + dh * o * (1 - tanh_c * tanh_c);
+      right &= is_near(now[0], dc * g * i * (1 - i));
+      right &= is_near(now[d->stride], dc * d->c_prev[state + lane] * f * (1 - f));
+      right &= is_near(now[2 * d->stride], dc * i * (1 - g * g));
+      right &= is_near(now[3 * d->stride], dh * tanh_c * o * (1 - o));
+      right &= is_near(out->carry[state + lane], dc * f);
+    } else {
+      const wide h = d->h[r * d->h_stride + unit];
+      right &= is_near(now[0], c->layer.kind == FL_RNN_TANH ? dh * (1 - h * h) : h > 0 ? dh : 0);
+    }
+  }
+  return right;
+}
+
+// The sums for the biases, row after row.
+static int has_bias(const layer_case *c, const back_data *d, int64_t rows, const back_out *out)
+{
+  int right = 1;
+  for (int64_t unit = 0; unit < c->units; ++unit) {
+    for (int64_t gate = 0; gate < c->gates; ++gate) {
+      const int64_t vector = c->gates * (unit / c->lanes) + gate, lane = unit % c->lanes;
+      real sum = d->bias[vector * c->lanes + lane];
+      for (int64_t r = 0; r < rows; ++r) sum += out->now[vector * d->stride + r * c->lanes + lane];
+      right &= same(out->bias[vector * c->lanes + lane], sum);
+    }
+  }
+  return right;
+}
+
+static int have_same_bits(const layer_case *c, const back_data *d, int64_t rows, const back_out *a,
+                          const back_out *b)
+{
+  int right = 1;
+  for (int64_t unit = 0; unit < c->units; ++unit) {
+    const int64_t vector = unit / c->lanes, lane = unit % c->lanes;
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t state = vector * d->c_stride + r * c->lanes + lane;
+      for (int64_t gate = 0; gate < c->gates; ++gate) {
+        const int64_t at = (c->gates * vector + gate) * d->stride + r * c->lanes + lane;
+        right &= same(a->now[at], b->now[at]);
+      }
+      right &= same(a->carry[state], b->carry[state]);
+    }
+  }
+  return right;
+}
+
+static const back_mode HOW[] = {{.prefetch = FL_DGRAD_NO_PREFETCH},
+                                {.prefetch = FL_DGRAD_PREFETCH_NEAR},
+                                {.prefetch = FL_DGRAD_PREFETCH_NEXT_PANEL},
+                                {.descending = 1, .streaming = 1},
+                                {.split = 1, .descending = 1, .prefetch = FL_DGRAD_PREFETCH_NEXT_PANEL}};
+
+static void check_rows(const layer_case *c, const back_data *d, back_mode what, int64_t rows,
+                       const back_out *alone)
+{
+  for (size_t i = 0; i < sizeof HOW / sizeof *HOW; ++i) {
+    back_mode mode = HOW[i];
+    mode.no_next = what.no_next;
+    mode.no_given = what.no_given;
+    const back_out out = make_out(c, d);
+    run(c, d, 0, rows, mode, &out);
+    CHECK(have_same_bits(c, d, rows, alone, &out) && has_bias(c, d, rows, &out),
+          "back_step: %s %s, %d units, %d rows: mode %d differs from one row at a time",
+          fl_isa_name(c->kernels->isa), c->cell->name, (int)c->units, (int)rows, (int)i);
+  }
+}
+
+static void check_back_step(const layer_case *c, int64_t rows, int64_t least)
+{
+  const back_data d = make_data(c, rows, (uint64_t)(c->units + 7 * rows));
+  const back_mode whats[] = {{0}, {.no_next = 1}, {.no_given = 1}};
+  for (size_t i = 0; i < sizeof whats / sizeof *whats; ++i) {
+    const back_out alone = make_out(c, &d);
+    int exact = 1;
+    for (int64_t r = 0; r < rows; ++r) {
+      run(c, &d, r, 1, whats[i], &alone);
+      exact &= is_exact(c, &d, whats[i], r, &alone);
+    }
+    CHECK(exact, "back_step: %s %s, %d units, what %d: wrong", fl_isa_name(c->kernels->isa), c->cell->name,
+          (int)c->units, (int)i);
+    for (int64_t n = least; n <= rows; ++n) check_rows(c, &d, whats[i], n, &alone);
+  }
+}
+
+void test_back_step(const fl_kernels *kernels, fl_cell_kind kind)
+{
+  const int64_t tallest = 2 * kernels->tile_rows;
+  int at = 0;
+  for (int64_t units; (units = next_units(kernels->lanes, &at)) > 0;) {
+    const layer_case c = make_layer(kernels, kind, 1, units, 1, (uint64_t)units);
+    check_back_step(&c, tallest + 1 + units % 2, units % 3 ? tallest : 1);
+    release_all();
+  }
+  // So many rows that the sum is taken in blocks.
+  const layer_case c = make_layer(kernels, kind, 1, kind == FL_LSTM ? 45 : 90, 1, 3);
+  const int64_t rows = kind == FL_LSTM ? 300 : 500;
+  const back_data d = make_data(&c, rows, 8);
+  const back_out alone = make_out(&c, &d);
+  for (int64_t r = 0; r < rows; ++r) run(&c, &d, r, 1, (back_mode){0}, &alone);
+  check_rows(&c, &d, (back_mode){0}, rows, &alone);
+  release_all();
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "kernels_support.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_BLOCKS = 4096 };
+static void *blocks[MOST_BLOCKS];
+static int block_count;
+
+void *take(int64_t count, size_t size)
+{
+  const size_t bytes = (size_t)(count > 0 ? count : 1) * size;
+  void *block = NULL;
+  if (block_count == MOST_BLOCKS || posix_memalign(&block, FL_ALIGN, bytes) != 0) {
+    printf("no memory\n");
+    exit(1);
+  }
+  blocks[block_count++] = block;
+  return memset(block, 0, bytes);
+}
+
+void release_all(void)
+{
+  while (block_count > 0) free(blocks[--block_count]);
+}
+
+real *take_random(uint64_t *state, int64_t count, double scale)
+{
+  real *block = TAKE(real, count);
+  for (int64_t i = 0; i < count; ++i) block[i] = (real)(scale * random_real(state));
+  return block;
+}
+
+void **take_rows(real *first, int64_t rows, int64_t stride)
+{
+  void **at = TAKE(void *, rows);
+  for (int64_t r = 0; r < rows; ++r) at[r] = first + r * stride;
+  return at;
+}
+
+real multiply_add(const fl_kernels *kernels, real a, real b, real c)
+{
+  if (kernels->isa == FL_ISA_GENERIC) return (real)(a * b) + c;
+#ifdef FL_DOUBLE
+  return fma(a, b, c);
+#else
+  return fmaf(a, b, c);
+#endif
+}
+
+int64_t panel_of_unit(const layer_case *c, int64_t unit)
+{
+  return unit * c->cell->sums / FL_PANEL / c->lanes;
+}
+
+static int64_t panel_vectors(const layer_case *c, int64_t panel)
+{
+  return panel < c->layer.full ? FL_PANEL : c->layer.remainder;
+}
+
+int64_t column_of(const layer_case *c, int64_t gate, int64_t unit)
+{
+  if (c->cell->sums == 1) return unit % (FL_PANEL * c->lanes);
+  const int64_t step = panel_vectors(c, panel_of_unit(c, unit)) * c->lanes / FL_PANEL;
+  return gate * step + unit % c->lanes;
+}
+
+int64_t transposed_place(const layer_case *c, int64_t gate, int64_t unit, int64_t columns, int64_t column)
+{
+  const int64_t vector = unit / c->lanes, left = c->units - vector * c->lanes;
+  const int64_t together = left < c->lanes ? left : c->lanes;  // units of the vector
+  const int64_t k = c->gates * vector * c->lanes + gate * together + unit % c->lanes;
+  const int64_t panel = column / (2 * c->lanes), vectors = (columns + c->lanes - 1) / c->lanes;
+  const int64_t width = 2 * panel + 2 <= vectors ? 2 * c->lanes : c->lanes;
+  return panel * c->gates * c->units * 2 * c->lanes + k * width + column % (2 * c->lanes);
+}
+
+static void pack_forward(const layer_case *c, const real *w, int64_t inputs, real *out)
+{
+  for (int64_t gate = 0; gate < c->gates; ++gate) {
+    for (int64_t unit = 0; unit < c->units; ++unit) {
+      const int64_t panel = panel_of_unit(c, unit), row = panel_vectors(c, panel) * c->lanes;
+      real *at = out + panel * FL_PANEL * c->lanes * inputs + column_of(c, gate, unit);
+      for (int64_t k = 0; k < inputs; ++k) at[k * row] = w[(gate * c->units + unit) * inputs + k];
+    }
+  }
+}
+
+static const real *pack_transposed(const layer_case *c, const real *w, int64_t inputs)
+{
+  const int64_t vectors = (inputs + c->lanes - 1) / c->lanes;
+  real *out = TAKE(real, c->gates * c->units * vectors * c->lanes);
+  for (int64_t gate = 0; gate < c->gates; ++gate)
+    for (int64_t unit = 0; unit < c->units; ++unit)
+      for (int64_t k = 0; k < inputs; ++k)
+        out[transposed_place(c, gate, unit, inputs, k)] = w[(gate * c->units + unit) * inputs + k];
+  return out;
+}
+
+layer_case make_layer(const fl_kernels *kernels, fl_cell_kind kind, int64_t inputs, int64_t units,
+                      int32_t chains, uint64_t seed)
+{
+  const fl_cell *cell = fl_cell_of(kind);
+  layer_case c = {.kernels = kernels, .cell = cell, .lanes = kernels->lanes, .gates = cell->gates};
+  c.units = units;
+  c.inputs = inputs;
+  const int64_t panel = c.lanes * FL_PANEL / cell->sums, rest = units % panel;
+  const int64_t vectors = (rest * cell->sums + c.lanes - 1) / c.lanes;
+  fl_layer *layer = &c.layer;
+  *layer = (fl_layer){.cell = cell, .kind = kind, .inputs = inputs, .units = units, .chains = chains};
+  layer->full = (int32_t)(units / panel) + (vectors > 2);
+  layer->remainder = vectors > 2 ? 0 : (int32_t)vectors;
+  c.unit_vectors = (units + c.lanes - 1) / c.lanes;
+  c.panels = layer->full + (layer->remainder > 0);
+  c.columns = (c.unit_vectors + 1) / 2;
+  c.w_x = take_random(&seed, c.gates * units * inputs, 0.6);
+  c.w_h = take_random(&seed, c.gates * units * units, 0.4);
+  c.bias = take_random(&seed, c.gates * units, 0.5);
+  const int64_t row = (FL_PANEL * (int64_t)layer->full + layer->remainder) * c.lanes;
+  real *w_x = TAKE(real, row * inputs), *w_h = TAKE(real, row * units), *bias = TAKE(real, row);
+  pack_forward(&c, c.w_x, inputs, w_x);
+  pack_forward(&c, c.w_h, units, w_h);
+  for (int64_t gate = 0; gate < c.gates; ++gate)
+    for (int64_t unit = 0; unit < units; ++unit)
+      bias[panel_of_unit(&c, unit) * FL_PANEL * c.lanes + column_of(&c, gate, unit)] =
+          c.bias[gate * units + unit];
+  layer->w_x = (fl_matrix){.data = w_x, .inputs = inputs, .interleave = 1};
+  layer->w_h = (fl_matrix){.data = w_h, .inputs = units, .interleave = 1};
+  layer->bias = bias;
+  layer->wt_x = pack_transposed(&c, c.w_x, inputs);
+  layer->wt_h = pack_transposed(&c, c.w_h, units);
+  return c;
+}
+
+int64_t next_units(int64_t lanes, int *at)
+{
+  enum { PARTS = 5 };
+  // Nothing, a little, a quarter, a half and most of a vector more than some whole vectors.
+  const int64_t parts[PARTS] = {0, 1, lanes / 4, lanes / 2, lanes / 2 + 1};
+  const int64_t vectors[] = {0, 1, 2, 3, 4, 5, 7, 9};
+  for (; *at < PARTS * (int)(sizeof vectors / sizeof *vectors); ++*at) {
+    const int part = *at % PARTS;
+    const int64_t units = vectors[*at / PARTS] * lanes + parts[part];
+    int seen = units == 0;
+    for (int i = 0; i < part; ++i) seen |= parts[i] == parts[part];
+    if (seen) continue;
+    ++*at;
+    return units;
+  }
+  return 0;
+}
+
+void for_each_cell(void (*test)(const fl_kernels *, fl_cell_kind))
+{
+  for (int isa = 0; isa < FL_ISA_COUNT; ++isa) {
+    const fl_kernels *kernels = fl_kernels_for((fl_isa)isa, DTYPE);
+    for (int kind = 0; kernels && kind < FL_CELLS; ++kind) test(kernels, (fl_cell_kind)kind);
+  }
+}
+
+int is_near(real got, wide want)
+{
+  const wide off = (wide)got - want;
+  return fabsl(off) <= (wide)TOLERANCE * (1 + fabsl(want));
+}

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "model_config.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+
+config make_config(int64_t index, fl_cell_kind cell, fl_isa isa, fl_dtype dtype)
+{
+  uint64_t state = (uint64_t)index * 1000003 + 17;
+  config c = {
+      .spec = {.cell = cell, .dtype = dtype, .isa = isa, .passes = FL_PASS_FORWARD | FL_PASS_BACKWARD}};
+  const int64_t small = random_between(&state, 1, 24), middle = random_between(&state, 25, 70),
+                large = random_between(&state, 71, 140), size = random_between(&state, 0, 9);
+  c.spec.hidden_size = size < 4 ? small : size < 9 ? middle : large;
+  c.spec.input_size = random_between(&state, 1, random_chance(&state, 70) ? 12 : 60);
+  c.spec.num_layers = random_between(&state, 1, 3);
+  c.spec.directions = (int32_t)random_between(&state, 1, 2);
+  c.spec.caches = random_chance(&state, 50) ? FL_CACHES_NEAR : FL_CACHES_FAR;
+  c.steps = random_between(&state, 1, 9);
+  c.batch = random_chance(&state, 25) ? 1 : random_between(&state, 2, random_chance(&state, 80) ? 14 : 70);
+  c.threads = (int32_t)random_between(&state, 1, 3);
+  c.dropout = random_chance(&state, 30) ? 0.4 : 0;
+  c.seed = random_bits(&state);
+  c.has_states = random_chance(&state, 60);
+  c.has_cells = random_chance(&state, 30) && cell == FL_LSTM;
+  c.has_lengths = random_chance(&state, 50);
+  c.has_starts = c.has_lengths && random_chance(&state, 40);
+  c.has_b_ih = random_chance(&state, 80);
+  c.has_b_hh = random_chance(&state, 80);
+  c.has_dcells = random_chance(&state, 30) && cell == FL_LSTM;
+  c.has_dstates = random_chance(&state, 50);
+  c.has_dx = random_chance(&state, 80);
+  c.accumulate = random_chance(&state, 40);
+  // Some models saturate, of some the products of gradients are denormal.
+  const double tiny = dtype == FL_F64 ? 1e-155 : 1e-21;
+  c.weights = random_chance(&state, 10) ? 60 : 1;
+  c.inputs = random_chance(&state, 10) ? tiny : 1;
+  c.odd = random_chance(&state, 10) ? (int32_t)random_between(&state, 1, 2) : 0;
+  c.numbers = state;
+  return c;
+}
+
+// ---- arrays ----
+
+enum { MOST_BLOCKS = 128 };
+
+// All memory of a run, to be freed together; and the hash of what came out.
+typedef struct arrays {
+  const config *c;
+  uint64_t numbers;
+  void *blocks[MOST_BLOCKS];
+  int count;
+  uint64_t hash;
+} arrays;
+
+static int64_t gates_of(const config *c) { return c->spec.cell == FL_LSTM ? 4 : 1; }
+
+static size_t elem(const config *c) { return c->spec.dtype == FL_F64 ? 8 : 4; }
+
+static void *zeros(arrays *a, size_t bytes)
+{
+  const size_t rounded = (bytes + FL_ALIGN) / FL_ALIGN * FL_ALIGN;
+  void *block = fl_alloc(rounded);
+  CHECK(block && a->count < MOST_BLOCKS, "no memory");
+  if (!block || a->count == MOST_BLOCKS) exit(1);
+  a->blocks[a->count++] = block;
+  return memset(block, 0, rounded);
+}
+
+static void fill(arrays *a, void *to, int64_t count, double scale)
+{
+  for (int64_t i = 0; i < count; ++i) {
+    const double number = scale * random_real(&a->numbers);
+    if (a->c->spec.dtype == FL_F64)
+      ((double *)to)[i] = number;
+    else
+      ((float *)to)[i] = (float)number;
+  }
+}
+
+static void *filled(arrays *a, int64_t count, double scale)
+{
+  void *block = zeros(a, (size_t)count * elem(a->c));
+  fill(a, block, count, scale);
+  return block;
+}
+
+static void mix(arrays *a, uint64_t bits)
+{
+  a->hash = (a->hash ^ bits) * 0x9e3779b97f4a7c15u;
+  a->hash ^= a->hash >> 29;
+}
+
+// The sign and the payload of a NaN depend on the machine.
+static void hash(arrays *a, const void *data, int64_t count)
+{
+  for (int64_t i = 0; data && i < count; ++i) {
+    uint64_t bits = 0;
+    memcpy(&bits, (const char *)data + (size_t)i * elem(a->c), elem(a->c));
+    const double number = a->c->spec.dtype == FL_F64 ? ((const double *)data)[i] : ((const float *)data)[i];
+    mix(a, number == number ? bits : 1);
+  }
+}
+
+// ---- a run ----
+
+typedef struct shapes {
+  int64_t rows;  // steps of all sequences that the arrays hold
+  int64_t inputs, outputs, states;
+  int64_t *lengths, *starts;
+} shapes;
+
+static shapes make_shapes(arrays *a)
+{
+  const config *c = a->c;
+  shapes s = {.rows = c->steps * c->batch};
+  s.inputs = c->spec.input_size;
+  s.outputs = c->spec.directions * c->spec.hidden_size;
+  s.states = c->spec.num_layers * c->batch * s.outputs;
+  if (!c->has_lengths) return s;
+  s.lengths = zeros(a, (size_t)c->batch * sizeof *s.lengths);
+  int64_t longest = c->steps;
+  for (int64_t b = 0; b < c->batch; ++b) {
+    s.lengths[b] = random_between(&a->numbers, c->has_starts ? 1 : 0, longest);
+    if (c->has_starts) longest = s.lengths[b];  // they do not rise
+  }
+  if (!c->has_starts) return s;
+  s.lengths[0] = c->steps;
+  s.starts = zeros(a, (size_t)c->steps * sizeof *s.starts);
+  s.rows = 0;
+  for (int64_t t = 0; t < c->steps; ++t) {
+    s.starts[t] = s.rows;
+    for (int64_t b = 0; b < c->batch; ++b) s.rows += s.lengths[b] > t;
+  }
+  return s;
+}
+
+static fl_model *make_model(arrays *a)
+{
+  const config *c = a->c;
+  const int64_t layers = c->spec.num_layers * c->spec.directions, units = c->spec.hidden_size;
+  const int64_t gate_rows = gates_of(c) * units;
+  fl_weights *weights = zeros(a, (size_t)layers * sizeof *weights);
+  for (int64_t i = 0; i < layers; ++i) {
+    const int64_t inputs = i < c->spec.directions ? c->spec.input_size : c->spec.directions * units;
+    weights[i].w_ih = filled(a, gate_rows * inputs, 0.5 * c->weights);
+    weights[i].w_hh = filled(a, gate_rows * units, 0.3 * c->weights);
+    weights[i].b_ih = c->has_b_ih ? filled(a, gate_rows, 0.5) : NULL;
+    weights[i].b_hh = c->has_b_hh ? filled(a, gate_rows, 0.5) : NULL;
+  }
+  size_t bytes = 0;
+  fl_model *model = NULL;
+  CHECK(fl_model_bytes(&c->spec, &bytes) == FL_OK, "no size of a model");
+  const fl_status status = fl_model_pack(&c->spec, weights, zeros(a, bytes), c->threads, NULL, NULL, &model);
+  CHECK(status == FL_OK, "packing: %s", fl_status_text(status));
+  return model;
+}
+
+static void *workspace(arrays *a, const fl_model *model, fl_purpose purpose, fl_plan *plan)
+{
+  const config *c = a->c;
+  const fl_status status = fl_plan_make(model, purpose, c->steps, c->batch, c->threads, plan);
+  CHECK(status == FL_OK, "planning %d: %s", (int)purpose, fl_status_text(status));
+  return zeros(a, plan->workspace_bytes);
+}
+
+static void run_forward(arrays *a, const fl_model *model, const shapes *s, const void *x, const fl_io *given,
+                        fl_purpose purpose, void *tape)
+{
+  const config *c = a->c;
+  fl_plan plan;
+  void *space = workspace(a, model, purpose, &plan);
+  fl_io io = *given;
+  io.x = x;
+  io.y = zeros(a, (size_t)(s->rows * s->outputs) * elem(c));
+  io.cells = c->has_cells ? zeros(a, (size_t)(s->rows * s->outputs) * elem(c)) : NULL;
+  io.h_n = zeros(a, (size_t)s->states * elem(c));
+  io.c_n = c->spec.cell == FL_LSTM ? zeros(a, (size_t)s->states * elem(c)) : NULL;
+  io.tape = tape;
+  io.dropout = tape ? c->dropout : 0;
+  const fl_status status = fl_forward(model, &plan, &io, space);
+  CHECK(status == FL_OK, "forward: %s", fl_status_text(status));
+  a->hash = 1;
+  hash(a, io.y, s->rows * s->outputs);
+  hash(a, io.cells, s->rows * s->outputs);
+  hash(a, io.h_n, s->states);
+  hash(a, io.c_n, s->states);
+}
+
+static void run_backward(arrays *a, const fl_model *model, const shapes *s, const void *x, const fl_io *given,
+                         const void *tape)
+{
+  const config *c = a->c;
+  const int64_t layers = c->spec.num_layers * c->spec.directions, units = c->spec.hidden_size;
+  const int64_t gate_rows = gates_of(c) * units;
+  fl_plan plan;
+  void *space = workspace(a, model, FL_BACK, &plan);
+  fl_gradients *gradients = zeros(a, (size_t)layers * sizeof *gradients);
+  const int64_t inner = c->spec.directions * units;
+  for (int64_t i = 0; i < layers; ++i) {
+    gradients[i].w_ih = filled(a, gate_rows * (i < c->spec.directions ? c->spec.input_size : inner), 0.5);
+    gradients[i].w_hh = filled(a, gate_rows * units, 0.5);
+    gradients[i].b_ih = c->has_b_ih ? filled(a, gate_rows, 0.5) : NULL;
+    gradients[i].b_hh = c->has_b_hh ? filled(a, gate_rows, 0.5) : NULL;
+  }
+  fl_back_io io = {.tape = tape,
+                   .x = x,
+                   .x_t = given->x_t,
+                   .x_b = given->x_b,
+                   .lengths = s->lengths,
+                   .starts = s->starts,
+                   .dy = filled(a, s->rows * s->outputs, c->inputs),
+                   .dy_t = given->y_t,
+                   .dy_b = given->y_b,
+                   .dcells = c->has_dcells ? filled(a, s->rows * s->outputs, c->inputs) : NULL,
+                   .dcells_t = given->y_t,
+                   .dcells_b = given->y_b,
+                   .dh_n = c->has_dstates ? filled(a, s->states, c->inputs) : NULL,
+                   .dc_n = c->has_dstates && c->spec.cell == FL_LSTM ? filled(a, s->states, c->inputs) : NULL,
+                   .dx = c->has_dx ? filled(a, s->rows * s->inputs, 1) : NULL,
+                   .dx_t = given->x_t,
+                   .dx_b = given->x_b,
+                   .dh_0 = c->has_states ? filled(a, s->states, 1) : NULL,
+                   .dc_0 = c->has_states && c->spec.cell == FL_LSTM ? filled(a, s->states, 1) : NULL,
+                   .gradients = gradients,
+                   .accumulate = c->accumulate,
+                   .dropout = c->dropout,
+                   .seed = c->seed};
+  const fl_status status = fl_backward(model, &plan, &io, space);
+  CHECK(status == FL_OK, "backward: %s", fl_status_text(status));
+  hash(a, io.dx, s->rows * s->inputs);
+  hash(a, io.dh_0, s->states);
+  hash(a, io.dc_0, s->states);
+  for (int64_t i = 0; i < layers; ++i) {
+    hash(a, gradients[i].w_ih, gate_rows * (i < c->spec.directions ? c->spec.input_size : inner));
+    hash(a, gradients[i].w_hh, gate_rows * units);
+    hash(a, gradients[i].b_ih, gate_rows);
+    hash(a, gradients[i].b_hh, gate_rows);
+  }
+}
+
+uint64_t run_config(const config *c)
+{
+  arrays a = {.c = c, .numbers = c->numbers};
+  const shapes s = make_shapes(&a);
+  const fl_model *model = make_model(&a);
+  void *x = filled(&a, s.rows * s.inputs, c->inputs);
+  if (c->odd && s.rows > 0) {
+    const double number = c->odd == 1 ? INFINITY : NAN;
+    if (c->spec.dtype == FL_F64)
+      ((double *)x)[s.rows / 2 * s.inputs] = number;
+    else
+      ((float *)x)[s.rows / 2 * s.inputs] = (float)number;
+  }
+  // Steps before rows, except that half of the whole batches are rows before steps.
+  const int by_row = !s.starts && c->seed % 2;
+  const fl_io io = {.x_t = by_row ? s.inputs : c->batch * s.inputs,
+                    .x_b = by_row ? c->steps * s.inputs : s.inputs,
+                    .y_t = by_row ? s.outputs : c->batch * s.outputs,
+                    .y_b = by_row ? c->steps * s.outputs : s.outputs,
+                    .cells_t = by_row ? s.outputs : c->batch * s.outputs,
+                    .cells_b = by_row ? c->steps * s.outputs : s.outputs,
+                    .h_0 = c->has_states ? filled(&a, s.states, 0.9) : NULL,
+                    .c_0 = c->has_states && c->spec.cell == FL_LSTM ? filled(&a, s.states, 2) : NULL,
+                    .lengths = s.lengths,
+                    .starts = s.starts,
+                    .seed = c->seed};
+  run_forward(&a, model, &s, x, &io, FL_INFER, NULL);
+  const uint64_t inferred = a.hash;
+  size_t bytes = 0;
+  CHECK(fl_tape_bytes(&c->spec, c->steps, c->batch, &bytes) == FL_OK, "no size of a tape");
+  void *tape = zeros(&a, bytes);
+  run_forward(&a, model, &s, x, &io, FL_TRAIN, tape);
+  CHECK(c->dropout > 0 || a.hash == inferred, "a tape changes outputs");
+  run_backward(&a, model, &s, x, &io, tape);
+  mix(&a, inferred);
+  while (a.count > 0) fl_free(a.blocks[--a.count], 0);
+  return a.hash;
+}

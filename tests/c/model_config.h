@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Random models, inputs and options, from a seed: the same on every machine.
+#ifndef MODEL_CONFIG_H
+#define MODEL_CONFIG_H
+
+#include "fastlstm.h"
+
+typedef struct config {
+  fl_spec spec;
+  int64_t steps, batch;
+  int32_t threads;
+  double dropout;
+  uint64_t seed;  // of the dropout
+  int has_states, has_cells, has_lengths, has_starts, has_b_ih, has_b_hh, has_dcells, has_dstates, has_dx;
+  int accumulate;
+  double weights, inputs;  // scales of the weights, and of inputs and gradients
+  int odd;                 // 1: an input is infinite, 2: one is NaN
+  uint64_t numbers;        // state of the random numbers that fill the arrays
+} config;
+
+config make_config(int64_t index, fl_cell_kind cell, fl_isa isa, fl_dtype dtype);
+
+// Runs forward without and with a tape, and backward, and returns 64 bits that depend on all bits of all
+// outputs and gradients. Checks on the way that each step succeeds and that a tape changes no output.
+uint64_t run_config(const config *c);
+
+#endif
