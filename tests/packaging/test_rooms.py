@@ -25,7 +25,7 @@ def test_what_is_chosen_exists(key: str) -> None:
     path = ROOT / "tests" / module
     assert path.is_file(), f"{key}: tests/support/tiers.py names a module that is not there"
     names = {n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef)}
-    assert not test or test in names, f"{key}: tests/support/tiers.py names a test that its module lacks"
+    assert not test or test in names, f"{key} of tests/support/tiers.py: its module lacks this test"
 
 
 def test_nothing_is_chosen_twice() -> None:
