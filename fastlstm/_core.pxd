@@ -23,6 +23,11 @@ cdef extern from "fastlstm.h" nogil:
         FL_ISA_AVX512
         FL_ISA_COUNT
 
+    ctypedef enum fl_cell:
+        FL_LSTM
+        FL_RNN_TANH
+        FL_RNN_RELU
+
     ctypedef enum fl_status:
         FL_OK
         FL_TOO_LARGE
@@ -60,6 +65,7 @@ cdef extern from "fastlstm.h" nogil:
         int32_t gemm_blas
         int32_t passes
         int32_t caches
+        fl_cell cell
 
     ctypedef struct fl_weights:
         const void *w_ih

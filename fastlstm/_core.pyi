@@ -4,6 +4,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .spec import Spec
+
 class Block:
     size: int
     nbytes: int
@@ -56,11 +58,7 @@ class Engine:
     isa: str
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int,
-        directions: int,
-        double_precision: bool,
+        spec: Spec,
         isa: str,
         weights: list[tuple[Any, ...]],
         gemm: int = 0,
@@ -125,16 +123,7 @@ class Stream:
     def _converted(self, x: Any) -> NDArray[Any]: ...
     def __call__(self, x: Any) -> NDArray[Any]: ...
 
-def tape_bytes(
-    input_size: int,
-    hidden_size: int,
-    num_layers: int,
-    directions: int,
-    double_precision: bool,
-    isa: str,
-    steps: int,
-    batch: int,
-) -> int: ...
+def tape_bytes(spec: Spec, isa: str, steps: int, batch: int) -> int: ...
 def isa_available(name: str) -> bool: ...
 def isa_names() -> list[str]: ...
 def team_max() -> int: ...

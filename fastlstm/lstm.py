@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from . import _core, blas, checks, explain, runtime, saving, state_dicts, torch_modules, weights
 from .checks import Array, SupportsArray
 from .module import FORWARD
+from .spec import Spec
 from .stream import Stream
 from .trainable import Checked, State, Trainable
 
@@ -88,12 +89,20 @@ class LSTM(Trainable):
             blas.gemm_address()
         self.gemm = gemm
         self._directions = 2 if self.bidirectional else 1
-        self._shapes = weights.lstm_shapes(
-            self.input_size, self.hidden_size, self.num_layers, self.bidirectional, self.bias
+        self._spec = Spec(
+            "lstm",
+            self.input_size,
+            self.hidden_size,
+            self.num_layers,
+            self._directions,
+            self.bias,
+            self.dtype,
+            gemm,
         )
+        self._shapes = self._spec.shapes
         self._seed = seed
         self._seeds: np.random.Generator | None = None  # of dropout
-        first = weights.initial(self._shapes, self.hidden_size, self.dtype, seed)
+        first = weights.initial(self._spec, seed)
         self._params = _core.Parameters(first)
 
     def __repr__(self) -> str:
@@ -239,14 +248,6 @@ class LSTM(Trainable):
         if y.ndim == 2:
             return y[:, None, :]
         return y.transpose(1, 0, 2) if self.batch_first else y
-
-    def _pack(
-        self, params: dict[str, Array], passes: int, threads: int, hold_gil: bool
-    ) -> _core.Engine:
-        ends = weights.suffixes(self.num_layers, self.bidirectional)
-        return self._pack_as(
-            params, ends, self.num_layers, self._directions, self.gemm, passes, threads, hold_gil
-        )
 
     def stream(self, batch_size: int = 1, *, num_threads: int | None = None) -> Stream:
         """A `Stream`: `batch_size` sequences step by step, with their state kept inside.

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 
 from . import checks, weights
 from .checks import Array
+from .spec import Spec
 
 _KIND = "(?:weight|bias)_(?:ih|hh|hr)"
 _NAME = re.compile(f"({_KIND})(?:_l([0-9]{{1,4}})(_reverse)?)?")
@@ -183,7 +184,7 @@ def _sizes(
     layers = 1 + max(int(match[2] or 0) for match in map(_NAME.fullmatch, names) if match)
     both = any(name.endswith("_reverse") for name in names)
     bias = any(name.startswith("bias") for name in names)
-    expected = weights.lstm_shapes(1, 1, layers, both, bias)
+    expected = Spec("lstm", 1, 1, layers, 1 + both, bias).shapes
     hints = weights.lone_biases(names, names)
     missing = [name for name in expected if name not in names]
     if not names.keys() & set(names.values()):  # a cell's
@@ -202,7 +203,7 @@ def _sizes(
             f"{prefix}{names['weight_hh_l0']} must have shape (4 H, H) and "
             f"{prefix}{names['weight_ih_l0']} (4 H, I), got {w_hh} and {w_ih}{like.get(rows, '')}"
         )
-    expected = weights.lstm_shapes(w_ih[1], w_hh[1], layers, both, bias)
+    expected = Spec("lstm", w_ih[1], w_hh[1], layers, 1 + both, bias).shapes
     wrong = [
         f"{prefix}{names[name]} has shape {shapes[name]}, must have {shape}"
         for name, shape in expected.items()

@@ -128,7 +128,7 @@ class Trainable(Module):
             engine = self._engine(FORWARD | BACKWARD, threads)
             steps, batch, _ = x.shape
             before = tape._memory
-            memory, kept = tape._room(x, tape_size(self, steps, batch))
+            memory, kept = tape._room(x, tape_size(self._spec, steps, batch))
             y = empty(y_shape, self.dtype)
             h_n, c_n = np.empty(state_shape, self.dtype), np.empty(state_shape, self.dtype)
             cells = np.empty(y_shape, self.dtype) if return_cells else None
@@ -215,11 +215,10 @@ class Trainable(Module):
             dx, dh_0, dc_0 = backward(
                 tape._memory,
                 record,
-                weights.suffixes(self.num_layers, self.bidirectional),
+                weights.by_layer(self._spec, params),
                 None if dy is None else self._time_major(dy),
                 (dh_n, dc_n),
                 None if dcells is None else self._time_major(dcells),
-                params,
                 accumulate=given is not None,
                 input_grad=input_grad,
                 threads=threads,

@@ -12,6 +12,7 @@ import numpy as np
 
 from . import _core, _optim, checks, runtime
 from .checks import Array
+from .spec import Spec
 
 
 @dataclass(frozen=True)
@@ -142,11 +143,10 @@ def grads_to_fill(
 def backward(
     memory: _core.Block | None,
     record: Record,
-    suffixes: list[str],
+    grads: list[tuple[Array | None, ...]],
     dy: Array | None,
     dstate: tuple[Array | None, Array | None],
     dcells: Array | None,
-    params: dict[str, Array],
     *,
     accumulate: bool,
     input_grad: bool,
@@ -157,7 +157,6 @@ def backward(
     dx = empty(x.shape, x.dtype) if input_grad else None
     dh_0 = np.empty(record.state_shape, x.dtype)
     dc_0 = np.empty_like(dh_0)
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     record.engine.backward(
         memory,
         x,
@@ -168,7 +167,7 @@ def backward(
         dx,
         dh_0,
         dc_0,
-        [tuple(params.get(name + end) for name in names) for end in suffixes],
+        grads,
         accumulate,
         threads,
         record.dropout,
@@ -177,15 +176,6 @@ def backward(
     return dx, dh_0, dc_0
 
 
-def tape_size(lstm: Any, steps: int, batch: int) -> int:
+def tape_size(spec: Spec, steps: int, batch: int) -> int:
     """Bytes that a tape of this model needs."""
-    return _core.tape_bytes(
-        lstm.input_size,
-        lstm.hidden_size,
-        lstm.num_layers,
-        2 if lstm.bidirectional else 1,
-        lstm.dtype == np.float64,
-        runtime.active_isa(),
-        steps,
-        batch,
-    )
+    return _core.tape_bytes(spec, runtime.active_isa(), steps, batch)

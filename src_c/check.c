@@ -29,7 +29,7 @@ fl_status fl_check_spec(const fl_spec *spec)
 {
   if (!spec || !within(spec->isa, 0, FL_ISA_COUNT - 1) || !within(spec->dtype, FL_F32, FL_F64) ||
       spec->input_size < 1 || spec->hidden_size < 1 || spec->num_layers < 1 ||
-      !within(spec->directions, 1, 2) ||
+      !within(spec->directions, 1, 2) || spec->cell != FL_LSTM ||
       !within(spec->passes, FL_PASS_FORWARD, FL_PASS_FORWARD | FL_PASS_BACKWARD) ||
       !within(spec->gemm_blas, 0, 1) || !within(spec->caches, FL_CACHES_OF_CPU, FL_CACHES_FAR))
     return FL_INVALID;

@@ -36,6 +36,7 @@ typedef enum { FL_F32 = 0, FL_F64 = 1 } fl_dtype;
 typedef enum { FL_PASS_FORWARD = 1, FL_PASS_BACKWARD = 2 } fl_pass;
 typedef enum { FL_CACHES_OF_CPU = 0, FL_CACHES_NEAR = 1, FL_CACHES_FAR = 2 } fl_cache_kind;
 typedef enum { FL_ISA_GENERIC = 0, FL_ISA_AVX2 = 1, FL_ISA_AVX512 = 2, FL_ISA_COUNT = 3 } fl_isa;
+typedef enum { FL_LSTM = 0, FL_RNN_TANH = 1, FL_RNN_RELU = 2 } fl_cell;
 typedef enum {
   FL_OK = 0,
   FL_TOO_LARGE = 1,     // a size overflows what can be addressed
@@ -79,6 +80,7 @@ typedef struct fl_spec {
   int32_t gemm_blas;  // input weights laid out for one BLAS call instead of our kernels
   int32_t passes;     // what the weights are packed for: FL_PASS_FORWARD, FL_PASS_BACKWARD or both
   int32_t caches;     // what the last-level cache is taken to be, of no effect on results: FL_CACHES_...
+  fl_cell cell;
 } fl_spec;
 
 // Weights of one direction of one layer, row-major, gates i f g o; only read while packing.
