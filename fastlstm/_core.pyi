@@ -55,6 +55,7 @@ class Engine:
     hidden_size: int
     num_layers: int
     directions: int
+    has_c: bool
     isa: str
     def __init__(
         self,
@@ -113,12 +114,12 @@ class Stream:
     batch: int
     dtype: np.dtype[Any]
     h: NDArray[Any]
-    c: NDArray[Any]
+    c: NDArray[Any] | None
     batch_first: bool
     def __init__(
         self, engine: Engine, batch: int, threads: int, batch_first: bool = False
     ) -> None: ...
-    def _state_now(self) -> tuple[NDArray[Any], NDArray[Any]]: ...
+    def _state_now(self) -> Any: ...
     def _set_state(self, h: NDArray[Any] | None, c: NDArray[Any] | None) -> None: ...
     def _converted(self, x: Any) -> NDArray[Any]: ...
     def __call__(self, x: Any) -> NDArray[Any]: ...

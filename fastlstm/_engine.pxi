@@ -49,7 +49,7 @@ cdef class Engine:
     cdef readonly int directions
     cdef readonly str isa
     cdef fl_spec spec
-    cdef bint has_c  # whether there is a state c beside h
+    cdef readonly bint has_c  # whether there is a state c beside h
     cdef int64_t rows  # of every weight matrix
     cdef fl_gemm *gemm
     cdef Block spare  # the workspace of the last run, for the next one

@@ -88,7 +88,7 @@ class LSTMCell(Module):
         x = checks.given("x", x, self.dtype)
         pair = None
         if state is not None:
-            pair = checks.given_pair("state", ("h_0", "c_0"), state, self.dtype)
+            pair = checks.given_state("state", ("h_0", "c_0"), state, self.dtype)
         x = checks.array("x", x, self.dtype)
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             raise ValueError(

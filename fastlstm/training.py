@@ -22,14 +22,16 @@ class Gradients:
     x: Array | None
     """as x; None if it was not asked for"""
     h_0: Array
-    c_0: Array
+    c_0: Any
+    """as c_0; None where the cell has no c"""
     params: dict[str, Array]
     """name -> gradient of every parameter"""
 
     def __repr__(self) -> str:
         x = None if self.x is None else self.x.shape
+        c_0 = None if self.c_0 is None else self.c_0.shape
         params = {name: array.shape for name, array in self.params.items()}
-        return f"<Gradients of shapes x={x}, h_0={self.h_0.shape}, c_0={self.c_0.shape}, {params=}>"
+        return f"<Gradients of shapes x={x}, h_0={self.h_0.shape}, c_0={c_0}, {params=}>"
 
 
 POOLED = 1 << 16  # bytes of an array that is worth the pool of the core
@@ -148,15 +150,16 @@ def backward(
     dstate: tuple[Array | None, Array | None],
     dcells: Array | None,
     *,
+    has_c: bool,
     accumulate: bool,
     input_grad: bool,
     threads: int,
-) -> tuple[Array | None, Array, Array]:
+) -> tuple[Array | None, Array, Array | None]:
     """Run the core on checked arrays, all time-major; gives dx (T, B, I), dh_0 and dc_0."""
     x = record.x
     dx = empty(x.shape, x.dtype) if input_grad else None
     dh_0 = np.empty(record.state_shape, x.dtype)
-    dc_0 = np.empty_like(dh_0)
+    dc_0 = np.empty_like(dh_0) if has_c else None
     record.engine.backward(
         memory,
         x,
