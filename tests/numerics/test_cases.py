@@ -64,7 +64,7 @@ def test_keras_js_reference_with_hard_sigmoid(index: int, monkeypatch: pytest.Mo
     def hard_sigmoid(x: np.ndarray) -> np.ndarray:
         return np.clip(0.2 * x + 0.5, 0, 1)
 
-    monkeypatch.setattr(reference, "sigmoid", hard_sigmoid)
+    monkeypatch.setattr(reference.lstm, "sigmoid", hard_sigmoid)
     case = load(f"keras_js/{index}")
     assert case.gate_activation == "hard_sigmoid"
     check(run_reference(case), case)

@@ -44,7 +44,9 @@ def run(
     for name in ("h_n", "c_n", "dh_0", "dc_0"):
         out[name] = np.empty(shape, lstm.dtype)
     steps = int(lengths.max())
-    tape = np.frombuffer(memoryview(_core.Block(tape_size(lstm, steps, len(lengths)))), np.uint8)
+    tape = np.frombuffer(
+        memoryview(_core.Block(tape_size(lstm._spec, steps, len(lengths)))), np.uint8
+    )
     results: list[Any] = [out["h_n"], out["c_n"], cells]
     engine.forward(x, out["y"], None, None, *results, lengths, threads, starts=starts)
     plain = out["y"].copy()

@@ -7,9 +7,11 @@ import threading
 import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fastlstm import _core
+from fastlstm.spec import Spec
 from support.torch_runs import assert_close, no_warnings, pair
 
 torch = pytest.importorskip("torch")
@@ -245,7 +247,7 @@ def test_large_memory_comes_from_the_pool_and_returns(monkeypatch: pytest.Monkey
     monkeypatch.setattr(_core, "Block", Watched)
     lstm = fltorch.LSTM(300, 300)  # 1.44 MB of w_ih, and of w_hh
     x = torch.randn(900, 1, 300, requires_grad=True)  # 1.08 MB, like y
-    spec = engines.Spec.of(list(lstm.parameters()), False)
+    spec = engines.spec_of(list(lstm.parameters()), False)
     tape = kernels.tape_bytes(spec, 900, 1)
     y, _ = lstm(x)
     assert sorted(block.size for block in alive) == sorted([x.nbytes, tape])
@@ -266,6 +268,7 @@ def test_size_of_the_tape(isa: str, steps: int, batch: int, sizes: tuple[int, ..
     """Bilinear in T and B, never too small, and no more above the core's own than it rounds."""
     inputs, hidden, layers, directions = sizes
     for double in (False, True):
-        spec = engines.Spec(inputs, hidden, layers, directions, 4, double)
-        least = _core.tape_bytes(*sizes, double, isa, steps, batch)
+        dtype = np.dtype(np.float64 if double else np.float32)
+        spec = Spec("lstm", inputs, hidden, layers, directions, dtype=dtype)
+        least = _core.tape_bytes(spec, isa, steps, batch)
         assert least <= kernels.tape_bytes(spec, steps, batch) <= least + 64 * layers * 7

@@ -158,7 +158,7 @@ def quantized(name: str) -> Any:
 # Module, and what both classes say of it.
 FOREIGN: dict[str, tuple[Callable[[], Any], str]] = {
     "GRU": (lambda: nn.GRU(F, H), "GRU: fastlstm has no GRU"),
-    "RNN": (lambda: nn.RNN(F, H), "RNN: fastlstm has no RNN"),
+    "RNN": (lambda: nn.RNN(F, H), "RNN: fastlstm.RNN.from_torch takes it"),
     "GRUCell": (lambda: nn.GRUCell(F, H), "GRUCell: fastlstm has no GRU"),
     "RNNCell": (lambda: nn.RNNCell(F, H), "RNNCell: fastlstm has no RNN"),
     "scripted cell": (
