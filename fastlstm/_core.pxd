@@ -86,8 +86,8 @@ cdef extern from "internal/binding.h" nogil:
 
     ctypedef enum fl_cache_kind:
         FL_CACHES_OF_CPU
-        FL_CACHES_NEAR
-        FL_CACHES_FAR
+        FL_CACHES_FAST
+        FL_CACHES_SLOW
 
     uint64_t fl_hash(fl_isa isa, const void *data, size_t bytes, uint64_t seed)
 

@@ -14,7 +14,7 @@ typedef struct fl_kernels fl_kernels;  // see kernels/kernels.h
 const fl_kernels *fl_kernels_for(fl_isa isa, fl_dtype dtype);  // NULL if not available
 
 // What the last-level cache is taken to be. Plans differ, results do not.
-typedef enum { FL_CACHES_OF_CPU = 0, FL_CACHES_NEAR = 1, FL_CACHES_FAR = 2 } fl_cache_kind;
+typedef enum { FL_CACHES_OF_CPU = 0, FL_CACHES_FAST = 1, FL_CACHES_SLOW = 2 } fl_cache_kind;
 
 // ---- content (extra/hash.c) ----
 // 64 bits that say whether memory changed: not against an adversary, but any changed word of 8 bytes

@@ -27,15 +27,15 @@ typedef struct run {
   const fl_plan *plan;
   const fl_io *io;         // of a forward pass
   const fl_back_io *back;  // of a backward pass
-  fl_map map;
-  fl_back_map back_map;
-  fl_tape_map tape_map;
+  fl_run_layout layout;
+  fl_back_layout back_layout;
+  fl_tape_layout tape_layout;
   char *space;
   char *tape;  // or NULL
   int64_t elem;
-  int64_t *order;    // [B] sorted row -> place in the batch
-  int64_t *lengths;  // [B] of sorted rows
-  int64_t *counts;   // [T + 2] room for sorting
+  int64_t *order;           // [B] sorted row -> place in the batch
+  int64_t *sorted_lengths;  // [B] of the rows in their order; fl_io.lengths are in that of the batch
+  int64_t *counts;          // [T + 2] room for sorting
   fl_poll *poll;
   void *poll_arg;
   uint32_t fp_mode;  // thread 0's own, while a run has its
@@ -71,7 +71,7 @@ typedef struct rows_of {
 
 typedef struct segment {
   const fl_layer *layer;
-  int64_t index;  // layer * directions + direction
+  int64_t layer_dir;  // layer * directions + direction
   int dir;
   rows_of x, y, cells;
   int has_cells;
@@ -80,23 +80,25 @@ typedef struct segment {
 // rows.c
 int64_t fl_slice_begin(int64_t count, int64_t parts, int64_t part);
 void fl_order_rows(run *r, const int64_t *lengths);
-int64_t fl_running(const worker *w, int64_t t, int64_t end);  // end of the rows longer than t
-char *fl_h_buffer(const run *r, int64_t index, int64_t t);    // where step t leaves h
-char *fl_c_buffer(const run *r, int64_t index, int64_t t);    // ... and c
-char *fl_saved(const run *r, int64_t index, int64_t t);       // ... and its activations, NULL without a tape
+int64_t fl_running(const worker *w, int64_t t, int64_t end);    // end of the rows longer than t
+char *fl_h_buffer(const run *r, int64_t layer_dir, int64_t t);  // where step t leaves h
+char *fl_c_buffer(const run *r, int64_t layer_dir, int64_t t);  // ... and c
+char *fl_saved(const run *r, int64_t layer_dir, int64_t t);  // ... and its activations, NULL without a tape
 int64_t fl_vector_units(const run *r, int64_t v,
                         int64_t *begin);  // of a unit vector: their number, the first
 rows_of fl_user_rows(const run *r, const void *base, int64_t t, int64_t b, int dir);
 rows_of fl_inner_rows(const run *r, int64_t layer, int dir, int64_t block);
-void fl_place(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t from, int64_t to, char **at);
+void fl_set_rows(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t from, int64_t to,
+                 char **at);
 void fl_zero_padding(const worker *w, const rows_of *rows, int64_t columns);
 void fl_drop(const worker *w, const rows_of *rows, int64_t layer, int64_t t, int64_t count, int64_t first,
              int64_t columns);
-void fl_follow(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t steps, int64_t count,
-               char **at);
+void fl_advance_rows(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t steps, int64_t count,
+                     char **at);
 
 // run.c
-void fl_run_team(run *r, const fl_common_map *map, const int64_t *lengths, fl_team_body *body, int32_t *late);
+void fl_run_team(run *r, const fl_common_layout *layout, const int64_t *lengths, fl_team_body *body,
+                 int32_t *late);
 void fl_wait_for(const worker *w, fl_barrier *barrier);  // nothing to wait for if NULL
 int fl_stopped(const worker *w);
 enum { FL_POLL_ROWS = 1 << 14 };  // whose states are set up between two chances to stop
@@ -112,8 +114,8 @@ void fl_dgrad_slabs(const worker *w, const fl_layer *layer, const fl_dgrad *job)
 void fl_wgrad_slabs(const worker *w, const fl_layer *layer, const fl_wgrad *job);
 
 // state.c
-void fl_load_state(const worker *w, int64_t index);
-void fl_store_state(const worker *w, int64_t index);
+void fl_load_state(const worker *w, int64_t layer_dir);
+void fl_store_state(const worker *w, int64_t layer_dir);
 
 // segment.c
 void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t t_end);

@@ -16,14 +16,14 @@ static int64_t take(double *total, double bytes)
   return at < 9e18 ? fl_round_up((int64_t)at, FL_ALIGN) : 0;
 }
 
-static fl_common_map take_common(double *total, const fl_plan *plan)
+static fl_common_layout take_common(double *total, const fl_plan *plan)
 {
   const double rows = 8 * (double)plan->batch;
-  fl_common_map map = {.barriers = take(total, (double)sizeof(fl_barrier) * (plan->threads + 1))};
-  map.order = take(total, rows);
-  map.lengths = take(total, rows);
-  map.counts = take(total, 8 * ((double)plan->steps + 2));
-  return map;
+  fl_common_layout layout = {.barriers = take(total, (double)sizeof(fl_barrier) * (plan->threads + 1))};
+  layout.order = take(total, rows);
+  layout.lengths = take(total, rows);
+  layout.counts = take(total, 8 * ((double)plan->steps + 2));
+  return layout;
 }
 
 // Elements between rows of h: rows a multiple of 4096 bytes apart would all fall into one set of the
@@ -35,7 +35,7 @@ static int64_t inner_stride(const fl_spec *spec)
   return fl_round_up(spec->directions * spec->hidden_size, 16) + 16;
 }
 
-int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map)
+int fl_run_layout_of(const fl_model *model, const fl_plan *plan, fl_run_layout *layout)
 {
   const fl_spec *spec = &model->spec;
   const double elem = (double)fl_elem(spec->dtype), batch = (double)plan->batch;
@@ -43,74 +43,74 @@ int fl_plan_map(const fl_model *model, const fl_plan *plan, fl_map *map)
   const int64_t width = (int64_t)model->unit_vectors * model->kernels->lanes;
   const double rows_per_group = (double)fl_ceil_div(plan->batch, plan->row_groups);
   const int blas = spec->gemm_blas;
-  memset(map, 0, sizeof *map);
-  map->h_stride = h_stride(width, spec->dtype);
+  memset(layout, 0, sizeof *layout);
+  layout->h_stride = h_stride(width, spec->dtype);
   const int64_t outputs = spec->directions * spec->hidden_size;
-  map->inner_stride = inner_stride(spec);
-  const double h_bytes = batch * (double)map->h_stride * elem;
+  layout->inner_stride = inner_stride(spec);
+  const double h_bytes = batch * (double)layout->h_stride * elem;
   const double c_bytes = model->cell->has_c ? batch * (double)model->unit_vectors * lanes * elem : 0;
-  const double projected = (double)plan->project_steps * batch;
-  const double gates = projected * FL_PANEL * (double)model->panels * lanes * elem;
+  const double projected =
+      (double)plan->project_steps * batch * FL_PANEL * (double)model->panels * lanes * elem;
   double widest = (double)(spec->num_layers > 1 && outputs > spec->input_size ? outputs : spec->input_size);
   const double gathered = blas ? (double)plan->project_steps * rows_per_group * widest * elem : 0;
   const double pointers = (double)plan->project_steps * rows_per_group + 3 * rows_per_group;
   const int taped = plan->purpose != FL_INFER;  // states and inner outputs are on the tape
   const double inner_steps = spec->directions == 2 ? (double)plan->steps : (double)plan->block_steps;
   const double inner =
-      spec->num_layers > 1 && !taped ? inner_steps * batch * (double)map->inner_stride * elem : 0;
-  if (h_bytes > LARGEST || c_bytes > LARGEST || gates > LARGEST || gathered > LARGEST || pointers > LARGEST ||
-      inner > LARGEST || (double)plan->steps > LARGEST)
+      spec->num_layers > 1 && !taped ? inner_steps * batch * (double)layout->inner_stride * elem : 0;
+  if (h_bytes > LARGEST || c_bytes > LARGEST || projected > LARGEST || gathered > LARGEST ||
+      pointers > LARGEST || inner > LARGEST || (double)plan->steps > LARGEST)
     return 0;
-  map->h_bytes = fl_round_up((int64_t)h_bytes, FL_ALIGN);
-  map->c_bytes = fl_round_up((int64_t)c_bytes, FL_ALIGN);
-  map->state_bytes = 2 * map->h_bytes + map->c_bytes;
-  map->gates_bytes = fl_round_up((int64_t)gates, FL_ALIGN);
-  map->gathered_bytes = fl_round_up((int64_t)gathered, FL_ALIGN);
-  map->sums_bytes = model->caches.block_bytes
-                        ? model->kernels->blocked_rows * FL_PANEL * (int64_t)lanes * fl_elem(spec->dtype)
-                        : 0;
-  map->pointer_count = fl_round_up((int64_t)pointers, FL_ALIGN / 8);
-  map->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
+  layout->h_bytes = fl_round_up((int64_t)h_bytes, FL_ALIGN);
+  layout->c_bytes = fl_round_up((int64_t)c_bytes, FL_ALIGN);
+  layout->state_bytes = 2 * layout->h_bytes + layout->c_bytes;
+  layout->projected_bytes = fl_round_up((int64_t)projected, FL_ALIGN);
+  layout->gathered_bytes = fl_round_up((int64_t)gathered, FL_ALIGN);
+  layout->sums_bytes = model->caches.block_bytes
+                           ? model->kernels->blocked_rows * FL_PANEL * (int64_t)lanes * fl_elem(spec->dtype)
+                           : 0;
+  layout->pointer_count = fl_round_up((int64_t)pointers, FL_ALIGN / 8);
+  layout->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
 
   double total = 0;
   const double threads = plan->threads;
-  map->common = take_common(&total, plan);
-  map->state =
-      take(&total, taped ? 0 : (double)map->state_bytes * (double)(spec->num_layers * spec->directions));
-  map->gates = take(&total, (double)map->gates_bytes * plan->dir_groups);
-  map->gathered = take(&total, (double)map->gathered_bytes);
-  map->sums = take(&total, (double)map->sums_bytes * threads);
-  map->pointers = take(&total, 8 * (double)map->pointer_count * threads);
-  map->inner = take(&total, 2 * (double)map->inner_bytes);
+  layout->common = take_common(&total, plan);
+  layout->state =
+      take(&total, taped ? 0 : (double)layout->state_bytes * (double)(spec->num_layers * spec->directions));
+  layout->projected = take(&total, (double)layout->projected_bytes * plan->dir_groups);
+  layout->gathered = take(&total, (double)layout->gathered_bytes);
+  layout->sums = take(&total, (double)layout->sums_bytes * threads);
+  layout->pointers = take(&total, 8 * (double)layout->pointer_count * threads);
+  layout->inner = take(&total, 2 * (double)layout->inner_bytes);
   if (total > LARGEST) return 0;
-  map->total = (int64_t)total + FL_ALIGN;
+  layout->total = (int64_t)total + FL_ALIGN;
   return 1;
 }
 
-int fl_tape_plan(const fl_spec *spec, int64_t steps, int64_t batch, fl_tape_map *map)
+int fl_tape_layout_of(const fl_spec *spec, int64_t steps, int64_t batch, fl_tape_layout *layout)
 {
   const double elem = (double)fl_elem(spec->dtype), lanes = fl_kernels_for(spec->isa, spec->dtype)->lanes;
   const int64_t width = fl_round_up(spec->hidden_size, (int64_t)lanes);
-  memset(map, 0, sizeof *map);
-  map->h_stride = h_stride(width, spec->dtype);
-  map->inner_stride = inner_stride(spec);
+  memset(layout, 0, sizeof *layout);
+  layout->h_stride = h_stride(width, spec->dtype);
+  layout->inner_stride = inner_stride(spec);
   const fl_cell *cell = fl_cell_of(spec->cell);
   const double vector_step = (double)batch * (double)width * elem, c_step = cell->has_c ? vector_step : 0;
-  const double h_step = (double)batch * (double)map->h_stride * elem;
-  const double inner = (double)steps * (double)batch * (double)map->inner_stride * elem;
+  const double h_step = (double)batch * (double)layout->h_stride * elem;
+  const double inner = (double)steps * (double)batch * (double)layout->inner_stride * elem;
   const double one = (cell->saved * vector_step + c_step + h_step) * ((double)steps + 1) + 3 * FL_ALIGN;
   const double count = (double)(spec->num_layers * spec->directions);
   if (one * count + (inner + FL_ALIGN) * (double)spec->num_layers > LARGEST) return 0;
-  map->c_step = (int64_t)c_step;
-  map->saved_step = cell->saved * (int64_t)vector_step;
-  map->h_step = (int64_t)h_step;
-  map->c = fl_round_up(map->saved_step * steps, FL_ALIGN);
-  map->h = map->c + fl_round_up(map->c_step * (steps + 1), FL_ALIGN);
-  map->index_bytes = map->h + fl_round_up(map->h_step * (steps + 1), FL_ALIGN);
-  map->inner = map->index_bytes * spec->num_layers * spec->directions;
-  map->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
-  map->total = map->inner + map->inner_bytes * (spec->num_layers - 1) + FL_ALIGN;
-  map->streaming = map->total > CACHED_TAPE;
+  layout->c_step = (int64_t)c_step;
+  layout->saved_step = cell->saved * (int64_t)vector_step;
+  layout->h_step = (int64_t)h_step;
+  layout->c = fl_round_up(layout->saved_step * steps, FL_ALIGN);
+  layout->h = layout->c + fl_round_up(layout->c_step * (steps + 1), FL_ALIGN);
+  layout->layer_dir_bytes = layout->h + fl_round_up(layout->h_step * (steps + 1), FL_ALIGN);
+  layout->inner = layout->layer_dir_bytes * spec->num_layers * spec->directions;
+  layout->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
+  layout->total = layout->inner + layout->inner_bytes * (spec->num_layers - 1) + FL_ALIGN;
+  layout->streaming = layout->total > CACHED_TAPE;
   return 1;
 }
 
@@ -119,13 +119,13 @@ fl_status fl_tape_bytes(const fl_spec *spec, int64_t steps, int64_t batch, size_
   fl_status status = bytes ? fl_check_spec(spec) : FL_INVALID;
   if (status == FL_OK) status = fl_check_extent(spec, FL_TRAIN, steps, batch);
   if (status != FL_OK) return status;
-  fl_tape_map map;
-  if (!fl_tape_plan(spec, steps, batch, &map)) return FL_TOO_LARGE;
-  *bytes = (size_t)map.total;
+  fl_tape_layout layout;
+  if (!fl_tape_layout_of(spec, steps, batch, &layout)) return FL_TOO_LARGE;
+  *bytes = (size_t)layout.total;
   return FL_OK;
 }
 
-int fl_back_plan_map(const fl_model *model, const fl_plan *plan, fl_back_map *map)
+int fl_back_layout_of(const fl_model *model, const fl_plan *plan, fl_back_layout *layout)
 {
   const fl_spec *spec = &model->spec;
   const double elem = (double)fl_elem(spec->dtype), batch = (double)plan->batch;
@@ -136,15 +136,15 @@ int fl_back_plan_map(const fl_model *model, const fl_plan *plan, fl_back_map *ma
   const int64_t outputs = spec->directions * spec->hidden_size;
   const double inner =
       spec->num_layers > 1 ? (double)plan->steps * batch * (double)inner_stride(spec) * elem : 0;
-  double weights = 0;  // weight gradients of a part
+  double weights = 0;  // weight gradients of a shard
   for (int64_t l = 0; l < spec->num_layers && l < 2; ++l) {
     const double inputs = (double)(l == 0 ? spec->input_size : outputs);
     weights += (double)(gates * outputs) * (inputs + (double)spec->hidden_size) *
                (l == 0 ? 1 : (double)(spec->num_layers - 1));
   }
-  memset(map, 0, sizeof *map);
-  map->inner_stride = inner_stride(spec);
-  map->dh_stride = vectors * lanes;
+  memset(layout, 0, sizeof *layout);
+  layout->inner_stride = inner_stride(spec);
+  layout->dh_stride = vectors * lanes;
   // A chunk, and a step. An odd number of vectors, so that rows of different gates fall into different sets
   // of the cache.
   const double grads_rows = chunk + rows + 1;
@@ -152,27 +152,27 @@ int fl_back_plan_map(const fl_model *model, const fl_plan *plan, fl_back_map *ma
   if (grads > LARGEST || inner > LARGEST || batch * (double)vectors * vector > LARGEST ||
       weights * elem > LARGEST || chunk * FL_WGRAD_SCRATCH * vector > LARGEST)
     return 0;
-  map->grads_stride = ((int64_t)grads_rows | 1) * lanes;
-  map->grads_bytes = fl_round_up(gates * vectors * map->grads_stride * (int64_t)elem, FL_ALIGN);
-  map->scratch_bytes = fl_round_up((int64_t)(chunk * FL_WGRAD_SCRATCH * vector), FL_ALIGN);
-  map->pointer_count = fl_round_up((int64_t)(3 * chunk + 4 * rows), FL_ALIGN / 8);
-  map->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
-  map->bias_bytes = fl_round_up((int64_t)((double)(gates * vectors) * vector), FL_ALIGN);
-  map->part_bytes = plan->row_groups > 1 ? fl_round_up((int64_t)(weights * elem), FL_ALIGN) : 0;
+  layout->grads_stride = ((int64_t)grads_rows | 1) * lanes;
+  layout->grads_bytes = fl_round_up(gates * vectors * layout->grads_stride * (int64_t)elem, FL_ALIGN);
+  layout->scratch_bytes = fl_round_up((int64_t)(chunk * FL_WGRAD_SCRATCH * vector), FL_ALIGN);
+  layout->pointer_count = fl_round_up((int64_t)(3 * chunk + 4 * rows), FL_ALIGN / 8);
+  layout->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
+  layout->bias_bytes = fl_round_up((int64_t)((double)(gates * vectors) * vector), FL_ALIGN);
+  layout->shard_bytes = plan->row_groups > 1 ? fl_round_up((int64_t)(weights * elem), FL_ALIGN) : 0;
 
-  const double threads = plan->threads, parts = plan->row_groups;
-  const double indices = (double)(spec->num_layers * spec->directions);
+  const double threads = plan->threads, shards = plan->row_groups;
+  const double layer_dirs = (double)(spec->num_layers * spec->directions);
   double total = 0;
-  map->common = take_common(&total, plan);
-  map->dc = take(&total, model->cell->has_c ? batch * (double)vectors * vector : 0);
-  map->dh_last = take(&total, batch * (double)map->dh_stride * elem);
-  map->bias = take(&total, 2 * (double)map->bias_bytes * parts * indices);
-  map->grads = take(&total, (double)map->grads_bytes * teams);
-  map->scratch = take(&total, (double)map->scratch_bytes * threads);
-  map->pointers = take(&total, 8 * (double)map->pointer_count * threads);
-  map->parts = take(&total, (double)map->part_bytes * parts);
-  map->inner = take(&total, 2 * (double)map->inner_bytes);
+  layout->common = take_common(&total, plan);
+  layout->dc = take(&total, model->cell->has_c ? batch * (double)vectors * vector : 0);
+  layout->dh_last = take(&total, batch * (double)layout->dh_stride * elem);
+  layout->bias = take(&total, 2 * (double)layout->bias_bytes * shards * layer_dirs);
+  layout->grads = take(&total, (double)layout->grads_bytes * teams);
+  layout->scratch = take(&total, (double)layout->scratch_bytes * threads);
+  layout->pointers = take(&total, 8 * (double)layout->pointer_count * threads);
+  layout->shards = take(&total, (double)layout->shard_bytes * shards);
+  layout->inner = take(&total, 2 * (double)layout->inner_bytes);
   if (total > LARGEST) return 0;
-  map->total = (int64_t)total + FL_ALIGN;
+  layout->total = (int64_t)total + FL_ALIGN;
   return 1;
 }

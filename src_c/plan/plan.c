@@ -8,24 +8,30 @@
 #include "internal/check.h"
 #include "platform/team.h"
 
-// Rounded from measurements on Zen 5, or estimated: enough to rank candidates. The caches, in which machines
-// differ most, are cpu.c's.
+// The cost model's constants, in nanoseconds and bytes. They are rounded from measurements of single parts on
+// a Zen 5 at 4 GHz with AVX-512, or estimated there. No ratio was recorded for any of them alone: they need
+// to rank candidates, not to be right. What differs most between machines, the caches, platform/cpu.c says.
 static const double VECTOR_FMA_PER_NS = 8;  // two a cycle at 4 GHz
-static const double L1_BYTES = 40e3;        // weights that stay in the first-level cache
-static const double CELL_NS = 8;            // activations of one vector of cells
-static const double STEP_NS = 20;           // latency of a step's dependent chain
-static const double TILE_NS = 3;            // a call
-static const double BARRIER_NS = 120;
-static const double LAUNCH_NS = 8000;  // waking a team
-static const double POLL_NS = 2e7;     // work between two chances to interrupt
+static const double L1_BYTES = 40e3;        // of weights that stay in a first-level cache of 48 KiB
+static const double CELL_NS = 8;            // the activations of one vector of an LSTM's cells
+static const double STEP_NS = 20;           // the chain of dependent operations of one step
+static const double TILE_NS = 3;            // the call of one tile
+static const double BARRIER_NS = 120;       // one barrier of two threads
+static const double LAUNCH_NS = 8000;       // waking a team that sleeps
+static const double POLL_NS = 2e7;          // work between two chances to interrupt a run: 20 ms
 // Of the time to read weights, the share that arithmetic never hides, even where a cache is faster than a
 // tile.
 static const double UNHIDDEN = 0.035;
 
-// Training: how the batch is cut into parts, and rows of gate gradients that are made before they are
-// turned into weight gradients while still in cache.
-static const double PART_BYTES = 256e3;  // weight gradients of a part
-enum { PART_ROWS = 8, MOST_PARTS = 16, CHUNK_ROWS = 512 };
+// Training: shards of the batch, and rows of gate gradients of a chunk, which become weight gradients while
+// they are still in cache.
+static const double SHARD_BYTES =
+    256e3;  // of a shard's weight gradients at most: they stay in a second level
+enum {
+  SHARD_ROWS = 8,  // two shards need a batch of twice as many rows, further ones four times as many each
+  MOST_SHARDS = 16,
+  CHUNK_ROWS = 512,  // of which the gate gradients of a gate take 2 KB a unit in float32
+};
 
 // A block of weights fits the first-level cache if at most BLOCK_TILES tiles of rows use it, or if a panel
 // takes more than 1 / PANEL_SHARE of the second level. For more tiles than that, the ends of short blocks
@@ -42,10 +48,11 @@ enum { L1_MULTIPLE = 2 };
 // with 2048 hidden units, 1.3 with 1500 and 1.05 with 1024.
 enum { PREFETCH_LLC = 32 };
 
-// Rows projected at a time: enough to use each input weight well, and what a cache holds anyway.
+// Steps projected ahead at a time: as many as fill PROJECT_BYTES with sums, which a second level holds, but
+// PROJECT_ROWS rows at least, so that reading the input weights is spread over many rows.
 enum { PROJECT_BYTES = 128 << 10, PROJECT_ROWS = 192 };
 
-// Share of the multiply-add peak that a tile of so many rows reaches.
+// Share of the multiply-add peak that a tile of `rows` rows reaches.
 static double row_efficiency(int64_t rows) { return rows == 1 ? 0.7 : rows <= 3 ? 0.9 : 0.97; }
 
 // Bytes a nanosecond at which a step's weights are read.
@@ -54,8 +61,8 @@ static double weights_rate(const fl_model *model, double bytes)
   return bytes <= model->caches.l2_bytes ? model->caches.l2_rate : model->caches.llc_rate;
 }
 
-// One step of one worker: rows by panels, the input part included. A call of a single step finds no weights
-// from the step before, but what the call before has left of the whole model's.
+// One step of one worker: rows by panels, the input product included. A call of a single step finds no
+// weights from the step before, but what the call before has left of the whole model's.
 static double step_ns(const fl_model *model, int64_t rows, int64_t panels, int64_t inputs, int64_t steps)
 {
   const fl_kernels *k = model->kernels;
@@ -92,10 +99,10 @@ static double plan_ns(const fl_model *model, const fl_plan *plan)
 
 static void choose_split(const fl_model *model, int32_t threads, fl_plan *plan)
 {
-  if (plan->row_groups > 1) {  // parts are given: threads take them in turn
-    const double part = plan_ns(model, plan), parts = plan->row_groups;
+  if (plan->row_groups > 1) {  // shards are given: threads take them in turn
+    const double shard = plan_ns(model, plan), shards = plan->row_groups;
     const int32_t team = threads < plan->row_groups ? threads : plan->row_groups;
-    if ((double)fl_ceil_div(plan->row_groups, team) * part + LAUNCH_NS < 0.9 * parts * part)
+    if ((double)fl_ceil_div(plan->row_groups, team) * shard + LAUNCH_NS < 0.9 * shards * shard)
       plan->threads = team;
     return;
   }
@@ -224,18 +231,18 @@ static int64_t choose_block_steps(const fl_model *model, const fl_plan *plan)
   return fl_round_up(steps, project);  // whole projections
 }
 
-// Parts of the batch for training, from the shapes alone. A part's thread sums its own weight
+// Shards of the batch for training, from the shapes alone. A shard's thread sums its own weight
 // gradients next to its other work, if they fit into its cache; else threads share hidden units.
-static int32_t training_parts(const fl_model *model, int64_t batch)
+static int32_t training_shards(const fl_model *model, int64_t batch)
 {
   const fl_spec *spec = &model->spec;
   const int64_t inner = spec->num_layers > 1 ? spec->directions * spec->hidden_size : 0;
   const double inputs = (double)(inner > spec->input_size ? inner : spec->input_size);
   const double bytes = model->cell->gates * (double)spec->hidden_size * (inputs + (double)spec->hidden_size) *
                        (double)fl_elem(spec->dtype);
-  if (bytes > PART_BYTES || batch < 2 * PART_ROWS) return 1;
-  const int64_t parts = batch / (4 * PART_ROWS);
-  return parts < 2 ? 2 : parts > MOST_PARTS ? MOST_PARTS : (int32_t)parts;
+  if (bytes > SHARD_BYTES || batch < 2 * SHARD_ROWS) return 1;
+  const int64_t shards = batch / (4 * SHARD_ROWS);
+  return shards < 2 ? 2 : shards > MOST_SHARDS ? MOST_SHARDS : (int32_t)shards;
 }
 
 // Steps of the backward pass whose gate gradients become weight gradients together.
@@ -260,22 +267,22 @@ fl_status fl_plan_make(const fl_model *model, fl_purpose purpose, int64_t steps,
   plan->steps = batch > 0 ? steps : 0;  // however many there are, nothing happens in them
   plan->batch = batch;
   plan->threads = plan->dir_groups = plan->row_groups = plan->unit_groups = 1;
-  if (purpose != FL_INFER) plan->row_groups = training_parts(model, batch);
+  if (purpose != FL_INFER) plan->row_groups = training_shards(model, batch);
   // BLAS has threads of its own, and OpenBLAS complains of being called from a team's.
   const int alone = model->spec.gemm_blas && purpose != FL_BACK;
   if (threads > 1 && !alone && steps > 0 && batch > 0) choose_split(model, threads, plan);
   int64_t bytes;
   if (purpose == FL_BACK) {
     plan->chunk_rows = choose_chunk_rows(plan);
-    fl_back_map map;
-    if (!fl_back_plan_map(model, plan, &map)) return FL_TOO_LARGE;
-    bytes = map.total;
+    fl_back_layout layout;
+    if (!fl_back_layout_of(model, plan, &layout)) return FL_TOO_LARGE;
+    bytes = layout.total;
   } else {
     plan->project_steps = choose_project_steps(model, plan);
     plan->block_steps = choose_block_steps(model, plan);
-    fl_map map;
-    if (!fl_plan_map(model, plan, &map)) return FL_TOO_LARGE;
-    bytes = map.total;
+    fl_run_layout layout;
+    if (!fl_run_layout_of(model, plan, &layout)) return FL_TOO_LARGE;
+    bytes = layout.total;
   }
   plan->workspace_bytes = (size_t)bytes;
   return FL_OK;

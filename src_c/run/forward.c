@@ -32,8 +32,9 @@ static void run_layer(const worker *w, int64_t layer, int dir, int64_t t_begin, 
   const fl_io *io = r->io;
   const fl_spec *spec = &r->model->spec;
   const int last = layer == spec->num_layers - 1;
-  segment s = {.index = layer * spec->directions + dir, .dir = dir, .has_cells = last && io->cells != NULL};
-  s.layer = &r->model->layers[s.index];
+  segment s = {
+      .layer_dir = layer * spec->directions + dir, .dir = dir, .has_cells = last && io->cells != NULL};
+  s.layer = &r->model->layers[s.layer_dir];
   s.x = layer == 0 ? fl_user_rows(r, io->x, io->x_t, io->x_b, 0) : fl_inner_rows(r, layer - 1, 0, t_begin);
   s.y = last ? fl_user_rows(r, io->y, io->y_t, io->y_b, dir) : fl_inner_rows(r, layer, dir, t_begin);
   if (s.has_cells) s.cells = fl_user_rows(r, io->cells, io->cells_t, io->cells_b, dir);
@@ -103,11 +104,12 @@ static void start_worker(run *r, int dir, int row, int unit, int thread, int alo
   w.group = units > 1 ? r->team + 1 + dir * p->row_groups + row : NULL;
   const int64_t before =
       p->project_steps * w.row_begin * FL_PANEL * r->model->panels * r->model->kernels->lanes;
-  w.projected = r->space + r->map.gates + (by_dir ? dir * r->map.gates_bytes : 0) + before * r->elem;
-  w.gathered = r->space + r->map.gathered;
-  w.sums = r->space + r->map.sums + thread * r->map.sums_bytes;
+  w.projected =
+      r->space + r->layout.projected + (by_dir ? dir * r->layout.projected_bytes : 0) + before * r->elem;
+  w.gathered = r->space + r->layout.gathered;
+  w.sums = r->space + r->layout.sums + thread * r->layout.sums_bytes;
   const int64_t count = w.row_end - w.row_begin;
-  w.x_at = (char **)(r->space + r->map.pointers) + thread * r->map.pointer_count;
+  w.x_at = (char **)(r->space + r->layout.pointers) + thread * r->layout.pointer_count;
   w.y_at = w.x_at + count;
   w.cells_at = w.y_at + count;
   w.project_at = w.cells_at + count;
@@ -142,11 +144,11 @@ fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io
            .elem = fl_elem(model->spec.dtype),
            .poll = io->poll,
            .poll_arg = io->poll_arg};
-  fl_plan_map(model, plan, &r.map);
+  fl_run_layout_of(model, plan, &r.layout);
   if (plan->purpose == FL_TRAIN) {
-    fl_tape_plan(&model->spec, plan->steps, plan->batch, &r.tape_map);
+    fl_tape_layout_of(&model->spec, plan->steps, plan->batch, &r.tape_layout);
     r.tape = io->tape;
   }
-  fl_run_team(&r, &r.map.common, io->lengths, team_body, io->late);
+  fl_run_team(&r, &r.layout.common, io->lengths, team_body, io->late);
   return atomic_load(&r.stop) ? FL_INTERRUPTED : FL_OK;
 }

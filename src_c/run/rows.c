@@ -19,7 +19,7 @@ void fl_order_rows(run *r, const int64_t *lengths)
   if (!lengths) {
     for (int64_t b = 0; b < batch; ++b) {
       r->order[b] = b;
-      r->lengths[b] = steps;
+      r->sorted_lengths[b] = steps;
     }
     return;
   }
@@ -35,41 +35,44 @@ void fl_order_rows(run *r, const int64_t *lengths)
     const int64_t rank = start[lengths[b]]++;
     const int64_t row = fl_slice_begin(batch, groups, rank % groups) + rank / groups;
     r->order[row] = b;
-    r->lengths[row] = lengths[b];
+    r->sorted_lengths[row] = lengths[b];
   }
 }
 
 int64_t fl_running(const worker *w, int64_t t, int64_t end)
 {
-  while (end > w->row_begin && w->r->lengths[end - 1] <= t) --end;
+  while (end > w->row_begin && w->r->sorted_lengths[end - 1] <= t) --end;
   return end;
 }
 
 // ---- state ----
 
-static char *state_of(const run *r, int64_t index)
+static char *state_of(const run *r, int64_t layer_dir)
 {
-  return r->space + r->map.state + index * r->map.state_bytes;
+  return r->space + r->layout.state + layer_dir * r->layout.state_bytes;
 }
 
-static char *tape_of(const run *r, int64_t index) { return r->tape + index * r->tape_map.index_bytes; }
-
-char *fl_h_buffer(const run *r, int64_t index, int64_t t)
+static char *tape_of(const run *r, int64_t layer_dir)
 {
-  if (r->tape) return tape_of(r, index) + r->tape_map.h + (t + 1) * r->tape_map.h_step;
-  return state_of(r, index) + (t & 1) * r->map.h_bytes;
+  return r->tape + layer_dir * r->tape_layout.layer_dir_bytes;
 }
 
-char *fl_c_buffer(const run *r, int64_t index, int64_t t)
+char *fl_h_buffer(const run *r, int64_t layer_dir, int64_t t)
+{
+  if (r->tape) return tape_of(r, layer_dir) + r->tape_layout.h + (t + 1) * r->tape_layout.h_step;
+  return state_of(r, layer_dir) + (t & 1) * r->layout.h_bytes;
+}
+
+char *fl_c_buffer(const run *r, int64_t layer_dir, int64_t t)
 {
   if (!r->model->cell->has_c) return NULL;
-  if (r->tape) return tape_of(r, index) + r->tape_map.c + (t + 1) * r->tape_map.c_step;
-  return state_of(r, index) + 2 * r->map.h_bytes;
+  if (r->tape) return tape_of(r, layer_dir) + r->tape_layout.c + (t + 1) * r->tape_layout.c_step;
+  return state_of(r, layer_dir) + 2 * r->layout.h_bytes;
 }
 
-char *fl_saved(const run *r, int64_t index, int64_t t)
+char *fl_saved(const run *r, int64_t layer_dir, int64_t t)
 {
-  return r->tape && r->model->cell->saved ? tape_of(r, index) + t * r->tape_map.saved_step : NULL;
+  return r->tape && r->model->cell->saved ? tape_of(r, layer_dir) + t * r->tape_layout.saved_step : NULL;
 }
 
 // Units of unit vector v: where they begin and how many there are.
@@ -95,12 +98,12 @@ rows_of fl_inner_rows(const run *r, int64_t layer, int dir, int64_t block)
 {
   const int64_t shift = dir * r->model->spec.hidden_size * r->elem;
   if (r->tape) {
-    const int64_t row = r->tape_map.inner_stride * r->elem;
-    char *base = r->tape + r->tape_map.inner + layer * r->tape_map.inner_bytes;
+    const int64_t row = r->tape_layout.inner_stride * r->elem;
+    char *base = r->tape + r->tape_layout.inner + layer * r->tape_layout.inner_bytes;
     return (rows_of){base + shift, r->plan->batch * row, row, 0, NULL};
   }
-  const int64_t row = r->map.inner_stride * r->elem, step = r->plan->batch * row;
-  char *base = r->space + r->map.inner + (layer & 1) * r->map.inner_bytes;
+  const int64_t row = r->layout.inner_stride * r->elem, step = r->plan->batch * row;
+  char *base = r->space + r->layout.inner + (layer & 1) * r->layout.inner_bytes;
   const int64_t skip = r->model->spec.directions == 1 ? block * step : 0;
   return (rows_of){base - skip + shift, step, row, 0, NULL};
 }
@@ -114,22 +117,23 @@ static char *row_at(const run *r, const rows_of *rows, int64_t row, int64_t time
 
 // Pointers of the worker's rows [from, to) for step t of a direction. Those that have ended by then mean
 // nothing.
-void fl_place(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t from, int64_t to, char **at)
+void fl_set_rows(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t from, int64_t to,
+                 char **at)
 {
   const run *r = w->r;
   for (int64_t i = from; i < to; ++i) {
     const int64_t row = w->row_begin + i;
-    if (rows->starts && r->lengths[row] <= t) return;  // lengths fall
-    at[i] = row_at(r, rows, row, dir ? r->lengths[row] - 1 - t : t);
+    if (rows->starts && r->sorted_lengths[row] <= t) return;  // lengths fall
+    at[i] = row_at(r, rows, row, dir ? r->sorted_lengths[row] - 1 - t : t);
   }
 }
 
 // Moves the pointers of the worker's first `count` rows to step t, which is `steps` further on.
-void fl_follow(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t steps, int64_t count,
-               char **at)
+void fl_advance_rows(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t steps, int64_t count,
+                     char **at)
 {
   if (rows->starts) {
-    fl_place(w, rows, dir, t, 0, count, at);
+    fl_set_rows(w, rows, dir, t, 0, count, at);
     return;
   }
   const uintptr_t bytes = (uintptr_t)((dir ? -steps : steps) * rows->t_bytes);
@@ -142,7 +146,7 @@ void fl_zero_padding(const worker *w, const rows_of *rows, int64_t columns)
   const run *r = w->r;
   if (rows->starts) return;
   for (int64_t row = w->row_begin; row < w->row_end; ++row)
-    for (int64_t t = r->lengths[row]; t < r->plan->steps; ++t)
+    for (int64_t t = r->sorted_lengths[row]; t < r->plan->steps; ++t)
       memset(row_at(r, rows, row, t), 0, (size_t)(columns * r->elem));
 }
 
@@ -159,7 +163,7 @@ void fl_drop(const worker *w, const rows_of *rows, int64_t layer, int64_t t, int
   job.threshold = (uint32_t)least + ((double)(uint32_t)least < least);
   job.counter[2] = (uint32_t)layer;
   for (int64_t time = t; time < t + count; ++time) {
-    for (int64_t row = w->row_begin; row < w->row_end && r->lengths[row] > time; ++row) {
+    for (int64_t row = w->row_begin; row < w->row_end && r->sorted_lengths[row] > time; ++row) {
       job.counter[0] = (uint32_t)time;
       job.counter[1] = (uint32_t)r->order[row];
       r->model->kernels->dropout(&job, first, columns, row_at(r, rows, row, time));

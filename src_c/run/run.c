@@ -8,13 +8,14 @@
 static const double LATE_SHARE = 0.25, LATE_SECONDS = 2e-4;
 
 // Runs `body` on the plan's threads; rows are in order, barriers of the team and of its groups ready then.
-void fl_run_team(run *r, const fl_common_map *map, const int64_t *lengths, fl_team_body *body, int32_t *late)
+void fl_run_team(run *r, const fl_common_layout *layout, const int64_t *lengths, fl_team_body *body,
+                 int32_t *late)
 {
   const fl_plan *plan = r->plan;
-  r->order = (int64_t *)(r->space + map->order);
-  r->lengths = (int64_t *)(r->space + map->lengths);
-  r->counts = (int64_t *)(r->space + map->counts);
-  r->team = (fl_barrier *)(r->space + map->barriers);
+  r->order = (int64_t *)(r->space + layout->order);
+  r->sorted_lengths = (int64_t *)(r->space + layout->lengths);
+  r->counts = (int64_t *)(r->space + layout->counts);
+  r->team = (fl_barrier *)(r->space + layout->barriers);
   fl_order_rows(r, lengths);
   atomic_init(&r->stop, 0);
   atomic_init(&r->waited, 0);

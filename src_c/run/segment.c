@@ -12,14 +12,14 @@ static double weight_bytes(const worker *w, int64_t inputs)
   return vectors * r->model->kernels->lanes * (double)(inputs * r->elem);
 }
 
-// Projects `steps` steps from t on; rows of later steps follow those of earlier ones.
+// Projects `steps` steps from t on; rows of later steps advance those of earlier ones.
 static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t steps, int64_t panel_stride)
 {
   const run *r = w->r;
   int64_t count = 0, end = w->row_end;
   for (int64_t i = 0; i < steps; ++i) {
     end = fl_running(w, t + i, end);
-    fl_place(w, &s->x, s->dir, t + i, 0, end - w->row_begin, w->project_at + count);
+    fl_set_rows(w, &s->x, s->dir, t + i, 0, end - w->row_begin, w->project_at + count);
     count += end - w->row_begin;
   }
   if (count == 0) return;
@@ -73,20 +73,20 @@ static int64_t run_step(const steps *at, int64_t t, int64_t end, int64_t done)
   const segment *s = at->s;
   const run *r = w->r;
   const fl_cell *cell = r->model->cell;
-  const int64_t elem = r->elem, h_row = w->row_begin * r->map.h_stride * elem;
+  const int64_t elem = r->elem, h_row = w->row_begin * r->layout.h_stride * elem;
   fl_step job = {
       .x = at->ahead ? NULL : (const void *const *)w->x_at,
       .projected = at->ahead ? w->projected + done * at->sums_row * elem : NULL,
       .projected_panel_stride = at->sums_panel,
       .projected_row_stride = at->sums_row,
-      .h_prev = fl_h_buffer(r, s->index, t - 1) + h_row,
-      .h_next = fl_h_buffer(r, s->index, t) + h_row,
-      .h_stride = r->map.h_stride,
-      .c_prev = from_row(fl_c_buffer(r, s->index, t - 1), at->vectors),
-      .c = from_row(fl_c_buffer(r, s->index, t), at->vectors),
+      .h_prev = fl_h_buffer(r, s->layer_dir, t - 1) + h_row,
+      .h_next = fl_h_buffer(r, s->layer_dir, t) + h_row,
+      .h_stride = r->layout.h_stride,
+      .c_prev = from_row(fl_c_buffer(r, s->layer_dir, t - 1), at->vectors),
+      .c = from_row(fl_c_buffer(r, s->layer_dir, t), at->vectors),
       .c_stride = r->plan->batch * r->model->kernels->lanes,
-      .saved = from_row(fl_saved(r, s->index, t), cell->saved * at->vectors),
-      .streaming = r->tape_map.streaming,
+      .saved = from_row(fl_saved(r, s->layer_dir, t), cell->saved * at->vectors),
+      .streaming = r->tape_layout.streaming,
       .y = (void *const *)w->y_at,
       .cells = s->has_cells ? (void *const *)w->cells_at : NULL,
       .rows = end - w->row_begin,
@@ -108,13 +108,13 @@ static int64_t run_step(const steps *at, int64_t t, int64_t end, int64_t done)
 }
 
 // Moves the row pointers of the worker to step t, `count` steps further on.
-static void follow(const steps *at, int64_t t, int64_t count)
+static void advance(const steps *at, int64_t t, int64_t count)
 {
   const worker *w = at->w;
   const segment *s = at->s;
-  if (!at->ahead) fl_follow(w, &s->x, s->dir, t, count, at->rows, w->x_at);
-  fl_follow(w, &s->y, s->dir, t, count, at->rows, w->y_at);
-  if (s->has_cells) fl_follow(w, &s->cells, s->dir, t, count, at->rows, w->cells_at);
+  if (!at->ahead) fl_advance_rows(w, &s->x, s->dir, t, count, at->rows, w->x_at);
+  fl_advance_rows(w, &s->y, s->dir, t, count, at->rows, w->y_at);
+  if (s->has_cells) fl_advance_rows(w, &s->cells, s->dir, t, count, at->rows, w->cells_at);
 }
 
 // Up to `count` steps from t on of a worker's only row, in the cell's persistent kernel.
@@ -123,11 +123,12 @@ static void run_persistent(const steps *at, int64_t t, int64_t count)
   const worker *w = at->w;
   const segment *s = at->s;
   const run *r = w->r;
-  const int64_t elem = r->elem, left = r->lengths[w->row_begin] - t, steps = left < count ? left : count;
+  const int64_t elem = r->elem, left = r->sorted_lengths[w->row_begin] - t,
+                steps = left < count ? left : count;
   if (steps <= 0) return;
   // The kernel has one buffer of h. It must be the one that the step after the last one reads.
-  char *h = fl_h_buffer(r, s->index, t + steps - 1) + w->row_begin * r->map.h_stride * elem;
-  const char *h_prev = fl_h_buffer(r, s->index, t - 1) + w->row_begin * r->map.h_stride * elem;
+  char *h = fl_h_buffer(r, s->layer_dir, t + steps - 1) + w->row_begin * r->layout.h_stride * elem;
+  const char *h_prev = fl_h_buffer(r, s->layer_dir, t - 1) + w->row_begin * r->layout.h_stride * elem;
   if (h != h_prev) memcpy(h, h_prev, (size_t)(r->model->unit_vectors * r->model->kernels->lanes * elem));
   const fl_persistent job = {
       .steps = steps,
@@ -137,7 +138,7 @@ static void run_persistent(const steps *at, int64_t t, int64_t count)
       .projected_panel_stride = at->sums_panel,
       .projected_row_stride = at->sums_row,
       .h = h,
-      .c = from_row(fl_c_buffer(r, s->index, t), at->vectors),
+      .c = from_row(fl_c_buffer(r, s->layer_dir, t), at->vectors),
       .c_stride = r->plan->batch * r->model->kernels->lanes,
       .y = w->y_at[0],
       .y_stride = (s->dir ? -s->y.t_bytes : s->y.t_bytes) / elem,
@@ -168,9 +169,9 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
   const int alone =
       rows == 1 && !w->group && !r->tape && !s->y.starts && !s->x.starts && fl_is_persistent(r->model);
   if (at.over && !w->group) return;
-  if (!ahead) fl_place(w, &s->x, s->dir, t_begin, 0, rows, w->x_at);
-  fl_place(w, &s->y, s->dir, t_begin, 0, rows, w->y_at);
-  if (s->has_cells) fl_place(w, &s->cells, s->dir, t_begin, 0, rows, w->cells_at);
+  if (!ahead) fl_set_rows(w, &s->x, s->dir, t_begin, 0, rows, w->x_at);
+  fl_set_rows(w, &s->y, s->dir, t_begin, 0, rows, w->y_at);
+  if (s->has_cells) fl_set_rows(w, &s->cells, s->dir, t_begin, 0, rows, w->cells_at);
   int64_t end = w->row_end;
   for (int64_t t = t_begin; t < t_end;) {
     const int64_t count = ahead && ahead < t_end - t ? ahead : t_end - t;
@@ -178,14 +179,14 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
     if (alone) {
       run_persistent(&at, t, count);
       t += count;
-      follow(&at, t, count);
+      advance(&at, t, count);
       continue;
     }
     int64_t done = 0;  // rows of the projection used up
     for (const int64_t last = t + count; t < last; ++t) {
       end = fl_running(w, t, end);
       done += run_step(&at, t, end, done);
-      follow(&at, t + 1, 1);
+      advance(&at, t + 1, 1);
       fl_wait_for(w, w->group);
     }
   }

@@ -31,7 +31,7 @@ def test_blocks(isa: str, dtype: str, units: int, batch: int, inputs: int) -> No
     x = rng.standard_normal((4, batch, inputs)).astype(dtype)
     lengths = rng.integers(0, 5, batch)
     results = []
-    for kind in ("near", "far"):
+    for kind in ("fast", "slow"):
         _core.assume_caches(kind)
         lstm = fastlstm.LSTM(inputs, units, dtype=np.dtype(dtype).type, seed=1)
         results.append([lstm(x, num_threads=1), lstm(x, lengths=lengths, num_threads=2)])
@@ -48,7 +48,7 @@ def test_gradients(isa: str, dtype: str, units: int, batch: int) -> None:
     x = rng.standard_normal((3, batch, 400)).astype(dtype)
     lengths = rng.integers(0, 4, batch)
     results = []
-    for kind in ("near", "far"):
+    for kind in ("fast", "slow"):
         _core.assume_caches(kind)
         lstm = fastlstm.LSTM(400, units, dtype=np.dtype(dtype).type, seed=1)
         y, _, tape = lstm.forward(x, lengths=lengths, num_threads=2)
@@ -61,7 +61,7 @@ def test_gradients(isa: str, dtype: str, units: int, batch: int) -> None:
 
 def test_caches_change_the_plan() -> None:
     plans = []
-    for kind in ("near", "far"):
+    for kind in ("fast", "slow"):
         _core.assume_caches(kind)
         lstm = fastlstm.LSTM(512, 512, seed=0)
         plans.append(lstm.explain(50, 32, num_threads=1))
@@ -70,7 +70,7 @@ def test_caches_change_the_plan() -> None:
 
 def test_a_single_step_reads_all_layers() -> None:
     """Weights of one such layer stay near a core; those of ten only if two cores share them."""
-    _core.assume_caches("far")
+    _core.assume_caches("slow")
     one, ten = (fastlstm.LSTM(160, 160, num_layers=n, seed=0) for n in (1, 10))
     assert "one thread" in one.explain(1, 1, num_threads=2)
     assert "2 threads" in ten.explain(1, 1, num_threads=2)
