@@ -26,7 +26,7 @@ class Cell:
     """whether there is a cell state c beside the hidden state h"""
 
 
-# By the names that the core knows (`fl_cell`).
+# By the names that the core knows (`fl_cell_kind`).
 CELLS: dict[str, Cell] = {
     "lstm": Cell(gates=4, has_c=True),
     "rnn_tanh": Cell(gates=1, has_c=False),

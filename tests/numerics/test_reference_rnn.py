@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rnn_runs
-from rnn_runs import NONLINEARITIES, Case
 
 from fastlstm import reference
+from support import rnn_runs
+from support.rnn_runs import NONLINEARITIES, Case
 
 # Both sides round to 2^-53 some I + H times in each sum, and a step hands its error on. Measured
 # over the cases here: 1e-14 of the largest number for tanh, 5e-13 for relu, whose states grow.
