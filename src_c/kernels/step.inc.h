@@ -35,6 +35,25 @@ static void FL_NAMED(step_in_blocks)(const fl_layer *layer, const fl_step *job, 
   }
 }
 
+// Sums and cells of `rows` rows for one group of panels, in one function where cell and tile are fused.
+FL_INLINE void step_group(const cell_kernels *cell, const product_kernels *product, const fl_layer *layer,
+                          const fl_step *job, const panel_walk *walk, int prefetching, int64_t row,
+                          int64_t rows, real *z)
+{
+  fused_fn *const fused = cell->fused[layer->chains - 1][rows - 1][walk->full][walk->rest];
+  if (fused) {
+    fused(layer, job, walk->panel, row);
+    return;
+  }
+  const int64_t z_row = (FL_PANEL * walk->full + walk->rest) * VL;
+  product_fn *tile = product->tile[layer->chains - 1][rows - 1][walk->full][walk->rest];
+  if (prefetching && walk->full == 1 && walk->rest == 0 && product->prefetching[rows - 1])
+    tile = product->prefetching[rows - 1];
+  tile(layer, job, walk->panel, row, z);
+  for (int p = 0; p < walk->full + (walk->rest > 0); ++p)
+    cell->forward(layer, job, z + p * FL_PANEL * VL, z_row, walk->panel + p, row, (int)rows);
+}
+
 static void FL_NAMED(step)(const fl_layer *layer, const fl_step *job)
 {
   const cell_kernels *cell = cells[layer->kind];
@@ -53,20 +72,13 @@ static void FL_NAMED(step)(const fl_layer *layer, const fl_step *job)
   real z[FL_SUMS * VL] __attribute__((aligned(64)));
   panel_walk walk = walk_panels(layer, job->panel_begin, job->panel_end, job->descending);
   while (next_group(&walk, product, tallest, layer->chains, job->blocking.one_panel)) {
-    const int64_t z_row = (FL_PANEL * walk.full + walk.rest) * VL;
+    if (tiles == 1) {  // spares one row its divisions
+      step_group(cell, product, layer, job, &walk, prefetching, 0, job->rows, z);
+      continue;
+    }
     for (int64_t q = 0; q < tiles; ++q) {
       const int64_t row = job->rows * q / tiles, rows = job->rows * (q + 1) / tiles - row;
-      product_fn *tile = product->tile[layer->chains - 1][rows - 1][walk.full][walk.rest];
-      fused_fn *const fused = cell->fused[layer->chains - 1][rows - 1][walk.full][walk.rest];
-      if (fused) {
-        fused(layer, job, walk.panel, row);
-        continue;
-      }
-      if (prefetching && walk.full == 1 && walk.rest == 0 && product->prefetching[rows - 1])
-        tile = product->prefetching[rows - 1];
-      tile(layer, job, walk.panel, row, z);
-      for (int p = 0; p < walk.full + (walk.rest > 0); ++p)
-        cell->forward(layer, job, z + p * FL_PANEL * VL, z_row, walk.panel + p, row, (int)rows);
+      step_group(cell, product, layer, job, &walk, prefetching, row, rows, z);
     }
   }
 }

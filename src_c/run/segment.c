@@ -55,56 +55,65 @@ typedef struct steps {
   const worker *w;
   const segment *s;
   int64_t rows;
-  int64_t ahead;                 // steps projected at a time, 0: the projection is part of the step
-  int64_t sums_row, sums_panel;  // strides of projected sums, in elements
+  int64_t ahead;    // steps projected at a time, 0: the projection is part of the step
   int64_t vectors;  // bytes of a row's vectors before the worker's first row, in c and on the tape
-  fl_blocking blocking;
-  int large;  // a step is so large that the caller must get chances to stop it
-  int over;   // the run was stopped: nothing is computed any more, but workers of a group still meet
+  fl_step job;      // of every step; what differs, run_step sets
+  int large;        // a step is so large that the caller must get chances to stop it
+  int over;         // the run was stopped: nothing is computed any more, but workers of a group still meet
 } steps;
 
 static char *from_row(char *buffer, int64_t bytes) { return buffer ? buffer + bytes : NULL; }
 
-// Step t of the rows that still run, up to `end`, whose projection is `done` rows from the start. Returns how
-// many rows those are.
-static int64_t run_step(const steps *at, int64_t t, int64_t end, int64_t done)
+static fl_step job_of_steps(const worker *w, const segment *s, int64_t ahead)
 {
-  const worker *w = at->w;
-  const segment *s = at->s;
   const run *r = w->r;
-  const fl_cell *cell = r->model->cell;
-  const int64_t elem = r->elem, h_row = w->row_begin * r->layout.h_stride * elem;
-  fl_step job = {
-      .x = at->ahead ? NULL : (const void *const *)w->x_at,
-      .projected = at->ahead ? w->projected + done * at->sums_row * elem : NULL,
-      .projected_panel_stride = at->sums_panel,
-      .projected_row_stride = at->sums_row,
-      .h_prev = fl_h_buffer(r, s->layer_dir, t - 1) + h_row,
-      .h_next = fl_h_buffer(r, s->layer_dir, t) + h_row,
+  const int64_t lanes = r->model->kernels->lanes, rows = w->row_end - w->row_begin;
+  const int64_t inputs = s->layer->units + (ahead ? 0 : s->layer->inputs);
+  const int blas = r->model->spec.gemm_blas;  // one row of its projection holds all panels
+  return (fl_step){
+      .x = ahead ? NULL : (const void *const *)w->x_at,
+      .projected_row_stride = blas ? r->model->vectors * lanes : FL_PANEL * lanes,
+      .projected_panel_stride = blas ? FL_PANEL * lanes : ahead * rows * FL_PANEL * lanes,
       .h_stride = r->layout.h_stride,
-      .c_prev = from_row(fl_c_buffer(r, s->layer_dir, t - 1), at->vectors),
-      .c = from_row(fl_c_buffer(r, s->layer_dir, t), at->vectors),
-      .c_stride = r->plan->batch * r->model->kernels->lanes,
-      .saved = from_row(fl_saved(r, s->layer_dir, t), cell->saved * at->vectors),
+      .c_stride = r->plan->batch * lanes,
       .streaming = r->tape_layout.streaming,
       .y = (void *const *)w->y_at,
       .cells = s->has_cells ? (void *const *)w->cells_at : NULL,
-      .rows = end - w->row_begin,
       .panel_begin = w->panel_begin,
       .panel_end = w->panel_end,
-      .descending = (int32_t)(t & 1),
-      .blocking = at->blocking,
+      .blocking = fl_blocking_of(r->model, rows, inputs, weight_bytes(w, inputs)),
       .sums = w->sums,
   };
-  for (job.phase = 0; job.phase < cell->phases; ++job.phase) {
-    if (job.phase > 0) fl_wait_for(w, w->group);
-    if (job.rows == 0 || at->over) continue;
-    if (at->large)
-      fl_step_slabs(w, s->layer, &job);
-    else
-      r->model->kernels->step(s->layer, &job);
+}
+
+// Step t of the rows that still run, up to `end`, whose projection is `done` rows from the start. Returns how
+// many rows those are.
+static int64_t run_step(steps *at, int64_t t, int64_t end, int64_t done)
+{
+  const worker *w = at->w;
+  const run *r = w->r;
+  const fl_cell *cell = r->model->cell;
+  const int64_t layer_dir = at->s->layer_dir, h_row = w->row_begin * r->layout.h_stride * r->elem;
+  fl_step *job = &at->job;
+  if (at->ahead) job->projected = w->projected + done * job->projected_row_stride * r->elem;
+  job->h_prev = fl_h_buffer(r, layer_dir, t - 1) + h_row;
+  job->h_next = fl_h_buffer(r, layer_dir, t) + h_row;
+  if (cell->has_c) {
+    job->c_prev = fl_c_buffer(r, layer_dir, t - 1) + at->vectors;
+    job->c = fl_c_buffer(r, layer_dir, t) + at->vectors;
   }
-  return job.rows;
+  if (r->tape) job->saved = from_row(fl_saved(r, layer_dir, t), cell->saved * at->vectors);
+  job->rows = end - w->row_begin;
+  job->descending = (int32_t)(t & 1);
+  for (job->phase = 0; job->phase < cell->phases; ++job->phase) {
+    if (job->phase > 0) fl_wait_for(w, w->group);
+    if (job->rows == 0 || at->over) continue;
+    if (at->large)
+      fl_step_slabs(w, at->s->layer, job);
+    else
+      r->model->kernels->step(at->s->layer, job);
+  }
+  return job->rows;
 }
 
 // Moves the row pointers of the worker to step t, `count` steps further on.
@@ -135,8 +144,8 @@ static void run_persistent(const steps *at, int64_t t, int64_t count)
       .x = at->ahead ? NULL : w->x_at[0],
       .x_stride = (s->dir ? -s->x.t_bytes : s->x.t_bytes) / elem,
       .projected = w->projected,
-      .projected_panel_stride = at->sums_panel,
-      .projected_row_stride = at->sums_row,
+      .projected_panel_stride = at->job.projected_panel_stride,
+      .projected_row_stride = at->job.projected_row_stride,
       .h = h,
       .c = from_row(fl_c_buffer(r, s->layer_dir, t), at->vectors),
       .c_stride = r->plan->batch * r->model->kernels->lanes,
@@ -152,18 +161,15 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
 {
   const run *r = w->r;
   const int64_t lanes = r->model->kernels->lanes, ahead = r->plan->project_steps;
-  const int blas = r->model->spec.gemm_blas;  // one row of its projection holds all panels
-  const int64_t rows = w->row_end - w->row_begin, inputs = s->layer->units + (ahead ? 0 : s->layer->inputs);
-  const steps at = {
+  const int64_t rows = w->row_end - w->row_begin;
+  steps at = {
       .w = w,
       .s = s,
       .rows = rows,
       .ahead = ahead,
-      .sums_row = blas ? r->model->vectors * lanes : FL_PANEL * lanes,
-      .sums_panel = blas ? FL_PANEL * lanes : ahead * rows * FL_PANEL * lanes,
       .vectors = w->row_begin * lanes * r->elem,
-      .blocking = fl_blocking_of(r->model, rows, inputs, weight_bytes(w, inputs)),
-      .large = fl_is_large(w, rows, inputs),
+      .job = job_of_steps(w, s, ahead),
+      .large = fl_is_large(w, rows, s->layer->units + (ahead ? 0 : s->layer->inputs)),
       .over = fl_polled(w),
   };
   const int alone =
@@ -175,7 +181,7 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
   int64_t end = w->row_end;
   for (int64_t t = t_begin; t < t_end;) {
     const int64_t count = ahead && ahead < t_end - t ? ahead : t_end - t;
-    if (ahead && !at.over) project_ahead(w, s, t, count, at.sums_panel);
+    if (ahead && !at.over) project_ahead(w, s, t, count, at.job.projected_panel_stride);
     if (alone) {
       run_persistent(&at, t, count);
       t += count;
