@@ -9,10 +9,13 @@ C_FILES := $(shell find src_c tests/c -name '*.c' -o -name '*.h')
 
 C_TESTS := $(MAKE) --no-print-directory -s -j$(shell nproc) -C tests/c
 
-.PHONY: demo test test-deep test-c test-c-sanitized test-arm check bench wheel format clean build
+.PHONY: demo smoke test test-deep test-c test-c-sanitized test-arm check bench wheel format clean build
 
 demo: $(VENV)/demo build
 	$(BIN)/python examples/demo.py
+
+smoke: $(VENV)/test build
+	$(BIN)/python -m pytest -q -m "smoke and not deep"
 
 test: $(VENV)/test build
 	$(BIN)/python -m pytest -q -m "not deep"
@@ -39,7 +42,7 @@ check: $(VENV)/check build
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 	mkdir -p build/omp && cp $$($(CC) -print-file-name=include)/omp.h build/omp/  # clang-tidy lacks it
 	$(BIN)/clang-tidy --quiet --warnings-as-errors='*' $(filter src_c/%.c,$(C_FILES)) -- \
-		-std=gnu11 -Isrc_c -isystem build/omp
+		-std=gnu11 -fopenmp -Isrc_c/include -Isrc_c -isystem build/omp
 
 bench: $(VENV)/bench build
 	$(BIN)/python bench/run.py

@@ -26,7 +26,7 @@ if sanitize:
     link_args += [f"-fsanitize={sanitize}"]
 
 common = {
-    "include_dirs": ["src_c"],
+    "include_dirs": ["src_c/include", "src_c"],
     "extra_compile_args": compile_args,
     "extra_link_args": link_args,
     "define_macros": [("Py_LIMITED_API", "0x030B0000")],
@@ -39,7 +39,7 @@ extensions = [
     Extension("fastlstm._core", ["fastlstm/_core.pyx", *core], depends=headers + parts, **common),
     Extension("fastlstm._blas", ["fastlstm/_blas.pyx"], depends=headers + parts, **common),
     Extension(
-        "fastlstm._optim", ["fastlstm/_optim.pyx", "src_c/optim.c"], depends=headers, **common
+        "fastlstm._optim", ["fastlstm/_optim.pyx", "src_c/extra/optim.c"], depends=headers, **common
     ),
 ]
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A fast LSTM engine for CPUs: torch.nn.LSTM's semantics on NumPy arrays."""
+"""A fast LSTM engine for CPUs: the semantics of torch's layers on NumPy arrays."""
 
 from typing import TYPE_CHECKING
 
 from .cell import LSTMCell
 from .loading import load
 from .lstm import LSTM
+from .rnn import RNN
 from .runtime import (
     __version__,
     available_isas,
@@ -19,6 +20,7 @@ from .training import Gradients, Tape
 
 __all__ = [
     "LSTM",
+    "RNN",
     "Gradients",
     "LSTMCell",
     "Stream",

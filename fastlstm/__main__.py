@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 
 import fastlstm
-from fastlstm.bench import cli
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,11 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="speed against the other LSTM engines that are installed",
         description="Measure LSTM inference, or with --train training, against other engines.",
     )
-    cli.add_arguments(bench)
-    args = parser.parse_args(arguments)
-    if args.command == "info":
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if "bench" not in arguments[:1]:
+        parser.parse_args(arguments)  # ends the program, unless it is "info"
         fastlstm.show_config()
         return 0
+    from fastlstm.bench import cli  # larger than the library itself: for those who want it
+
+    cli.add_arguments(bench)
+    args = parser.parse_args(arguments)
     try:
         return cli.run(args, bench.error)
     except KeyboardInterrupt:

@@ -4,6 +4,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .spec import Spec
+
 class Block:
     size: int
     nbytes: int
@@ -53,14 +55,11 @@ class Engine:
     hidden_size: int
     num_layers: int
     directions: int
+    has_c: bool
     isa: str
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int,
-        directions: int,
-        double_precision: bool,
+        spec: Spec,
         isa: str,
         weights: list[tuple[Any, ...]],
         gemm: int = 0,
@@ -115,26 +114,17 @@ class Stream:
     batch: int
     dtype: np.dtype[Any]
     h: NDArray[Any]
-    c: NDArray[Any]
+    c: NDArray[Any] | None
     batch_first: bool
     def __init__(
         self, engine: Engine, batch: int, threads: int, batch_first: bool = False
     ) -> None: ...
-    def _state_now(self) -> tuple[NDArray[Any], NDArray[Any]]: ...
+    def _state_now(self) -> Any: ...
     def _set_state(self, h: NDArray[Any] | None, c: NDArray[Any] | None) -> None: ...
     def _converted(self, x: Any) -> NDArray[Any]: ...
     def __call__(self, x: Any) -> NDArray[Any]: ...
 
-def tape_bytes(
-    input_size: int,
-    hidden_size: int,
-    num_layers: int,
-    directions: int,
-    double_precision: bool,
-    isa: str,
-    steps: int,
-    batch: int,
-) -> int: ...
+def tape_bytes(spec: Spec, isa: str, steps: int, batch: int) -> int: ...
 def isa_available(name: str) -> bool: ...
 def isa_names() -> list[str]: ...
 def team_max() -> int: ...

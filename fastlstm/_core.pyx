@@ -71,34 +71,43 @@ cdef fl_cache_kind assumed_caches = FL_CACHES_OF_CPU
 
 
 def assume_caches(str kind):
-    """For tests: plan new engines for "near" or "far" last-level caches, or those of the "cpu"."""
+    """For tests: plan new engines for "fast" or "slow" last-level caches, or those of the "cpu"."""
     global assumed_caches
-    assumed_caches = {"cpu": FL_CACHES_OF_CPU, "near": FL_CACHES_NEAR, "far": FL_CACHES_FAR}[kind]
+    assumed_caches = {"cpu": FL_CACHES_OF_CPU, "fast": FL_CACHES_FAST, "slow": FL_CACHES_SLOW}[kind]
 
 
-cdef fl_spec make_spec(int64_t input_size, int64_t hidden_size, int64_t num_layers, int directions,
-                       bint double_precision, str isa, bint blas, int passes) except *:
-    cdef fl_spec spec
-    memset(&spec, 0, sizeof(spec))
-    spec.input_size = input_size
-    spec.hidden_size = hidden_size
-    spec.num_layers = num_layers
-    spec.directions = directions
-    spec.dtype = FL_F64 if double_precision else FL_F32
-    spec.isa = isa_from_name(isa)
-    spec.gemm_blas = blas
-    spec.passes = passes
-    spec.caches = assumed_caches
-    return spec
+cdef fl_cell_kind cell_from_name(str name) except? FL_RNN_RELU:
+    if name == "lstm":
+        return FL_LSTM
+    if name == "rnn_tanh":
+        return FL_RNN_TANH
+    if name == "rnn_relu":
+        return FL_RNN_RELU
+    raise ValueError(f"unknown cell {name!r}")
 
 
-def tape_bytes(int64_t input_size, int64_t hidden_size, int64_t num_layers, int directions,
-               bint double_precision, str isa, int64_t steps, int64_t batch):
-    """Bytes of a tape for so many steps of so many sequences."""
-    cdef fl_spec spec = make_spec(input_size, hidden_size, num_layers, directions,
-                                  double_precision, isa, False, 3)
+cdef fl_spec make_spec(object spec, str isa, int passes) except *:
+    """A `fastlstm.spec.Spec` as C takes it, with what it does not say."""
+    cdef fl_spec made
+    memset(&made, 0, sizeof(made))
+    made.struct_size = sizeof(made)
+    made.input_size = spec.input_size
+    made.hidden_size = spec.hidden_size
+    made.num_layers = spec.num_layers
+    made.directions = spec.directions
+    made.cell = cell_from_name(spec.cell)
+    made.dtype = FL_F64 if spec.double else FL_F32
+    made.isa = isa_from_name(isa)
+    made.gemm_blas = spec.gemm == "blas"
+    made.passes = passes
+    return made
+
+
+def tape_bytes(spec, str isa, int64_t steps, int64_t batch):
+    """Bytes of a tape for that many steps of that many sequences."""
+    cdef fl_spec made = make_spec(spec, isa, FL_PASS_FORWARD | FL_PASS_BACKWARD)
     cdef size_t size = 0
-    if fl_tape_bytes(&spec, steps, batch, &size) != FL_OK:
+    if fl_tape_bytes(&made, steps, batch, &size) != FL_OK:
         raise MemoryError("the tape would not fit into any memory")
     return size
 

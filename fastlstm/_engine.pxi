@@ -35,6 +35,7 @@ cdef int check_status(fl_status status) except -1:
 cdef class Engine:
     """The packed, immutable weights of one model, and the runs on them.
 
+    ``spec`` is a `fastlstm.spec.Spec`, ``gemm`` the address of a BLAS if it asks for one.
     ``weights`` lists (w_ih, w_hh, b_ih or None, b_hh or None) for each layer and direction: arrays,
     or addresses of what the caller keeps alive while they are packed.
     ``passes`` is what they are packed for: 1 forward, 2 backward, 3 both; by ``threads`` at most.
@@ -48,45 +49,50 @@ cdef class Engine:
     cdef readonly int directions
     cdef readonly str isa
     cdef fl_spec spec
+    cdef readonly bint has_c  # whether there is a state c beside h
+    cdef int64_t rows  # of every weight matrix
     cdef fl_gemm *gemm
     cdef Block spare  # the workspace of the last run, for the next one
     cdef double flops_per_row, least_step
     cdef Patience patience
 
-    def __init__(self, int64_t input_size, int64_t hidden_size, int64_t num_layers, int directions,
-                 bint double_precision, str isa, list weights, uintptr_t gemm=0, int passes=1,
-                 int threads=1, Patience patience=None, bint hold_gil=False):
-        cdef fl_spec spec
+    def __init__(self, spec, str isa, list weights, uintptr_t gemm=0, int passes=1, int threads=1,
+                 Patience patience=None, bint hold_gil=False):
+        cdef fl_spec made = make_spec(spec, isa, passes)
         cdef fl_model *model = NULL
         cdef fl_status status
-        cdef char format = b"d" if double_precision else b"f"
-        cdef int64_t inputs, rows = 4 * hidden_size
+        cdef char format = b"d" if made.dtype == FL_F64 else b"f"
+        cdef int64_t hidden = made.hidden_size, above = made.directions * hidden
+        cdef int64_t inputs, rows = spec.rows
+        cdef double per_row = rows  # multiply-adds of a row with one input
         cdef size_t size = 0
         cdef fl_weights *table
         cdef list calls = []
         cdef Call call
         cdef int64_t i
-        spec = make_spec(input_size, hidden_size, num_layers, directions, double_precision, isa,
-                         gemm != 0, passes)
-        status = fl_model_bytes(&spec, &size)
+        if made.gemm_blas and gemm == 0:
+            raise ValueError("gemm='blas' needs the address of a BLAS")
+        status = fl_model_bytes(&made, &size)
         if status == FL_TOO_LARGE:
             raise MemoryError("the packed weights would not fit into any memory")
         check_status(status)
         self.memory = Block(size)
-        self.spec = spec
-        self.gemm = <fl_gemm *>gemm
+        self.spec = made
+        self.has_c = spec.has_c
+        self.rows = rows
+        self.gemm = <fl_gemm *>gemm if made.gemm_blas else NULL
         self.patience = Patience() if patience is None else patience
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.directions = directions
+        self.input_size = made.input_size
+        self.hidden_size = hidden
+        self.num_layers = made.num_layers
+        self.directions = made.directions
         self.isa = isa
-        self.least_step = LEAST_STEP * num_layers * directions
-        self.flops_per_row = 8.0 * directions * hidden_size * (
-            input_size + hidden_size + (num_layers - 1.0) * (directions + 1.0) * hidden_size)
-        if <int64_t>len(weights) != num_layers * directions:
-            raise ValueError(f"weights must be those of {num_layers * directions} layers and "
-                             f"directions, got {len(weights)}")
+        self.least_step = LEAST_STEP * made.num_layers * made.directions
+        self.flops_per_row = 2.0 * made.directions * per_row * (
+            made.input_size + hidden + (made.num_layers - 1.0) * (above + hidden))
+        if <int64_t>len(weights) != made.num_layers * made.directions:
+            raise ValueError(f"weights must be those of {made.num_layers * made.directions} layers "
+                             f"and directions, got {len(weights)}")
         table = <fl_weights *>calloc(len(weights), sizeof(fl_weights))
         if table == NULL:
             raise MemoryError()
@@ -97,28 +103,31 @@ cdef class Engine:
                 w_ih, w_hh, b_ih, b_hh = weights[i]
                 if w_ih is None or w_hh is None:
                     raise TypeError("a layer lacks its weights")
-                inputs = input_size if i < directions else directions * hidden_size
+                inputs = made.input_size if i < made.directions else above
                 table[i].w_ih = call.whole("weight_ih", w_ih, 0, format, rows * inputs)
-                table[i].w_hh = call.whole("weight_hh", w_hh, 0, format, rows * hidden_size)
+                table[i].w_hh = call.whole("weight_hh", w_hh, 0, format, rows * hidden)
                 table[i].b_ih = call.whole("bias_ih", b_ih, 0, format, rows)
                 table[i].b_hh = call.whole("bias_hh", b_hh, 0, format, rows)
             call = Call()
             if hold_gil:
-                status = fl_model_pack(&spec, table, self.memory.data, threads, check_signals,
+                status = fl_model_pack(&made, table, self.memory.data, threads, check_signals,
                                        <void *>call, &model)
             else:
                 with nogil:
-                    status = fl_model_pack(&spec, table, self.memory.data, threads, check_signals,
+                    status = fl_model_pack(&made, table, self.memory.data, threads, check_signals,
                                            <void *>call, &model)
         finally:
             free(table)
         if status == FL_INTERRUPTED:
             raise call.error
         if status == FL_OUT_OF_RANGE:
-            raise ValueError(
-                f"finite weights must be below {'6.2e307' if double_precision else '1.17e38'}, twice "
-                "that for the gates i, f and o: kernels scale them by log2 e (2 log2 e for g)")
+            most = "6.2e307" if made.dtype == FL_F64 else "1.17e38"
+            if made.cell != FL_LSTM:
+                raise ValueError(f"finite weights must be below {most}: kernels scale them by 2 log2 e")
+            raise ValueError(f"finite weights must be below {most}, twice that for the gates i, f and o: "
+                             "kernels scale them by log2 e (2 log2 e for g)")
         check_status(status)
+        fl_model_assume_caches(model, assumed_caches)
         self.model = model
 
     cdef Block workspace(self, size_t size, size_t results=0):
@@ -147,7 +156,6 @@ cdef class Engine:
             raise RuntimeError("this engine was never made")
         if not self.spec.passes & passes:
             raise RuntimeError("the weights were not packed for this pass")
-        threads = min(threads, fl_team_most())
         cdef fl_status status = fl_plan_make(self.model, purpose, steps, batch, threads, &plan)
         if status == FL_TOO_LARGE:
             raise MemoryError("the workspace would not fit into any memory")
@@ -207,6 +215,7 @@ cdef class Engine:
         cdef int64_t states, width = self.directions * self.hidden_size
         cdef char format = b"d" if self.spec.dtype == FL_F64 else b"f"
         memset(&io, 0, sizeof(io))
+        io.struct_size = sizeof(io)
         try:
             call.measure(x, lengths, starts, &extent)
             plan = self.make_plan(FL_INFER if tape is None else FL_TRAIN, extent.steps, extent.batch,
@@ -228,7 +237,7 @@ cdef class Engine:
                 io.dropout = dropout
                 io.seed = seed
             untouched += self.item() * (
-                2 * states + width * count_rows(&extent) * ((not out) + (io.cells != NULL)))
+                (1 + self.has_c) * states + width * count_rows(&extent) * ((not out) + (io.cells != NULL)))
             space = self.workspace(plan.workspace_bytes, untouched)
             self.run(&plan, &io, space.data, call)
             self.keep(space)
@@ -250,13 +259,14 @@ cdef class Engine:
         cdef Extent extent
         cdef int64_t states, inputs
         cdef size_t results  # elements of arrays that nobody has touched yet, as far as is known here
-        cdef int64_t width = self.directions * self.hidden_size, gates = 4 * self.hidden_size
+        cdef int64_t width = self.directions * self.hidden_size, rows = self.rows
         cdef char format = b"d" if self.spec.dtype == FL_F64 else b"f"
         cdef fl_gradients *table = NULL
         cdef list calls = []
         cdef int32_t late = 0
         cdef int64_t i
         memset(&io, 0, sizeof(io))
+        io.struct_size = sizeof(io)
         try:
             call.measure(x, lengths, starts, &extent)
             plan = self.make_plan(FL_BACK, extent.steps, extent.batch,
@@ -276,7 +286,7 @@ cdef class Engine:
             io.dc_n = call.whole("dc_n", dc_n, 0, format, states)
             io.dh_0 = call.whole("dh_0", dh_0, PyBUF_WRITABLE, format, states)
             io.dc_0 = call.whole("dc_0", dc_0, PyBUF_WRITABLE, format, states)
-            results = 2 * states
+            results = (1 + self.has_c) * states
             if grads is not None:
                 if <int64_t>len(grads) != self.num_layers * self.directions:
                     raise ValueError("gradients are missing")
@@ -291,14 +301,14 @@ cdef class Engine:
                         raise TypeError("a layer lacks its gradients")
                     inputs = self.input_size if i < self.directions else width
                     table[i].w_ih = held.whole("gradient of weight_ih", w_ih, PyBUF_WRITABLE, format,
-                                               gates * inputs)
+                                               rows * inputs)
                     table[i].w_hh = held.whole("gradient of weight_hh", w_hh, PyBUF_WRITABLE, format,
-                                               gates * self.hidden_size)
+                                               rows * self.hidden_size)
                     table[i].b_ih = held.whole("gradient of bias_ih", b_ih, PyBUF_WRITABLE, format,
-                                               gates)
+                                               rows)
                     table[i].b_hh = held.whole("gradient of bias_hh", b_hh, PyBUF_WRITABLE, format,
-                                               gates)
-                    results += 0 if accumulate else gates * (inputs + self.hidden_size)
+                                               rows)
+                    results += 0 if accumulate else rows * (inputs + self.hidden_size)
                 io.gradients = table
                 io.accumulate = accumulate
             io.dropout = dropout

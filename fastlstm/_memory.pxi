@@ -35,7 +35,7 @@ cdef void *pool_take(size_t *size) noexcept:
 
 
 cdef void pool_drop(int i) noexcept:
-    fl_free(pool_data[i], pool_size[i])
+    fl_free(pool_data[i])
     pool_data[i] = NULL
     pool_size[i] = 0
 
@@ -103,4 +103,4 @@ cdef class Block:
 
     def __dealloc__(self):
         if self.data != NULL and not pool_put(self.data, self.nbytes):
-            fl_free(self.data, self.nbytes)
+            fl_free(self.data)

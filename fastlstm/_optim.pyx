@@ -19,7 +19,7 @@ cdef extern from "fastlstm.h" nogil:
     ctypedef enum fl_dtype:
         FL_F32, FL_F64
 
-cdef extern from "optim.h" nogil:
+cdef extern from "extra/optim.h" nogil:
     ctypedef struct fl_sgd:
         double lr, momentum, dampening, weight_decay
         int32_t nesterov, first

@@ -8,14 +8,14 @@ cdef class Stream:
     cdef readonly int64_t batch
     cdef readonly bint batch_first  # chunks are (B, t, I)
     cdef readonly object dtype
-    cdef readonly object h, c  # (L, B, H), written by every call
+    cdef readonly object h, c  # (L, B, H), written by every call; c is None where the cell has none
     cdef int threads
     cdef int32_t busy
     cdef int64_t forks  # when it became busy
     cdef char format
     cdef Call state  # holds h and c
     cdef void *h_data
-    cdef void *c_data
+    cdef void *c_data  # or NULL
     cdef Block before  # h and c as they were before a call that can be interrupted
     cdef fl_plan step_plan, step_plan_alone
     cdef Block space
@@ -36,12 +36,12 @@ cdef class Stream:
         self.step_plan = engine.make_plan(FL_INFER, 1, batch, threads)
         self.step_plan_alone = engine.make_plan(FL_INFER, 1, batch, 1)
         space = max(self.step_plan.workspace_bytes, self.step_plan_alone.workspace_bytes)
-        if not fits(2 * states * engine.item() + space):
+        if not fits((1 + engine.has_c) * states * engine.item() + space):
             raise MemoryError(f"the state of {batch} sequences takes more than the memory available")
         self.space = Block(space)
         shape = (engine.num_layers, batch, engine.hidden_size)
         self.h = new_state(shape, self.dtype)
-        self.c = new_state(shape, self.dtype)
+        self.c = new_state(shape, self.dtype) if engine.has_c else None
         self.state = Call()
         self.h_data = self.state.whole("h", self.h, PyBUF_WRITABLE, self.format, states)
         self.c_data = self.state.whole("c", self.c, PyBUF_WRITABLE, self.format, states)
@@ -64,28 +64,36 @@ cdef class Stream:
         return 0
 
     def _state_now(self):
-        """Copies of (h, c) of one moment."""
+        """Copies of (h, c), or h alone where there is no c, of one moment."""
         cdef Call copies = Call()
         self.idle()
         # Not the shape of self.h, which whoever holds it may change.
         shape = (self.engine.num_layers, self.batch, self.engine.hidden_size)
-        h, c = np.empty(shape, self.dtype), np.empty(shape, self.dtype)
+        h = np.empty(shape, self.dtype)
         memcpy(copies.take("h", h, PyBUF_WRITABLE).buf, self.h_data, self.state_bytes())
+        if self.c_data == NULL:
+            return h
+        c = np.empty(shape, self.dtype)
         memcpy(copies.take("c", c, PyBUF_WRITABLE).buf, self.c_data, self.state_bytes())
         return h, c
 
     def _set_state(self, h, c):
-        """Both at once: contiguous arrays of the state's shape and dtype, or None for zeros."""
+        """Both at once: contiguous arrays of the state's shape and dtype, or None for zeros. Where there
+        is no c, it must be None."""
         cdef Call given = Call()
         cdef int64_t states = self.engine.num_layers * self.batch * self.engine.hidden_size
         cdef const void *h_from = given.whole("h", h, 0, self.format, states)
         cdef const void *c_from = given.whole("c", c, 0, self.format, states)
         self.idle()
+        if self.c_data == NULL and c_from != NULL:
+            raise ValueError("c must be None: this cell has no state of that name")
         if h_from == NULL:
             memset(self.h_data, 0, self.state_bytes())
         else:
             memcpy(self.h_data, h_from, self.state_bytes())
-        if c_from == NULL:
+        if self.c_data == NULL:
+            pass
+        elif c_from == NULL:
             memset(self.c_data, 0, self.state_bytes())
         else:
             memcpy(self.c_data, c_from, self.state_bytes())
@@ -165,14 +173,16 @@ cdef class Stream:
         if plan.threads == 1 or self.engine.is_small(plan):
             return self.engine.run(plan, io, space.data, self.call)
         if self.before is None:
-            self.before = Block(2 * size)
+            self.before = Block((1 + self.engine.has_c) * size)
         memcpy(self.before.data, self.h_data, size)
-        memcpy(<char *>self.before.data + size, self.c_data, size)
+        if self.c_data != NULL:
+            memcpy(<char *>self.before.data + size, self.c_data, size)
         try:
             return self.engine.run(plan, io, space.data, self.call)
         except BaseException:
             memcpy(self.h_data, self.before.data, size)
-            memcpy(self.c_data, <char *>self.before.data + size, size)
+            if self.c_data != NULL:
+                memcpy(self.c_data, <char *>self.before.data + size, size)
             raise
 
     def __call__(self, x):
@@ -208,6 +218,7 @@ cdef class Stream:
                 self.check_shape(buffer)
                 axes = buffer.ndim
             memset(&io, 0, sizeof(io))
+            io.struct_size = sizeof(io)
             io.x = buffer.buf
             io.x_b = buffer.strides[0] // item if axes == 2 else 0
             io.y_b = units

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 from . import _core, checks, runtime, torch_modules, weights
 from .checks import Array, SupportsArray
 from .module import FORWARD, Module
+from .spec import Spec
 from .stream import Stream
 
 
@@ -43,10 +44,14 @@ class LSTMCell(Module):
         self.hidden_size = checks.count("hidden_size", hidden_size, 1)
         self.bias = checks.flag("bias", bias)
         self.dtype = checks.real_dtype(dtype)
-        layer = weights.lstm_shapes(self.input_size, self.hidden_size, 1, False, self.bias)
-        self._shapes = {name.removesuffix("_l0"): shape for name, shape in layer.items()}
-        first = weights.initial(self._shapes, self.hidden_size, self.dtype, seed)
-        self._params = _core.Parameters(first)
+        self._spec = Spec(
+            "lstm", self.input_size, self.hidden_size, bias=self.bias, dtype=self.dtype
+        )
+        self._shapes = {name.removesuffix("_l0"): at for name, at in self._spec.shapes.items()}
+        first = weights.initial(self._spec, seed)
+        self._params = _core.Parameters(
+            {name.removesuffix("_l0"): values for name, values in first.items()}
+        )
 
     def __repr__(self) -> str:
         bias = "" if self.bias else ", bias=False"
@@ -83,7 +88,7 @@ class LSTMCell(Module):
         x = checks.given("x", x, self.dtype)
         pair = None
         if state is not None:
-            pair = checks.given_pair("state", ("h_0", "c_0"), state, self.dtype)
+            pair = checks.given_state("state", ("h_0", "c_0"), state, self.dtype)
         x = checks.array("x", x, self.dtype)
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             raise ValueError(
@@ -129,8 +134,3 @@ class LSTMCell(Module):
         cell = cls(**torch_modules.cell_config(module), seed=0)
         cell.load_state_dict(torch_modules.values(module, cell._shapes))
         return cell
-
-    def _pack(
-        self, params: dict[str, Array], passes: int, threads: int, hold_gil: bool
-    ) -> _core.Engine:
-        return self._pack_as(params, [""], 1, 1, "native", passes, threads, hold_gil)

@@ -228,15 +228,23 @@ def lengths(value: NDArray[Any], batch: int, steps: int) -> NDArray[np.int64]:
 Pair = tuple[Array | None, Array | None]
 
 
-def given_pair(
+def given_state(
     name: str,
-    parts: tuple[str, str],
+    parts: tuple[str, ...],
     value: object,
     dtype: np.dtype[Any],
     *,
     optional: bool = False,
 ) -> Pair:
-    """Two arrays in a tuple or list, each as from `given`; if `optional`, None stays None."""
+    """h and c of a state or its gradient, each as from `given`, by the names of its parts: two
+    arrays in a tuple or list, in which None stays None if `optional`; or h alone, and None."""
+    if len(parts) == 1:
+        if isinstance(value, (tuple, list)):
+            raise TypeError(
+                f"{name} must be {parts[0]} alone, an array of {dtype}, got "
+                f"{type(value).__name__} of {len(value)}"
+            )
+        return given(parts[0], value, dtype), None  # type: ignore[arg-type]
     if not isinstance(value, (tuple, list)):
         raise TypeError(f"{name} must be a pair ({', '.join(parts)}), got {type(value).__name__}")
     pair = tuple(value)

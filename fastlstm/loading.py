@@ -12,18 +12,37 @@ from typing import Any
 
 from . import checks
 from .lstm import LSTM
+from .rnn import RNN
 from .saving import FORMAT, KEY, name_of
 
+_KINDS: dict[str, type[LSTM] | type[RNN]] = {"LSTM": LSTM, "RNN": RNN}
+_NAMES = " or ".join(f"fastlstm.{name}" for name in _KINDS)
 
-def load(path: str | os.PathLike[str]) -> LSTM:
-    """The `LSTM` that `LSTM.save` wrote to `path`.
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read a model from the file that its `save` wrote.
+
+    Parameters
+    ----------
+    path : str or os.PathLike of str
+        The file.
+
+    Returns
+    -------
+    LSTM or RNN
+        What was saved; type checkers take it for what the caller declares.
 
     Raises
-        FileNotFoundError   there is no such file
-        ValueError          it is no safetensors file, or not one of ours, or damaged; the message
-                            says of which kind it is, and what to do with that
-        OSError             it cannot be read, or is a folder
-        TypeError           the path is neither a str nor an os.PathLike of one
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        It is no safetensors file, or not one of ours, or damaged; the message says of which kind it
+        is, and what to do with that.
+    OSError
+        It cannot be read, or is a folder.
+    TypeError
+        The path is neither a str nor an os.PathLike of one.
     """
     import safetensors
 
@@ -47,10 +66,10 @@ def load(path: str | os.PathLike[str]) -> LSTM:
                     "safetensors.numpy.load_file(path) to fastlstm.LSTM.from_state_dict, or to "
                     "load_state_dict of a model"
                 )
-            lstm = _from_config(metadata[KEY], file)
+            model = _from_config(metadata[KEY], file)
             params = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            lstm.load_state_dict(params)
-            return lstm
+            model.load_state_dict(params)
+            return model
     except OSError as error:
         if error.filename is None:  # the library's own words lack it
             raise type(error)(f"{name} cannot be read: {error}") from error
@@ -63,26 +82,28 @@ def load(path: str | os.PathLike[str]) -> LSTM:
         raise ValueError(f"{name} cannot be loaded: {error}") from error
 
 
-def _from_config(text: str, file: Any) -> LSTM:
+def _from_config(text: str, file: Any) -> LSTM | RNN:
     """The model that the file's metadata describe, made only if its arrays have those sizes."""
     config = json.loads(text)
     if not isinstance(config, dict):
-        raise ValueError("it holds no fastlstm.LSTM")
+        raise ValueError(f"it holds no model of {_NAMES}")
     version = config.pop("format", 1)
     if type(version) is not int or not 1 <= version <= FORMAT:
         raise ValueError(
             f"its format is {version!r}, and this fastlstm reads formats 1 to {FORMAT}: "
             "a later one may have written it"
         )
-    if config.pop("class", None) != "LSTM":
-        raise ValueError("it holds no fastlstm.LSTM")
+    kind = _KINDS.get(str(config.pop("class", None)))
+    if kind is None:
+        raise ValueError(f"it holds no model of {_NAMES}")
     layers = [key for key in file.keys() if key.startswith("weight_hh_")]  # noqa: SIM118
     directions = 2 if config.get("bidirectional") is True else 1
     if len(layers) != directions * checks.count("num_layers", config.get("num_layers"), 1):
         raise ValueError(f"num_layers = {config['num_layers']} does not fit its arrays")
     shape = tuple(file.get_slice("weight_ih_l0").get_shape())
-    if shape != (4 * config.get("hidden_size", 0), config.get("input_size", 0)):
+    hidden, inputs = config.get("hidden_size", 0), config.get("input_size", 0)
+    if shape != (kind._cell.gates * hidden, inputs):
         raise ValueError(f"its sizes do not fit weight_ih_l0 of shape {shape}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # whoever made the model has been warned about dropout
-        return LSTM(**config, seed=0)
+        return kind(**config, seed=0)

@@ -11,6 +11,7 @@ import numpy as np
 
 from . import _core, blas, checks, runtime, weights
 from .checks import Array
+from .spec import Spec
 
 FORWARD, BACKWARD = 1, 2  # passes that parameters are packed for
 
@@ -29,6 +30,7 @@ class Module:
     bias: bool
     dtype: np.dtype[Any]
     _shapes: dict[str, tuple[int, ...]]
+    _spec: Spec
     _params: _core.Parameters
     _patience: _core.Patience | None = None  # all engines of the model share it
 
@@ -60,6 +62,14 @@ class Module:
         # What belongs to this machine and this process is made anew elsewhere.
         return {**self.__dict__, "_patience": None}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if "_spec" not in state:  # pickled before there were specifications, an LSTM or LSTMCell
+            layers, directions = state.get("num_layers", 1), state.get("_directions", 1)
+            sizes = (self.input_size, self.hidden_size, layers, directions)
+            gemm = state.get("gemm", "native")
+            self.__dict__["_spec"] = Spec("lstm", *sizes, self.bias, self.dtype, gemm)
+
     def __copy__(self) -> Self:
         return copy.deepcopy(self)  # no two models share arrays that one of them may write to
 
@@ -84,24 +94,10 @@ class Module:
     def _pack(
         self, params: dict[str, Array], passes: int, threads: int, hold_gil: bool
     ) -> _core.Engine:
-        raise NotImplementedError
-
-    def _pack_as(
-        self,
-        params: dict[str, Array],
-        ends: list[str],
-        num_layers: int,
-        directions: int,
-        gemm: str,
-        passes: int,
-        threads: int,
-        hold_gil: bool,
-    ) -> _core.Engine:
         if self._patience is None:
             self._patience = _core.Patience()
-        address = 0
-        if gemm == "blas":
-            address = blas.gemm_address()
+        spec = self._spec
+        address = blas.gemm_address() if spec.gemm == "blas" else 0
         for name, values in params.items():  # whoever holds the array may have changed it in place
             shape, flags = self._shapes[name], values.flags
             if values.shape != shape or values.dtype != self.dtype or not flags.c_contiguous:
@@ -109,15 +105,10 @@ class Module:
                     f"{name} must stay a contiguous array of {self.dtype} of shape {shape}, "
                     f"got {values.dtype}, {values.shape}, strides {values.strides}"
                 )
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         return _core.Engine(
-            self.input_size,
-            self.hidden_size,
-            num_layers,
-            directions,
-            self.dtype == np.float64,
+            spec,
             runtime.active_isa(),
-            [tuple(params.get(name + end) for name in names) for end in ends],
+            weights.by_layer(spec, params),
             address,
             passes,
             threads,

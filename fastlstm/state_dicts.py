@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 
 from . import checks, weights
 from .checks import Array
+from .spec import CELLS, Spec
 
 _KIND = "(?:weight|bias)_(?:ih|hh|hr)"
 _NAME = re.compile(f"({_KIND})(?:_l([0-9]{{1,4}})(_reverse)?)?")
@@ -26,7 +27,7 @@ _DEPTH = 4  # of mappings in each other that a checkpoint is looked through for
 
 @dataclass
 class _Found:
-    """Names in one mapping that belong to one LSTM, or to something like it."""
+    """Names in one mapping that belong to one layer, or to something like it."""
 
     mapping: Mapping[Any, Any]
     path: str  # how to get from what was given to the mapping: "['state_dict']"
@@ -61,11 +62,12 @@ class _Found:
 
 
 def model_of(
-    state_dict: object, prefix: object, dtype: DTypeLike | None
+    state_dict: object, prefix: object, dtype: DTypeLike | None, kind: str, cell: str
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """The constructor's arguments that names and shapes say, and the parameters.
 
-    Raises as `LSTM.from_state_dict`.
+    `kind` is what messages call the layer, `cell` what it is to `Spec`. Raises as
+    `LSTM.from_state_dict`.
     """
     if not isinstance(state_dict, Mapping):
         hint = ": hand over its state_dict()" if hasattr(state_dict, "state_dict") else ""
@@ -73,9 +75,9 @@ def model_of(
     if prefix is not None and not isinstance(prefix, str):
         raise TypeError(f"prefix must be a str or None, got {type(prefix).__name__}")
     wanted = None if dtype is None else checks.real_dtype(dtype)
-    found = _chosen(_search(state_dict), prefix, state_dict)
-    names = _layer_names(found)
-    config, shapes = _sizes(found, names)
+    found = _chosen(_search(state_dict), prefix, state_dict, kind, CELLS[cell].gates)
+    names = _layer_names(found, kind)
+    config, shapes = _sizes(found, names, cell)
     arrays = {name: _converted(found, names[name], wanted) for name in shapes}
     if wanted is None:
         wide = any(array.dtype == np.float64 for array in arrays.values())
@@ -84,7 +86,7 @@ def model_of(
 
 
 def _search(state_dict: Mapping[Any, Any]) -> list[_Found]:
-    """Every LSTM by its names, in the outermost mappings that have any."""
+    """Every layer by its names, in the outermost mappings that have any."""
     found: list[_Found] = []
     todo, seen = [(state_dict, "", 0)], [state_dict]
     while todo:
@@ -111,13 +113,19 @@ def _search(state_dict: Mapping[Any, Any]) -> list[_Found]:
     return found
 
 
-def _chosen(found: list[_Found], prefix: str | None, state_dict: Mapping[Any, Any]) -> _Found:
+def _chosen(
+    found: list[_Found],
+    prefix: str | None,
+    state_dict: Mapping[Any, Any],
+    kind: str,
+    gates: int,
+) -> _Found:
     """The one that the prefix means, or the only one."""
     if not found:
         names = weights.listed([repr(key) for key in state_dict], 8) or "nothing"
-        raise ValueError(f"state_dict has no LSTM, no name such as weight_ih_l0: it has {names}")
+        raise ValueError(f"state_dict has no {kind}, no name such as weight_ih_l0: it has {names}")
     if prefix is None:
-        fit = found if len(found) == 1 else [f for f in found if f.gates() in (0, 4)]
+        fit = found if len(found) == 1 else [f for f in found if f.gates() in (0, gates)]
         fit = fit or found
     else:
         fit = [f for f in found if f.prefix in (prefix, f"{prefix}." if prefix else "")]
@@ -128,8 +136,8 @@ def _chosen(found: list[_Found], prefix: str | None, state_dict: Mapping[Any, An
     if not fit:
         raise ValueError(f"prefix must be one of {_places(found)}, got {prefix!r}")
     if prefix is None:
-        raise ValueError(f"state_dict has several LSTMs: prefix must be one of {_places(fit)}")
-    raise ValueError(f"prefix {prefix!r} fits several LSTMs: hand over one of {_places(fit)}")
+        raise ValueError(f"state_dict has several {kind}s: prefix must be one of {_places(fit)}")
+    raise ValueError(f"prefix {prefix!r} fits several {kind}s: hand over one of {_places(fit)}")
 
 
 def _places(found: list[_Found]) -> str:
@@ -141,14 +149,14 @@ def _bare(prefix: str) -> str:
     return _WRAPPERS.sub("", f"{prefix}." if prefix and not prefix.endswith(".") else prefix)
 
 
-def _layer_names(found: _Found) -> dict[str, str]:
-    """Name of each parameter of an LSTM -> its name there; ValueError where names are no LSTM's."""
+def _layer_names(found: _Found, kind: str) -> dict[str, str]:
+    """Name of each parameter of a layer -> its name there; ValueError where names are none's."""
     prefix = found.prefix
     if found.parts:
         raise ValueError(
             f"state_dict has only parts of {prefix}{min(found.parts)}, which a parametrization or "
-            "pruning makes a weight of: use LSTM.from_torch(module), or remove it from the module "
-            "first (remove_parametrizations, prune.remove)"
+            f"pruning makes a weight of: use {kind}.from_torch(module), or remove it from the "
+            "module first (remove_parametrizations, prune.remove)"
         )
     projected = [name for name in found.names if name.startswith("weight_hr")]
     if projected:
@@ -168,7 +176,7 @@ def _layer_names(found: _Found) -> dict[str, str]:
         names.setdefault(name, match[0])
     if unexpected:
         raise ValueError(
-            f"state_dict has names beside those of an LSTM under {prefix!r}: "
+            f"state_dict has names beside those of an {kind} under {prefix!r}: "
             f"{weights.listed(unexpected)}; hand over a mapping without them if they belong to "
             "something else"
         )
@@ -176,14 +184,14 @@ def _layer_names(found: _Found) -> dict[str, str]:
 
 
 def _sizes(
-    found: _Found, names: Mapping[str, str]
+    found: _Found, names: Mapping[str, str], cell: str
 ) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
     """Arguments, and the shape of every parameter, which are all there in these shapes."""
-    prefix = found.prefix
+    prefix, gates = found.prefix, CELLS[cell].gates
     layers = 1 + max(int(match[2] or 0) for match in map(_NAME.fullmatch, names) if match)
     both = any(name.endswith("_reverse") for name in names)
     bias = any(name.startswith("bias") for name in names)
-    expected = weights.lstm_shapes(1, 1, layers, both, bias)
+    expected = Spec(cell, 1, 1, layers, 1 + both, bias).shapes
     hints = weights.lone_biases(names, names)
     missing = [name for name in expected if name not in names]
     if not names.keys() & set(names.values()):  # a cell's
@@ -195,14 +203,17 @@ def _sizes(
         raise ValueError("state_dict does not fit: " + "; ".join(problems))
     shapes = {name: found.read(there).shape for name, there in names.items()}
     w_hh, w_ih = shapes["weight_hh_l0"], shapes["weight_ih_l0"]
-    if len(w_hh) != 2 or len(w_ih) != 2 or w_hh[0] != 4 * w_hh[1]:
-        like = {3: ": three gates, as a GRU has", 1: ": one gate, as an RNN has"}
+    if len(w_hh) != 2 or len(w_ih) != 2 or w_hh[0] != gates * w_hh[1]:
+        like = {4: "four gates, as an LSTM has", 3: "three gates, as a GRU has"}
+        like[1] = "one gate, as an RNN has"
         rows = w_hh[0] / w_hh[1] if len(w_hh) == 2 and w_hh[1] else 0
+        other = f": {like[rows]}" if rows in like and rows != gates else ""
+        height = f"{gates} H" if gates > 1 else "H"
         raise ValueError(
-            f"{prefix}{names['weight_hh_l0']} must have shape (4 H, H) and "
-            f"{prefix}{names['weight_ih_l0']} (4 H, I), got {w_hh} and {w_ih}{like.get(rows, '')}"
+            f"{prefix}{names['weight_hh_l0']} must have shape ({height}, H) and "
+            f"{prefix}{names['weight_ih_l0']} ({height}, I), got {w_hh} and {w_ih}{other}"
         )
-    expected = weights.lstm_shapes(w_ih[1], w_hh[1], layers, both, bias)
+    expected = Spec(cell, w_ih[1], w_hh[1], layers, 1 + both, bias).shapes
     wrong = [
         f"{prefix}{names[name]} has shape {shapes[name]}, must have {shape}"
         for name, shape in expected.items()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _core, checks
 from .checks import Array, SupportsArray
@@ -23,7 +23,7 @@ class _Signature:
 
 
 class Stream(_core.Stream):
-    """Running sequences whose state lives here; made by `LSTM.stream` and `LSTMCell.stream`.
+    """Running sequences whose state lives here; made by the `stream` of a model.
 
     ``stream(x)`` takes one step (B, I) and returns h_t of the last layer, (B, H); or a chunk
     (t, B, I) and returns (t, B, H). The stream of a batch_first model takes chunks (B, t, I) and
@@ -61,17 +61,21 @@ class Stream(_core.Stream):
         self._set_state(None, None)
 
     @property
-    def state(self) -> tuple[Array, Array]:
-        """Copies of (h, c), each (L, B, H). Assigning a pair of such arrays sets the state."""
+    def state(self) -> Any:
+        """Copies of (h, c), each (L, B, H), or of h alone where the cell has no c.
+
+        Assigning the like sets the state.
+        """
         return self._state_now()
 
     @state.setter
-    def state(self, value: tuple[Array, Array]) -> None:
-        pair = checks.given_pair("state", ("h_0", "c_0"), value, self.dtype)
+    def state(self, value: Any) -> None:
+        names = ("h_0", "c_0") if self.engine.has_c else ("h_0",)
+        h, c = checks.given_state("state", names, value, self.dtype)
         shape = (self.engine.num_layers, self.batch, self.engine.hidden_size)
         h, c = (
-            checks.whole(name, one, self.dtype, shape)
-            for name, one in zip(("h_0", "c_0"), pair, strict=True)
+            checks.whole("h_0", h, self.dtype, shape),
+            checks.whole("c_0", c, self.dtype, shape),
         )
         self._set_state(h, c)
 

@@ -8,28 +8,37 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-SIZES = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout")
+# What the constructors of layers take, in torch as here.
+_KNOWN = (
+    "input_size",
+    "hidden_size",
+    "num_layers",
+    "bias",
+    "batch_first",
+    "dropout",
+    "bidirectional",
+)
+_OWN: dict[str, dict[str, object]] = {"LSTM": {"proj_size": 0}, "RNN": {"nonlinearity": "tanh"}}
+_MODES = {"LSTM": ("LSTM",), "RNN": ("RNN_TANH", "RNN_RELU")}
 _QUANTISED = ("torch.ao.nn.quantized.", "torch.ao.nn.quantizable.", "torch.nn.quantiz")
 _LAYER = "torch.nn.modules.rnn."
 
 
-def lstm_config(module: Any) -> dict[str, Any]:
-    """The constructor's arguments of a ``torch.nn.LSTM``; TypeError says what else it is."""
+def layer_config(module: Any, kind: str) -> dict[str, Any]:
+    """The constructor's arguments of a ``torch.nn.LSTM`` or ``torch.nn.RNN``, whichever `kind`
+    says; TypeError says what else it is."""
     module = _unwrapped(module)
-    known = (*SIZES, "bidirectional")
     if (
-        any(not hasattr(module, name) for name in known)
-        or getattr(module, "mode", "LSTM") != "LSTM"
+        any(not hasattr(module, name) for name in _KNOWN)
+        or getattr(module, "mode", _MODES[kind][0]) not in _MODES[kind]
         or isinstance(module, type)
         or _is(module, *_QUANTISED)
     ):
-        raise TypeError(f"module must be a torch.nn.LSTM, got {_described(module, 'LSTM')}")
+        raise TypeError(f"module must be a torch.nn.{kind}, got {_described(module, kind)}")
     first = values(module, ["weight_ih_l0"])["weight_ih_l0"]
-    return {
-        **{name: getattr(module, name) for name in known},
-        "proj_size": getattr(module, "proj_size", 0),
-        "dtype": _dtype(first),
-    }
+    config = {name: getattr(module, name) for name in _KNOWN}
+    config |= {name: getattr(module, name, usual) for name, usual in _OWN[kind].items()}
+    return {**config, "dtype": _dtype(first)}
 
 
 def cell_config(module: Any) -> dict[str, Any]:
@@ -126,7 +135,7 @@ def _described(module: Any, wanted: str) -> str:
         return f"the class {module.__name__}"
     kind = type(module).__name__
     if isinstance(module, Mapping):
-        return f"{kind}: fastlstm.LSTM.from_state_dict takes mappings"
+        return f"{kind}: fastlstm.{wanted.removesuffix('Cell')}.from_state_dict takes mappings"
     if _is(module, *_QUANTISED):
         return (
             f"{kind} of {type(module).__module__}, made for quantisation, without a float module's "
@@ -138,10 +147,10 @@ def _described(module: Any, wanted: str) -> str:
             f"a scripted or traced module ({kind} of {name}): hand over the module that "
             "torch.jit.script or trace was given, or module.state_dict() to load_state_dict"
         )
-    for other in ("GRU", "RNN", "GRUCell", "RNNCell"):
+    for other in ("GRU", "GRUCell", "RNNCell"):
         if _is(module, _LAYER + other):
-            return f"{kind}, a torch.nn.{other}: fastlstm has no {other[:3]} yet"
-    for other in ("LSTM", "LSTMCell"):
+            return f"{kind}, a torch.nn.{other}: fastlstm has no {other} yet"
+    for other in ("LSTM", "LSTMCell", "RNN"):
         if other != wanted and _is(module, _LAYER + other):
             return f"{kind}: fastlstm.{other}.from_torch takes it"
     if _is(module, "torch.nn.modules.module.Module"):

@@ -12,6 +12,7 @@ import numpy as np
 
 from . import _core, _optim, checks, runtime
 from .checks import Array
+from .spec import Spec
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,16 @@ class Gradients:
     x: Array | None
     """as x; None if it was not asked for"""
     h_0: Array
-    c_0: Array
+    c_0: Any
+    """as c_0; None where the cell has no c"""
     params: dict[str, Array]
     """name -> gradient of every parameter"""
 
     def __repr__(self) -> str:
         x = None if self.x is None else self.x.shape
+        c_0 = None if self.c_0 is None else self.c_0.shape
         params = {name: array.shape for name, array in self.params.items()}
-        return f"<Gradients of shapes x={x}, h_0={self.h_0.shape}, c_0={self.c_0.shape}, {params=}>"
+        return f"<Gradients of shapes x={x}, h_0={self.h_0.shape}, c_0={c_0}, {params=}>"
 
 
 POOLED = 1 << 16  # bytes of an array that is worth the pool of the core
@@ -142,22 +145,21 @@ def grads_to_fill(
 def backward(
     memory: _core.Block | None,
     record: Record,
-    suffixes: list[str],
+    grads: list[tuple[Array | None, ...]],
     dy: Array | None,
     dstate: tuple[Array | None, Array | None],
     dcells: Array | None,
-    params: dict[str, Array],
     *,
+    has_c: bool,
     accumulate: bool,
     input_grad: bool,
     threads: int,
-) -> tuple[Array | None, Array, Array]:
+) -> tuple[Array | None, Array, Array | None]:
     """Run the core on checked arrays, all time-major; gives dx (T, B, I), dh_0 and dc_0."""
     x = record.x
     dx = empty(x.shape, x.dtype) if input_grad else None
     dh_0 = np.empty(record.state_shape, x.dtype)
-    dc_0 = np.empty_like(dh_0)
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    dc_0 = np.empty_like(dh_0) if has_c else None
     record.engine.backward(
         memory,
         x,
@@ -168,7 +170,7 @@ def backward(
         dx,
         dh_0,
         dc_0,
-        [tuple(params.get(name + end) for name in names) for end in suffixes],
+        grads,
         accumulate,
         threads,
         record.dropout,
@@ -177,15 +179,6 @@ def backward(
     return dx, dh_0, dc_0
 
 
-def tape_size(lstm: Any, steps: int, batch: int) -> int:
+def tape_size(spec: Spec, steps: int, batch: int) -> int:
     """Bytes that a tape of this model needs."""
-    return _core.tape_bytes(
-        lstm.input_size,
-        lstm.hidden_size,
-        lstm.num_layers,
-        2 if lstm.bidirectional else 1,
-        lstm.dtype == np.float64,
-        runtime.active_isa(),
-        steps,
-        batch,
-    )
+    return _core.tape_bytes(spec, runtime.active_isa(), steps, batch)

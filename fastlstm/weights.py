@@ -11,6 +11,7 @@ import numpy as np
 
 from . import checks
 from .checks import Array
+from .spec import Spec
 
 
 class LoadResult(NamedTuple):
@@ -20,35 +21,12 @@ class LoadResult(NamedTuple):
     unexpected_keys: list[str]
 
 
-def suffixes(num_layers: int, bidirectional: bool) -> list[str]:
-    """Name endings of the layers and directions in order: _l0, _l0_reverse, _l1, ..."""
-    ends = ("", "_reverse") if bidirectional else ("",)
-    return [f"_l{layer}{end}" for layer in range(num_layers) for end in ends]
-
-
-def lstm_shapes(
-    input_size: int, hidden_size: int, num_layers: int, bidirectional: bool, bias: bool
-) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every parameter, in torch's order."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    directions = 2 if bidirectional else 1
-    for i, end in enumerate(suffixes(num_layers, bidirectional)):
-        inputs = input_size if i < directions else directions * hidden_size
-        shapes[f"weight_ih{end}"] = (4 * hidden_size, inputs)
-        shapes[f"weight_hh{end}"] = (4 * hidden_size, hidden_size)
-        if bias:
-            shapes[f"bias_ih{end}"] = (4 * hidden_size,)
-            shapes[f"bias_hh{end}"] = (4 * hidden_size,)
-    return shapes
-
-
-def initial(
-    shapes: Mapping[str, tuple[int, ...]], hidden_size: int, dtype: np.dtype[Any], seed: object
-) -> dict[str, Array]:
-    """Uniform in (-1/sqrt(H), 1/sqrt(H)), as torch.nn.LSTM; read-only arrays.
+def initial(spec: Spec, seed: object) -> dict[str, Array]:
+    """Uniform in (-1/sqrt(H), 1/sqrt(H)), as torch's recurrent layers; read-only arrays.
 
     Raises MemoryError where they and their packed copy cannot fit into this machine.
     """
+    shapes, dtype = spec.shapes, spec.dtype
     total = 2 * dtype.itemsize * sum(math.prod(shape) for shape in shapes.values())
     checks.fits(total)
     try:
@@ -60,7 +38,7 @@ def initial(
             f"seed must be None, an integer >= 0 or else what numpy.random.default_rng takes, "
             f"got {seed!r}"
         ) from error
-    bound = 1.0 / math.sqrt(hidden_size)
+    bound = 1.0 / math.sqrt(spec.hidden_size)
     params = {}
     for name, shape in shapes.items():
         values = rng.random(shape, dtype=dtype.type)
@@ -69,6 +47,14 @@ def initial(
         values.flags.writeable = False
         params[name] = values
     return params
+
+
+def by_layer(spec: Spec, arrays: Mapping[str, Array]) -> list[tuple[Array | None, ...]]:
+    """What the core takes for each layer and direction: (w_ih, w_hh, b_ih, b_hh), None for a bias
+    that is not there. The names may be those of a cell, which lack the ending."""
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    ends = spec.suffixes if "weight_hh_l0" in arrays else [""]
+    return [tuple(arrays.get(name + end) for name in names) for end in ends]
 
 
 def to_numpy(name: str, value: Any) -> Array:

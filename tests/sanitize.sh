@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Builds with AddressSanitizer and UndefinedBehaviorSanitizer in a copy of the tree and runs the
-# tests that reach into every corner of the C core. Any report fails it, also one from a process
-# that a test has started. Arguments replace the list of tests. About ten minutes on two cores.
+# tests with the marker `sanitize`, and those with `sanitize_each_isa` on every instruction set. Any
+# report fails it, also one from a process that a test has started. Arguments (files, folders)
+# replace that choice. About ten minutes on two cores.
 #
 # Blind spot: masked vector stores are not instrumented. What they may write is checked by
 # test_nothing_beside_out in test_bad_arrays.py.
@@ -62,26 +63,26 @@ rm reports/*
 code=0
 run() {
   echo "-- $*"
+  local which=$1
+  shift
   env "${isa[@]}" "$python" -m pytest -q -p no:cacheprovider -p no:faulthandler \
-    --capture=sys -m "not deep" "$@" || code=1
+    --capture=sys -m "$which" "$@" || code=1
 }
+marked() { grep -rlw --include="test_*.py" "pytest.mark.$1" "$2" | sort; }
 isa=()
 if [ $# -gt 0 ]; then
-  run "$@"
+  run "not deep" "$@"
 else
-  # These take every instruction set by turns by themselves,
-  run tests/test_engine.py tests/test_packed.py tests/test_caches.py tests/test_bits.py \
-    tests/test_accuracy.py tests/test_reports.py tests/test_training.py \
-    tests/test_training_bits.py tests/test_training_api.py
-  # these use the best one, and what they touch first differs from one to another.
-  run tests/test_bad_input.py tests/test_storage.py tests/test_process.py tests/test_threads.py \
-    tests/test_atomic.py tests/test_streams.py tests/test_border.py tests/test_changing.py \
-    tests/test_interrupts.py tests/test_huge.py tests/test_memory.py \
-    tests/test_training_process.py tests/test_training_modes.py tests/test_training_bad_input.py
-  run tests/test_fuzz.py tests/test_hostile.py tests/test_atomic.py  # fuzzers run in processes
+  # A process for each room: a report ends it, and the rooms that follow still run.
+  for room in tests/*/; do
+    mapfile -t files < <(marked sanitize "$room")
+    [ ${#files[@]} = 0 ] || run "sanitize and not deep" "${files[@]}"
+  done
+  # What these touch first differs between instruction sets, and they use the best one there is.
   for name in $("$python" -c "import fastlstm; print(*fastlstm.available_isas())"); do
     isa=(FASTLSTM_ISA="$name")
-    run tests/test_bad_arrays.py tests/test_api.py tests/test_misuse.py
+    mapfile -t files < <(marked sanitize_each_isa tests)
+    run "sanitize_each_isa and not deep" "${files[@]}"
   done
 fi
 

@@ -9,74 +9,49 @@ packed anew unread, and no engine is kept until the same weights have come twice
 
 from __future__ import annotations
 
-import functools
 import math
 import weakref
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from .. import _core, runtime
+from ..spec import CELLS, FLOAT32, Spec
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 
 FORWARD, BACKWARD, BOTH = 1, 2, 3  # `passes` of an engine
+_DOUBLE = np.dtype(np.float64)
 SMALL = 1 << 16  # bytes of weights that are worth packing for both passes at once
 
 
-class Spec(NamedTuple):
-    """What the shapes of the weights say."""
+def spec_of(weights: list[Tensor], bidirectional: bool) -> Spec:
+    """What the shapes say of w_ih, w_hh[, b_ih, b_hh] of each layer and direction, in order.
 
-    input_size: int
-    hidden_size: int
-    num_layers: int
-    directions: int
-    tensors: int
-    """Parameters of one layer and direction: 4, or 2 without biases."""
-    double: bool
-
-    @classmethod
-    def of(cls, weights: list[Tensor], bidirectional: bool) -> Spec:
-        """From w_ih, w_hh[, b_ih, b_hh] of each layer and direction, in torch's order.
-
-        Raises ValueError where the number of tensors is impossible.
-        """
-        directions = 2 if bidirectional else 1
-        count = len(weights)
-        tensors = 4 if count > 2 and weights[2].dim() == 1 else 2
-        layers = count // (tensors * directions)
-        if layers == 0 or layers * tensors * directions != count or weights[0].dim() != 2:
-            raise ValueError(f"weights must hold all parameters of an LSTM, got {count} tensors")
-        rows, input_size = weights[0].shape
-        double = weights[0].dtype is torch.float64
-        return cls(int(input_size), int(rows) // 4, layers, directions, tensors, double)
-
-    @property
-    def dtype(self) -> Any:
-        """torch's dtype of all tensors."""
-        return torch.float64 if self.double else torch.float32
+    Raises ValueError where the number of tensors is impossible.
+    """
+    directions = 2 if bidirectional else 1
+    count = len(weights)
+    bias = count > 2 and weights[2].dim() == 1
+    tensors = 4 if bias else 2
+    layers = count // (tensors * directions)
+    if layers == 0 or layers * tensors * directions != count or weights[0].dim() != 2:
+        raise ValueError(f"weights must hold all parameters of an LSTM, got {count} tensors")
+    rows, inputs = weights[0].shape
+    dtype = _DOUBLE if weights[0].dtype is torch.float64 else FLOAT32
+    hidden = int(rows) // CELLS["lstm"].gates
+    return Spec("lstm", int(inputs), hidden, layers, directions, bias, dtype)
 
 
-@functools.lru_cache(maxsize=256)
-def shapes(spec: Spec) -> list[tuple[int, ...]]:
-    """The shape that every one of the weights must have."""
-    rows, found = 4 * spec.hidden_size, []
-    for layer in range(spec.num_layers):
-        below = spec.directions * spec.hidden_size if layer else spec.input_size
-        one: list[tuple[int, ...]] = [(rows, below), (rows, spec.hidden_size), (rows,), (rows,)]
-        found += one[: spec.tensors] * spec.directions
-    return found
-
-
-@functools.lru_cache(maxsize=256)
-def _sizes(spec: Spec) -> list[int]:
-    """Bytes of every one of the weights."""
-    return [math.prod(shape) * (8 if spec.double else 4) for shape in shapes(spec)]
+def dtype_of(spec: Spec) -> Any:
+    """torch's dtype of all tensors."""
+    return torch.float64 if spec.double else torch.float32
 
 
 def grouped(addresses: list[int], spec: Spec) -> list[tuple[int | None, ...]]:
     """Those of each layer and direction as the core takes them; None for a bias not there."""
-    count = spec.tensors
+    count = len(spec.names)
     return [(*addresses[at : at + count], None, None)[:4] for at in range(0, len(addresses), count)]
 
 
@@ -142,8 +117,9 @@ class _Entry:
     """
 
     def __init__(self, key: int, weights: list[Tensor], spec: Spec, bidirectional: bool) -> None:
-        self.spec, self.bidirectional, self.dtype = spec, bidirectional, spec.dtype
-        self.shapes, self.sizes = shapes(spec), _sizes(spec)
+        self.spec, self.bidirectional, self.dtype = spec, bidirectional, dtype_of(spec)
+        self.shapes = list(spec.shapes.values())
+        self.sizes = [math.prod(shape) * spec.dtype.itemsize for shape in self.shapes]
         self.nbytes, self.isa = sum(self.sizes), runtime.active_isa()
         self.owner = weakref.ref(weights[0].untyped_storage(), lambda _: _entries.pop(key, None))
         self.seen: Any = None  # addresses and versions of the last call
@@ -225,15 +201,15 @@ def _entry_of(weights: list[Tensor], bidirectional: bool) -> _Entry:
     key = weights[0].data_ptr()
     entry = _entries.get(key)
     if entry is None or not entry.fits(weights, bidirectional):
-        spec = Spec.of(weights, bidirectional)
+        spec = spec_of(weights, bidirectional)
         _check(weights, spec)
         entry = _entries[key] = _Entry(key, weights, spec, bidirectional)
     return entry
 
 
 def _check(weights: list[Tensor], spec: Spec) -> None:
-    dtype = spec.dtype
-    for index, (weight, shape) in enumerate(zip(weights, shapes(spec), strict=True)):
+    dtype = dtype_of(spec)
+    for index, (weight, shape) in enumerate(zip(weights, spec.shapes.values(), strict=True)):
         if weight.shape != shape or weight.dtype is not dtype or not weight.is_cpu:
             raise ValueError(
                 f"weights[{index}] must be a {dtype} tensor of shape {shape} on the CPU, got "
@@ -248,11 +224,7 @@ def _pack(entry: _Entry, addresses: list[int], passes: int) -> Any:
     """Callers keep the memory alive."""
     spec = entry.spec
     return _core.Engine(
-        spec.input_size,
-        spec.hidden_size,
-        spec.num_layers,
-        spec.directions,
-        spec.double,
+        spec,
         entry.isa,
         grouped(addresses, spec),
         0,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from .engines import Spec
+from .engines import spec_of
 from .kernels import extent
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
@@ -22,12 +22,6 @@ def _rows(x: Tensor, layout: str, batch_sizes: Tensor | None, batch: int) -> tup
     if batch_sizes is None:
         return steps * batch, batch, batch
     return x.shape[0], batch, int(batch_sizes[-1])
-
-
-def _widths(spec: Spec) -> list[int]:
-    """Inputs of each layer."""
-    above = [spec.directions * spec.hidden_size] * (spec.num_layers - 1)
-    return [spec.input_size, *above]
 
 
 def _forward(
@@ -44,10 +38,10 @@ def _forward(
     *rest: Any,
     **_: Any,
 ) -> int:
-    spec = Spec.of(weights, bidirectional)
+    spec = spec_of(weights, bidirectional)
     rows, _first, _last = _rows(x, layout, batch_sizes, batch)
-    inputs = sum(_widths(spec)) + spec.num_layers * spec.hidden_size
-    return 2 * rows * 4 * spec.hidden_size * inputs * spec.directions
+    inputs = sum(spec.widths) + spec.num_layers * spec.hidden_size
+    return 2 * rows * spec.rows * inputs * spec.directions
 
 
 def _backward(
@@ -66,22 +60,22 @@ def _backward(
     needs: list[bool],
     **_: Any,
 ) -> int:
-    spec = Spec.of(weights, bidirectional)
+    spec = spec_of(weights, bidirectional)
     rows, *ends = _rows(x, layout, batch_sizes, batch)
     needs_x, needs_h, needs_c, *of_weights = needs
     total, below = 0, needs_x  # below: whether anything under a layer needs its gradients
-    for layer, width in enumerate(_widths(spec)):
+    for layer, width in enumerate(spec.widths):
         needed = below
         for direction, end in enumerate(ends[: spec.directions]):
-            at = (layer * spec.directions + direction) * spec.tensors
-            mine = of_weights[at : at + spec.tensors]
+            at = (layer * spec.directions + direction) * len(spec.names)
+            mine = of_weights[at : at + len(spec.names)]
             total += rows * (mine[0] * width + mine[1] * spec.hidden_size + below * width)
             if below or needs_h or needs_c or any(mine):
                 # The states before the first step, the last one in reverse, only if asked for.
                 total += (rows - (0 if needs_h else end)) * spec.hidden_size
                 needed = True
         below = needed
-    return 2 * 4 * spec.hidden_size * total
+    return 2 * spec.rows * total
 
 
 register_flop_formula(torch.ops.fastlstm.lstm_forward, get_raw=True)(_forward)

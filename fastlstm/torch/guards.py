@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
+from ..spec import CELLS
 from .engines import check_memory
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
@@ -84,7 +85,8 @@ def _tensors(hx: Any) -> list[Tensor]:
 
 def _shapes(module: Any) -> list[tuple[int, ...]]:
     """Of all weights, in the order of `_flat_weights_names`."""
-    rows, width = 4 * module.hidden_size, module.proj_size or module.hidden_size
+    rows = CELLS["lstm"].gates * module.hidden_size
+    width = module.proj_size or module.hidden_size
     directions, found = 2 if module.bidirectional else 1, []
     for layer in range(module.num_layers):
         below = width * directions if layer else module.input_size

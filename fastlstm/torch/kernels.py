@@ -21,17 +21,17 @@ import torch
 
 from .. import _core, runtime
 from .._core import Engine, Strided
+from ..spec import Spec
 from ..training import POOLED, empty
 from .engines import (
     FORWARD,
-    Spec,
     backward_engine,
     check_memory,
+    dtype_of,
     engine_for,
     grouped,
     located,
     resolved,
-    shapes,
 )
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
@@ -126,16 +126,7 @@ def tape_bytes(spec: Spec, steps: Any, batch: Any) -> Any:
 @functools.lru_cache(maxsize=256)
 def _tape_terms(spec: Spec, isa: str) -> tuple[int, int, int, int]:
     def size(steps: int, batch: int) -> int:
-        return _core.tape_bytes(
-            spec.input_size,
-            spec.hidden_size,
-            spec.num_layers,
-            spec.directions,
-            spec.double,
-            isa,
-            steps,
-            batch,
-        )
+        return _core.tape_bytes(spec, isa, steps, batch)
 
     # At multiples of the alignment nothing is rounded, so four points give the exact terms. The
     # core rounds three parts of each layer and direction and one more of each layer.
@@ -172,7 +163,7 @@ def forward(
     """
     if spec is None or engine is None:
         spec, engine, _ = engine_for(weights, bidirectional, FORWARD)
-    extents, dtype = x.shape, spec.dtype
+    extents, dtype = x.shape, dtype_of(spec)
     _check_x(x, extents, layout, spec, dtype)
     x = _last_unit(x)
     y = _pooled(x, output_shape(layout, extents, spec))
@@ -229,7 +220,7 @@ def backward(
     """
     if spec is None or engine is None:
         spec, engine = backward_engine(weights, bidirectional)
-    extents, dtype = x.shape, spec.dtype
+    extents, dtype = x.shape, dtype_of(spec)
     _check_x(x, extents, layout, spec, dtype)
     x = _last_unit(x)
     if dy is not None:
@@ -245,7 +236,7 @@ def backward(
     dc_0 = x.new_empty(shape) if needs[2] else None
     flat: list[Tensor] = []
     if any(needs[3:]):
-        flat = [_pooled(x, shape) for shape in shapes(spec)]
+        flat = [_pooled(x, shape) for shape in spec.shapes.values()]
     engine.backward(
         tape.numpy(),
         rows.find(x),

@@ -22,8 +22,9 @@ from torch.autograd import forward_ad
 from torch.utils._pytree import tree_leaves
 
 from .. import runtime
+from ..spec import Spec
 from . import kernels
-from .engines import BOTH, Spec, engine_for
+from .engines import BOTH, dtype_of, engine_for, spec_of
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 
@@ -276,14 +277,15 @@ def _checked(
         raise ValueError(f"layout must be one of {', '.join(kernels.RANKS)}, got {layout!r}")
     if (layout == "packed") != (batch_sizes is not None):
         raise ValueError("batch_sizes goes with layout='packed' and with no other")
-    spec = Spec.of(weights, bidirectional)
+    spec = spec_of(weights, bidirectional)
+    dtype = dtype_of(spec)
     if weights[0].dtype not in (torch.float32, torch.float64):
         raise ValueError(f"weights must be float32 or float64, got {weights[0].dtype}")
     if layout == "cell" and (spec.num_layers != 1 or bidirectional):
         raise ValueError("layout='cell' takes the weights of one layer and direction")
-    if x.dim() != rank or x.shape[-1] != spec.input_size or x.dtype != spec.dtype:
+    if x.dim() != rank or x.shape[-1] != spec.input_size or x.dtype != dtype:
         raise ValueError(
-            f"x must be a {spec.dtype} tensor of {rank} axes, the last of {spec.input_size}; got "
+            f"x must be a {dtype} tensor of {rank} axes, the last of {spec.input_size}; got "
             f"{x.dtype}, {tuple(x.shape)}"
         )
     if batch_sizes is not None and (batch_sizes.dtype != torch.int64 or batch_sizes.dim() != 1):
@@ -291,9 +293,9 @@ def _checked(
     steps, batch = kernels.extent(layout, x.shape, batch_sizes, batch)
     shape = kernels.state_shape(layout, batch, spec)
     for name, state in (("h_0", h_0), ("c_0", c_0)):
-        if state is not None and (tuple(state.shape) != shape or state.dtype != spec.dtype):
+        if state is not None and (tuple(state.shape) != shape or state.dtype != dtype):
             raise ValueError(
-                f"{name} must be a {spec.dtype} tensor of shape {shape}, got {state.dtype}, "
+                f"{name} must be a {dtype} tensor of shape {shape}, got {state.dtype}, "
                 f"{tuple(state.shape)}"
             )
     if not 0 <= dropout <= 1:

@@ -10,7 +10,9 @@
 
 #include <stdint.h>
 
-#include "../fastlstm.h"
+#include "fastlstm.h"
+
+typedef struct fl_kernels fl_kernels;
 
 enum {
   FL_PANEL = 4,          // vectors of a whole panel

@@ -4,7 +4,7 @@
 //
 //   sigmoid(z) = 1 / (1 + 2^t)          tanh(z) = (1 - 2^t) / (1 + 2^t)
 //
-// Error bounds, asserted by tests/test_accuracy.py (absolute, against exact arithmetic):
+// Error bounds, asserted by tests/numerics/test_accuracy.py (absolute, against exact arithmetic):
 //   float32: polynomial 1e-7 relative, sigmoid 1.1e-7, tanh 2.2e-7
 //   float64: polynomial 4e-18 before rounding, sigmoid 2e-16, tanh 4e-16
 #ifndef FL_VMATH_H

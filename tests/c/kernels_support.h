@@ -7,7 +7,7 @@
 
 #include "check.h"
 #include "fastlstm.h"
-#include "model.h"
+#include "internal/model.h"
 
 #ifdef FL_DOUBLE
 typedef double real;

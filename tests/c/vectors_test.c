@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "cpu.h"
+#include "platform/cpu.h"
 #include "fastlstm.h"
 #include ISA_HEADER
 #include "kernels/vmath.inc.h"

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import processes
+
+from support import processes
 
 TESTS = str(Path(__file__).resolve().parent.parent)
 HANGS = 60  # seconds after which a case is taken to hang

@@ -10,7 +10,7 @@ import resource
 from pathlib import Path
 from typing import Any
 
-import processes
+from support import processes
 
 from .driver import Skipped
 from .hostile import Rng, one_of

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bytecodes import before_bytecode
+from support.bytecodes import before_bytecode
 
 from .hostile import Rng, one_of
 from .world import OPERATIONS, READS, World, operation, same

@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Running recurrent layers: inference, the forward pass onto a tape, and the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, Literal, TypeVar, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import checks, runtime, weights
+from .checks import Array, SupportsArray
+from .layer import Layer
+from .module import BACKWARD, FORWARD
+from .training import (
+    Gradients,
+    Record,
+    Tape,
+    backward,
+    empty,
+    given_mapping,
+    grads_to_fill,
+    tape_size,
+)
+
+Given = TypeVar("Given")  # what a caller may hand over as a state
+State = TypeVar("State")  # what a call returns as one
+Slope = TypeVar("Slope")  # what a caller may hand over as the gradient of one
+
+
+def _apart(given: Array | None, arrays: Sequence[Array]) -> Array | None:
+    """`given`, or a copy where it shares memory with one of the arrays."""
+    if given is None or not any(np.may_share_memory(given, array) for array in arrays):
+        return given
+    return given.copy()
+
+
+class Recurrent(Layer, Generic[Given, State, Slope]):
+    """A stack of recurrent layers that runs.
+
+    The type variables say what a state is: a pair (h, c), or h alone.
+    """
+
+    @overload
+    def __call__(
+        self,
+        x: SupportsArray,
+        state: Given | None = None,
+        *,
+        lengths: ArrayLike | Sequence[int] | None = None,
+        out: Array | None = None,
+        return_cells: Literal[False] = False,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State]: ...
+    @overload
+    def __call__(
+        self,
+        x: SupportsArray,
+        state: Given | None = None,
+        *,
+        lengths: ArrayLike | Sequence[int] | None = None,
+        out: Array | None = None,
+        return_cells: Literal[True],
+        num_threads: int | None = None,
+    ) -> tuple[Array, State, Array]: ...
+    def __call__(
+        self,
+        x: SupportsArray,
+        state: Given | None = None,
+        *,
+        lengths: ArrayLike | Sequence[int] | None = None,
+        out: Array | None = None,
+        return_cells: bool = False,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State] | tuple[Array, State, Array]:
+        """Run inference; nothing is kept.
+
+        Parameters
+        ----------
+        x : array of shape (T, B, I), (B, T, I) with batch_first, or (T, I) for one sequence
+            A NumPy array, or what has `__array__` (a torch tensor on the CPU that needs no
+            gradient), of the model's dtype. A narrower float (float16 or, for a float64 model,
+            float32) is converted, and an array whose last axis is not contiguous is copied; lists,
+            integers and wider floats are a TypeError.
+        state : (h_0, c_0), or h_0 alone where the cell has no c, optional
+            Arrays as `x`, each (D*L, B, H), or (D*L, H) for one sequence; zeros if None.
+        lengths : array_like of B integers, optional
+            Steps of each sequence, from 0 to T in any order; all have T if None.
+        out : ndarray, optional
+            Where to put `y`: of its shape and dtype, the last axis contiguous.
+        return_cells : bool, default False
+            Also return every c_t of the last layer.
+        num_threads : int, optional
+            Threads for this call, 1 to 1024; the process's setting if None.
+
+        Returns
+        -------
+        y : ndarray of shape (T, B, D*H), in the layout of `x`
+            h_t of the last layer; zero past a sequence's end. `out` if it was given.
+        state : (h_n, c_n), or h_n alone where the cell has no c
+            The state after each sequence's last step, shaped as `state`.
+        cells : ndarray of shape (T, B, D*H), in the layout of `x`
+            With `return_cells` only: c_t of the last layer; zero past a sequence's end.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A wrong argument, named in the message.
+        MemoryError
+            A result or the workspace cannot be allocated.
+        """
+        if checks.flag("return_cells", return_cells):
+            self._require_c("return_cells")
+        threads = runtime.call_threads(num_threads)
+        x, h_0, c_0, steps_of, y_shape, state_shape = self._checked(x, state, lengths)
+        engine = self._engine(FORWARD, threads)
+        if out is None:
+            y = np.empty(y_shape, self.dtype)
+        else:
+            y = checks.writable("out", out, self.dtype, y_shape)
+            if np.may_share_memory(x, y):
+                x = x.copy()
+            h_0, c_0 = _apart(h_0, [y]), _apart(c_0, [y])
+        h_n = np.empty(state_shape, self.dtype)
+        c_n = np.empty(state_shape, self.dtype) if self._has_c else None
+        cells = np.empty(y_shape, self.dtype) if return_cells else None
+        engine.forward(
+            x,
+            self._time_major(y),
+            h_0,
+            c_0,
+            h_n,
+            c_n,
+            None if cells is None else self._time_major(cells),
+            steps_of,
+            threads,
+            out is not None,
+        )
+        y = y if out is None else out
+        final: Any = h_n if c_n is None else (h_n, c_n)
+        return (y, final) if cells is None else (y, final, cells)
+
+    @overload
+    def forward(
+        self,
+        x: SupportsArray,
+        state: Given | None = None,
+        *,
+        lengths: ArrayLike | Sequence[int] | None = None,
+        return_cells: Literal[False] = False,
+        tape: Tape | None = None,
+        seed: int | None = None,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State, Tape]: ...
+    @overload
+    def forward(
+        self,
+        x: SupportsArray,
+        state: Given | None = None,
+        *,
+        lengths: ArrayLike | Sequence[int] | None = None,
+        return_cells: Literal[True],
+        tape: Tape | None = None,
+        seed: int | None = None,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State, Array, Tape]: ...
+    def forward(
+        self,
+        x: SupportsArray,
+        state: Given | None = None,
+        *,
+        lengths: ArrayLike | Sequence[int] | None = None,
+        return_cells: bool = False,
+        tape: Tape | None = None,
+        seed: int | None = None,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State, Tape] | tuple[Array, State, Array, Tape]:
+        """Run forward and keep what `backward` needs.
+
+        The numbers are those of a call, bit by bit, unless dropout acts: between layers, in
+        training mode only. Values that it keeps are divided by 1 - dropout.
+
+        Parameters
+        ----------
+        x, state, lengths, return_cells, num_threads
+            As for a call of the model.
+        tape : Tape, optional
+            One whose memory to use again; what it held is lost.
+        seed : int, optional
+            Of the dropout masks, 0 to 2**64 - 1; None draws one.
+
+        Returns
+        -------
+        y, state
+            As from a call of the model.
+        cells : ndarray of shape (T, B, D*H), in the layout of `x`
+            With `return_cells` only: c_t of the last layer.
+        tape : Tape
+            For `backward`.
+
+        Raises
+        ------
+        TypeError, ValueError, MemoryError
+            As a call does.
+        RuntimeError
+            Another thread uses the tape.
+        """
+        if checks.flag("return_cells", return_cells):
+            self._require_c("return_cells")
+        if tape is not None and not isinstance(tape, Tape):
+            raise TypeError(f"tape must be a Tape, got {type(tape).__name__}")
+        if seed is not None:
+            seed = checks.count("seed", seed, most=2**64 - 1)
+        threads = runtime.call_threads(num_threads)
+        x, h_0, c_0, steps_of, y_shape, state_shape = self._checked(x, state, lengths)
+        dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
+        if seed is None and dropout:
+            seed = self._draw_seed()
+        tape = Tape() if tape is None else tape
+        with tape._guard.writing():
+            tape._record = None  # until all is recorded, whatever ends this pass
+            engine = self._engine(FORWARD | BACKWARD, threads)
+            steps, batch, _ = x.shape
+            before = tape._memory
+            memory, kept = tape._room(x, tape_size(self._spec, steps, batch))
+            y = empty(y_shape, self.dtype)
+            h_n = np.empty(state_shape, self.dtype)
+            c_n = np.empty(state_shape, self.dtype) if self._has_c else None
+            cells = np.empty(y_shape, self.dtype) if return_cells else None
+            engine.forward(
+                x,
+                self._time_major(y),
+                h_0,
+                c_0,
+                h_n,
+                c_n,
+                None if cells is None else self._time_major(cells),
+                steps_of,
+                threads,
+                False,
+                memory,
+                dropout,
+                seed or 0,
+                untouched=memory.nbytes if memory is not before else 0,
+            )
+            tape._record = Record(
+                self._layout(), engine, kept, steps_of, y_shape, state_shape, dropout, seed or 0
+            )
+        final: Any = h_n if c_n is None else (h_n, c_n)
+        return (y, final, tape) if cells is None else (y, final, cells, tape)
+
+    def backward(
+        self,
+        tape: Tape,
+        dy: SupportsArray | None = None,
+        dstate: Slope | None = None,
+        *,
+        dcells: SupportsArray | None = None,
+        into: Mapping[str, Array] | Gradients | None = None,
+        input_grad: bool = True,
+        num_threads: int | None = None,
+    ) -> Gradients:
+        """Gradients of a loss from those of a forward pass's results.
+
+        The equations, and where they come from, stand in ``fastlstm.reference``.
+
+        Parameters
+        ----------
+        tape : Tape
+            From `forward`; it may be used again.
+        dy : array of the shape of y, optional
+            Gradient of y; zeros if None. What it holds past a sequence's end counts for nothing.
+        dstate : (dh_n, dc_n), or dh_n alone where the cell has no c, optional
+            Gradients of the final state, of its shape; zeros where None.
+        dcells : array of the shape of y, optional
+            Gradient of all c_t of the last layer; zeros if None. One of `dy`, dh_n, dc_n and
+            `dcells` must be there.
+        into : mapping of str to ndarray, or Gradients, optional
+            Gradients of the parameters are added into these arrays instead of new ones. An
+            interrupted call leaves part of the sums in them.
+        input_grad : bool, default True
+            Whether to compute the gradient of x.
+        num_threads : int, optional
+            Threads for this call, 1 to 1024; results do not depend on it.
+
+        Returns
+        -------
+        Gradients
+            Of x, the initial state and all parameters.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A wrong argument, or the tape of another kind of model.
+        RuntimeError
+            Another thread writes to the tape.
+        MemoryError
+            A result or the workspace cannot be allocated.
+        """
+        if not isinstance(tape, Tape):
+            raise TypeError(f"tape must be a Tape, got {type(tape).__name__}")
+        threads = runtime.call_threads(num_threads)
+        input_grad = checks.flag("input_grad", input_grad)
+        if dcells is not None:
+            self._require_c("dcells")
+        # Code of the caller's objects runs in the next lines only.
+        given = None if into is None else given_mapping(into, self._shapes)
+        pair: checks.Pair = (None, None)
+        names = tuple(f"d{name[0]}_n" for name in self._states)
+        if dstate is not None:
+            pair = checks.given_state("dstate", names, dstate, self.dtype, optional=True)
+        dy = None if dy is None else checks.given("dy", dy, self.dtype)
+        dcells = None if dcells is None else checks.given("dcells", dcells, self.dtype)
+        with tape._guard.reading():
+            record = tape._record
+            if record is None or record.model != self._layout():
+                raise ValueError(
+                    "tape must come from a complete forward pass of a model like this one"
+                )
+            shape = (*record.y_shape[:-1], self.input_size)
+            params = grads_to_fill(given, self._shapes, self.dtype)
+            dh_n = checks.whole("dh_n", pair[0], self.dtype, record.state_shape)
+            dc_n = checks.whole("dc_n", pair[1], self.dtype, record.state_shape)
+            dy = checks.gradient("dy", dy, self.dtype, record.y_shape)
+            dcells = checks.gradient("dcells", dcells, self.dtype, record.y_shape)
+            if dy is None and dh_n is None and dc_n is None and dcells is None:
+                wanted = "dy, dstate or dcells" if self._has_c else "dy or dstate"
+                raise ValueError(f"{wanted} must be given: all are None")
+            if given is not None:  # what is written must not be read as well
+                arrays = list(params.values())
+                dy, dcells, dh_n, dc_n = (_apart(g, arrays) for g in (dy, dcells, dh_n, dc_n))
+            dx, dh_0, dc_0 = backward(
+                tape._memory,
+                record,
+                weights.by_layer(self._spec, params),
+                None if dy is None else self._time_major(dy),
+                (dh_n, dc_n),
+                None if dcells is None else self._time_major(dcells),
+                has_c=self._has_c,
+                accumulate=given is not None,
+                input_grad=input_grad,
+                threads=threads,
+            )
+        if dx is not None:
+            dx = dx.transpose(1, 0, 2) if self.batch_first and len(shape) == 3 else dx
+            dx = dx.reshape(shape)
+        return Gradients(dx, dh_0, dc_0, params if given is None else given)
+
+    def _require_c(self, name: str) -> None:
+        if not self._has_c:
+            raise ValueError(
+                f"{name} needs a cell state c, and this model, an {self._kind}, has none"
+            )
+
+    def _draw_seed(self) -> int:
+        """The next dropout seed; their sequence follows from the model's own seed."""
+        if self._seeds is None:
+            given: Any = self._seed
+            if given is not None and not isinstance(given, np.random.Generator):
+                given = np.random.SeedSequence(given, spawn_key=(1,))
+            self._seeds = np.random.default_rng(given)
+        return int(self._seeds.integers(2**63))

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Dropout between layers: whether an element is kept is a function of the seed and its own place.
+
+Sources: N. Srivastava et al., "Dropout", JMLR 15, 2014; J. Salmon et al., "Parallel random numbers:
+as easy as 1, 2, 3", SC 2011 (Philox).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[np.floating[Any]]
+
+
+def dropout_mask(
+    seed: int,
+    layer: int,
+    num_steps: int,
+    batch_size: int,
+    width: int,
+    p: float,
+    dtype: npt.DTypeLike = np.float64,
+) -> Array:
+    """(T, B, width) of zeros, with probability p, and else 1 / (1 - p): inverted dropout.
+
+    The output of `layer` is multiplied by it before the next layer reads it; width = D*H. Each
+    element is a function of the seed and its own place (layer, step t, sequence b, feature k) only:
+    it is kept if u >= p, u being 2^-24 times the top 24 bits of word k mod 4 of the Philox block
+    with the counter (k div 4, t, b, layer) and the key (low, high 32 bits of seed).
+
+    Raises ValueError if p is not in 0..1 or seed not in 0..2^64-1.
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout must lie in 0..1, got {p}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must lie in 0..2^64-1, got {seed}")
+    blocks = -(-width // 4)
+    counter = np.empty((num_steps, batch_size, blocks, 4), np.uint32)
+    counter[..., 0] = np.arange(blocks)
+    counter[..., 1] = np.arange(num_steps)[:, None, None]
+    counter[..., 2] = np.arange(batch_size)[:, None]
+    counter[..., 3] = layer
+    words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32))
+    u = (words.reshape(num_steps, batch_size, 4 * blocks)[:, :, :width] >> 8) * 2.0**-24
+    return np.where(u >= p, 1 / (1 - p) if p < 1 else 0, 0).astype(dtype)
+
+
+def philox4x32(
+    counter: npt.NDArray[np.uint32] | Sequence[int], key: Sequence[int]
+) -> npt.NDArray[np.uint32]:
+    """Philox4x32-10, a random function: counters (..., 4), key (2,) -> random words (..., 4).
+
+    A round multiplies two words by constants, to 64 bits, and mixes the upper halves with the other
+    two words and the key; the key moves on by constants after every round.
+    """
+    c0, c1, c2, c3 = np.moveaxis(np.asarray(counter, np.uint64), -1, 0)
+    k0, k1 = np.uint64(key[0]), np.uint64(key[1])
+    half, low = np.uint64(32), np.uint64(0xFFFFFFFF)
+    for _ in range(10):
+        a, b = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
+        c0, c1, c2, c3 = (b >> half) ^ c1 ^ k0, b & low, (a >> half) ^ c3 ^ k1, a & low
+        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & low, (k1 + np.uint64(0xBB67AE85)) & low
+    return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What our own Python binding takes beyond the public header; fastlstm/_core.pxd mirrors both.
+//
+// Nothing in here is a promise to anybody: it may change with every version, it checks little of what it is
+// given, and a shared library does not show it. What the library's own files need of it they include too.
+#ifndef FL_BINDING_H
+#define FL_BINDING_H
+
+#include "fastlstm.h"
+
+typedef struct fl_kernels fl_kernels;  // see kernels/kernels.h
+
+// ---- instruction sets and caches (platform/cpu.c) ----
+const fl_kernels *fl_kernels_for(fl_isa isa, fl_dtype dtype);  // NULL if not available
+
+// What the last-level cache is taken to be. Plans differ, results do not.
+typedef enum { FL_CACHES_OF_CPU = 0, FL_CACHES_FAST = 1, FL_CACHES_SLOW = 2 } fl_cache_kind;
+
+// ---- content (extra/hash.c) ----
+// 64 bits that say whether memory changed: not against an adversary, but any changed word of 8 bytes
+// changes them but for a chance near 2^-64. The same for every isa, which must be available here.
+uint64_t fl_hash(fl_isa isa, const void *data, size_t bytes, uint64_t seed);
+
+// ---- model (model/pack.c) ----
+// For tests: plans of this model, which has none yet, are made for such caches.
+void fl_model_assume_caches(fl_model *model, fl_cache_kind kind);
+
+// How a layer's hidden units are cut into panels (kernels/product/tile.inc.h), for reports.
+typedef struct fl_panels {
+  int32_t lanes;   // units of a whole panel
+  int32_t full;    // whole panels
+  int32_t tail;    // vectors of the narrow last panel: 0 (none), 1 or 2
+  int32_t chains;  // partial sums of the recurrent product
+} fl_panels;
+fl_panels fl_model_panels(const fl_model *model);
+
+// ---- plan (plan/plan.c) ----
+typedef struct fl_plan {
+  const fl_model *model;  // that it is a plan for
+  fl_purpose purpose;
+  int64_t steps, batch;
+  int32_t threads;     // of the team, 1 for a call without one
+  int32_t dir_groups;  // 2: the directions run side by side
+  // Parts of the batch that run without barriers. For FL_INFER one a thread; else their number is a
+  // function of the shapes alone, since gradients are summed part by part, and threads take turns.
+  int32_t row_groups;
+  int32_t unit_groups;    // threads that share a row group by hidden units (one barrier a step)
+  int64_t project_steps;  // steps projected ahead of the recurrence; 0: projection inside the step
+  int64_t block_steps;    // steps of one layer before the next one (or the next poll) has its turn
+  int64_t chunk_rows;     // FL_BACK: rows whose gate gradients are turned into weight gradients at a time
+  size_t workspace_bytes;
+} fl_plan;
+
+// ---- threads (platform/team_openmp.c or team_serial.c, clock.c) ----
+int fl_team_max(void);   // threads that the run-time would give
+int fl_team_most(void);  // threads that a team may have now: fewer for a while where the system refused more
+int fl_team_cpus(void);  // CPUs that the run-time binds its threads to, 0 where it binds none
+void fl_team_forked(void);  // call in a forked child: runs are single-threaded from then on
+const char *fl_team_name(void);
+
+double fl_now(void);  // seconds of a monotonic clock
+
+// ---- limits of the machine, for benchmarks (extra/measure.c) ----
+double fl_measure_fma(const fl_kernels *kernels, double seconds);  // flop/s of one thread
+double fl_measure_read(const fl_kernels *kernels, const void *data, int64_t bytes,
+                       double seconds);  // bytes/s
+
+#endif

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A packed model as the planner and the drivers see it.
+#ifndef FL_MODEL_H
+#define FL_MODEL_H
+
+#include "fastlstm.h"
+#include "internal/binding.h"
+#include "platform/cpu.h"
+#include "kernels/kernels.h"
+
+const fl_cell *fl_cell_of(fl_cell_kind kind);  // cells.c
+
+struct fl_model {
+  uint64_t mark;  // FL_MODEL_MARK once it is packed
+  fl_spec spec;
+  const fl_cell *cell;
+  const fl_kernels *kernels;
+  fl_caches caches;
+  int32_t panels;        // of a layer, the remainder panel included
+  int32_t vectors;       // of a row of sums: 4 * full + remainder
+  int32_t unit_vectors;  // of H
+  int64_t weight_bytes;
+  fl_layer *layers;  // [layer * directions + direction]
+};
+
+#define FL_MODEL_MARK UINT64_C(0x4c54534c74736166)  // "fastLSTL"; memory never packed holds it by chance only
+
+static inline int64_t fl_elem(fl_dtype dtype) { return dtype == FL_F64 ? 8 : 4; }
+
+// Whether one row of a layer may run in the cell's persistent kernel.
+static inline int fl_is_persistent(const fl_model *model)
+{
+  return model->kernels->persistent[model->spec.cell] && model->vectors <= model->kernels->persistent_vectors;
+}
+
+static inline int64_t fl_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+static inline int64_t fl_round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+#endif

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Where everything stands in a workspace, computed alike by the planner and the driver.
+#ifndef FL_PLAN_H
+#define FL_PLAN_H
+
+#include "internal/model.h"
+
+// What every workspace begins with; bytes from its start.
+typedef struct fl_common_layout {
+  int64_t barriers;                // [threads + 1]
+  int64_t order, lengths, counts;  // see run
+} fl_common_layout;
+
+//   workspace:  barriers | order, lengths, counts | h, c of every (layer, direction) |
+//               projected sums of every concurrent direction | rows gathered for BLAS |
+//               unfinished sums and row pointers of every thread | outputs of inner layers (two, by turns)
+typedef struct fl_run_layout {
+  fl_common_layout common;
+  // bytes from the workspace's start
+  int64_t state, projected, gathered, sums, pointers, inner;
+  int64_t h_stride;         // elements between rows of h
+  int64_t h_bytes;          // one of the two h buffers of a (layer, direction)
+  int64_t c_bytes;          // c of a (layer, direction)
+  int64_t state_bytes;      // 2 h_bytes + c_bytes
+  int64_t projected_bytes;  // of one concurrent direction
+  int64_t gathered_bytes;
+  int64_t sums_bytes;     // of one thread
+  int64_t pointer_count;  // of one thread
+  int64_t inner_stride;   // elements between rows of an inner layer's output
+  int64_t inner_bytes;    // one of the two
+  int64_t total;
+} fl_run_layout;
+
+//   tape:  for each (layer, direction), steps in the direction's own order:
+//              activations [T][unit vector][B][saved][VL] | c [T + 1][unit vector][B][VL] |
+//              h [T + 1][B][h_stride]
+//          outputs of inner layers after dropout [T][B][inner_stride], steps in the order of time
+//
+// Slot 0 of c and h holds the initial state. Rows are sorted as in run.h; what is past a sequence's end
+// is never written nor read.
+typedef struct fl_tape_layout {
+  int64_t saved_step, c_step, h_step;  // bytes of a step
+  int64_t c, h;                        // bytes from the start of a (layer, direction)
+  int64_t layer_dir_bytes;             // of a (layer, direction)
+  int64_t inner, inner_bytes;
+  int64_t h_stride, inner_stride;  // elements
+  int64_t total;
+  int32_t streaming;  // it outgrows the caches, so it is written past them
+} fl_tape_layout;
+
+//   workspace of a backward pass:  barriers | order, lengths, counts | dc carried from step to step |
+//       dh_n of every row | sums of bias gradients: of the chunk, of all | gate gradients of a chunk and
+//       a step | inputs packed for weight gradients | row pointers of every thread | weight gradients of
+//       every shard | gradients of inner layers' outputs (two, by turns)
+typedef struct fl_back_layout {
+  fl_common_layout common;
+  // bytes from the workspace's start
+  int64_t dc, dh_last, bias, grads, scratch, pointers, shards, inner;
+  int64_t dh_stride, grads_stride, inner_stride;  // elements
+  int64_t grads_bytes;                            // of one chunk
+  int64_t scratch_bytes;                          // of one thread
+  int64_t pointer_count;                          // of one thread
+  int64_t bias_bytes;                             // of one (layer, direction) of one shard, once
+  int64_t shard_bytes;                            // of one shard; 0 where there is only one
+  int64_t inner_bytes;
+  int64_t total;
+} fl_back_layout;
+
+// How `rows` rows read weights in the forward pass: each sum takes `inputs` of them, all sums take `bytes`.
+fl_blocking fl_blocking_of(const fl_model *model, int64_t rows, int64_t inputs, double bytes);
+// How the backward pass reads `panels` column panels.
+fl_dgrad_prefetch fl_dgrad_prefetch_of(const fl_model *model, int64_t panels);
+
+// These return 0 when a size overflows.
+int fl_run_layout_of(const fl_model *model, const fl_plan *plan, fl_run_layout *layout);
+int fl_tape_layout_of(const fl_spec *spec, int64_t steps, int64_t batch, fl_tape_layout *layout);
+int fl_back_layout_of(const fl_model *model, const fl_plan *plan, fl_back_layout *layout);
+
+#endif

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Weights -> panels: for the forward pass (layout in kernels/product/tile.inc.h) with the activation's scale
+// folded in, for the backward pass transposed (kernels/product/dgrad.inc.h).
+#include <stdatomic.h>
+#include <string.h>
+
+#include "internal/check.h"
+#include "internal/model.h"
+#include "platform/team.h"
+
+static const int64_t CACHED_WEIGHTS = 16 << 20;  // bytes that a last-level cache may hold
+static const int64_t ALONE_WEIGHTS = 1 << 20;    // bytes that one thread packs sooner than a team wakes
+
+// The recurrent sum of a small layer runs in two chains, else one row could not hide the latency
+// of its multiply-adds. A function of H alone: it fixes the order of summation everywhere.
+static int32_t chains_of(int64_t units) { return units <= 24 ? 2 : 1; }
+
+// Units into panels. What is left over gets a remainder panel where that saves products: where the gates of
+// the units fit into one vector or two, or the vectors of units of a cell with one sum are one or two.
+static void divide_units(fl_layer *layer, const fl_spec *spec, const fl_kernels *kernels)
+{
+  const int64_t lanes = kernels->lanes, units = spec->hidden_size;
+  layer->cell = fl_cell_of(spec->cell);
+  layer->kind = spec->cell;
+  layer->units = units;
+  layer->chains = chains_of(units);
+  const int64_t panel = lanes * FL_PANEL / layer->cell->sums, rest = units % panel;
+  const int64_t vectors = fl_ceil_div(rest * layer->cell->sums, lanes);  // that the sums of the rest fill
+  layer->full = (int32_t)(units / panel) + (vectors > 2);
+  layer->remainder = vectors > 2 ? 0 : (int32_t)vectors;
+}
+
+typedef struct layout {
+  int64_t w_x, w_h, bias, wt_x, wt_h;  // bytes of one direction's parts
+} layout;
+
+static int64_t layer_inputs(const fl_spec *spec, int64_t layer)
+{
+  return layer == 0 ? spec->input_size : spec->directions * spec->hidden_size;
+}
+
+// Vectors of a row of sums.
+static int64_t row_vectors(const fl_layer *layer)
+{
+  return FL_PANEL * (int64_t)layer->full + layer->remainder;
+}
+
+static layout layer_layout(const fl_spec *spec, const fl_layer *layer, int64_t inputs, int64_t lanes)
+{
+  const int64_t elem = fl_elem(spec->dtype);
+  const int64_t sums = spec->passes & FL_PASS_FORWARD ? row_vectors(layer) * lanes : 0;
+  const int64_t rows = spec->passes & FL_PASS_BACKWARD ? layer->cell->gates * layer->units : 0;
+  return (layout){fl_round_up(inputs * sums * elem, FL_ALIGN),
+                  fl_round_up(layer->units * sums * elem, FL_ALIGN), fl_round_up(sums * elem, FL_ALIGN),
+                  fl_round_up(rows * fl_round_up(inputs, lanes) * elem, FL_ALIGN),
+                  fl_round_up(rows * fl_round_up(layer->units, lanes) * elem, FL_ALIGN)};
+}
+
+static int64_t layout_bytes(layout part) { return part.w_x + part.w_h + part.bias + part.wt_x + part.wt_h; }
+
+fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes)
+{
+  const fl_status status = bytes ? fl_check_spec(spec) : FL_INVALID;
+  if (status != FL_OK) return status;
+  const fl_kernels *kernels = fl_kernels_for(spec->isa, spec->dtype);
+  const double inputs = (double)spec->input_size + 2.0 * (double)spec->hidden_size;
+  const double about = (double)spec->num_layers * 2 * 4 * ((double)spec->hidden_size + 32) * 8 * 2 *
+                       (inputs + (double)spec->hidden_size + 64);
+  if (about > 4e18) return FL_TOO_LARGE;  // a bound of all products below
+  fl_layer layer = {0};
+  divide_units(&layer, spec, kernels);
+  const int64_t count = spec->num_layers * spec->directions;
+  int64_t total =
+      fl_round_up(sizeof(fl_model), FL_ALIGN) + fl_round_up(count * (int64_t)sizeof(fl_layer), FL_ALIGN);
+  for (int64_t l = 0; l < spec->num_layers && l < 2; ++l) {  // all layers after the first are alike
+    const layout part = layer_layout(spec, &layer, layer_inputs(spec, l), kernels->lanes);
+    total += spec->directions * layout_bytes(part) * (l == 0 ? 1 : spec->num_layers - 1);
+  }
+  *bytes = (size_t)total;
+  return FL_OK;
+}
+
+static int64_t panels_of(const fl_layer *layer) { return layer->full + (layer->remainder != 0); }
+
+// Where one gate of one unit vector stands in a row of sums, in elements: of a remainder panel, gates share
+// vectors.
+static int64_t gate_place(const fl_layer *layer, int64_t lanes, int64_t vector, int gate)
+{
+  const int64_t sums = layer->cell->sums, vectors = FL_PANEL / sums, panel = vector / vectors;
+  const int shared = sums == FL_PANEL && panel == layer->full;
+  const int64_t step = shared ? layer->remainder * lanes / FL_PANEL : lanes;
+  return panel * FL_PANEL * lanes + vector % vectors * sums * lanes + gate * step;
+}
+
+// What the threads of a packing share.
+typedef struct packing {
+  const fl_model *model;
+  const fl_weights *weights;
+  fl_poll *poll;
+  void *poll_arg;
+  double polled;     // when poll was last called, by thread 0
+  uint32_t fp_mode;  // thread 0's own
+  atomic_int status;
+} packing;
+
+// Whether packing ends here: it was stopped, or some weight is out of range.
+static int ended(packing *job, int thread)
+{
+  if (job->poll && thread == 0 && fl_now() - job->polled > FL_POLL_SECONDS) {
+    fl_fp_leave(job->fp_mode);  // the caller's code runs in there
+    const int stop = job->poll(job->poll_arg);
+    fl_fp_nearest();
+    if (stop) atomic_store(&job->status, FL_INTERRUPTED);
+    job->polled = fl_now();
+  }
+  return atomic_load_explicit(&job->status, memory_order_relaxed) != FL_OK;
+}
+
+// Unit vectors [begin, end) of w (gates * H, inputs) -> out, for the forward pass, and transposed, for the
+// backward pass; each may be NULL. Element (input k, column j of panel p) goes to
+// out + p * 4 * lanes * inputs + k * (vectors of the panel) * lanes + j, or, if merged, to out + k * (vectors
+// of a row) * lanes + p * 4 * lanes + j.
+static void pack_matrix(packing *p, int thread, const fl_layer *layer, const void *w, int64_t inputs,
+                        int merged, char *out, char *transposed, int64_t begin, int64_t end)
+{
+  const fl_model *model = p->model;
+  const fl_kernels *kernels = model->kernels;
+  const int64_t lanes = kernels->lanes, elem = fl_elem(kernels->dtype), gates = layer->cell->gates;
+  fl_pack job = {.inputs = inputs, .transposed = transposed, .transposed_rows = gates * layer->units};
+  job.streaming = model->weight_bytes > CACHED_WEIGHTS;
+  for (int64_t vector = begin; vector < end && !ended(p, thread); ++vector) {
+    const int64_t panel = vector * layer->cell->sums / FL_PANEL, left = layer->units - vector * lanes;
+    const int64_t start = panel * FL_PANEL * lanes;  // of the panel in a row of sums
+    job.rows = (int32_t)(left < lanes ? left : lanes);
+    job.stride = (merged ? row_vectors(layer) : panel < layer->full ? FL_PANEL : layer->remainder) * lanes;
+    for (int gate = 0; gate < gates; ++gate) {
+      job.w = (const char *)w + (gate * layer->units + vector * lanes) * inputs * elem;
+      job.scale = layer->cell->scale[gate];
+      const int64_t place = gate_place(layer, lanes, vector, gate);
+      if (out) job.out = out + (merged ? place : start * inputs + place - start) * elem;
+      job.first = gates * vector * lanes + gate * job.rows;
+      if (kernels->pack[layer->w_x.format](&job)) atomic_store(&p->status, FL_OUT_OF_RANGE);
+    }
+  }
+}
+
+static void pack_bias(packing *p, const fl_layer *layer, const fl_weights *w, char *out)
+{
+  const fl_kernels *kernels = p->model->kernels;
+  const int64_t lanes = kernels->lanes, elem = fl_elem(kernels->dtype);
+  for (int64_t vector = 0; vector < p->model->unit_vectors; ++vector) {
+    const int64_t left = layer->units - vector * lanes, count = left < lanes ? left : lanes;
+    for (int gate = 0; gate < layer->cell->gates; ++gate) {
+      const int64_t first = gate * layer->units + vector * lanes;
+      char sums[FL_VECTOR_BYTES] __attribute__((aligned(FL_ALIGN)));
+      for (int64_t i = 0; i < count; ++i) {
+        if (kernels->dtype == FL_F64)
+          ((double *)sums)[i] = (w->b_ih ? ((const double *)w->b_ih)[first + i] : 0) +
+                                (w->b_hh ? ((const double *)w->b_hh)[first + i] : 0);
+        else
+          ((float *)sums)[i] = (w->b_ih ? ((const float *)w->b_ih)[first + i] : 0) +
+                               (w->b_hh ? ((const float *)w->b_hh)[first + i] : 0);
+      }
+      const fl_pack job = {.w = sums,
+                           .inputs = 1,
+                           .rows = (int32_t)count,
+                           .scale = layer->cell->scale[gate],
+                           .out = out + gate_place(layer, lanes, vector, gate) * elem,
+                           .stride = lanes};
+      if (kernels->pack[FL_NATIVE](&job)) atomic_store(&p->status, FL_OUT_OF_RANGE);
+    }
+  }
+}
+
+// A thread's share: some unit vectors of every layer. It rounds to nearest, whatever the caller does.
+static void pack_share(void *arg, int thread, int threads)
+{
+  packing *job = arg;
+  const fl_spec *spec = &job->model->spec;
+  const int ahead = (spec->passes & FL_PASS_FORWARD) != 0, back = (spec->passes & FL_PASS_BACKWARD) != 0;
+  const uint32_t mode = fl_fp_nearest();
+  if (thread == 0) job->fp_mode = mode;
+  for (int64_t i = 0; i < spec->num_layers * spec->directions && !ended(job, thread); ++i) {
+    const fl_layer *layer = &job->model->layers[i];
+    const fl_weights *w = &job->weights[i];
+    const int64_t vectors = job->model->unit_vectors;
+    const int64_t begin = vectors * thread / threads, end = vectors * (thread + 1) / threads;
+    pack_matrix(job, thread, layer, w->w_ih, layer->inputs, spec->gemm_blas,
+                ahead ? (char *)layer->w_x.data : NULL, back ? (char *)layer->wt_x : NULL, begin, end);
+    pack_matrix(job, thread, layer, w->w_hh, layer->units, 0, ahead ? (char *)layer->w_h.data : NULL,
+                back ? (char *)layer->wt_h : NULL, begin, end);
+    if (ahead && thread == 0) pack_bias(job, layer, w, (char *)layer->bias);
+  }
+  fl_fp_leave(mode);
+}
+
+fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory, int32_t threads,
+                        fl_poll *poll, void *poll_arg, fl_model **packed)
+{
+  size_t bytes = 0;
+  if (!packed || threads < 1) return FL_INVALID;
+  *packed = NULL;
+  fl_status status = fl_model_bytes(spec, &bytes);
+  if (status == FL_OK) status = fl_check_weights(spec, weights, memory);
+  if (status != FL_OK) return status;
+  const int64_t count = spec->num_layers * spec->directions;
+  char *at = memory;
+  fl_model *model = (fl_model *)at;
+  at += fl_round_up(sizeof(fl_model), FL_ALIGN);
+  model->mark = 0;
+  model->spec = *spec;
+  model->cell = fl_cell_of(spec->cell);
+  model->kernels = fl_kernels_for(spec->isa, spec->dtype);
+  model->caches = fl_caches_of(FL_CACHES_OF_CPU);
+  model->layers = (fl_layer *)at;
+  at += fl_round_up(count * (int64_t)sizeof(fl_layer), FL_ALIGN);
+  model->weight_bytes = (int64_t)bytes - (at - (char *)memory);
+  const int64_t lanes = model->kernels->lanes;
+  for (int64_t i = 0; i < count; ++i) {
+    fl_layer *layer = &model->layers[i];
+    layer->inputs = layer_inputs(spec, i / spec->directions);
+    divide_units(layer, spec, model->kernels);
+    const layout part = layer_layout(spec, layer, layer->inputs, lanes);
+    layer->w_x = (fl_matrix){.data = at, .inputs = layer->inputs, .format = FL_NATIVE, .interleave = 1};
+    layer->w_h =
+        (fl_matrix){.data = at + part.w_x, .inputs = layer->units, .format = FL_NATIVE, .interleave = 1};
+    layer->bias = at + part.w_x + part.w_h;
+    layer->wt_x = (const char *)layer->bias + part.bias;
+    layer->wt_h = (const char *)layer->wt_x + part.wt_x;
+    // Columns of padding.
+    const int64_t panel_units = lanes * FL_PANEL / layer->cell->sums;
+    if (layer->units % panel_units) memset(at, 0, (size_t)(part.w_x + part.w_h + part.bias));
+    at += layout_bytes(part);
+  }
+  model->panels = (int32_t)panels_of(&model->layers[0]);
+  model->vectors = (int32_t)row_vectors(&model->layers[0]);
+  model->unit_vectors = (int32_t)fl_ceil_div(spec->hidden_size, lanes);
+  packing job = {
+      .model = model, .weights = weights, .poll = poll, .poll_arg = poll_arg, .polled = poll ? fl_now() : 0};
+  atomic_init(&job.status, FL_OK);
+  fl_team_run(model->weight_bytes < ALONE_WEIGHTS ? 1 : threads, pack_share, &job);
+  status = (fl_status)atomic_load(&job.status);
+  if (status != FL_OK) return status;
+  model->mark = FL_MODEL_MARK;
+  *packed = model;
+  return FL_OK;
+}
+
+void fl_model_assume_caches(fl_model *model, fl_cache_kind kind) { model->caches = fl_caches_of(kind); }
+
+fl_panels fl_model_panels(const fl_model *model)
+{
+  const fl_layer *layer = &model->layers[0];
+  return (fl_panels){model->kernels->lanes, layer->full, layer->remainder, layer->chains};
+}

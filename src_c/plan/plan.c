@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// How a run is split and blocked. A cost model in nanoseconds ranks the candidates: it need not
+// be right, only rank alike on every machine, since no choice changes a bit of the result.
+#include "internal/plan.h"
+
+#include <string.h>
+
+#include "internal/check.h"
+#include "platform/team.h"
+
+// The cost model's constants, in nanoseconds and bytes. They are rounded from measurements of single parts on
+// a Zen 5 at 4 GHz with AVX-512, or estimated there. No ratio was recorded for any of them alone: they need
+// to rank candidates, not to be right. What differs most between machines, the caches, platform/cpu.c says.
+static const double VECTOR_FMA_PER_NS = 8;  // two a cycle at 4 GHz
+static const double L1_BYTES = 40e3;        // of weights that stay in a first-level cache of 48 KiB
+static const double CELL_NS = 8;            // the activations of one vector of an LSTM's cells
+static const double STEP_NS = 20;           // the chain of dependent operations of one step
+static const double TILE_NS = 3;            // the call of one tile
+static const double BARRIER_NS = 120;       // one barrier of two threads
+static const double LAUNCH_NS = 8000;       // waking a team that sleeps
+static const double POLL_NS = 2e7;          // work between two chances to interrupt a run: 20 ms
+// Of the time to read weights, the share that arithmetic never hides, even where a cache is faster than a
+// tile.
+static const double UNHIDDEN = 0.035;
+
+// Training: shards of the batch, and rows of gate gradients of a chunk, which become weight gradients while
+// they are still in cache.
+static const double SHARD_BYTES =
+    256e3;  // of a shard's weight gradients at most: they stay in a second level
+enum {
+  SHARD_ROWS = 8,  // two shards need a batch of twice as many rows, further ones four times as many each
+  MOST_SHARDS = 16,
+  CHUNK_ROWS = 512,  // of which the gate gradients of a gate take 2 KB a unit in float32
+};
+
+// A block of weights fits the first-level cache if at most BLOCK_TILES tiles of rows use it, or if a panel
+// takes more than 1 / PANEL_SHARE of the second level. For more tiles than that, the ends of short blocks
+// cost more than the blocks gain, and a block is a whole panel.
+enum { BLOCK_TILES = 2, PANEL_SHARE = 5 };
+
+// Below twice the size of the first-level cache most weights of the step before are still there, so tiles of
+// one row and of three keep taking two panels at a time. Above it they take one, which made such shapes 1.03
+// to 1.08 times as fast on a Xeon with AMX.
+enum { L1_MULTIPLE = 2 };
+
+// Prefetch distance for weights in the last-level cache, in inputs: 4 KiB of AVX-512 weights, which is a
+// page, at whose end a processor's own prefetcher stops. On a Xeon with AMX T20 B4 became 1.9 times as fast
+// with 2048 hidden units, 1.3 with 1500 and 1.05 with 1024.
+enum { PREFETCH_LLC = 32 };
+
+// Steps projected ahead at a time: as many as fill PROJECT_BYTES with sums, which a second level holds, but
+// PROJECT_ROWS rows at least, so that reading the input weights is spread over many rows.
+enum { PROJECT_BYTES = 128 << 10, PROJECT_ROWS = 192 };
+
+// Share of the multiply-add peak that a tile of `rows` rows reaches.
+static double row_efficiency(int64_t rows) { return rows == 1 ? 0.7 : rows <= 3 ? 0.9 : 0.97; }
+
+// Bytes a nanosecond at which a step's weights are read.
+static double weights_rate(const fl_model *model, double bytes)
+{
+  return bytes <= model->caches.l2_bytes ? model->caches.l2_rate : model->caches.llc_rate;
+}
+
+// One step of one worker: rows by panels, the input product included. A call of a single step finds no
+// weights from the step before, but what the call before has left of the whole model's.
+static double step_ns(const fl_model *model, int64_t rows, int64_t panels, int64_t inputs, int64_t steps)
+{
+  const fl_kernels *k = model->kernels;
+  const int64_t units = model->spec.hidden_size;
+  const double vectors = FL_PANEL * (double)panels,
+               row_bytes = vectors * k->lanes * (double)fl_elem(k->dtype);
+  const double fma =
+      (double)rows * vectors * (double)(units + inputs) / VECTOR_FMA_PER_NS / row_efficiency(rows);
+  const double bytes = row_bytes * (double)(units + (steps == 1 ? inputs : 0));
+  const double all =
+      steps == 1 ? (double)model->weight_bytes * (double)panels / (double)model->panels : bytes;
+  const double memory = all <= L1_BYTES ? 0 : bytes / weights_rate(model, all);
+  const double tiles = (double)(fl_ceil_div(rows, k->tile_rows) * panels);
+  return (fma > memory ? fma : memory) + tiles * TILE_NS + (double)(rows * panels) * CELL_NS + STEP_NS;
+}
+
+static double plan_ns(const fl_model *model, const fl_plan *plan)
+{
+  const fl_spec *spec = &model->spec;
+  const int64_t rows = fl_ceil_div(plan->batch, plan->row_groups);
+  const int64_t panels = fl_ceil_div(model->panels, plan->unit_groups);
+  const double turns = (double)spec->directions / plan->dir_groups;
+  const int threads = plan->dir_groups * plan->row_groups * plan->unit_groups;
+  const double barrier = plan->unit_groups > 1 ? BARRIER_NS : 0;
+  double total = threads > 1 ? LAUNCH_NS : 0;
+  for (int64_t l = 0; l < spec->num_layers && l < 2; ++l) {
+    const int64_t inputs = model->layers[l * spec->directions].inputs;
+    const double times = l == 0 ? 1 : (double)(spec->num_layers - 1);
+    total +=
+        times * turns * (double)plan->steps * (step_ns(model, rows, panels, inputs, plan->steps) + barrier);
+  }
+  return total;
+}
+
+static void choose_split(const fl_model *model, int32_t threads, fl_plan *plan)
+{
+  if (plan->row_groups > 1) {  // shards are given: threads take them in turn
+    const double shard = plan_ns(model, plan), shards = plan->row_groups;
+    const int32_t team = threads < plan->row_groups ? threads : plan->row_groups;
+    if ((double)fl_ceil_div(plan->row_groups, team) * shard + LAUNCH_NS < 0.9 * shards * shard)
+      plan->threads = team;
+    return;
+  }
+  const int32_t most_dirs = plan->purpose == FL_BACK ? 1 : model->spec.directions;
+  // Backward, hidden units are shared out by two vectors.
+  const int32_t most_units = plan->purpose == FL_BACK ? (model->unit_vectors + 1) / 2 : model->panels;
+  fl_plan best = *plan;
+  best.threads = best.dir_groups = best.row_groups = best.unit_groups = 1;
+  // A team must promise a tenth at least: its second core may be busy.
+  double best_ns = 0.9 * plan_ns(model, &best);
+  for (int32_t dirs = 1; dirs <= most_dirs && dirs <= threads; ++dirs) {
+    const int64_t most_rows = plan->purpose == FL_INFER ? plan->batch : 1;
+    for (int32_t rows = 1; rows <= threads / dirs && rows <= most_rows; ++rows) {
+      for (int32_t units = 1; units <= threads / dirs / rows && units <= most_units; ++units) {
+        fl_plan candidate = *plan;
+        candidate.dir_groups = dirs;
+        candidate.row_groups = rows;
+        candidate.unit_groups = units;
+        candidate.threads = dirs * rows * units;
+        const double ns = candidate.threads > 1 ? plan_ns(model, &candidate) : best_ns;
+        if (ns < best_ns) {
+          best_ns = ns;
+          best = candidate;
+        }
+      }
+    }
+  }
+  *plan = best;
+}
+
+static int outgrows(const fl_model *model, int64_t panel_bytes)
+{
+  return model->caches.block_bytes && panel_bytes > model->caches.block_bytes;
+}
+
+static int beyond_l2(const fl_model *model, double bytes)
+{
+  return model->caches.block_bytes && bytes > model->caches.l2_bytes;
+}
+
+fl_blocking fl_blocking_of(const fl_model *model, int64_t rows, int64_t inputs, double bytes)
+{
+  const fl_kernels *k = model->kernels;
+  const int64_t input_bytes = FL_PANEL * k->lanes * fl_elem(k->dtype);
+  const int lines = k->lanes * fl_elem(k->dtype) >= 64;  // of shorter vectors, a panel has too few sums
+  fl_blocking blocking = {
+      .distance = outgrows(model, inputs * input_bytes) ? FL_PREFETCH_NEAR : 0,
+      .one_panel = lines && model->caches.block_bytes && bytes > L1_MULTIPLE * L1_BYTES,
+  };
+  if (!beyond_l2(model, bytes)) return blocking;
+  const double panels = PANEL_SHARE * (double)(inputs * input_bytes);
+  if (rows <= k->tile_rows) {
+    blocking.distance = PREFETCH_LLC;
+  } else if (rows <= BLOCK_TILES * k->tile_rows || panels > model->caches.l2_bytes) {
+    blocking.distance = 0;
+    blocking.block = model->caches.block_bytes / input_bytes;
+  } else {
+    blocking.block = INT64_MAX;
+  }
+  return blocking;
+}
+
+fl_dgrad_prefetch fl_dgrad_prefetch_of(const fl_model *model, int64_t panels)
+{
+  const int64_t vectors = 2 * panels, lanes = model->kernels->lanes;
+  const int64_t vector = model->cell->gates * model->spec.hidden_size * lanes * fl_elem(model->spec.dtype);
+  const int reasons = outgrows(model, 2 * vector) + beyond_l2(model, (double)(vectors * vector));
+  return reasons == 0   ? FL_DGRAD_NO_PREFETCH
+         : reasons == 1 ? FL_DGRAD_PREFETCH_NEAR
+                        : FL_DGRAD_PREFETCH_NEXT_PANEL;
+}
+
+// Share of the time to read weights that arithmetic does not hide. In blocks, all rows compute while the next
+// weights arrive; else only the first tile does, and the others find them there.
+static double unhidden(const fl_model *model, int64_t rows, double bytes)
+{
+  const fl_kernels *k = model->kernels;
+  const int blocks = beyond_l2(model, bytes);
+  const double row_rate = VECTOR_FMA_PER_NS * k->lanes * (double)fl_elem(k->dtype);
+  const double share = 1 - weights_rate(model, bytes) * (double)(blocks ? rows : k->tile_rows) / row_rate;
+  const double least = blocks ? 0 : UNHIDDEN;
+  return share > least ? share : least;
+}
+
+// Projecting ahead reads the input weights once for many steps; inside the step it spares the
+// gates their trip through memory. Few rows make bad use of weights, so they always project
+// ahead; more rows do if they would wait longer for the weights than the trip takes.
+static int64_t choose_project_steps(const fl_model *model, const fl_plan *plan)
+{
+  const int64_t rows = plan->batch > 0 ? fl_ceil_div(plan->batch, plan->row_groups) : 1;
+  const int64_t inputs = model->spec.input_size;
+  const int64_t row_bytes = (int64_t)model->vectors * model->kernels->lanes * fl_elem(model->spec.dtype);
+  if (model->spec.gemm_blas == 0) {
+    if (plan->steps * rows < 4 || inputs <= 4) return 0;
+    if (rows == 1 && plan->unit_groups == 1 && fl_is_persistent(model) && inputs <= 8 &&
+        model->spec.num_layers == 1)
+      return 0;
+    const double share = 1.0 / plan->unit_groups;
+    const double bytes = share * (double)row_bytes * (double)inputs;
+    const double all = bytes + share * (double)row_bytes * (double)model->spec.hidden_size;
+    const double read = bytes <= L1_BYTES ? 0 : unhidden(model, rows, all) * bytes / weights_rate(model, all);
+    const double trip = 2 * share * (double)row_bytes * (double)rows / model->caches.l2_rate;
+    if (rows >= 12 && read < trip) return 0;
+  }
+  int64_t steps = fl_ceil_div(PROJECT_BYTES, row_bytes * rows);
+  if (steps * rows < PROJECT_ROWS) steps = fl_ceil_div(PROJECT_ROWS, rows);
+  return steps < plan->steps ? steps : plan->steps > 0 ? plan->steps : 1;
+}
+
+static int64_t choose_block_steps(const fl_model *model, const fl_plan *plan)
+{
+  const fl_spec *spec = &model->spec;
+  const double all = plan_ns(model, plan) - (plan->threads > 1 ? LAUNCH_NS : 0);
+  const double step = all / (double)(plan->steps > 0 ? plan->steps : 1);
+  double block = POLL_NS / (step > 1 ? step : 1);
+  if (spec->directions == 1 && spec->num_layers > 1) {
+    // Inner outputs of a block stay in cache; long enough to reuse each layer's weights.
+    const double row = (double)(plan->batch * spec->hidden_size * fl_elem(spec->dtype));
+    const double cached = 512e3 / (row > 1 ? row : 1);
+    const double least = cached < 32 ? 32 : cached;
+    if (block > least) block = least;
+  }
+  const int64_t project = plan->project_steps ? plan->project_steps : 1;
+  int64_t steps = block < (double)plan->steps ? (int64_t)block : plan->steps;
+  if (steps < 1) steps = 1;
+  return fl_round_up(steps, project);  // whole projections
+}
+
+// Shards of the batch for training, from the shapes alone. A shard's thread sums its own weight
+// gradients next to its other work, if they fit into its cache; else threads share hidden units.
+static int32_t training_shards(const fl_model *model, int64_t batch)
+{
+  const fl_spec *spec = &model->spec;
+  const int64_t inner = spec->num_layers > 1 ? spec->directions * spec->hidden_size : 0;
+  const double inputs = (double)(inner > spec->input_size ? inner : spec->input_size);
+  const double bytes = model->cell->gates * (double)spec->hidden_size * (inputs + (double)spec->hidden_size) *
+                       (double)fl_elem(spec->dtype);
+  if (bytes > SHARD_BYTES || batch < 2 * SHARD_ROWS) return 1;
+  const int64_t shards = batch / (4 * SHARD_ROWS);
+  return shards < 2 ? 2 : shards > MOST_SHARDS ? MOST_SHARDS : (int32_t)shards;
+}
+
+// Steps of the backward pass whose gate gradients become weight gradients together.
+static int64_t choose_chunk_rows(const fl_plan *plan)
+{
+  const int64_t rows = fl_ceil_div(plan->batch, plan->row_groups), all = rows * plan->steps;
+  const int64_t chunk = rows > CHUNK_ROWS ? rows : CHUNK_ROWS / (rows > 0 ? rows : 1) * rows;
+  return chunk < all ? chunk : all;
+}
+
+fl_status fl_plan_make(const fl_model *model, fl_purpose purpose, int64_t steps, int64_t batch,
+                       int32_t threads, fl_plan *plan)
+{
+  fl_status status = fl_check_plan(model, purpose, threads, plan);
+  if (status == FL_OK) status = fl_check_extent(&model->spec, purpose, steps, batch);
+  if (status != FL_OK) return status;
+  const int32_t most = fl_team_most();
+  if (threads > most) threads = most;
+  memset(plan, 0, sizeof *plan);
+  plan->model = model;
+  plan->purpose = purpose;
+  plan->steps = batch > 0 ? steps : 0;  // however many there are, nothing happens in them
+  plan->batch = batch;
+  plan->threads = plan->dir_groups = plan->row_groups = plan->unit_groups = 1;
+  if (purpose != FL_INFER) plan->row_groups = training_shards(model, batch);
+  // BLAS has threads of its own, and OpenBLAS complains of being called from a team's.
+  const int alone = model->spec.gemm_blas && purpose != FL_BACK;
+  if (threads > 1 && !alone && steps > 0 && batch > 0) choose_split(model, threads, plan);
+  int64_t bytes;
+  if (purpose == FL_BACK) {
+    plan->chunk_rows = choose_chunk_rows(plan);
+    fl_back_layout layout;
+    if (!fl_back_layout_of(model, plan, &layout)) return FL_TOO_LARGE;
+    bytes = layout.total;
+  } else {
+    plan->project_steps = choose_project_steps(model, plan);
+    plan->block_steps = choose_block_steps(model, plan);
+    fl_run_layout layout;
+    if (!fl_run_layout_of(model, plan, &layout)) return FL_TOO_LARGE;
+    bytes = layout.total;
+  }
+  plan->workspace_bytes = (size_t)bytes;
+  return FL_OK;
+}
+
+size_t fl_plan_bytes(void) { return sizeof(fl_plan); }
+
+size_t fl_plan_workspace_bytes(const fl_plan *plan) { return plan ? plan->workspace_bytes : 0; }
+
+int32_t fl_plan_threads(const fl_plan *plan) { return plan ? plan->threads : 0; }

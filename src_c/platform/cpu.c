@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Which instruction sets can run here, and which kernels stand behind each.
+#include "platform/cpu.h"
+
+#include <stdatomic.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include "internal/binding.h"
+#include "kernels/kernels.h"
+
+static const char *const names[FL_ISA_COUNT] = {"generic", "avx2", "avx512", "neon"};
+
+const char *fl_isa_name(fl_isa isa) { return (unsigned)isa < FL_ISA_COUNT ? names[isa] : "unknown"; }
+
+int fl_isa_available(fl_isa isa)
+{
+  if (isa == FL_ISA_GENERIC) return 1;
+#if defined(__x86_64__)
+  // The builtins also check that the operating system saves the wide registers (XGETBV).
+  __builtin_cpu_init();
+  const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (isa == FL_ISA_AVX2) return avx2;
+  if (isa == FL_ISA_AVX512)
+    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+#elif defined(__aarch64__)
+  if (isa == FL_ISA_NEON) return 1;  // part of the base instruction set
+#endif
+  return 0;
+}
+
+const fl_kernels *fl_kernels_for(fl_isa isa, fl_dtype dtype)
+{
+  static const fl_kernels *const tables[FL_ISA_COUNT][2] = {
+      [FL_ISA_GENERIC] = {&fl_kernels_generic_f32, &fl_kernels_generic_f64},
+#if defined(__x86_64__)
+      [FL_ISA_AVX2] = {&fl_kernels_avx2_f32, &fl_kernels_avx2_f64},
+      [FL_ISA_AVX512] = {&fl_kernels_avx512_f32, &fl_kernels_avx512_f64},
+#elif defined(__aarch64__)
+      [FL_ISA_NEON] = {&fl_kernels_neon_f32, &fl_kernels_neon_f64},
+#endif
+  };
+  return (unsigned)isa < FL_ISA_COUNT && fl_isa_available(isa) ? tables[isa][dtype] : NULL;
+}
+
+// Bytes of a core's second-level cache as the processor tells them, or 0.
+static int64_t l2_size(void)
+{
+  static atomic_llong known = -1;  // in a virtual machine it takes long to ask
+  int64_t size = atomic_load_explicit(&known, memory_order_relaxed);
+  if (size >= 0) return size;
+  size = 0;
+#if defined(__x86_64__)
+  unsigned a, b, c, d;
+  const unsigned leaf = __builtin_cpu_is("intel") ? 4 : 0x8000001d;
+  for (unsigned i = 0; i < 16 && __get_cpuid_count(leaf, i, &a, &b, &c, &d) && (a & 31) != 0; ++i) {
+    const int64_t ways = (b >> 22) + 1, parts = (b >> 12 & 0x3ff) + 1, line = (b & 0xfff) + 1;
+    if ((a >> 5 & 7) == 2) size = ways * parts * line * ((int64_t)c + 1);
+  }
+#endif
+  atomic_store_explicit(&known, size, memory_order_relaxed);
+  return size;
+}
+
+// Two kinds of machines, rounded from measurements of one thread: a Zen 5, whose last level is fast (90 bytes
+// a nanosecond) and whose second level holds 1 MiB, and a Xeon with AMX, whose last level is slow (25) and
+// whose second level holds 2 MiB. Blocks of weights for the latter's first level are 32 KiB.
+fl_caches fl_caches_of(int32_t kind)
+{
+  static const fl_caches fast = {900e3, 200, 90, 0}, slow = {2100e3, 180, 25, 32 << 10};
+  int is_slow = kind == FL_CACHES_SLOW;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (kind == FL_CACHES_OF_CPU) is_slow = __builtin_cpu_is("intel");
+#endif
+  fl_caches caches = is_slow ? slow : fast;
+  const int64_t size = kind == FL_CACHES_OF_CPU ? l2_size() : 0;
+  if (size > 0) caches.l2_bytes *= (double)size / (double)(is_slow ? 2 << 20 : 1 << 20);
+  return caches;
+}

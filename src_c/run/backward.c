@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The backward pass: workers, layers from the last to the first, and the sums over shards of the batch.
+#include <string.h>
+
+#include "internal/backward.h"
+#include "internal/check.h"
+#include "platform/cpu.h"
+
+// Gradients of the outputs of inner layers; two buffers by turns, sorted rows.
+static rows_of inner_grads(const run *r, int64_t layer, int dir)
+{
+  const int64_t row = r->back_layout.inner_stride * r->elem;
+  char *base = r->space + r->back_layout.inner + (layer & 1) * r->back_layout.inner_bytes;
+  return (rows_of){base + dir * r->model->spec.hidden_size * r->elem, r->plan->batch * row, row, 0, NULL};
+}
+
+static int64_t weight_count(const run *r, int64_t layer_dir)
+{
+  const fl_layer *layer = &r->model->layers[layer_dir];
+  return layer->cell->gates * layer->units * (layer->inputs + layer->units);
+}
+
+// Weight gradients of one shard, while there are several.
+static char *shard_gradients(const run *r, int64_t shard, int64_t layer_dir)
+{
+  char *at = r->space + r->back_layout.shards + shard * r->back_layout.shard_bytes;
+  for (int64_t i = 0; i < layer_dir; ++i) at += weight_count(r, i) * r->elem;
+  return at;
+}
+
+static int run_layer(back_worker *b, int64_t layer, int dir)
+{
+  const run *r = b->w.r;
+  const fl_back_io *io = r->back;
+  const fl_spec *spec = &r->model->spec;
+  const int last = layer == spec->num_layers - 1;
+  back_segment s = {.layer_dir = layer * spec->directions + dir, .dir = dir, .add_dx = dir > 0};
+  s.layer = &r->model->layers[s.layer_dir];
+  s.x = layer == 0 ? fl_user_rows(r, io->x, io->x_t, io->x_b, 0) : fl_inner_rows(r, layer - 1, 0, 0);
+  s.has_dy = !last || io->dy;
+  s.has_dcells = last && io->dcells;
+  s.has_dx = layer > 0 || io->dx;
+  if (s.has_dy) s.dy = last ? fl_user_rows(r, io->dy, io->dy_t, io->dy_b, dir) : inner_grads(r, layer, dir);
+  if (s.has_dcells) s.dcells = fl_user_rows(r, io->dcells, io->dcells_t, io->dcells_b, dir);
+  if (s.has_dx)
+    s.dx = layer > 0 ? inner_grads(r, layer - 1, 0) : fl_user_rows(r, io->dx, io->dx_t, io->dx_b, 0);
+  if (io->gradients && r->plan->row_groups > 1) {
+    s.dw_x = shard_gradients(r, b->shard, s.layer_dir);
+    s.dw_h = (char *)s.dw_x + s.layer->cell->gates * s.layer->units * s.layer->inputs * r->elem;
+  } else if (io->gradients) {
+    s.dw_x = io->gradients[s.layer_dir].w_ih;
+    s.dw_h = io->gradients[s.layer_dir].w_hh;
+    s.add_dw = io->accumulate;
+  }
+  return fl_run_back_segment(b, &s);
+}
+
+static void run_worker(back_worker *b)
+{
+  const run *r = b->w.r;
+  const fl_back_io *io = r->back;
+  const fl_spec *spec = &r->model->spec;
+  for (int64_t layer = spec->num_layers - 1; layer >= 0; --layer) {
+    for (int dir = 0; dir < spec->directions; ++dir)
+      if (run_layer(b, layer, dir)) return;
+    if (layer > 0 && io->dropout > 0) {
+      const rows_of rows = inner_grads(r, layer - 1, 0);
+      const int64_t columns = spec->directions * spec->hidden_size, begin = fl_share(columns, b, b->unit);
+      fl_drop(&b->w, &rows, layer - 1, 0, r->plan->steps, begin, fl_share(columns, b, b->unit + 1) - begin);
+      fl_wait_for(&b->w, b->w.group);
+    }
+  }
+  if (io->dx && io->lengths && b->unit == 0) {
+    const rows_of rows = fl_user_rows(r, io->dx, io->dx_t, io->dx_b, 0);
+    fl_zero_padding(&b->w, &rows, spec->input_size);
+  }
+}
+
+static void start_worker(run *r, int64_t shard, int32_t unit, int32_t units, int thread)
+{
+  const fl_plan *p = r->plan;
+  const fl_back_layout *map = &r->back_layout;
+  const int32_t columns = (r->model->unit_vectors + 1) / 2;
+  back_worker b = {.shard = shard, .unit = unit, .units = units};
+  b.column_begin = (int32_t)fl_share(columns, &b, unit);
+  b.column_end = (int32_t)fl_share(columns, &b, unit + 1);
+  b.prefetch = fl_dgrad_prefetch_of(r->model, b.column_end - b.column_begin);
+  b.w = (worker){.r = r, .thread = thread};
+  b.w.row_begin = fl_slice_begin(p->batch, p->row_groups, shard);
+  b.w.row_end = fl_slice_begin(p->batch, p->row_groups, shard + 1);
+  b.w.vector_begin = 2 * b.column_begin;
+  b.w.vector_end = 2 * b.column_end < r->model->unit_vectors ? 2 * b.column_end : r->model->unit_vectors;
+  b.w.team = b.w.group = units > 1 ? r->team : NULL;
+  const int64_t team = units > 1 ? 0 : thread, rows = b.w.row_end - b.w.row_begin;
+  b.grads = r->space + map->grads + team * map->grads_bytes;
+  b.scratch = r->space + map->scratch + thread * map->scratch_bytes;
+  b.x_at = (char **)(r->space + map->pointers) + thread * map->pointer_count;
+  b.h_at = b.x_at + p->chunk_rows;
+  b.dx_at = b.h_at + p->chunk_rows;
+  b.x_now = b.dx_at + p->chunk_rows;
+  b.dx_now = b.x_now + rows;
+  b.dy_now = b.dx_now + rows;
+  b.dc_now = b.dy_now + rows;
+  run_worker(&b);
+}
+
+static void team_body(void *arg, int thread, int threads)
+{
+  run *r = arg;
+  const fl_plan *p = r->plan;
+  const uint32_t mode = fl_fp_enter();
+  if (thread == 0) r->fp_mode = mode;
+  if (threads == p->threads && p->unit_groups > 1) {
+    start_worker(r, 0, thread, p->unit_groups, thread);
+  } else {
+    // Shards of the batch in turn; also if fewer threads came than were planned.
+    for (int shard = thread; shard < p->row_groups; shard += threads) start_worker(r, shard, 0, 1, thread);
+  }
+  if (thread == 0 && p->threads > 1) r->finished = fl_now();
+  fl_fp_leave(mode);
+}
+
+// out (+)= the sum of what the shards have at `in`, in their order. Strides and counts in elements.
+static void sum_shards(const run *r, const char *in, int64_t shard_bytes, int64_t count, void *out, int add)
+{
+  if (!add) memset(out, 0, (size_t)(count * r->elem));
+  for (int shard = 0; shard < r->plan->row_groups; ++shard) fl_add(r, out, in + shard * shard_bytes, count);
+}
+
+// Gradients of the weights, if shards have their own, and of the biases.
+static void gather_gradients(const run *r)
+{
+  const fl_spec *spec = &r->model->spec;
+  const int64_t layer_dirs = spec->num_layers * spec->directions, lanes = r->model->kernels->lanes;
+  for (int64_t layer_dir = 0; layer_dir < layer_dirs; ++layer_dir) {
+    const fl_layer *layer = &r->model->layers[layer_dir];
+    const fl_gradients *out = &r->back->gradients[layer_dir];
+    if (r->plan->row_groups > 1) {
+      const int64_t inputs = layer->cell->gates * layer->units * layer->inputs;
+      const char *in = shard_gradients(r, 0, layer_dir);
+      sum_shards(r, in, r->back_layout.shard_bytes, inputs, out->w_ih, r->back->accumulate);
+      sum_shards(r, in + inputs * r->elem, r->back_layout.shard_bytes,
+                 layer->cell->gates * layer->units * layer->units, out->w_hh, r->back->accumulate);
+    }
+    for (int64_t unit = 0; unit < layer->units; unit += lanes) {
+      const int64_t count = layer->units - unit < lanes ? layer->units - unit : lanes;
+      for (int gate = 0; gate < layer->cell->gates; ++gate) {
+        const char *in =
+            fl_bias_sums(r, 0, layer_dir, 1) + (layer->cell->gates * unit + gate * lanes) * r->elem;
+        const int64_t to = (gate * layer->units + unit) * r->elem,
+                      apart = 2 * r->back_layout.bias_bytes * layer_dirs;
+        if (out->b_ih) sum_shards(r, in, apart, count, (char *)out->b_ih + to, r->back->accumulate);
+        if (out->b_hh) sum_shards(r, in, apart, count, (char *)out->b_hh + to, r->back->accumulate);
+      }
+    }
+  }
+}
+
+fl_status fl_backward(const fl_model *model, const fl_plan *plan, const fl_back_io *io, void *workspace)
+{
+  const fl_status status = fl_check_backward(model, plan, io, workspace);
+  if (status != FL_OK) return status;
+  run r = {.model = model,
+           .plan = plan,
+           .back = io,
+           .space = workspace,
+           .tape = (char *)io->tape,
+           .elem = fl_elem(model->spec.dtype),
+           .poll = io->poll,
+           .poll_arg = io->poll_arg};
+  fl_back_layout_of(model, plan, &r.back_layout);
+  fl_tape_layout_of(&model->spec, plan->steps, plan->batch, &r.tape_layout);
+  fl_run_team(&r, &r.back_layout.common, io->lengths, team_body, io->late);
+  if (atomic_load(&r.stop)) return FL_INTERRUPTED;
+  const uint32_t mode = fl_fp_nearest();
+  if (io->gradients) gather_gradients(&r);
+  fl_fp_leave(mode);
+  return FL_OK;
+}

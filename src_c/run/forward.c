@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The team, its workers, and the order in which they go through blocks, layers and directions.
+#include <string.h>
+
+#include "internal/check.h"
+#include "platform/cpu.h"
+#include "internal/run.h"
+
+// All threads may leave after so many layers of a block at the latest, however short its steps are.
+enum { LAYERS_A_POLL = 64 };
+
+// Dropout of what a segment has put out. Each worker drops what it wrote itself; h of the tape stays whole.
+static void drop_outputs(const worker *w, const segment *s, int64_t layer, int64_t t_begin, int64_t t_end)
+{
+  const run *r = w->r;
+  const int64_t lanes = r->model->kernels->lanes, units = r->model->spec.hidden_size;
+  const int64_t begin = w->vector_begin * lanes;
+  const int64_t end = w->vector_end * lanes < units ? w->vector_end * lanes : units;
+  const int64_t shift = s->dir * units;
+  rows_of rows = s->y;
+  rows.base -= shift * r->elem;
+  if (!s->dir)
+    fl_drop(w, &rows, layer, t_begin, t_end - t_begin, begin, end - begin);
+  else if (t_end == r->plan->steps)  // its steps run against time: once all are there
+    fl_drop(w, &rows, layer, 0, r->plan->steps, shift + begin, end - begin);
+  fl_wait_for(w, w->group);
+}
+
+static void run_layer(const worker *w, int64_t layer, int dir, int64_t t_begin, int64_t t_end)
+{
+  const run *r = w->r;
+  const fl_io *io = r->io;
+  const fl_spec *spec = &r->model->spec;
+  const int last = layer == spec->num_layers - 1;
+  segment s = {
+      .layer_dir = layer * spec->directions + dir, .dir = dir, .has_cells = last && io->cells != NULL};
+  s.layer = &r->model->layers[s.layer_dir];
+  s.x = layer == 0 ? fl_user_rows(r, io->x, io->x_t, io->x_b, 0) : fl_inner_rows(r, layer - 1, 0, t_begin);
+  s.y = last ? fl_user_rows(r, io->y, io->y_t, io->y_b, dir) : fl_inner_rows(r, layer, dir, t_begin);
+  if (s.has_cells) s.cells = fl_user_rows(r, io->cells, io->cells_t, io->cells_b, dir);
+  fl_run_segment(w, &s, t_begin, t_end);
+  if (io->dropout > 0 && !last) drop_outputs(w, &s, layer, t_begin, t_end);
+}
+
+// Steps past the end of a sequence, in the columns of the worker's directions.
+static void zero_padding(const worker *w, const void *base, int64_t t_stride, int64_t b_stride)
+{
+  const run *r = w->r;
+  if (!base || !r->io->lengths || w->panel_begin != 0) return;
+  for (int dir = w->first_dir; dir <= w->last_dir; ++dir) {
+    const rows_of rows = fl_user_rows(r, base, t_stride, b_stride, dir);
+    fl_zero_padding(w, &rows, r->model->spec.hidden_size);
+  }
+}
+
+// ---- workers ----
+
+static void run_worker(const worker *w)
+{
+  const run *r = w->r;
+  const fl_spec *spec = &r->model->spec;
+  const int64_t steps = r->plan->steps, block = r->plan->block_steps, layers = spec->num_layers;
+  for (int64_t l = 0; l < layers; ++l)
+    for (int dir = w->first_dir; dir <= w->last_dir; ++dir) fl_load_state(w, l * spec->directions + dir);
+  fl_wait_for(w, w->team);
+  // One direction: a block of steps goes through all layers. Two: a layer needs all steps of the
+  // one before it.
+  const int64_t span = spec->directions == 1 ? block : steps;
+  for (int64_t from = 0; from < steps; from += span) {
+    const int64_t to = from + span < steps ? from + span : steps;
+    for (int64_t l = 0; l < layers; ++l) {
+      for (int dir = w->first_dir; dir <= w->last_dir; ++dir) {
+        for (int64_t t = from; t < to; t += block) {
+          if ((t > 0 || (l + 1) % LAYERS_A_POLL == 0) && fl_stopped(w)) return;
+          run_layer(w, l, dir, t, t + block < to ? t + block : to);
+        }
+      }
+      if (spec->directions == 2) fl_wait_for(w, w->team);
+    }
+  }
+  if (atomic_load_explicit(&r->stop, memory_order_relaxed)) return;
+  for (int64_t l = 0; l < layers; ++l)
+    for (int dir = w->first_dir; dir <= w->last_dir; ++dir) fl_store_state(w, l * spec->directions + dir);
+  zero_padding(w, r->io->y, r->io->y_t, r->io->y_b);
+  zero_padding(w, r->io->cells, r->io->cells_t, r->io->cells_b);
+}
+
+// The worker of one place in the plan's grid, or of a whole row group when `alone`.
+static void start_worker(run *r, int dir, int row, int unit, int thread, int alone)
+{
+  const fl_plan *p = r->plan;
+  const int units = alone ? 1 : p->unit_groups, by_dir = !alone && p->dir_groups == 2;
+  worker w = {.r = r, .thread = thread};
+  w.first_dir = by_dir ? dir : 0;
+  w.last_dir = by_dir ? dir : r->model->spec.directions - 1;
+  w.row_begin = fl_slice_begin(p->batch, p->row_groups, row);
+  w.row_end = fl_slice_begin(p->batch, p->row_groups, row + 1);
+  w.panel_begin = (int32_t)((int64_t)r->model->panels * unit / units);
+  w.panel_end = (int32_t)((int64_t)r->model->panels * (unit + 1) / units);
+  const int32_t vectors = FL_PANEL / r->model->cell->sums;  // unit vectors of a panel
+  w.vector_begin = w.panel_begin * vectors;
+  w.vector_end = w.panel_end < r->model->panels ? w.panel_end * vectors : r->model->unit_vectors;
+  w.team = alone ? NULL : r->team;
+  w.group = units > 1 ? r->team + 1 + dir * p->row_groups + row : NULL;
+  const int64_t before =
+      p->project_steps * w.row_begin * FL_PANEL * r->model->panels * r->model->kernels->lanes;
+  w.projected =
+      r->space + r->layout.projected + (by_dir ? dir * r->layout.projected_bytes : 0) + before * r->elem;
+  w.gathered = r->space + r->layout.gathered;
+  w.sums = r->space + r->layout.sums + thread * r->layout.sums_bytes;
+  const int64_t count = w.row_end - w.row_begin;
+  w.x_at = (char **)(r->space + r->layout.pointers) + thread * r->layout.pointer_count;
+  w.y_at = w.x_at + count;
+  w.cells_at = w.y_at + count;
+  w.project_at = w.cells_at + count;
+  run_worker(&w);
+}
+
+static void team_body(void *arg, int thread, int threads)
+{
+  run *r = arg;
+  const fl_plan *p = r->plan;
+  const uint32_t mode = fl_fp_enter();
+  if (thread == 0) r->fp_mode = mode;
+  if (threads == p->threads && threads > 1 && threads == p->dir_groups * p->row_groups * p->unit_groups) {
+    const int unit = thread % p->unit_groups, group = thread / p->unit_groups;
+    start_worker(r, group / p->row_groups, group % p->row_groups, unit, thread, 0);
+  } else {
+    // Parts of the batch in turn; also if there is no team, or fewer threads came than were planned.
+    for (int row = thread; row < p->row_groups; row += threads) start_worker(r, 0, row, 0, thread, 1);
+  }
+  if (thread == 0 && p->threads > 1) r->finished = fl_now();
+  fl_fp_leave(mode);
+}
+
+fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io, void *workspace)
+{
+  const fl_status status = fl_check_forward(model, plan, io, workspace);
+  if (status != FL_OK) return status;
+  run r = {.model = model,
+           .plan = plan,
+           .io = io,
+           .space = workspace,
+           .elem = fl_elem(model->spec.dtype),
+           .poll = io->poll,
+           .poll_arg = io->poll_arg};
+  fl_run_layout_of(model, plan, &r.layout);
+  if (plan->purpose == FL_TRAIN) {
+    fl_tape_layout_of(&model->spec, plan->steps, plan->batch, &r.tape_layout);
+    r.tape = io->tape;
+  }
+  fl_run_team(&r, &r.layout.common, io->lengths, team_body, io->late);
+  return atomic_load(&r.stop) ? FL_INTERRUPTED : FL_OK;
+}

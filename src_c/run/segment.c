@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Some steps of one direction of one layer, by one worker.
+#include <string.h>
+
+#include "internal/run.h"
+
+// Bytes of the weights of `inputs` inputs, in the worker's panels.
+static double weight_bytes(const worker *w, int64_t inputs)
+{
+  const run *r = w->r;
+  const double vectors = (double)(w->panel_end - w->panel_begin) * FL_PANEL;
+  return vectors * r->model->kernels->lanes * (double)(inputs * r->elem);
+}
+
+// Projects `steps` steps from t on; rows of later steps advance those of earlier ones.
+static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t steps, int64_t panel_stride)
+{
+  const run *r = w->r;
+  int64_t count = 0, end = w->row_end;
+  for (int64_t i = 0; i < steps; ++i) {
+    end = fl_running(w, t + i, end);
+    fl_set_rows(w, &s->x, s->dir, t + i, 0, end - w->row_begin, w->project_at + count);
+    count += end - w->row_begin;
+  }
+  if (count == 0) return;
+  if (!r->model->spec.gemm_blas) {
+    const fl_project job = {
+        .x = (const void *const *)w->project_at,
+        .out = w->projected,
+        .panel_stride = panel_stride,
+        .rows = count,
+        .panel_begin = w->panel_begin,
+        .panel_end = w->panel_end,
+        .blocking = fl_blocking_of(r->model, count, s->layer->inputs, weight_bytes(w, s->layer->inputs))};
+    fl_project_slabs(w, s->layer, &job);
+    return;
+  }
+  const int64_t lanes = r->model->kernels->lanes, row_width = r->model->vectors * lanes;
+  const size_t row_bytes = (size_t)(s->layer->inputs * r->elem);
+  for (int64_t i = 0; i < count; ++i) {
+    memcpy(w->gathered + (size_t)i * row_bytes, w->project_at[i], row_bytes);
+    memcpy(w->projected + i * row_width * r->elem, s->layer->bias, (size_t)(row_width * r->elem));
+  }
+  const int64_t slab = fl_slab_rows(count, 2.0 * (double)(row_width * s->layer->inputs));
+  for (int64_t i = 0; i < count && !fl_polled(w); i += slab) {
+    const int64_t part = slab < count - i ? slab : count - i;
+    r->io->gemm(r->model->spec.dtype, part, row_width, s->layer->inputs, w->gathered + (size_t)i * row_bytes,
+                s->layer->inputs, s->layer->w_x.data, row_width, w->projected + i * row_width * r->elem,
+                row_width);
+  }
+}
+
+// What the steps of a segment have in common.
+typedef struct steps {
+  const worker *w;
+  const segment *s;
+  int64_t rows;
+  int64_t ahead;                 // steps projected at a time, 0: the projection is part of the step
+  int64_t sums_row, sums_panel;  // strides of projected sums, in elements
+  int64_t vectors;  // bytes of a row's vectors before the worker's first row, in c and on the tape
+  fl_blocking blocking;
+  int large;  // a step is so large that the caller must get chances to stop it
+  int over;   // the run was stopped: nothing is computed any more, but workers of a group still meet
+} steps;
+
+static char *from_row(char *buffer, int64_t bytes) { return buffer ? buffer + bytes : NULL; }
+
+// Step t of the rows that still run, up to `end`, whose projection is `done` rows from the start. Returns how
+// many rows those are.
+static int64_t run_step(const steps *at, int64_t t, int64_t end, int64_t done)
+{
+  const worker *w = at->w;
+  const segment *s = at->s;
+  const run *r = w->r;
+  const fl_cell *cell = r->model->cell;
+  const int64_t elem = r->elem, h_row = w->row_begin * r->layout.h_stride * elem;
+  fl_step job = {
+      .x = at->ahead ? NULL : (const void *const *)w->x_at,
+      .projected = at->ahead ? w->projected + done * at->sums_row * elem : NULL,
+      .projected_panel_stride = at->sums_panel,
+      .projected_row_stride = at->sums_row,
+      .h_prev = fl_h_buffer(r, s->layer_dir, t - 1) + h_row,
+      .h_next = fl_h_buffer(r, s->layer_dir, t) + h_row,
+      .h_stride = r->layout.h_stride,
+      .c_prev = from_row(fl_c_buffer(r, s->layer_dir, t - 1), at->vectors),
+      .c = from_row(fl_c_buffer(r, s->layer_dir, t), at->vectors),
+      .c_stride = r->plan->batch * r->model->kernels->lanes,
+      .saved = from_row(fl_saved(r, s->layer_dir, t), cell->saved * at->vectors),
+      .streaming = r->tape_layout.streaming,
+      .y = (void *const *)w->y_at,
+      .cells = s->has_cells ? (void *const *)w->cells_at : NULL,
+      .rows = end - w->row_begin,
+      .panel_begin = w->panel_begin,
+      .panel_end = w->panel_end,
+      .descending = (int32_t)(t & 1),
+      .blocking = at->blocking,
+      .sums = w->sums,
+  };
+  for (job.phase = 0; job.phase < cell->phases; ++job.phase) {
+    if (job.phase > 0) fl_wait_for(w, w->group);
+    if (job.rows == 0 || at->over) continue;
+    if (at->large)
+      fl_step_slabs(w, s->layer, &job);
+    else
+      r->model->kernels->step(s->layer, &job);
+  }
+  return job.rows;
+}
+
+// Moves the row pointers of the worker to step t, `count` steps further on.
+static void advance(const steps *at, int64_t t, int64_t count)
+{
+  const worker *w = at->w;
+  const segment *s = at->s;
+  if (!at->ahead) fl_advance_rows(w, &s->x, s->dir, t, count, at->rows, w->x_at);
+  fl_advance_rows(w, &s->y, s->dir, t, count, at->rows, w->y_at);
+  if (s->has_cells) fl_advance_rows(w, &s->cells, s->dir, t, count, at->rows, w->cells_at);
+}
+
+// Up to `count` steps from t on of a worker's only row, in the cell's persistent kernel.
+static void run_persistent(const steps *at, int64_t t, int64_t count)
+{
+  const worker *w = at->w;
+  const segment *s = at->s;
+  const run *r = w->r;
+  const int64_t elem = r->elem, left = r->sorted_lengths[w->row_begin] - t,
+                steps = left < count ? left : count;
+  if (steps <= 0) return;
+  // The kernel has one buffer of h. It must be the one that the step after the last one reads.
+  char *h = fl_h_buffer(r, s->layer_dir, t + steps - 1) + w->row_begin * r->layout.h_stride * elem;
+  const char *h_prev = fl_h_buffer(r, s->layer_dir, t - 1) + w->row_begin * r->layout.h_stride * elem;
+  if (h != h_prev) memcpy(h, h_prev, (size_t)(r->model->unit_vectors * r->model->kernels->lanes * elem));
+  const fl_persistent job = {
+      .steps = steps,
+      .x = at->ahead ? NULL : w->x_at[0],
+      .x_stride = (s->dir ? -s->x.t_bytes : s->x.t_bytes) / elem,
+      .projected = w->projected,
+      .projected_panel_stride = at->sums_panel,
+      .projected_row_stride = at->sums_row,
+      .h = h,
+      .c = from_row(fl_c_buffer(r, s->layer_dir, t), at->vectors),
+      .c_stride = r->plan->batch * r->model->kernels->lanes,
+      .y = w->y_at[0],
+      .y_stride = (s->dir ? -s->y.t_bytes : s->y.t_bytes) / elem,
+      .cells = s->has_cells ? w->cells_at[0] : NULL,
+      .cells_stride = (s->dir ? -s->cells.t_bytes : s->cells.t_bytes) / elem,
+  };
+  r->model->kernels->persistent[r->model->spec.cell](s->layer, &job);
+}
+
+void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t t_end)
+{
+  const run *r = w->r;
+  const int64_t lanes = r->model->kernels->lanes, ahead = r->plan->project_steps;
+  const int blas = r->model->spec.gemm_blas;  // one row of its projection holds all panels
+  const int64_t rows = w->row_end - w->row_begin, inputs = s->layer->units + (ahead ? 0 : s->layer->inputs);
+  const steps at = {
+      .w = w,
+      .s = s,
+      .rows = rows,
+      .ahead = ahead,
+      .sums_row = blas ? r->model->vectors * lanes : FL_PANEL * lanes,
+      .sums_panel = blas ? FL_PANEL * lanes : ahead * rows * FL_PANEL * lanes,
+      .vectors = w->row_begin * lanes * r->elem,
+      .blocking = fl_blocking_of(r->model, rows, inputs, weight_bytes(w, inputs)),
+      .large = fl_is_large(w, rows, inputs),
+      .over = fl_polled(w),
+  };
+  const int alone =
+      rows == 1 && !w->group && !r->tape && !s->y.starts && !s->x.starts && fl_is_persistent(r->model);
+  if (at.over && !w->group) return;
+  if (!ahead) fl_set_rows(w, &s->x, s->dir, t_begin, 0, rows, w->x_at);
+  fl_set_rows(w, &s->y, s->dir, t_begin, 0, rows, w->y_at);
+  if (s->has_cells) fl_set_rows(w, &s->cells, s->dir, t_begin, 0, rows, w->cells_at);
+  int64_t end = w->row_end;
+  for (int64_t t = t_begin; t < t_end;) {
+    const int64_t count = ahead && ahead < t_end - t ? ahead : t_end - t;
+    if (ahead && !at.over) project_ahead(w, s, t, count, at.sums_panel);
+    if (alone) {
+      run_persistent(&at, t, count);
+      t += count;
+      advance(&at, t, count);
+      continue;
+    }
+    int64_t done = 0;  // rows of the projection used up
+    for (const int64_t last = t + count; t < last; ++t) {
+      end = fl_running(w, t, end);
+      done += run_step(&at, t, end, done);
+      advance(&at, t + 1, 1);
+      fl_wait_for(w, w->group);
+    }
+  }
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// How states come in and go out.
+#include <string.h>
+
+#include "internal/run.h"
+
+// The h that step 0 reads stands where step -1 would have put it.
+static void load_rows(const worker *w, int64_t layer_dir, int64_t begin, int64_t end)
+{
+  const run *r = w->r;
+  const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
+  char *c_buffer = fl_c_buffer(r, layer_dir, -1);
+  for (int32_t v = w->vector_begin; v < w->vector_end; ++v) {
+    int64_t unit;
+    const int64_t bytes = fl_vector_units(r, v, &unit) * r->elem, full = lanes * r->elem;
+    for (int64_t row = begin; row < end; ++row) {
+      char *h = fl_h_buffer(r, layer_dir, -1) + (row * r->layout.h_stride + unit) * r->elem;
+      const int64_t from = ((layer_dir * batch + r->order[row]) * units + unit) * r->elem;
+      memset(h, 0, (size_t)full);
+      if (r->io->h_0) memcpy(h, (const char *)r->io->h_0 + from, (size_t)bytes);
+      if (!c_buffer) continue;
+      char *c = c_buffer + (v * batch + row) * full;
+      memset(c, 0, (size_t)full);
+      if (r->io->c_0) memcpy(c, (const char *)r->io->c_0 + from, (size_t)bytes);
+    }
+  }
+}
+
+void fl_load_state(const worker *w, int64_t layer_dir)
+{
+  for (int64_t row = w->row_begin; row < w->row_end && !fl_polled(w); row += FL_POLL_ROWS)
+    load_rows(w, layer_dir, row, row + FL_POLL_ROWS < w->row_end ? row + FL_POLL_ROWS : w->row_end);
+}
+
+void fl_store_state(const worker *w, int64_t layer_dir)
+{
+  const run *r = w->r;
+  const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
+  for (int32_t v = w->vector_begin; v < w->vector_end; ++v) {
+    int64_t unit;
+    const int64_t bytes = fl_vector_units(r, v, &unit) * r->elem;
+    for (int64_t row = w->row_begin; row < w->row_end; ++row) {
+      const int64_t last = r->sorted_lengths[row] - 1,
+                    to = ((layer_dir * batch + r->order[row]) * units + unit) * r->elem;
+      const char *h = fl_h_buffer(r, layer_dir, last) + (row * r->layout.h_stride + unit) * r->elem;
+      if (r->io->h_n) memcpy((char *)r->io->h_n + to, h, (size_t)bytes);
+      if (!r->io->c_n) continue;
+      const char *c = fl_c_buffer(r, layer_dir, last) + (v * batch + row) * lanes * r->elem;
+      memcpy((char *)r->io->c_n + to, c, (size_t)bytes);
+    }
+  }
+}

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Kernels and plans that only one kind of cache asks for give the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import fastlstm
+from fastlstm import _core
+
+pytestmark = pytest.mark.sanitize
+
+
+@pytest.fixture(autouse=True)
+def _restore() -> Iterator[None]:
+    yield
+    _core.assume_caches("cpu")
+
+
+# Whole panels of every instruction set, and narrow ones of a vector and of two behind them. All
+# outgrow the second-level cache; few rows fill one tile, more take their sums in blocks, many take
+# all inputs in one, and the most go in several parts. Wide inputs are projected ahead or not.
+@pytest.mark.parametrize("units", [736, 740, 744])
+@pytest.mark.parametrize("batch", [3, 5, 12, 25, 50, 100])
+@pytest.mark.parametrize("inputs", [7, 400])
+def test_blocks(isa: str, dtype: str, units: int, batch: int, inputs: int) -> None:
+    rng = np.random.default_rng(units + batch)
+    x = rng.standard_normal((4, batch, inputs)).astype(dtype)
+    lengths = rng.integers(0, 5, batch)
+    results = []
+    for kind in ("fast", "slow"):
+        _core.assume_caches(kind)
+        lstm = fastlstm.LSTM(inputs, units, dtype=np.dtype(dtype).type, seed=1)
+        results.append([lstm(x, num_threads=1), lstm(x, lengths=lengths, num_threads=2)])
+    near, far = results
+    for (y, state), (y_far, state_far) in zip(near, far, strict=True):
+        assert np.array_equal(y, y_far)
+        assert all(map(np.array_equal, state, state_far))
+
+
+@pytest.mark.parametrize("units", [736, 744])
+@pytest.mark.parametrize("batch", [5, 26, 100])
+def test_gradients(isa: str, dtype: str, units: int, batch: int) -> None:
+    rng = np.random.default_rng(units + batch)
+    x = rng.standard_normal((3, batch, 400)).astype(dtype)
+    lengths = rng.integers(0, 4, batch)
+    results = []
+    for kind in ("fast", "slow"):
+        _core.assume_caches(kind)
+        lstm = fastlstm.LSTM(400, units, dtype=np.dtype(dtype).type, seed=1)
+        y, _, tape = lstm.forward(x, lengths=lengths, num_threads=2)
+        results.append(lstm.backward(tape, y, num_threads=2))
+    near, far = results
+    assert np.array_equal(near.x, far.x)
+    for name, gradient in near.params.items():
+        assert np.array_equal(gradient, far.params[name]), name
+
+
+def test_caches_change_the_plan() -> None:
+    plans = []
+    for kind in ("fast", "slow"):
+        _core.assume_caches(kind)
+        lstm = fastlstm.LSTM(512, 512, seed=0)
+        plans.append(lstm.explain(50, 32, num_threads=1))
+    assert plans[0] != plans[1]
+
+
+def test_a_single_step_reads_all_layers() -> None:
+    """Weights of one such layer stay near a core; those of ten only if two cores share them."""
+    _core.assume_caches("slow")
+    one, ten = (fastlstm.LSTM(160, 160, num_layers=n, seed=0) for n in (1, 10))
+    assert "one thread" in one.explain(1, 1, num_threads=2)
+    assert "2 threads" in ten.explain(1, 1, num_threads=2)

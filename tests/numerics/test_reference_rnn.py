@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The specification of the RNN against PyTorch, forward and autograd, against finite differences,
+and at its edges; all in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastlstm import reference
+from support import rnn_runs
+from support.rnn_runs import NONLINEARITIES, Case
+
+# Both sides round to 2^-53 some I + H times in each sum, and a step hands its error on. Measured
+# over the cases here: 1e-14 of the largest number for tanh, 5e-13 for relu, whose states grow.
+TOLERANCE = 1e-11
+STEP, DIFFERENCE_TOLERANCE = 1e-6, 1e-7  # of finite differences: their error is STEP^2 and eps/STEP
+
+
+def close(actual: Any, expected: Any, tolerance: float, what: object) -> None:
+    scale = max(1.0, float(np.max(np.abs(expected), initial=0)))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale, err_msg=str(what))
+
+
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+@pytest.mark.parametrize("seed", range(40))
+def test_agrees_with_torch(nonlinearity: str, seed: int) -> None:
+    """Forward, and the gradients of a random loss; ragged rows of length 0 are left to promise."""
+    case = rnn_runs.random_case(seed, nonlinearity, "float64")
+    theirs = rnn_runs.torch_results(case)
+    ours = rnn_runs.reference_results(case)
+    assert ours.keys() == theirs.keys()
+    for name, expected in theirs.items():
+        assert ours[name].dtype == np.float64
+        close(ours[name], expected, TOLERANCE, (name, case))
+
+
+def test_the_cases_cover_every_option() -> None:
+    cases = [rnn_runs.random_case(seed, "tanh", "float64") for seed in range(40)]
+    for option in ("bias", "bidirectional", "with_state", "ragged"):
+        assert {getattr(case, option) for case in cases} == {False, True}, option
+    assert {case.num_layers for case in cases} == {1, 2, 3}
+    ragged = [case.lengths() for case in cases if case.ragged]
+    assert any((lengths == 0).any() for lengths in ragged)
+    assert any((np.diff(lengths) > 0).any() for lengths in ragged)
+
+
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_finite_differences_of_every_entry(nonlinearity: str, dropout: float) -> None:
+    case = Case(4, 3, 2, 3, 2, True, True, True, True, nonlinearity, "float64", 3)
+    inputs = case.inputs()
+
+    def loss(moved: dict[str, np.ndarray]) -> float:
+        result = reference.rnn_forward(
+            moved["x"],
+            {name: moved[name] for name in inputs.params},
+            nonlinearity=nonlinearity,
+            h_0=moved["h_0"],
+            lengths=inputs.lengths,
+            dropout=dropout,
+            seed=5,
+        )
+        return float(np.sum(inputs.dy * result.y) + np.sum(inputs.dh_n * result.h_n))
+
+    grads = reference.rnn_backward(
+        inputs.x,
+        inputs.params,
+        nonlinearity=nonlinearity,
+        h_0=inputs.h_0,
+        lengths=inputs.lengths,
+        dy=inputs.dy,
+        dh_n=inputs.dh_n,
+        dropout=dropout,
+        seed=5,
+    )
+    variables = {"x": np.nan_to_num(inputs.x), "h_0": inputs.h_0, **inputs.params}
+    found = {"x": grads.x, "h_0": grads.h_0, **grads.params}
+    assert found.keys() == variables.keys()
+    for name, value in variables.items():
+        slopes = np.zeros(value.shape)
+        for place in np.ndindex(value.shape):
+            losses = []
+            for step in (STEP, -STEP):
+                moved = value.copy()
+                moved[place] += step
+                losses.append(loss({**variables, name: moved}))
+            slopes[place] = (losses[0] - losses[1]) / (2 * STEP)
+        close(found[name], slopes, DIFFERENCE_TOLERANCE, name)
+
+
+def test_one_step_by_hand() -> None:
+    params = {
+        "weight_ih_l0": [[2.0], [-1.0]],
+        "weight_hh_l0": [[0.0, 1.0], [3.0, 0.0]],
+        "bias_ih_l0": [0.25, 0.0],
+        "bias_hh_l0": [0.25, -4.0],
+    }
+    h_0 = [[[0.5, -1.0]]]
+    # z = (2 * 1 - 1 + 0.5, -1 + 3 * 0.5 - 4) = (1.5, -3.5)
+    result = reference.rnn_forward([[[1.0]]], params, nonlinearity="relu", h_0=h_0)
+    assert result.y.tolist() == [[[1.5, 0.0]]]
+    assert result.h_n.tolist() == [[[1.5, 0.0]]]
+    result = reference.rnn_forward([[[1.0]]], params, h_0=h_0)
+    assert result.y[0, 0].tolist() == [np.tanh(1.5), np.tanh(-3.5)]
+    grads = reference.rnn_backward(
+        [[[1.0]]], params, nonlinearity="relu", h_0=h_0, dy=[[[1.0, 10.0]]], dh_n=[[[2.0, 10.0]]]
+    )
+    assert grads.x.tolist() == [[[6.0]]]  # dz = (3, 0)
+    assert grads.h_0.tolist() == [[[0.0, 3.0]]]
+    assert grads.params["weight_hh_l0"].tolist() == [[1.5, -3.0], [0.0, 0.0]]
+    assert grads.params["bias_ih_l0"].tolist() == [3.0, 0.0]
+
+
+def test_edges() -> None:
+    params = Case(1, 1, 2, 3, 1, True, False, False, False, "tanh", "float64", 0).inputs().params
+    empty = reference.rnn_forward(np.zeros((0, 2, 2)), params, h_0=np.ones((1, 2, 3)))
+    assert empty.y.shape == (0, 2, 3)
+    assert (empty.h_n == 1).all()
+    assert reference.rnn_forward(np.zeros((4, 0, 2)), params).h_n.shape == (1, 0, 3)
+    with pytest.raises(ValueError, match="nonlinearity must be one of tanh, relu"):
+        reference.rnn_forward(np.zeros((1, 1, 2)), params, nonlinearity="elu")
+    with pytest.raises(ValueError, match="h_0 has shape"):
+        reference.rnn_forward(np.zeros((1, 1, 2)), params, h_0=np.zeros((1, 1, 4)))
+    with pytest.raises(ValueError, match="dh_n has shape"):
+        reference.rnn_backward(np.zeros((1, 1, 2)), params, dh_n=np.zeros((2, 1, 3)))
+    with pytest.raises(ValueError, match="lengths"):
+        reference.rnn_forward(np.zeros((1, 1, 2)), params, lengths=[2])

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Shapes, workers and a command line that tests of both tasks of the benchmark use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastlstm.bench import agreement, limits, peers, runner
+from fastlstm.bench.shapes import Shape
+
+# Made up: one thread, two caches.
+MACHINE = limits.Machine(
+    threads=1,
+    flops={"float32": 100e9, "float64": 50e9},
+    bandwidth=((32e3, 400e9), (1e6, 200e9), (math.inf, 50e9)),
+    chain=20e-9,
+)
+# A shape of one's own: options of `python -m fastlstm bench`.
+SIZES = ["--input-size", "3", "--hidden-size", "5", "--batch", "2", "--steps", "4"]
+
+
+def shape(T: int, B: int, I: int, H: int, **options: Any) -> Shape:  # noqa: E741
+    return Shape("test", "none", "none", T, B, I, H, **options)
+
+
+def engine_worker(task: str) -> Any:
+    """A fixture: by turns the name of each engine of the task, and a worker that runs it."""
+
+    @pytest.fixture(
+        scope="module", params=[name for name, e in peers.ENGINES.items() if task in e.tasks]
+    )
+    def engine_worker(request: pytest.FixtureRequest) -> Iterator[tuple[str, runner.WorkerProcess]]:
+        name = request.param
+        if not peers.ENGINES[name].available():
+            pytest.skip(f"{name} is not installed")
+        process = runner.WorkerProcess(name, 1)
+        yield name, process
+        process.close()
+
+    return engine_worker
+
+
+def difference(
+    process: runner.WorkerProcess, expected: agreement.Outputs, folder: Path
+) -> float | None:
+    """By how much what the worker has computed differs from what is expected."""
+    path = folder / "expected.npz"
+    np.savez(path, **expected)
+    found: float | None = process.ask("compare", path=str(path))["max_abs_diff"]
+    return found
+
+
+def assert_agreement(of: Shape, difference: float | None, *, mixed: bool) -> None:
+    """`mixed`: the engine pads, and past the ends both directions mix; nothing to compare."""
+    if mixed:
+        assert difference is None
+    else:
+        assert difference is not None
+        assert difference <= (1e-12 if of.dtype == "float64" else runner.MAX_ABS_DIFF)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Running the engine on the configurations of `helpers`, and comparing bits."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import fastlstm
+from support import helpers
+
+
+class Outputs(NamedTuple):
+    y: np.ndarray
+    h_n: np.ndarray
+    c_n: Any  # None of a cell that keeps no c,
+    cells: Any  # as is this
+
+
+class Case(NamedTuple):
+    """A configuration with parameters and inputs."""
+
+    config: helpers.Config
+    params: dict[str, np.ndarray]
+    inputs: helpers.Inputs
+
+    def lstm(self, **options: Any) -> fastlstm.LSTM:
+        lstm = fastlstm.LSTM(
+            **self.config.lstm_arguments, dtype=self.config.dtype, seed=0, **options
+        )
+        lstm.load_state_dict(self.params)
+        return lstm
+
+    def model(self, **options: Any) -> Any:
+        """An LSTM, or an RNN where the configuration says so."""
+        if self.config.cell == "lstm":
+            return self.lstm(**options)
+        rnn = fastlstm.RNN(
+            **self.config.lstm_arguments,
+            nonlinearity=self.config.cell.removeprefix("rnn_"),
+            dtype=self.config.dtype,
+            seed=0,
+            **options,
+        )
+        rnn.load_state_dict(self.params)
+        return rnn
+
+
+def case_of(config: helpers.Config, seed: int) -> Case:
+    rng = np.random.default_rng(seed)
+    return Case(config, helpers.random_params(config, rng), helpers.random_inputs(config, rng))
+
+
+def run(model: Any, inputs: helpers.Inputs, **options: Any) -> Outputs:
+    """Of the states that are given, an RNN takes h_0 alone."""
+    x, state, lengths = inputs
+    if isinstance(model, fastlstm.LSTM):
+        y, (h_n, c_n), cells = model(x, state, lengths=lengths, return_cells=True, **options)
+        return Outputs(y, h_n, c_n, cells)
+    y, h_n = model(x, None if state is None else state[0], lengths=lengths, **options)
+    return Outputs(y, h_n, None, None)
+
+
+def assert_same_bits(actual: np.ndarray, expected: np.ndarray, what: object = "") -> None:
+    """Shape, dtype and every bit: 0.0 is not -0.0, and NaN is itself only."""
+    assert actual.shape == expected.shape, what
+    assert actual.dtype == expected.dtype, what
+    if np.ascontiguousarray(actual).tobytes() == np.ascontiguousarray(expected).tobytes():
+        return
+    whole = f"i{actual.itemsize}"
+    differ = np.ascontiguousarray(actual).view(whole) != np.ascontiguousarray(expected).view(whole)
+    largest = np.abs(actual - expected).max()
+    raise AssertionError(
+        f"{what}: {differ.sum()} of {differ.size} elements differ, by up to {largest:.3g}, "
+        f"the first at {tuple(int(i) for i in np.argwhere(differ)[0])}"
+    )
+
+
+def assert_all_same_bits(actual: Outputs, expected: Outputs, what: object = "") -> None:
+    for name in Outputs._fields:
+        ours, theirs = getattr(actual, name), getattr(expected, name)
+        assert (ours is None) == (theirs is None), f"{name} of {what}"
+        if ours is not None:
+            assert_same_bits(ours, theirs, f"{name} of {what}")
