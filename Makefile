@@ -5,9 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 # setuptools prints a page about editable installs in general.
 UNWARNED := PYTHONWARNINGS="ignore:Editable installation"
-C_FILES := $(shell find src_c -name '*.c' -o -name '*.h')
+C_FILES := $(shell find src_c tests/c -name '*.c' -o -name '*.h')
 
-.PHONY: demo smoke test test-deep check bench wheel format clean build
+C_TESTS := $(MAKE) --no-print-directory -s -j$(shell nproc) -C tests/c
+
+.PHONY: demo smoke test test-deep test-c test-c-sanitized test-arm check bench wheel format clean build
 
 demo: $(VENV)/demo build
 	$(BIN)/python examples/demo.py
@@ -22,13 +24,24 @@ test-deep: $(VENV)/test build
 	$(BIN)/python -m pytest -q -m deep
 	tests/sanitize.sh
 
+# The C tests need no Python; test runs them, too.
+test-c:
+	$(C_TESTS)
+
+test-c-sanitized:
+	$(C_TESTS) SANITIZE=address,undefined
+
+# NEON by a cross compiler and qemu.
+test-arm:
+	$(C_TESTS) TARGET=arm
+
 check: $(VENV)/check build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 	mkdir -p build/omp && cp $$($(CC) -print-file-name=include)/omp.h build/omp/  # clang-tidy lacks it
-	$(BIN)/clang-tidy --quiet --warnings-as-errors='*' $(filter %.c,$(C_FILES)) -- \
+	$(BIN)/clang-tidy --quiet --warnings-as-errors='*' $(filter src_c/%.c,$(C_FILES)) -- \
 		-std=gnu11 -fopenmp -Isrc_c/include -Isrc_c -isystem build/omp
 
 bench: $(VENV)/bench build

@@ -18,6 +18,7 @@ void check_that(int ok, const char *file, int line, const char *format, ...)
   vprintf(format, arguments);
   va_end(arguments);
   printf("\n");
+  fflush(stdout);  // the next thing may be a crash
 }
 
 int check_result(const char *program)

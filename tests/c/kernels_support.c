@@ -137,9 +137,9 @@ layer_case make_layer(const fl_kernels *kernels, fl_cell_kind kind, int64_t inpu
 
 int64_t next_units(int64_t lanes, int *at)
 {
-  enum { PARTS = 5 };
+  enum { PARTS = 6 };
   // Nothing, a little, a quarter, a half and most of a vector more than some whole vectors.
-  const int64_t parts[PARTS] = {0, 1, lanes / 4, lanes / 2, lanes / 2 + 1};
+  const int64_t parts[PARTS] = {0, 1, lanes / 4, lanes / 2, lanes / 2 + 1, lanes - 1};
   const int64_t vectors[] = {0, 1, 2, 3, 4, 5, 7, 9};
   for (; *at < PARTS * (int)(sizeof vectors / sizeof *vectors); ++*at) {
     const int part = *at % PARTS;

@@ -7,18 +7,18 @@
 
 #include "check.h"
 #include "fastlstm.h"
-#include "model.h"
+#include "internal/model.h"
 
 #ifdef FL_DOUBLE
 typedef double real;
 #define DTYPE     FL_F64
 #define same      same_double
-#define TOLERANCE 2e-13
+#define TOLERANCE 1e-14
 #else
 typedef float real;
 #define DTYPE     FL_F32
 #define same      same_float
-#define TOLERANCE 2e-5
+#define TOLERANCE 1e-5
 #endif
 typedef long double wide;
 

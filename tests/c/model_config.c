@@ -6,19 +6,23 @@
 #include <string.h>
 
 #include "check.h"
+#include "internal/binding.h"
 
 config make_config(int64_t index, fl_cell_kind cell, fl_isa isa, fl_dtype dtype)
 {
   uint64_t state = (uint64_t)index * 1000003 + 17;
-  config c = {
-      .spec = {.cell = cell, .dtype = dtype, .isa = isa, .passes = FL_PASS_FORWARD | FL_PASS_BACKWARD}};
+  config c = {.spec = {.struct_size = sizeof(fl_spec),
+                       .cell = cell,
+                       .dtype = dtype,
+                       .isa = isa,
+                       .passes = FL_PASS_FORWARD | FL_PASS_BACKWARD}};
   const int64_t small = random_between(&state, 1, 24), middle = random_between(&state, 25, 70),
                 large = random_between(&state, 71, 140), size = random_between(&state, 0, 9);
   c.spec.hidden_size = size < 4 ? small : size < 9 ? middle : large;
   c.spec.input_size = random_between(&state, 1, random_chance(&state, 70) ? 12 : 60);
   c.spec.num_layers = random_between(&state, 1, 3);
   c.spec.directions = (int32_t)random_between(&state, 1, 2);
-  c.spec.caches = random_chance(&state, 50) ? FL_CACHES_NEAR : FL_CACHES_FAR;
+  c.caches = random_chance(&state, 50) ? FL_CACHES_FAST : FL_CACHES_SLOW;
   c.steps = random_between(&state, 1, 9);
   c.batch = random_chance(&state, 25) ? 1 : random_between(&state, 2, random_chance(&state, 80) ? 14 : 70);
   c.threads = (int32_t)random_between(&state, 1, 3);
@@ -156,23 +160,32 @@ static fl_model *make_model(arrays *a)
   CHECK(fl_model_bytes(&c->spec, &bytes) == FL_OK, "no size of a model");
   const fl_status status = fl_model_pack(&c->spec, weights, zeros(a, bytes), c->threads, NULL, NULL, &model);
   CHECK(status == FL_OK, "packing: %s", fl_status_text(status));
+  if (!model) exit(1);
+  fl_model_assume_caches(model, (fl_cache_kind)c->caches);
   return model;
 }
 
-static void *workspace(arrays *a, const fl_model *model, fl_purpose purpose, fl_plan *plan)
+// A plan, and the workspace of its runs.
+typedef struct planned {
+  fl_plan *plan;
+  void *workspace;
+} planned;
+
+static planned make_plan(arrays *a, const fl_model *model, fl_purpose purpose)
 {
   const config *c = a->c;
-  const fl_status status = fl_plan_make(model, purpose, c->steps, c->batch, c->threads, plan);
+  planned p = {.plan = zeros(a, fl_plan_bytes())};
+  const fl_status status = fl_plan_make(model, purpose, c->steps, c->batch, c->threads, p.plan);
   CHECK(status == FL_OK, "planning %d: %s", (int)purpose, fl_status_text(status));
-  return zeros(a, plan->workspace_bytes);
+  p.workspace = zeros(a, fl_plan_workspace_bytes(p.plan));
+  return p;
 }
 
 static void run_forward(arrays *a, const fl_model *model, const shapes *s, const void *x, const fl_io *given,
                         fl_purpose purpose, void *tape)
 {
   const config *c = a->c;
-  fl_plan plan;
-  void *space = workspace(a, model, purpose, &plan);
+  const planned p = make_plan(a, model, purpose);
   fl_io io = *given;
   io.x = x;
   io.y = zeros(a, (size_t)(s->rows * s->outputs) * elem(c));
@@ -181,7 +194,7 @@ static void run_forward(arrays *a, const fl_model *model, const shapes *s, const
   io.c_n = c->spec.cell == FL_LSTM ? zeros(a, (size_t)s->states * elem(c)) : NULL;
   io.tape = tape;
   io.dropout = tape ? c->dropout : 0;
-  const fl_status status = fl_forward(model, &plan, &io, space);
+  const fl_status status = fl_forward(model, p.plan, &io, p.workspace);
   CHECK(status == FL_OK, "forward: %s", fl_status_text(status));
   a->hash = 1;
   hash(a, io.y, s->rows * s->outputs);
@@ -196,8 +209,7 @@ static void run_backward(arrays *a, const fl_model *model, const shapes *s, cons
   const config *c = a->c;
   const int64_t layers = c->spec.num_layers * c->spec.directions, units = c->spec.hidden_size;
   const int64_t gate_rows = gates_of(c) * units;
-  fl_plan plan;
-  void *space = workspace(a, model, FL_BACK, &plan);
+  const planned p = make_plan(a, model, FL_BACK);
   fl_gradients *gradients = zeros(a, (size_t)layers * sizeof *gradients);
   const int64_t inner = c->spec.directions * units;
   for (int64_t i = 0; i < layers; ++i) {
@@ -206,7 +218,8 @@ static void run_backward(arrays *a, const fl_model *model, const shapes *s, cons
     gradients[i].b_ih = c->has_b_ih ? filled(a, gate_rows, 0.5) : NULL;
     gradients[i].b_hh = c->has_b_hh ? filled(a, gate_rows, 0.5) : NULL;
   }
-  fl_back_io io = {.tape = tape,
+  fl_back_io io = {.struct_size = sizeof(fl_back_io),
+                   .tape = tape,
                    .x = x,
                    .x_t = given->x_t,
                    .x_b = given->x_b,
@@ -229,7 +242,7 @@ static void run_backward(arrays *a, const fl_model *model, const shapes *s, cons
                    .accumulate = c->accumulate,
                    .dropout = c->dropout,
                    .seed = c->seed};
-  const fl_status status = fl_backward(model, &plan, &io, space);
+  const fl_status status = fl_backward(model, p.plan, &io, p.workspace);
   CHECK(status == FL_OK, "backward: %s", fl_status_text(status));
   hash(a, io.dx, s->rows * s->inputs);
   hash(a, io.dh_0, s->states);
@@ -257,7 +270,8 @@ uint64_t run_config(const config *c)
   }
   // Steps before rows, except that half of the whole batches are rows before steps.
   const int by_row = !s.starts && c->seed % 2;
-  const fl_io io = {.x_t = by_row ? s.inputs : c->batch * s.inputs,
+  const fl_io io = {.struct_size = sizeof(fl_io),
+                    .x_t = by_row ? s.inputs : c->batch * s.inputs,
                     .x_b = by_row ? c->steps * s.inputs : s.inputs,
                     .y_t = by_row ? s.outputs : c->batch * s.outputs,
                     .y_b = by_row ? c->steps * s.outputs : s.outputs,
@@ -277,6 +291,6 @@ uint64_t run_config(const config *c)
   CHECK(c->dropout > 0 || a.hash == inferred, "a tape changes outputs");
   run_backward(&a, model, &s, x, &io, tape);
   mix(&a, inferred);
-  while (a.count > 0) fl_free(a.blocks[--a.count], 0);
+  while (a.count > 0) fl_free(a.blocks[--a.count]);
   return a.hash;
 }

@@ -9,6 +9,7 @@ typedef struct config {
   fl_spec spec;
   int64_t steps, batch;
   int32_t threads;
+  int32_t caches;  // an fl_cache_kind
   double dropout;
   uint64_t seed;  // of the dropout
   int has_states, has_cells, has_lengths, has_starts, has_b_ih, has_b_hh, has_dcells, has_dstates, has_dx;

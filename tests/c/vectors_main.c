@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "check.h"
-#include "cpu.h"
+#include "platform/cpu.h"
 #include "fastlstm.h"
 
 void vectors_generic_f32(void);

@@ -8,9 +8,10 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "cpu.h"
+#include "platform/cpu.h"
 #include "fastlstm.h"
 #include ISA_HEADER
+#include "kernels/vmath.inc.h"
 
 #ifdef FL_DOUBLE
 #define same       same_double
@@ -19,6 +20,7 @@
 #define ROUND      nearbyint
 #define SMALLEST   DBL_MIN
 #define LEAST_EXP  (-1022)
+#define TANH_ERROR 4e-16L
 #define BEYOND_EXP 1024
 #else
 #define same       same_float
@@ -27,6 +29,7 @@
 #define ROUND      nearbyintf
 #define SMALLEST   FLT_MIN
 #define LEAST_EXP  (-126)
+#define TANH_ERROR 2.2e-7L
 #define BEYOND_EXP 128
 #endif
 #define FUSED (FL_ISA_ID != FL_ISA_GENERIC)
@@ -159,6 +162,26 @@ static void check_exponents(void)
   }
 }
 
+// The bounds that stand in vmath.inc.h, for activations of -30 to 30.
+static void check_activations(void)
+{
+  uint64_t state = 6;
+  for (int i = 0; i < 2000; ++i) {
+    const double range = i % 2 ? 43 : 2;
+    lanes t;
+    for (int j = 0; j < VL; ++j) t.at[j] = (real)(range * random_real(&state));
+    const vreal one = vset1(1);
+    const lanes tanhs = lanes_of(vtanh(vloadu(t.at)));
+    const lanes sigmoids = lanes_of(vdiv(one, vadd(one, vexp2(vloadu(t.at)))));
+    for (int j = 0; j < VL; ++j) {
+      const long double e = exp2l(t.at[j]), tanh_off = tanhs.at[j] - (1 - e) / (1 + e);
+      CHECK(fabsl(tanh_off) <= TANH_ERROR, "tanh from %g is %Lg off", (double)t.at[j], tanh_off);
+      CHECK(fabsl(sigmoids.at[j] - 1 / (1 + e)) <= TANH_ERROR / 2, "sigmoid from %g is %g", (double)t.at[j],
+            (double)sigmoids.at[j]);
+    }
+  }
+}
+
 static void check_shuffles(void)
 {
   lanes a, b, low, high;
@@ -237,6 +260,7 @@ void ISA_RUN(void)
   }
   check_signs();
   check_exponents();
+  check_activations();
   check_shuffles();
   check_memory();
   check_tails();
