@@ -21,14 +21,25 @@ def clip_grad_norm(grads: object, max_norm: float, *, error_if_nonfinite: bool =
     infinity or NaN leaves zeros and NaN, unless `error_if_nonfinite`.
 
     Parameters
-        grads                mapping name -> writable C-contiguous float32 or float64 array, or
-                             anything with such a mapping as ``.params``
-        max_norm             >= 0; infinity: only measure
-        error_if_nonfinite   RuntimeError, as in torch, if the norm is infinite or NaN
+    ----------
+    grads : mapping of str to ndarray, or anything with such a mapping as ``.params``
+        Writable C-contiguous arrays of float32 or float64.
+    max_norm : float
+        >= 0; infinity: only measure.
+    error_if_nonfinite : bool, default False
+        Whether a norm that is infinite or NaN is an error, as in torch.
 
-    Returns the norm before clipping.
+    Returns
+    -------
+    float
+        The norm before clipping.
 
-    Raises TypeError or ValueError for a wrong argument; nothing is changed then.
+    Raises
+    ------
+    TypeError, ValueError
+        A wrong argument; nothing is changed then.
+    RuntimeError
+        The norm is infinite or NaN, with `error_if_nonfinite`; nothing is changed then.
     """
     most = number("max_norm", max_norm, infinite=True)
     strict = checks.flag("error_if_nonfinite", error_if_nonfinite)
@@ -47,9 +58,19 @@ def clip_grad_norm(grads: object, max_norm: float, *, error_if_nonfinite: bool =
 def clip_grad_value(grads: object, clip_value: float) -> None:
     """Limit each entry of gradients, in place, to [-clip_value, clip_value]; NaN stays NaN.
 
-    As ``torch.nn.utils.clip_grad_value_``. `grads` is as for `clip_grad_norm`, `clip_value` >= 0.
+    As ``torch.nn.utils.clip_grad_value_``.
 
-    Raises TypeError or ValueError for a wrong argument; nothing is changed then.
+    Parameters
+    ----------
+    grads : mapping of str to ndarray, or anything with such a mapping as ``.params``
+        As for `clip_grad_norm`.
+    clip_value : float
+        >= 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A wrong argument; nothing is changed then.
     """
     limit = number("clip_value", clip_value, infinite=True)
     arrays = own_arrays("grads", given_arrays("grads", getattr(grads, "params", grads)))

@@ -183,12 +183,14 @@ class Recurrent(Layer, Generic[Given, State, Slope]):
 
         Parameters
         ----------
-        x, state, lengths, return_cells, num_threads
+        x, state, lengths, return_cells
             As for a call of the model.
         tape : Tape, optional
             One whose memory to use again; what it held is lost.
         seed : int, optional
             Of the dropout masks, 0 to 2**64 - 1; None draws one.
+        num_threads : int, optional
+            As for a call of the model.
 
         Returns
         -------
