@@ -214,7 +214,7 @@ class Layer(Module):
         steps, batch = checks.count("T", T), checks.count("B", B)
         plan = self._engine().plan(steps, batch, runtime.call_threads(num_threads))
         title = f"{self!r} on T={steps}, B={batch}"
-        return explain.explain(title, self.dtype.name, self._spec.gemm, steps, plan)
+        return explain.explain(title, self._spec, steps, plan)
 
     # ---- configuration and parameters ----
 

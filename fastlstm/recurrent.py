@@ -309,8 +309,8 @@ class Recurrent(Layer, Generic[Given, State, Slope]):
         # Code of the caller's objects runs in the next lines only.
         given = None if into is None else given_mapping(into, self._shapes)
         pair: checks.Pair = (None, None)
-        names = tuple(f"d{name[0]}_n" for name in self._states)
         if dstate is not None:
+            names = tuple(f"d{name[0]}_n" for name in self._states)
             pair = checks.given_state("dstate", names, dstate, self.dtype, optional=True)
         dy = None if dy is None else checks.given("dy", dy, self.dtype)
         dcells = None if dcells is None else checks.given("dcells", dcells, self.dtype)
