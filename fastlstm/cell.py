@@ -10,8 +10,8 @@ from numpy.typing import DTypeLike
 
 from . import _core, checks, runtime, torch_modules, weights
 from .checks import Array, SupportsArray
-from .module import FORWARD, Module
-from .spec import Spec
+from .module import Module
+from .spec import FORWARD, Spec
 from .stream import Stream
 
 

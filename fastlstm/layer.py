@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, checks, explain, runtime, saving, state_dicts, torch_modules, weights
 from .checks import Array, SupportsArray
-from .module import FORWARD, Module
-from .spec import Cell, Spec
+from .module import Module
+from .spec import FORWARD, Cell, Spec
 from .stream import Stream
 
 # The checked input of a call, arrays as the core takes them and shapes as the caller sees them:

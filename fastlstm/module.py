@@ -11,9 +11,7 @@ import numpy as np
 
 from . import _core, blas, checks, runtime, weights
 from .checks import Array
-from .spec import Spec
-
-FORWARD, BACKWARD = 1, 2  # passes that parameters are packed for
+from .spec import FORWARD, Spec
 
 
 class Module:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _optim, checks, clipping
+from . import _optim, checks
 from .checks import Array
 from .clipping import clip_grad_norm, clip_grad_value
 from .optimizer import Optimizer
@@ -97,10 +97,10 @@ class SGD(Optimizer):
 
     def _checked(self, settings: dict[str, Any]) -> dict[str, Any]:
         checked: dict[str, Any] = {
-            "lr": clipping.number("lr", settings["lr"]),
-            "momentum": clipping.number("momentum", settings["momentum"]),
-            "dampening": clipping.number("dampening", settings["dampening"], least=-math.inf),
-            "weight_decay": clipping.number("weight_decay", settings["weight_decay"]),
+            "lr": checks.number("lr", settings["lr"]),
+            "momentum": checks.number("momentum", settings["momentum"]),
+            "dampening": checks.number("dampening", settings["dampening"], least=-math.inf),
+            "weight_decay": checks.number("weight_decay", settings["weight_decay"]),
             "nesterov": checks.flag("nesterov", settings["nesterov"]),
         }
         if checked["nesterov"] and (checked["momentum"] == 0 or checked["dampening"] != 0):
@@ -193,10 +193,10 @@ class Adam(Optimizer):
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise TypeError(f"betas must be a pair of numbers in [0, 1), got {betas!r}")
         return {
-            "lr": clipping.number("lr", settings["lr"]),
-            "betas": tuple(clipping.number("betas", beta, below=1.0) for beta in betas),
-            "eps": clipping.number("eps", settings["eps"]),
-            "weight_decay": clipping.number("weight_decay", settings["weight_decay"]),
+            "lr": checks.number("lr", settings["lr"]),
+            "betas": tuple(checks.number("betas", beta, below=1.0) for beta in betas),
+            "eps": checks.number("eps", settings["eps"]),
+            "weight_decay": checks.number("weight_decay", settings["weight_decay"]),
             "amsgrad": checks.flag("amsgrad", settings["amsgrad"]),
             "decoupled_weight_decay": checks.flag(
                 "decoupled_weight_decay", settings["decoupled_weight_decay"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _core, _optim, checks, clipping
+from . import _core, _optim, checks, inplace
 from .checks import Array
 
 MAX_STEPS = 2**62
@@ -41,11 +41,11 @@ class Optimizer:
             raise TypeError("Optimizer is only a base class: make an SGD, Adam or AdamW")
         # A model may replace its arrays (by loading parameters, say): ask it anew each time.
         self._source = (
-            params if hasattr(params, "parameters") else dict(clipping.mapping("params", params))
+            params if hasattr(params, "parameters") else dict(inplace.mapping("params", params))
         )
         self._guard = _core.Guard("the optimiser")
-        arrays = clipping.own_arrays("params", self._given_arrays())
-        clipping.refuse_overlap("params", arrays, "params", arrays)
+        arrays = inplace.own_arrays("params", self._given_arrays())
+        inplace.refuse_overlap("params", arrays, "params", arrays)
         self._shapes = {name: (array.shape, array.dtype) for name, array in arrays.items()}
         self._take(self._checked(settings))
         self._slots = self._slots_for(settings)
@@ -88,7 +88,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self.__dict__["_lr"] = clipping.number("lr", value)
+        self.__dict__["_lr"] = checks.number("lr", value)
 
     @property
     def steps(self) -> int:
@@ -97,7 +97,7 @@ class Optimizer:
 
     def _given_arrays(self) -> dict[str, Array]:
         source = self._source
-        return clipping.given_arrays(
+        return inplace.given_arrays(
             "params", source if isinstance(source, dict) else source.parameters()
         )
 
@@ -126,14 +126,14 @@ class Optimizer:
         # Code of the caller's objects runs in the next lines only.
         model_guard = self._model_guard()
         own = self._given_arrays()
-        mapping = clipping.mapping("grads", getattr(grads, "params", grads))
-        clipping.refuse_names("grads", mapping, self._shapes)
+        mapping = inplace.mapping("grads", getattr(grads, "params", grads))
+        inplace.refuse_names("grads", mapping, self._shapes)
         given = {}
         for name, (_, dtype) in self._shapes.items():
             given[name] = value = mapping[name]
             if type(value) is not np.ndarray:
                 given[name] = checks.given(f"grads[{name!r}]", value, dtype)
-        params = clipping.own_arrays("params", own)
+        params = inplace.own_arrays("params", own)
         self._refuse_change(params)
         values = {}
         for name, (shape, dtype) in self._shapes.items():
@@ -144,7 +144,7 @@ class Optimizer:
                 raise ValueError(f"grads[{name!r}] must have shape {shape}, got {value.shape}")
             contiguous = value.flags.c_contiguous and value.flags.aligned
             values[name] = value if contiguous else value.copy(order="C")
-        clipping.refuse_overlap("grads", values, "params", params)
+        inplace.refuse_overlap("grads", values, "params", params)
         # Models list their parameters in any order.
         ordered = [params[name] for name in self._shapes]
         with self._guard.writing(), model_guard.writing(wait=True):
@@ -157,7 +157,7 @@ class Optimizer:
         return params.guard if isinstance(params, _core.Parameters) else _core.Guard("the arrays")
 
     def _refuse_change(self, params: dict[str, Array]) -> None:
-        clipping.refuse_names("params", params, self._shapes)
+        inplace.refuse_names("params", params, self._shapes)
         for name, (shape, dtype) in self._shapes.items():
             array = params[name]
             if array.shape != shape or array.dtype != dtype:
@@ -213,10 +213,10 @@ class Optimizer:
             Names missing or unexpected, wrong shapes, values or flags (those that are True or
             False, and whether there is momentum, must be this optimiser's own).
         """
-        state = clipping.mapping("state_dict", state_dict)
+        state = inplace.mapping("state_dict", state_dict)
         names = ["step", *self._settings]
         names += [f"{slot}.{name}" for slot in self._slots for name in self._shapes]
-        clipping.refuse_names("state_dict", state, names)
+        inplace.refuse_names("state_dict", state, names)
         state = {name: state[name] for name in names}  # each is asked for once
         step = checks.count("step", _plain(state["step"]), 0, MAX_STEPS)
         settings = self._checked({name: _plain(state[name]) for name in self._settings})

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks, runtime, weights
+from .arrays import empty
 from .checks import Array, SupportsArray
 from .layer import Layer
-from .module import BACKWARD, FORWARD
+from .spec import BACKWARD, FORWARD
 from .training import (
     Gradients,
     Record,
     Tape,
     backward,
-    empty,
     given_mapping,
     grads_to_fill,
     tape_size,

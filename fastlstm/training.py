@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _core, _optim, checks, runtime
+from .arrays import empty
 from .checks import Array
 from .spec import Spec
 
@@ -41,18 +41,6 @@ class Gradients:
         c_0 = None if self.c_0 is None else self.c_0.shape
         params = {name: array.shape for name, array in self.params.items()}
         return f"<Gradients of shapes x={x}, h_0={self.h_0.shape}, c_0={c_0}, {params=}>"
-
-
-POOLED = 1 << 16  # bytes of an array that is worth the pool of the core
-
-
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """np.empty whose memory, if large, comes from blocks that were let go before."""
-    size = math.prod(shape) * dtype.itemsize
-    if size < POOLED:
-        return np.empty(shape, dtype)
-    block = memoryview(_core.Block(size))
-    return np.frombuffer(block, dtype, math.prod(shape)).reshape(shape)
 
 
 class Record(NamedTuple):
