@@ -10,25 +10,39 @@ from numpy.typing import DTypeLike
 
 from . import _core, checks, runtime, torch_modules, weights
 from .checks import Array, SupportsArray
-from .module import FORWARD, Module
-from .spec import Spec
+from .module import Module
+from .spec import FORWARD, Spec
 from .stream import Stream
 
 
 class LSTMCell(Module):
     """One LSTM step with the semantics and names of ``torch.nn.LSTMCell``.
 
+    A cell has no ``save``: `state_dict` gives what a file should hold, and `LSTM.from_state_dict`
+    makes a layer of it. Calls use the process's number of threads.
+
     Parameters
-        input_size, hidden_size   features I and hidden units H
-        bias                      whether there are biases b_ih and b_hh
-        dtype                     float32 or float64
-        seed                      of the first parameters, as for `LSTM`
+    ----------
+    input_size, hidden_size : int
+        Features I and hidden units H.
+    bias : bool, default True
+        Whether there are biases b_ih and b_hh.
+    dtype : dtype, default numpy.float32
+        float32 or float64.
+    seed : None, int >= 0, or what numpy.random.default_rng takes
+        Of the first parameters, as for `LSTM`.
 
-    Parameters are arrays named as in torch (``weight_ih``, ``weight_hh``, ``bias_ih``,
-    ``bias_hh``), as those of `LSTM`. A cell has no ``save``: `state_dict` gives what a file should
-    hold, and `LSTM.from_state_dict` makes a layer of it. Calls use the process's number of threads.
+    Attributes
+    ----------
+    weight_ih, weight_hh, bias_ih, bias_hh : ndarray
+        The parameters: (4H, I), (4H, H), (4H,) and (4H,), as those of `LSTM`.
 
-    Raises TypeError or ValueError for a wrong argument, MemoryError if it does not fit.
+    Raises
+    ------
+    TypeError, ValueError
+        A wrong argument.
+    MemoryError
+        The cell does not fit.
     """
 
     def __init__(
@@ -74,16 +88,25 @@ class LSTMCell(Module):
         """One step.
 
         Parameters
-            x      (B, I), or (I,) for one sequence: a NumPy array, or what has `__array__`, of the
-                   cell's dtype or a narrower float (float16 or, for a float64 cell, float32),
-                   which is converted; lists, integers and wider floats are a TypeError
-            state  (h, c), each (B, H) or (H,), arrays as x; zeros if None
+        ----------
+        x : array of shape (B, I), or (I,) for one sequence
+            A NumPy array, or what has `__array__`, of the cell's dtype or a narrower float (float16
+            or, for a float64 cell, float32), which is converted; lists, integers and wider floats
+            are a TypeError.
+        state : (h, c), each an array of shape (B, H) or (H,), optional
+            Arrays as `x`; zeros if None.
 
-        Returns the new (h, c), shaped as `state`, of the cell's dtype.
+        Returns
+        -------
+        h, c : ndarray of shape (B, H) or (H,)
+            The new state, of the cell's dtype.
 
         Raises
-            TypeError, ValueError   a wrong argument, named in the message
-            MemoryError             a result or the workspace cannot be allocated
+        ------
+        TypeError, ValueError
+            A wrong argument, named in the message.
+        MemoryError
+            A result or the workspace cannot be allocated.
         """
         x = checks.given("x", x, self.dtype)
         pair = None
@@ -108,16 +131,31 @@ class LSTMCell(Module):
         return h, c
 
     def stream(self, batch_size: int = 1, *, num_threads: int | None = None) -> Stream:
-        """A `Stream` that keeps the state of `batch_size` sequences, (1, B, H) each, as that of a
-        layer: ``stream(x)`` gives the h of ``cell(x, (h, c))``.
+        """Run sequences step by step, with their state kept between calls.
 
-        It runs on the parameters of this moment, with `num_threads` threads at most (the default
-        is the process's setting).
+        ``stream(x)`` gives the h of ``cell(x, (h, c))``. The stream runs on the parameters of this
+        moment.
+
+        Parameters
+        ----------
+        batch_size : int, default 1
+            How many sequences it runs at once.
+        num_threads : int, optional
+            Threads it may use at most, 1 to 1024; the process's setting if None.
+
+        Returns
+        -------
+        Stream
+            With a state of zeros, (1, B, H) each, as that of a layer.
 
         Raises
-            TypeError     batch_size or num_threads is no integer
-            ValueError    batch_size < 1; num_threads not in 1 to 1024
-            MemoryError   the state does not fit
+        ------
+        TypeError
+            `batch_size` or `num_threads` is no integer.
+        ValueError
+            `batch_size` < 1, or `num_threads` is not in 1 to 1024.
+        MemoryError
+            The state does not fit.
         """
         batch = checks.count("batch_size", batch_size, 1)
         threads = runtime.call_threads(num_threads)
@@ -129,7 +167,20 @@ class LSTMCell(Module):
 
         Parameters are what the module computes with, as for `LSTM.from_torch`.
 
-        Raises TypeError for another module or dtype; it says what the module is and what to do.
+        Parameters
+        ----------
+        module : torch.nn.LSTMCell
+            It is left as it is.
+
+        Returns
+        -------
+        Self
+            A cell of this class.
+
+        Raises
+        ------
+        TypeError
+            Another module or dtype; the message says what the module is and what to do.
         """
         cell = cls(**torch_modules.cell_config(module), seed=0)
         cell.load_state_dict(torch_modules.values(module, cell._shapes))

@@ -65,6 +65,35 @@ def probability(name: str, value: object) -> float:
     return number
 
 
+def number(
+    name: str,
+    value: object,
+    *,
+    least: float = 0.0,
+    below: float = math.inf,
+    infinite: bool = False,
+) -> float:
+    """A real number in [least, below), finite unless `infinite`."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(
+        value, (int, float, np.integer, np.floating)
+    ):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    try:
+        real = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be a number that fits float64") from None
+    if infinite and real == math.inf:
+        return real
+    if not (math.isfinite(real) and least <= real < below):
+        within = "finite"
+        if below < math.inf:
+            within = f"in [{least:g}, {below:g})"
+        elif least > -math.inf:
+            within = f">= {least:g}" if infinite else f"finite and >= {least:g}"
+        raise ValueError(f"{name} must be {within}, got {real}")
+    return real
+
+
 def real_dtype(value: DTypeLike) -> np.dtype[Any]:
     """float32 or float64, in native byte order."""
     try:

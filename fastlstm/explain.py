@@ -5,6 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from .spec import Spec
+
+PANEL_VECTORS = 4  # of a whole panel, each of one gate of as many units as a vector has lanes
+
 
 def _size(count: int) -> str:
     for unit in ("bytes", "KiB", "MiB"):
@@ -31,14 +35,16 @@ def _split(plan: dict[str, Any]) -> str:
     return f"{plan['threads']} threads: " + ", ".join(parts)
 
 
-def explain(title: str, dtype: str, gemm: str, steps: int, plan: dict[str, Any]) -> str:
-    """The lines that `LSTM.explain` returns."""
+def explain(title: str, spec: Spec, steps: int, plan: dict[str, Any]) -> str:
+    """The lines that the `explain` of a model returns."""
     lanes, full, tail = plan["lanes"], plan["full"], plan["tail"]
-    panels = f"{_many(full, 'panel')} of {_many(lanes, 'unit')}" if full else ""
+    units = lanes * PANEL_VECTORS // spec.gates
+    panels = f"{_many(full, 'panel')} of {_many(units, 'unit')}" if full else ""
     if tail:
-        panels += (", 1 of " if full else "1 panel of ") + _many(lanes * tail // 4, "unit")
+        units = lanes * tail // spec.gates
+        panels += (", 1 of " if full else "1 panel of ") + _many(units, "unit")
     if plan["project_steps"]:
-        how = "BLAS" if gemm == "blas" else "our kernel"
+        how = "BLAS" if spec.gemm == "blas" else "our kernel"
         project = f"{plan['project_steps']} steps ahead of the recurrence, by {how}"
     else:
         project = "inside each step"
@@ -46,7 +52,7 @@ def explain(title: str, dtype: str, gemm: str, steps: int, plan: dict[str, Any])
     return "\n".join(
         [
             title,
-            f"kernels      {plan['isa']}, {dtype}",
+            f"kernels      {plan['isa']}, {spec.dtype.name}",
             f"split        {_split(plan)}",
             f"panels       {panels}, recurrent products in {chains}",
             f"projection   {project}",

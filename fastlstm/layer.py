@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, checks, explain, runtime, saving, state_dicts, torch_modules, weights
 from .checks import Array, SupportsArray
-from .module import FORWARD, Module
-from .spec import Cell, Spec
+from .module import Module
+from .spec import FORWARD, Cell, Spec
 from .stream import Stream
 
 # The checked input of a call, arrays as the core takes them and shapes as the caller sees them:
@@ -214,7 +214,7 @@ class Layer(Module):
         steps, batch = checks.count("T", T), checks.count("B", B)
         plan = self._engine().plan(steps, batch, runtime.call_threads(num_threads))
         title = f"{self!r} on T={steps}, B={batch}"
-        return explain.explain(title, self.dtype.name, self._spec.gemm, steps, plan)
+        return explain.explain(title, self._spec, steps, plan)
 
     # ---- configuration and parameters ----
 

@@ -158,12 +158,14 @@ class LSTM(Recurrent[Given, State, Slope]):
             Where the LSTM stands, "encoder.lstm." for example; None: the only one. What
             DataParallel ("module.") and torch.compile ("_orig_mod.") put into names may be left
             out.
-        batch_first, dropout, gemm
+        batch_first, dropout
             Of the constructor, which no state dict tells.
         dtype : dtype, optional
             float32 or float64: values of any float dtype (float64 for a float32 model too) and
             lists of numbers are converted to it. None: that of the values, float32 if they are
             narrower; lists are an error.
+        gemm : {"auto", "native", "blas"}
+            Of the constructor.
 
         Returns
         -------

@@ -11,9 +11,7 @@ import numpy as np
 
 from . import _core, blas, checks, runtime, weights
 from .checks import Array
-from .spec import Spec
-
-FORWARD, BACKWARD = 1, 2  # passes that parameters are packed for
+from .spec import FORWARD, Spec
 
 
 class Module:
@@ -126,8 +124,22 @@ class Module:
     def train(self, mode: bool = True) -> Self:
         """Make the parameters writable, in place; what is written to them the next call sees.
 
-        Calls pack the parameters every time while in training mode. With ``mode=False`` the same
-        as `eval`. Returns the model.
+        Calls pack the parameters every time while in training mode.
+
+        Parameters
+        ----------
+        mode : bool, default True
+            False does what `eval` does.
+
+        Returns
+        -------
+        Self
+            The model.
+
+        Raises
+        ------
+        TypeError
+            `mode` is neither True nor False.
         """
         self._params.train(checks.flag("mode", mode))
         return self
@@ -137,18 +149,35 @@ class Module:
         self._params.forget()
 
     def eval(self) -> Self:
-        """Make the parameters read-only and pack them once, for inference. Returns the model."""
+        """Make the parameters read-only and pack them once, for inference.
+
+        Returns
+        -------
+        Self
+            The model.
+        """
         return self.train(False)
 
     def parameters(self) -> dict[str, Array]:
-        """Name -> the very array of every parameter: writable in training mode, else read-only.
+        """The arrays of all parameters: writable in training mode, else read-only.
 
         From the first `train` on, the arrays stay the same objects, so an optimiser may hold them.
+
+        Returns
+        -------
+        dict
+            Name -> the very array.
         """
         return dict(self._params.arrays)
 
     def state_dict(self) -> dict[str, Array]:
-        """Name -> read-only array of every parameter at this moment, as in torch's state dict."""
+        """All parameters at this moment, as in torch's state dict.
+
+        Returns
+        -------
+        dict
+            Name -> read-only array.
+        """
         if not self._params.live:
             return dict(self._params.arrays)
         copies = self._params.copies()
@@ -164,9 +193,24 @@ class Module:
         Values are copied. Either all are taken or, when an error is raised or a signal arrives,
         none; calls in other threads see all of them or none.
 
+        Parameters
+        ----------
+        state_dict : mapping of str to tensor or array
+            By the names of `state_dict`.
+        strict : bool, default True
+            Whether names that are missing or unexpected are an error.
+
+        Returns
+        -------
+        LoadResult
+            (missing_keys, unexpected_keys): the names that were passed over, without `strict`.
+
         Raises
-            TypeError    a value's dtype cannot be widened to the model's without loss
-            ValueError   missing and unexpected names (if strict) and wrong shapes, all listed
+        ------
+        TypeError
+            A value's dtype cannot be widened to the model's without loss.
+        ValueError
+            Missing and unexpected names (if `strict`) and wrong shapes, all listed.
         """
         strict = checks.flag("strict", strict)
         found, result = weights.checked_state(state_dict, self._shapes, self.dtype, strict)

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks, runtime, weights
+from .arrays import empty
 from .checks import Array, SupportsArray
 from .layer import Layer
-from .module import BACKWARD, FORWARD
+from .spec import BACKWARD, FORWARD
 from .training import (
     Gradients,
     Record,
     Tape,
     backward,
-    empty,
     given_mapping,
     grads_to_fill,
     tape_size,
@@ -183,12 +183,14 @@ class Recurrent(Layer, Generic[Given, State, Slope]):
 
         Parameters
         ----------
-        x, state, lengths, return_cells, num_threads
+        x, state, lengths, return_cells
             As for a call of the model.
         tape : Tape, optional
             One whose memory to use again; what it held is lost.
         seed : int, optional
             Of the dropout masks, 0 to 2**64 - 1; None draws one.
+        num_threads : int, optional
+            As for a call of the model.
 
         Returns
         -------
@@ -307,8 +309,8 @@ class Recurrent(Layer, Generic[Given, State, Slope]):
         # Code of the caller's objects runs in the next lines only.
         given = None if into is None else given_mapping(into, self._shapes)
         pair: checks.Pair = (None, None)
-        names = tuple(f"d{name[0]}_n" for name in self._states)
         if dstate is not None:
+            names = tuple(f"d{name[0]}_n" for name in self._states)
             pair = checks.given_state("dstate", names, dstate, self.dtype, optional=True)
         dy = None if dy is None else checks.given("dy", dy, self.dtype)
         dcells = None if dcells is None else checks.given("dcells", dcells, self.dtype)

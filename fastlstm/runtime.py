@@ -18,7 +18,13 @@ _FEATURES = ("avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl")
 
 
 def available_isas() -> list[str]:
-    """Instruction sets with kernels that run on this machine, best first."""
+    """Instruction sets with kernels that run on this machine.
+
+    Returns
+    -------
+    list of str
+        Best first.
+    """
     return [name for name in _core.isa_names() if _core.isa_available(name)]
 
 
@@ -79,15 +85,29 @@ def active_isa() -> str:
 
 
 def set_num_threads(n: int) -> None:
-    """Let calls use up to ``n`` threads (1 to 1024). The default is what the environment
-    variable FASTLSTM_NUM_THREADS or OMP_NUM_THREADS says, else the CPUs that the process may
-    run on, or fewer by a container's CPU quota. Results do not depend on it. Small calls use
-    fewer, and so does a call that the system refuses threads.
+    """Let calls use up to `n` threads.
 
-    A forked child runs on one thread: the threads of OpenMP did not follow it. ``n`` > 1 is a
-    RuntimeWarning there, and nothing changes.
+    The default is what the environment variable FASTLSTM_NUM_THREADS or OMP_NUM_THREADS says, else
+    the CPUs that the process may run on, or fewer by a container's CPU quota. Results do not depend
+    on it. Small calls use fewer, and so does a call that the system refuses threads.
 
-    Raises TypeError if ``n`` is no integer, ValueError if it is out of range.
+    Parameters
+    ----------
+    n : int
+        1 to 1024.
+
+    Raises
+    ------
+    TypeError
+        `n` is no integer.
+    ValueError
+        `n` is out of range.
+
+    Warns
+    -----
+    RuntimeWarning
+        `n` > 1 in a forked child, which runs on one thread, since the threads of OpenMP did not
+        follow it; nothing changes.
     """
     global _threads
     n = checks.count("n", n, 1, 1024)
@@ -103,7 +123,13 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads a call may use at most; 1 in a forked child."""
+    """How many threads a call may use at most.
+
+    Returns
+    -------
+    int
+        1 in a forked child.
+    """
     return _threads
 
 
@@ -146,18 +172,23 @@ def _blas_name() -> str:
 
 
 def config() -> dict[str, Any]:
-    """What this process runs with, as a new dict::
+    """What this process runs with.
 
-    version, python, numpy   versions, as text
-    cpu                      the processor's name
-    cpu_features             those of the processor that kernels ask for, a list
-    isas, isa                instruction sets that run here, best first; the one chosen
-    threads                  what a call may use at most
-    cpus                     CPUs that the process may run on, None where that is unknown
-    cpu_quota                how many CPUs' time its container grants it, None for no limit
-    openmp                   version of the OpenMP specification, as text
-    openmp_libraries         file names of the OpenMP run-times in this process
-    blas                     SciPy's BLAS, which gemm="blas" uses
+    Returns
+    -------
+    dict
+        A new one::
+
+            version, python, numpy   versions, as text
+            cpu                      the processor's name
+            cpu_features             those of the processor that kernels ask for, a list
+            isas, isa                instruction sets that run here, best first; the one chosen
+            threads                  what a call may use at most
+            cpus                     CPUs that the process may run on, None where that is unknown
+            cpu_quota                how many CPUs' time its container grants it, None for no limit
+            openmp                   version of the OpenMP specification, as text
+            openmp_libraries         file names of the OpenMP run-times in this process
+            blas                     SciPy's BLAS, which gemm="blas" uses
     """
     import numpy as np
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 FLOAT32 = np.dtype(np.float32)
+FORWARD, BACKWARD = 1, 2  # passes that parameters are packed for, one bit each: `fl_pass`
 
 
 @dataclass(frozen=True)

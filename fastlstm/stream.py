@@ -34,8 +34,28 @@ class Stream(_core.Stream):
     A step allocates nothing as long as the caller lets go of earlier results: an output array
     that nobody refers to any more is used again, one that is kept stays as it is.
 
-    Raises TypeError for another dtype, ValueError for another shape, RuntimeError when two
-    threads use one stream at the same time.
+    Parameters
+    ----------
+    engine, batch, threads, batch_first
+        What the `stream` of a model hands over.
+
+    Attributes
+    ----------
+    state : (h, c), each an ndarray of shape (L, B, H), or h alone where the cell has no c
+        Copies; assigning the like sets the state.
+    batch : int
+        Sequences B.
+    dtype : numpy.dtype
+        Of inputs, outputs and the state.
+
+    Raises
+    ------
+    TypeError
+        Another dtype.
+    ValueError
+        Another shape.
+    RuntimeError
+        Two threads use one stream at the same time.
     """
 
     __slots__ = ()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,39 +10,37 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _core, _optim, checks, runtime
+from .arrays import empty
 from .checks import Array
 from .spec import Spec
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """Gradients of a scalar loss; each has the shape of what it belongs to."""
+    """Gradients of a scalar loss; each has the shape of what it belongs to.
+
+    Attributes
+    ----------
+    x : ndarray or None
+        Shaped as x; None if it was not asked for.
+    h_0 : ndarray
+        Shaped as h_0.
+    c_0 : ndarray or None
+        Shaped as c_0; None where the cell has no c.
+    params : dict of str to ndarray
+        The gradient of every parameter, by its name.
+    """
 
     x: Array | None
-    """as x; None if it was not asked for"""
     h_0: Array
     c_0: Any
-    """as c_0; None where the cell has no c"""
     params: dict[str, Array]
-    """name -> gradient of every parameter"""
 
     def __repr__(self) -> str:
         x = None if self.x is None else self.x.shape
         c_0 = None if self.c_0 is None else self.c_0.shape
         params = {name: array.shape for name, array in self.params.items()}
         return f"<Gradients of shapes x={x}, h_0={self.h_0.shape}, c_0={c_0}, {params=}>"
-
-
-POOLED = 1 << 16  # bytes of an array that is worth the pool of the core
-
-
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """np.empty whose memory, if large, comes from blocks that were let go before."""
-    size = math.prod(shape) * dtype.itemsize
-    if size < POOLED:
-        return np.empty(shape, dtype)
-    block = memoryview(_core.Block(size))
-    return np.frombuffer(block, dtype, math.prod(shape)).reshape(shape)
 
 
 class Record(NamedTuple):
@@ -61,12 +58,20 @@ class Record(NamedTuple):
 
 
 class Tape:
-    """What `LSTM.forward` keeps for `LSTM.backward`: gates and states of every step, a copy of x,
-    and the parameters as they were.
+    """What `forward` of a model keeps for its `backward`.
+
+    That is gates and states of every step, a copy of x, and the parameters as they were.
 
     It owns its memory, may be used for any number of backward passes, and may be given to a later
     `forward`, which then writes into the same memory: a training loop need not allocate. Several
     threads may run backward from it at once; RuntimeError where one of them writes to it meanwhile.
+
+    Attributes
+    ----------
+    nbytes : int
+        Bytes that the tape holds.
+    seed : int
+        Of the dropout masks of the pass.
     """
 
     def __init__(self) -> None:

@@ -111,9 +111,8 @@ def checked_state(
 ) -> tuple[dict[str, Array], LoadResult]:
     """Copies of the parameters found, read-only; all that is wrong goes into one error.
 
-    Raises
-        TypeError   state_dict is no mapping, or a value's dtype would lose digits
-        ValueError  names missing or unexpected (strict); nothing that fits, wrong shapes (always)
+    Raises TypeError where state_dict is no mapping or a value's dtype would lose digits, ValueError
+    for names missing or unexpected (strict), for nothing that fits and for wrong shapes (always).
     """
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"state_dict must be a mapping, got {type(state_dict).__name__}")

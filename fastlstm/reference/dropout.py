@@ -25,14 +25,35 @@ def dropout_mask(
     p: float,
     dtype: npt.DTypeLike = np.float64,
 ) -> Array:
-    """(T, B, width) of zeros, with probability p, and else 1 / (1 - p): inverted dropout.
+    """Zeros, with probability p, and else 1 / (1 - p): inverted dropout.
 
-    The output of `layer` is multiplied by it before the next layer reads it; width = D*H. Each
+    The output of `layer` is multiplied by it before the next layer reads it. Each
     element is a function of the seed and its own place (layer, step t, sequence b, feature k) only:
     it is kept if u >= p, u being 2^-24 times the top 24 bits of word k mod 4 of the Philox block
     with the counter (k div 4, t, b, layer) and the key (low, high 32 bits of seed).
 
-    Raises ValueError if p is not in 0..1 or seed not in 0..2^64-1.
+    Parameters
+    ----------
+    seed : int in 0..2^64-1
+        Of all masks of a pass.
+    layer : int
+        Whose output it is for.
+    num_steps, batch_size, width : int
+        T, B and D*H.
+    p : float in 0..1
+        Probability of a zero.
+    dtype : dtype, default numpy.float64
+        Of the result.
+
+    Returns
+    -------
+    ndarray of shape (T, B, width)
+        The mask.
+
+    Raises
+    ------
+    ValueError
+        `p` or `seed` is out of range.
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout must lie in 0..1, got {p}")
@@ -52,10 +73,22 @@ def dropout_mask(
 def philox4x32(
     counter: npt.NDArray[np.uint32] | Sequence[int], key: Sequence[int]
 ) -> npt.NDArray[np.uint32]:
-    """Philox4x32-10, a random function: counters (..., 4), key (2,) -> random words (..., 4).
+    """Philox4x32-10, a random function of counters.
 
     A round multiplies two words by constants, to 64 bits, and mixes the upper halves with the other
     two words and the key; the key moves on by constants after every round.
+
+    Parameters
+    ----------
+    counter : array_like of uint32, of shape (..., 4)
+        What the words are a function of.
+    key : two integers in 0..2^32-1
+        Which function it is.
+
+    Returns
+    -------
+    ndarray of uint32, of the shape of `counter`
+        Random words.
     """
     c0, c1, c2, c3 = np.moveaxis(np.asarray(counter, np.uint64), -1, 0)
     k0, k1 = np.uint64(key[0]), np.uint64(key[1])

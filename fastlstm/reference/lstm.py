@@ -228,14 +228,18 @@ def lstm_backward(
 
     Parameters
     ----------
-    x, params, state, lengths, dropout, seed, dtype
+    x, params, state, lengths
         Those of the forward pass. Without a state, h_0 and c_0 are zeros and have gradients
         nevertheless.
-    dy, dcells : array_like of shape (T, B, D*H), optional
-        The gradients of y and cells; None means zeros. Where a sequence is over, they are not read.
+    dy : array_like of shape (T, B, D*H), optional
+        The gradient of y; None means zeros. Where a sequence is over, it is not read.
     dstate : (dh_n, dc_n), each array_like of shape (D*L, B, H) or None, optional
         The gradients of h_n and c_n. Each gradient is for its own path only (y and h_n may well
         show the same h_t).
+    dcells : array_like of shape (T, B, D*H), optional
+        The gradient of cells, as `dy`.
+    dropout, seed, dtype
+        Those of the forward pass.
 
     Returns
     -------

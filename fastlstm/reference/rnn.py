@@ -137,13 +137,15 @@ def rnn_backward(
 
     Parameters
     ----------
-    x, params, nonlinearity, h_0, lengths, dropout, seed, dtype
+    x, params, nonlinearity, h_0, lengths
         Those of the forward pass. Without an h_0 there is a gradient of it nevertheless.
     dy : array_like of shape (T, B, D*H), optional
         The gradient of y; None means zeros. Where a sequence is over, it is not read.
     dh_n : array_like of shape (D*L, B, H), optional
         The gradient of h_n. Each gradient is for its own path only (y and h_n may well show the
         same h_t).
+    dropout, seed, dtype
+        Those of the forward pass.
 
     Returns
     -------

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from .. import _core, runtime
-from ..spec import CELLS, FLOAT32, Spec
+from ..spec import BACKWARD, CELLS, FLOAT32, FORWARD, Spec
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 
-FORWARD, BACKWARD, BOTH = 1, 2, 3  # `passes` of an engine
+BOTH = FORWARD | BACKWARD
 _DOUBLE = np.dtype(np.float64)
 SMALL = 1 << 16  # bytes of weights that are worth packing for both passes at once
 

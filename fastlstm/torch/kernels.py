@@ -21,10 +21,9 @@ import torch
 
 from .. import _core, runtime
 from .._core import Engine, Strided
-from ..spec import Spec
-from ..training import POOLED, empty
+from ..arrays import POOLED, empty
+from ..spec import FORWARD, Spec
 from .engines import (
-    FORWARD,
     backward_engine,
     check_memory,
     dtype_of,

@@ -31,15 +31,38 @@ class LSTM(Copies, torch.nn.LSTM):  # type: ignore[misc]
     `fastlstm.set_num_threads`, not torch's. ``copy`` copies it as it is, pickle and ``torch.save``
     write a ``torch.nn.LSTM``.
 
-    Raises what PyTorch raises for wrong arguments, and RuntimeError or ValueError for some that
-    PyTorch's own forward would read beyond: weights of a wrong size, storages that were made
-    shorter than their tensors, states of a wrong size beside a PackedSequence.
+    Parameters
+    ----------
+    *args, **kwargs
+        As of ``torch.nn.LSTM``.
+
+    Raises
+    ------
+    RuntimeError, ValueError
+        What PyTorch raises for wrong arguments, and beyond it for some that PyTorch's own forward
+        would read past: weights of a wrong size, storages that were made shorter than their
+        tensors, states of a wrong size beside a PackedSequence.
     """
 
     _torch_class = torch.nn.LSTM
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        """As ``torch.nn.LSTM.forward``, shapes, PackedSequence and errors included."""
+        """As ``torch.nn.LSTM.forward``, shapes, PackedSequence and errors included.
+
+        Parameters
+        ----------
+        input : torch.Tensor or PackedSequence
+            (T, B, I), (B, T, I) with batch_first, or (T, I) for one sequence.
+        hx : (h_0, c_0), each a torch.Tensor of shape (D*L, B, H), optional
+            Zeros if None.
+
+        Returns
+        -------
+        output : torch.Tensor or PackedSequence
+            h_t of the last layer.
+        state : (h_n, c_n)
+            Shaped as `hx`.
+        """
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx)
         weights = _parameters(self, self._flat_weights_names)
@@ -113,12 +136,30 @@ class LSTMCell(Copies, torch.nn.LSTMCell):  # type: ignore[misc]
     A row has the same bits alone and in a batch, with and without gradients. For that, one row
     without gradients takes 1.1 to 1.4 times as long as in PyTorch (16 to 1024 units, Zen 5): each
     step looks whether the weights are still those that were packed.
+
+    Parameters
+    ----------
+    input_size, hidden_size, bias, device, dtype
+        As of ``torch.nn.LSTMCell``.
     """
 
     _torch_class = torch.nn.LSTMCell
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        """As ``torch.nn.LSTMCell.forward``, shapes and errors included."""
+        """As ``torch.nn.LSTMCell.forward``, shapes and errors included.
+
+        Parameters
+        ----------
+        input : torch.Tensor
+            (B, I), or (I,) for one sequence.
+        hx : (h_0, c_0), each a torch.Tensor of shape (B, H) or (H,), optional
+            Zeros if None.
+
+        Returns
+        -------
+        h, c : torch.Tensor
+            The new state.
+        """
         weights = _parameters(self, _CELL_NAMES)
         unfit = fallback.obstacle(self, input, weights)
         states = () if unfit else (*input.shape[:-1], self.hidden_size)

@@ -21,12 +21,18 @@ Model = TypeVar("Model")
 
 @dataclass(frozen=True)
 class Report:
-    """What runs in the core and what does not. A model that is itself an LSTM has the name ""."""
+    """What runs in the core and what does not. A model that is itself an LSTM has the name "".
+
+    Attributes
+    ----------
+    swapped : dict of str to str
+        Name in the model -> the module, in words.
+    left : dict of str to str
+        Name in the model -> why it stays with PyTorch.
+    """
 
     swapped: dict[str, str] = field(default_factory=dict)
-    """Name in the model -> the module, in words."""
     left: dict[str, str] = field(default_factory=dict)
-    """Name in the model -> why it stays with PyTorch."""
 
     def __str__(self) -> str:
         ours, left = len(self.swapped), len(self.left)
@@ -42,21 +48,37 @@ class Report:
 def accelerate(model: Model) -> Model:
     """Let every ``torch.nn.LSTM`` and ``torch.nn.LSTMCell`` in a model run in the core.
 
-    model: a ``torch.nn.Module``; it is changed in place, its parameters, hooks, buffers, names and
-        training flags stay the very same objects. A subclass of ``torch.nn.LSTM`` is taken, and
-        stays one of its class, if it leaves alone what PyTorch's forward goes through: one with an
-        ``__init__``, ``reset_parameters``, ``extra_repr`` or new methods. All other subclasses,
-        and modules that the core cannot run, are left; `report` says why.
-        `restore` the model before a tool that looks for torch's exact classes (dynamic
-        quantization), and `accelerate` it again after `torch.jit.script`, which puts torch's own
-        modules into the model that it is given, too.
+    A subclass of ``torch.nn.LSTM`` is taken, and stays one of its class, if it leaves alone what
+    PyTorch's forward goes through: one with an ``__init__``, ``reset_parameters``, ``extra_repr``
+    or new methods. All other subclasses, and modules that the core cannot run, are left; `report`
+    says why.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        It is changed in place; its parameters, hooks, buffers, names and training flags stay the
+        very same objects.
+
+    Returns
+    -------
+    torch.nn.Module
+        The model.
+
+    Raises
+    ------
+    TypeError
+        `model` is no module.
+
+    Notes
+    -----
+    `restore` the model before a tool that looks for torch's exact classes (dynamic quantization),
+    and `accelerate` it again after `torch.jit.script`, which puts torch's own modules into the
+    model that it is given, too.
 
     A copy (``copy.deepcopy``) is accelerated as well. What ``torch.save`` or pickle writes are
     PyTorch's own modules, which load where fastlstm is not installed: `accelerate` what was loaded,
     in a spawned process as well. A program of ``torch.export`` calls fastlstm's operators: whoever
     loads it must ``import fastlstm.torch`` first.
-
-    Returns the model. Raises TypeError if it is no module.
     """
     for module in _checked(model).modules():
         if not classes.left(module):
@@ -69,7 +91,22 @@ def restore(model: Model) -> Model:
 
     That includes a `fastlstm.torch.LSTM` that was made as such. Subclasses of ours stay as they
     are. The memory of packed weights, and what the core keeps for later calls, goes back to the
-    system. Returns the model. Raises TypeError if it is no module.
+    system.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        It is changed in place.
+
+    Returns
+    -------
+    torch.nn.Module
+        The model.
+
+    Raises
+    ------
+    TypeError
+        `model` is no module.
     """
     for module in _checked(model).modules():
         if isinstance(module, (LSTM, LSTMCell)):
@@ -82,7 +119,20 @@ def restore(model: Model) -> Model:
 def report(model: Any) -> Report:
     """What of a model runs in the core now, and what of its recurrent layers does not and why.
 
-    Raises TypeError if model is no module.
+    Parameters
+    ----------
+    model : torch.nn.Module
+        It stays as it is.
+
+    Returns
+    -------
+    Report
+        It prints as several lines.
+
+    Raises
+    ------
+    TypeError
+        `model` is no module.
     """
     result = Report()
     quantised: list[Any] = []  # modules that are made of further ones

@@ -43,6 +43,11 @@ h, c = cell(x[0])
 assert_type(cell.stream(2), Stream)
 assert_type(LSTM.from_state_dict(lstm.state_dict(), "rnn.", dtype="float32"), LSTM)
 loaded: LSTM = fastlstm.load("model")
+rnn = fastlstm.RNN(3, 4, nonlinearity="relu", dtype=np.float64)
+y, h_n = rnn(x, h_n, lengths=[5, 3])
+y, h_n, tape = rnn.forward(x, h_n)
+print(h_n.shape, rnn.backward(tape, y, h_n).params["weight_ih_l0"] + 1, rnn.nonlinearity)
+assert_type(fastlstm.RNN.from_state_dict(rnn.state_dict()), fastlstm.RNN)
 lstm.save("model")
 print(lstm.weight_ih_l0.shape, cell.bias_hh.sum(), lstm.parameters()["weight_hh_l1"] + 1)
 print(fastlstm.__version__, fastlstm.get_num_threads() + 1, lstm.hidden_size + 1)
@@ -67,6 +72,9 @@ lstm.weight_ih_l0 = x  # wrong
 cell.hiden_size  # wrong
 LSTM("3", 4)  # wrong
 LSTM(3, 4, gemm="magic")  # wrong
+fastlstm.RNN(3, 4, nonlinearity="elu")  # wrong
+rnn(x, (h_n, c_n))  # wrong
+rnn(x)[1].shap  # wrong
 lstm(x, lenghts=[5, 3])  # wrong
 lstm([[1.0]])  # wrong
 stream([[1.0]])  # wrong

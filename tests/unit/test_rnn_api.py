@@ -7,6 +7,7 @@ import copy
 import inspect
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,20 @@ def test_explain() -> None:
     text = made(nonlinearity="relu").explain(T=4, B=2)
     assert text.startswith("RNN(3, 5, nonlinearity=relu, dtype=float32) on T=4, B=2\n")
     assert "kernels" in text
+
+
+@pytest.mark.parametrize("kind", [fastlstm.LSTM, fastlstm.RNN])
+@pytest.mark.parametrize("hidden", [1, 5, 16, 17, 33, 64, 65, 130, 300])
+def test_explain_counts_the_units(isa: str, dtype: str, kind: Any, hidden: int) -> None:
+    """A last panel has one vector, two, or all four: it is at most two vectors too wide."""
+    layer = kind(I, hidden, dtype=dtype, seed=0)
+    line = next(x for x in layer.explain(T, B).splitlines() if x.startswith("panels"))
+    whole = re.search(r"(\d+) panels? of (\d+) unit", line)
+    assert whole
+    last = re.search(r", 1 of (\d+) unit", line)
+    units = int(whole[1]) * int(whole[2]) + (int(last[1]) if last else 0)
+    assert hidden <= units
+    assert units - hidden < 2 * layer._engine().plan(T, B, 1)["lanes"] / layer._cell.gates
 
 
 # ---- a state is h alone ----
