@@ -107,6 +107,19 @@ def test_rooms_hold_what_is_listed() -> None:
     assert missing == []
 
 
+def test_every_source_stands_in_a_room() -> None:
+    text = prose(ROOT / "docs" / "design" / "rooms.md")
+    parts = re.split(r"^## `(.+)/`$", text, flags=re.M)[1:]
+    rooms = dict(zip(parts[::2], parts[1::2], strict=True))
+    for folder, pattern in (("fastlstm", "*.py*"), ("src_c", "*.[ch]")):
+        for path in sorted((ROOT / folder).rglob(pattern)):
+            room = path.parent.relative_to(ROOT).as_posix()
+            if path.suffix in (".py", ".pyx", ".c", ".h") and not path.name.startswith(
+                ("__", "kernels_")
+            ):
+                assert f"`{path.name}`" in rooms[room], path
+
+
 def test_readme_is_two_screens() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
