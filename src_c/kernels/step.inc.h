@@ -40,15 +40,16 @@ FL_INLINE void step_group(const cell_kernels *cell, const product_kernels *produ
                           const fl_step *job, const panel_walk *walk, int prefetching, int64_t row,
                           int64_t rows, real *z)
 {
-  fused_fn *const fused = cell->fused[layer->chains - 1][rows - 1][walk->full][walk->rest];
+  const int ahead = prefetching && walk->full == 1 && walk->rest == 0 && product->prefetching[rows - 1];
+  fused_fn *const fused = ahead ? cell->fused_prefetching[rows - 1]
+                                : cell->fused[layer->chains - 1][rows - 1][walk->full][walk->rest];
   if (fused) {
     fused(layer, job, walk->panel, row);
     return;
   }
+  product_fn *const tile = ahead ? product->prefetching[rows - 1]
+                                 : product->tile[layer->chains - 1][rows - 1][walk->full][walk->rest];
   const int64_t z_row = (FL_PANEL * walk->full + walk->rest) * VL;
-  product_fn *tile = product->tile[layer->chains - 1][rows - 1][walk->full][walk->rest];
-  if (prefetching && walk->full == 1 && walk->rest == 0 && product->prefetching[rows - 1])
-    tile = product->prefetching[rows - 1];
   tile(layer, job, walk->panel, row, z);
   for (int p = 0; p < walk->full + (walk->rest > 0); ++p)
     cell->forward(layer, job, z + p * FL_PANEL * VL, z_row, walk->panel + p, row, (int)rows);

@@ -15,7 +15,9 @@ typedef struct cell_kernels {
   // the sums of those of the biases.
   void (*backward)(const fl_layer *, const fl_back_step *, const real *dh, int64_t dh_row, int64_t vector,
                    int64_t row, int rows);
-  fused_fn *fused[FL_CHAINS][FL_TILE_ROWS][FL_TILE_PANELS + 1][3];  // as product_kernels; NULL: not fused
+  // Indexed as those of product_kernels; NULL: not fused.
+  fused_fn *fused[FL_CHAINS][FL_TILE_ROWS][FL_TILE_PANELS + 1][3];
+  fused_fn *fused_prefetching[FL_TILE_ROWS];
 } cell_kernels;
 
 // The gradient of a row's h: what came through the next step, and what the caller gave.

@@ -146,13 +146,18 @@ static void FL_NAMED(lstm_forward)(const fl_layer *layer, const fl_step *job, re
 }
 
 // ---- fused tiles: product and cell in one function ----
+//
+// An LSTM's cell takes as long as 40 inputs of the product, so sums that need not pass a call count. Against
+// products with a call of lstm_forward after each, fused tiles of several rows made the zoo 1.007 times as
+// fast in the median on a Zen 5 with AVX-512 (models of few rows up to 1.03), for 0.2 MB of the
+// library's 1.9.
 
-FL_INLINE void lstm_tile(const int rows, const int full, const int rest, const int chains,
+FL_INLINE void lstm_tile(const int rows, const int full, const int rest, const int chains, const int prefetch,
                          const fl_layer *layer, const fl_step *job, int64_t panel, int64_t row)
 {
   const int nv = FL_PANEL * full + rest;
   real z[FL_SUMS * VL] __attribute__((aligned(64)));
-  product_tile(rows, full, rest, chains, 0, layer, job, panel, row, z);
+  product_tile(rows, full, rest, chains, prefetch, layer, job, panel, row, z);
   for (int p = 0; p < full; ++p)
     lstm_forward_of(rows, 4, nv * VL, layer, job, z + FL_PANEL * p * VL, panel + p, row);
   if (rest) lstm_forward_of(rows, rest, nv * VL, layer, job, z + FL_PANEL * full * VL, panel + full, row);
@@ -162,11 +167,19 @@ FL_INLINE void lstm_tile(const int rows, const int full, const int rest, const i
   static void FL_NAMED(lstm_tile_##rows##_##full##_##rest##_##chains)(       \
       const fl_layer *layer, const fl_step *job, int64_t panel, int64_t row) \
   {                                                                          \
-    lstm_tile(rows, full, rest, chains, layer, job, panel, row);             \
+    lstm_tile(rows, full, rest, chains, 0, layer, job, panel, row);          \
+  }
+#define FL_LSTM_PREFETCHING_TILE(rows)                                                          \
+  static void FL_NAMED(lstm_tile_prefetching_##rows)(const fl_layer *layer, const fl_step *job, \
+                                                     int64_t panel, int64_t row)                \
+  {                                                                                             \
+    lstm_tile(rows, 1, 0, 1, 1, layer, job, panel, row);                                        \
   }
 #define FL_LSTM_TILE_ENTRY(rows, full, rest, chains) \
   [(chains) - 1][(rows) - 1][full][rest] = FL_NAMED(lstm_tile_##rows##_##full##_##rest##_##chains),
-FL_TILES_OF_ONE_ROW(FL_LSTM_TILE)
+#define FL_LSTM_PREFETCHING_TILE_ENTRY(rows) [(rows) - 1] = FL_NAMED(lstm_tile_prefetching_##rows),
+FL_TILES(FL_LSTM_TILE)
+FL_PREFETCHING_ROWS(FL_LSTM_PREFETCHING_TILE)
 
 // ---- backward ----
 
@@ -281,7 +294,8 @@ static void FL_NAMED(lstm_persistent)(const fl_layer *layer, const fl_persistent
 static const cell_kernels FL_NAMED(lstm) = {
     .forward = FL_NAMED(lstm_forward),
     .backward = FL_NAMED(lstm_backward),
-    .fused = {FL_TILES_OF_ONE_ROW(FL_LSTM_TILE_ENTRY)},
+    .fused = {FL_TILES(FL_LSTM_TILE_ENTRY)},
+    .fused_prefetching = {FL_PREFETCHING_ROWS(FL_LSTM_PREFETCHING_TILE_ENTRY)},
 };
 
 #endif
