@@ -200,24 +200,40 @@ FL_INLINE void store_units(real *to, vreal v, int count)
 }
 
 // One tile of the gradients of a layer's inputs, by way of a small buffer: columns end anywhere.
-static void FL_NAMED(dgrad_group)(const fl_layer *layer, const fl_dgrad *job, const column_walk *walk,
-                                  const back_block *block, int64_t row, int rows)
+FL_INLINE void dgrad_columns(const int nv, const fl_layer *layer, const fl_dgrad *job,
+                             const column_walk *walk, const back_block *block, int64_t row, int rows)
 {
-  const int nv = walk->wide ? 2 * walk->wide : 1;
   const int64_t column = 2 * walk->panel * VL, left = job->columns - column;
   const int add = job->add || block->begin;
   real z[FL_SUMS * VL] __attribute__((aligned(64)));
   const sums_at at = {z, nv * VL, VL};
-  for (int v = 0; add && v < rows * nv; ++v)
-    vstore(z + v * VL, load_columns((const real *)job->out[row + v / nv] + column, v % nv * VL, left));
+  for (int r = 0; add && r < rows; ++r) {
+    const real *out = (const real *)job->out[row + r] + column;
+    FL_UNROLL
+    for (int v = 0; v < nv; ++v) vstore(z + (r * nv + v) * VL, load_columns(out, v * VL, left));
+  }
   const dgrad_factors f = {layer, (const real *)job->grads + row * VL, job->stride,
                            column_weights(layer, job->weights, walk->panel)};
   dgrad_tiles[rows - 1][walk->wide](&f, block, add ? at : (sums_at){0}, at);
-  for (int v = 0; v < rows * nv; ++v) {
-    const int64_t rest = left - v % nv * VL;
-    store_units((real *)job->out[row + v / nv] + column + v % nv * VL, vload(z + v * VL),
-                rest < VL ? (int)rest : VL);
+  for (int r = 0; r < rows; ++r) {
+    real *out = (real *)job->out[row + r] + column;
+    FL_UNROLL
+    for (int v = 0; v < nv; ++v) {
+      const int64_t rest = left - v * VL;
+      store_units(out + v * VL, vload(z + (r * nv + v) * VL), rest < VL ? (int)rest : VL);
+    }
   }
+}
+
+static void FL_NAMED(dgrad_group)(const fl_layer *layer, const fl_dgrad *job, const column_walk *walk,
+                                  const back_block *block, int64_t row, int rows)
+{
+  if (walk->wide == 0)
+    dgrad_columns(1, layer, job, walk, block, row, rows);
+  else if (walk->wide == 1)
+    dgrad_columns(2, layer, job, walk, block, row, rows);
+  else
+    dgrad_columns(2 * walk->wide, layer, job, walk, block, row, rows);
 }
 
 static void FL_NAMED(dgrad)(const fl_layer *layer, const fl_dgrad *job)
