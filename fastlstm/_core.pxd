@@ -113,6 +113,7 @@ cdef extern from "internal/binding.h" nogil:
         int64_t block_steps
         int64_t chunk_rows
         size_t workspace_bytes
+        int64_t layout[24]
 
     int fl_team_max()
     int fl_team_most()

@@ -49,6 +49,7 @@ typedef struct fl_plan {
   int64_t block_steps;    // steps of one layer before the next one (or the next poll) has its turn
   int64_t chunk_rows;     // FL_BACK: rows whose gate gradients are turned into weight gradients at a time
   size_t workspace_bytes;
+  int64_t layout[24];  // forward: where everything stands in the workspace, an fl_run_layout
 } fl_plan;
 
 // ---- threads (platform/team_openmp.c or team_serial.c, clock.c) ----

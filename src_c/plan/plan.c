@@ -282,6 +282,8 @@ fl_status fl_plan_make(const fl_model *model, fl_purpose purpose, int64_t steps,
     plan->block_steps = choose_block_steps(model, plan);
     fl_run_layout layout;
     if (!fl_run_layout_of(model, plan, &layout)) return FL_TOO_LARGE;
+    _Static_assert(sizeof layout <= sizeof plan->layout, "a plan has no room for its layout");
+    memcpy(plan->layout, &layout, sizeof layout);  // 30 ns, a hundredth of a small call, are not spent again
     bytes = layout.total;
   }
   plan->workspace_bytes = (size_t)bytes;

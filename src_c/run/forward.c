@@ -144,7 +144,7 @@ fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io
            .elem = fl_elem(model->spec.dtype),
            .poll = io->poll,
            .poll_arg = io->poll_arg};
-  fl_run_layout_of(model, plan, &r.layout);
+  memcpy(&r.layout, plan->layout, sizeof r.layout);
   if (plan->purpose == FL_TRAIN) {
     fl_tape_layout_of(&model->spec, plan->steps, plan->batch, &r.tape_layout);
     r.tape = io->tape;

@@ -25,9 +25,9 @@ def named(text: str) -> tuple[str, str]:
     if pointer := re.fullmatch(r"\s*(.+?)\s*\(\s*\*\s*(\w+)\s*\)\s*\((.*)\)\s*", text, re.S):
         result, name, arguments = pointer.groups()
         return name, f"{plain_type(result)}(*)({plain_type(arguments)})"
-    match = re.fullmatch(r"\s*(.+?)(\w+)\s*", text, re.S)
+    match = re.fullmatch(r"\s*(.+?)(\w+)\s*(\[\d+\])?\s*", text, re.S)
     assert match, f"not a declaration: {text!r}"
-    return match[2], plain_type(match[1])
+    return match[2], plain_type(match[1]) + (match[3] or "")
 
 
 def several(text: str) -> list[tuple[str, str]]:
