@@ -5,10 +5,10 @@
 from libc.stdint cimport int64_t, uintptr_t
 from scipy.linalg.cython_blas cimport dgemm, sgemm
 
-from fastlstm._core cimport FL_F64, fl_dtype
+from fastlstm._core cimport FASTLSTM_F64, fastlstm_dtype
 
 
-cdef void gemm(fl_dtype dtype, int64_t rows, int64_t n, int64_t k, const void *a, int64_t lda,
+cdef void gemm(fastlstm_dtype dtype, int64_t rows, int64_t n, int64_t k, const void *a, int64_t lda,
                const void *b, int64_t ldb, void *c, int64_t ldc) noexcept nogil:
     # Row-major C = A B is column-major C' = B' A'.
     cdef int m_ = <int>n, n_ = <int>rows, k_ = <int>k
@@ -16,7 +16,7 @@ cdef void gemm(fl_dtype dtype, int64_t rows, int64_t n, int64_t k, const void *a
     cdef char no = b"N"
     cdef float one = 1
     cdef double one_d = 1
-    if dtype == FL_F64:
+    if dtype == FASTLSTM_F64:
         dgemm(&no, &no, &m_, &n_, &k_, &one_d, <double *>b, &ldb_, <double *>a, &lda_, &one_d,
               <double *>c, &ldc_)
     else:
@@ -25,5 +25,5 @@ cdef void gemm(fl_dtype dtype, int64_t rows, int64_t n, int64_t k, const void *a
 
 
 def gemm_address():
-    """Address of an fl_gemm."""
+    """Address of a fastlstm_gemm."""
     return <uintptr_t>&gemm

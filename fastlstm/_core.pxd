@@ -5,93 +5,93 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 
 cdef extern from "fastlstm.h" nogil:
-    ctypedef enum fl_dtype:
-        FL_F32
-        FL_F64
+    ctypedef enum fastlstm_dtype:
+        FASTLSTM_F32
+        FASTLSTM_F64
 
-    ctypedef enum fl_cell_kind:
-        FL_LSTM
-        FL_RNN_TANH
-        FL_RNN_RELU
+    ctypedef enum fastlstm_cell_kind:
+        FASTLSTM_LSTM
+        FASTLSTM_RNN_TANH
+        FASTLSTM_RNN_RELU
 
-    ctypedef enum fl_pass:
-        FL_PASS_FORWARD
-        FL_PASS_BACKWARD
+    ctypedef enum fastlstm_pass:
+        FASTLSTM_PASS_FORWARD
+        FASTLSTM_PASS_BACKWARD
 
-    ctypedef enum fl_isa:
-        FL_ISA_GENERIC
-        FL_ISA_AVX2
-        FL_ISA_AVX512
-        FL_ISA_NEON
-        FL_ISA_COUNT
+    ctypedef enum fastlstm_isa:
+        FASTLSTM_ISA_GENERIC
+        FASTLSTM_ISA_AVX2
+        FASTLSTM_ISA_AVX512
+        FASTLSTM_ISA_NEON
+        FASTLSTM_ISA_COUNT
 
-    ctypedef enum fl_status:
-        FL_OK
-        FL_TOO_LARGE
-        FL_INTERRUPTED
-        FL_OUT_OF_RANGE
-        FL_INVALID
-        FL_UNSUPPORTED
-        FL_UNALIGNED
-        FL_NOT_PACKED
-        FL_OTHER_PLAN
-        FL_UNKNOWN_FIELD
+    ctypedef enum fastlstm_status:
+        FASTLSTM_OK
+        FASTLSTM_TOO_LARGE
+        FASTLSTM_INTERRUPTED
+        FASTLSTM_OUT_OF_RANGE
+        FASTLSTM_INVALID
+        FASTLSTM_UNSUPPORTED
+        FASTLSTM_UNALIGNED
+        FASTLSTM_NOT_PACKED
+        FASTLSTM_OTHER_PLAN
+        FASTLSTM_UNKNOWN_FIELD
 
-    uint32_t fl_version()
-    const char *fl_status_text(fl_status status)
+    uint32_t fastlstm_version()
+    const char *fastlstm_status_text(fastlstm_status status)
 
-    ctypedef struct fl_model:
+    ctypedef struct fastlstm_model:
         pass
 
-    const char *fl_isa_name(fl_isa isa)
-    int fl_isa_available(fl_isa isa)
+    const char *fastlstm_isa_name(fastlstm_isa isa)
+    int fastlstm_isa_available(fastlstm_isa isa)
 
-    void *fl_alloc(size_t bytes)
-    void fl_free(void *memory)
+    void *fastlstm_alloc(size_t bytes)
+    void fastlstm_free(void *memory)
 
-    ctypedef int fl_poll(void *arg)
+    ctypedef int fastlstm_poll(void *arg)
 
-    ctypedef struct fl_spec:
+    ctypedef struct fastlstm_spec:
         size_t struct_size
         int64_t input_size, hidden_size, num_layers
         int32_t directions
-        fl_cell_kind cell
-        fl_dtype dtype
-        fl_isa isa
+        fastlstm_cell_kind cell
+        fastlstm_dtype dtype
+        fastlstm_isa isa
         int32_t gemm_blas
         int32_t passes
 
-    ctypedef struct fl_weights:
+    ctypedef struct fastlstm_weights:
         const void *w_ih
         const void *w_hh
         const void *b_ih
         const void *b_hh
 
-    fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes)
-    fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory,
-                            int32_t threads, fl_poll *poll, void *poll_arg,
-                            fl_model **model)
+    fastlstm_status fastlstm_model_bytes(const fastlstm_spec *spec, size_t *bytes)
+    fastlstm_status fastlstm_model_pack(const fastlstm_spec *spec, const fastlstm_weights *weights,
+                                        void *memory, int32_t threads, fastlstm_poll *poll,
+                                        void *poll_arg, fastlstm_model **model)
 
-    ctypedef enum fl_purpose:
-        FL_INFER
-        FL_TRAIN
-        FL_BACK
+    ctypedef enum fastlstm_purpose:
+        FASTLSTM_INFER
+        FASTLSTM_TRAIN
+        FASTLSTM_BACK
 
 
 cdef extern from "internal/binding.h" nogil:
     ctypedef struct fl_kernels:
         pass
 
-    const fl_kernels *fl_kernels_for(fl_isa isa, fl_dtype dtype)
+    const fl_kernels *fl_kernels_for(fastlstm_isa isa, fastlstm_dtype dtype)
 
     ctypedef enum fl_cache_kind:
         FL_CACHES_OF_CPU
         FL_CACHES_FAST
         FL_CACHES_SLOW
 
-    uint64_t fl_hash(fl_isa isa, const void *data, size_t bytes, uint64_t seed)
+    uint64_t fl_hash(fastlstm_isa isa, const void *data, size_t bytes, uint64_t seed)
 
-    void fl_model_assume_caches(fl_model *model, fl_cache_kind kind)
+    void fl_model_assume_caches(fastlstm_model *model, fl_cache_kind kind)
 
     ctypedef struct fl_panels:
         int32_t lanes
@@ -99,11 +99,11 @@ cdef extern from "internal/binding.h" nogil:
         int32_t tail
         int32_t chains
 
-    fl_panels fl_model_panels(const fl_model *model)
+    fl_panels fl_model_panels(const fastlstm_model *model)
 
-    ctypedef struct fl_plan:
-        const fl_model *model
-        fl_purpose purpose
+    ctypedef struct fastlstm_plan:
+        const fastlstm_model *model
+        fastlstm_purpose purpose
         int64_t steps, batch
         int32_t threads
         int32_t dir_groups
@@ -128,17 +128,20 @@ cdef extern from "internal/binding.h" nogil:
 
 
 cdef extern from "fastlstm.h" nogil:
-    size_t fl_plan_bytes()
-    fl_status fl_plan_make(const fl_model *model, fl_purpose purpose, int64_t steps, int64_t batch,
-                           int32_t threads, fl_plan *plan)
-    size_t fl_plan_workspace_bytes(const fl_plan *plan)
-    int32_t fl_plan_threads(const fl_plan *plan)
-    fl_status fl_tape_bytes(const fl_spec *spec, int64_t steps, int64_t batch, size_t *bytes)
+    size_t fastlstm_plan_bytes()
+    fastlstm_status fastlstm_plan_make(const fastlstm_model *model, fastlstm_purpose purpose,
+                                       int64_t steps, int64_t batch, int32_t threads,
+                                       fastlstm_plan *plan)
+    size_t fastlstm_plan_workspace_bytes(const fastlstm_plan *plan)
+    int32_t fastlstm_plan_threads(const fastlstm_plan *plan)
+    fastlstm_status fastlstm_tape_bytes(const fastlstm_spec *spec, int64_t steps, int64_t batch,
+                                        size_t *bytes)
 
-    ctypedef void fl_gemm(fl_dtype dtype, int64_t rows, int64_t n, int64_t k, const void *a,
-                          int64_t lda, const void *b, int64_t ldb, void *c, int64_t ldc)
+    ctypedef void fastlstm_gemm(fastlstm_dtype dtype, int64_t rows, int64_t n, int64_t k,
+                                const void *a, int64_t lda, const void *b, int64_t ldb, void *c,
+                                int64_t ldc)
 
-    ctypedef struct fl_io:
+    ctypedef struct fastlstm_io:
         size_t struct_size
         const void *x
         int64_t x_t, x_b
@@ -152,24 +155,24 @@ cdef extern from "fastlstm.h" nogil:
         void *c_n
         const int64_t *lengths
         const int64_t *starts
-        fl_gemm *gemm
-        fl_poll *poll
+        fastlstm_gemm *gemm
+        fastlstm_poll *poll
         void *poll_arg
         void *tape
         double dropout
         uint64_t seed
-        int32_t *late
+        int32_t *straggled
 
-    fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io,
-                         void *workspace)
+    fastlstm_status fastlstm_forward(const fastlstm_model *model, const fastlstm_plan *plan,
+                                     const fastlstm_io *io, void *workspace)
 
-    ctypedef struct fl_gradients:
+    ctypedef struct fastlstm_gradients:
         void *w_ih
         void *w_hh
         void *b_ih
         void *b_hh
 
-    ctypedef struct fl_back_io:
+    ctypedef struct fastlstm_back_io:
         size_t struct_size
         const void *tape
         const void *x
@@ -186,13 +189,13 @@ cdef extern from "fastlstm.h" nogil:
         int64_t dx_t, dx_b
         void *dh_0
         void *dc_0
-        const fl_gradients *gradients
+        const fastlstm_gradients *gradients
         int32_t accumulate
         double dropout
         uint64_t seed
-        fl_poll *poll
+        fastlstm_poll *poll
         void *poll_arg
-        int32_t *late
+        int32_t *straggled
 
-    fl_status fl_backward(const fl_model *model, const fl_plan *plan, const fl_back_io *io,
-                          void *workspace)
+    fastlstm_status fastlstm_backward(const fastlstm_model *model, const fastlstm_plan *plan,
+                                      const fastlstm_back_io *io, void *workspace)

@@ -12,7 +12,7 @@ class Block:
     def __init__(self, size: int) -> None: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
-class Patience: ...
+class StragglerBackoff: ...
 
 class Strided:
     address: int
@@ -65,7 +65,7 @@ class Engine:
         gemm: int = 0,
         passes: int = 1,
         threads: int = 1,
-        patience: Patience | None = None,
+        backoff: StragglerBackoff | None = None,
         hold_gil: bool = False,
     ) -> None: ...
     def forward(

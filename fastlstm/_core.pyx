@@ -39,7 +39,7 @@ include "_parameters.pxi"
 # A larger workspace is not kept for the next run.
 cdef size_t SPARE_MOST = 64 << 20
 
-# After late teams the next calls stay on one thread: seconds at first and, doubling, at most.
+# After teams that straggled the next calls stay on one thread: seconds at first and, doubling, at most.
 cdef double HOLD_FIRST = 0.02
 cdef double HOLD_MOST = 1.0
 
@@ -59,11 +59,11 @@ cdef int check_signals(void *arg) noexcept nogil:
     return 0
 
 
-cdef fl_isa isa_from_name(str name) except? FL_ISA_COUNT:
+cdef fastlstm_isa isa_from_name(str name) except? FASTLSTM_ISA_COUNT:
     cdef int isa
-    for isa in range(<int>FL_ISA_COUNT):
-        if fl_isa_name(<fl_isa>isa).decode() == name:
-            return <fl_isa>isa
+    for isa in range(<int>FASTLSTM_ISA_COUNT):
+        if fastlstm_isa_name(<fastlstm_isa>isa).decode() == name:
+            return <fastlstm_isa>isa
     raise ValueError(f"unknown instruction set {name!r}")
 
 
@@ -76,19 +76,19 @@ def assume_caches(str kind):
     assumed_caches = {"cpu": FL_CACHES_OF_CPU, "fast": FL_CACHES_FAST, "slow": FL_CACHES_SLOW}[kind]
 
 
-cdef fl_cell_kind cell_from_name(str name) except? FL_RNN_RELU:
+cdef fastlstm_cell_kind cell_from_name(str name) except? FASTLSTM_RNN_RELU:
     if name == "lstm":
-        return FL_LSTM
+        return FASTLSTM_LSTM
     if name == "rnn_tanh":
-        return FL_RNN_TANH
+        return FASTLSTM_RNN_TANH
     if name == "rnn_relu":
-        return FL_RNN_RELU
+        return FASTLSTM_RNN_RELU
     raise ValueError(f"unknown cell {name!r}")
 
 
-cdef fl_spec make_spec(object spec, str isa, int passes) except *:
+cdef fastlstm_spec make_spec(object spec, str isa, int passes) except *:
     """A `fastlstm.spec.Spec` as C takes it, with what it does not say."""
-    cdef fl_spec made
+    cdef fastlstm_spec made
     memset(&made, 0, sizeof(made))
     made.struct_size = sizeof(made)
     made.input_size = spec.input_size
@@ -96,7 +96,7 @@ cdef fl_spec make_spec(object spec, str isa, int passes) except *:
     made.num_layers = spec.num_layers
     made.directions = spec.directions
     made.cell = cell_from_name(spec.cell)
-    made.dtype = FL_F64 if spec.double else FL_F32
+    made.dtype = FASTLSTM_F64 if spec.double else FASTLSTM_F32
     made.isa = isa_from_name(isa)
     made.gemm_blas = spec.gemm == "blas"
     made.passes = passes
@@ -105,9 +105,9 @@ cdef fl_spec make_spec(object spec, str isa, int passes) except *:
 
 def tape_bytes(spec, str isa, int64_t steps, int64_t batch):
     """Bytes of a tape for that many steps of that many sequences."""
-    cdef fl_spec made = make_spec(spec, isa, FL_PASS_FORWARD | FL_PASS_BACKWARD)
+    cdef fastlstm_spec made = make_spec(spec, isa, FASTLSTM_PASS_FORWARD | FASTLSTM_PASS_BACKWARD)
     cdef size_t size = 0
-    if fl_tape_bytes(&made, steps, batch, &size) != FL_OK:
+    if fastlstm_tape_bytes(&made, steps, batch, &size) != FASTLSTM_OK:
         raise MemoryError("the tape would not fit into any memory")
     return size
 
@@ -119,15 +119,15 @@ include "_hash.pxi"
 
 def isa_available(str name):
     """Whether the instruction set runs here; ValueError for an unknown name."""
-    return bool(fl_isa_available(isa_from_name(name)))
+    return bool(fastlstm_isa_available(isa_from_name(name)))
 
 
 def isa_names():
     """All instruction sets that the library knows, best first; see isa_available."""
     cdef list names = []
     cdef int isa
-    for isa in range(FL_ISA_COUNT - 1, -1, -1):
-        names.append(fl_isa_name(<fl_isa>isa).decode())
+    for isa in range(FASTLSTM_ISA_COUNT - 1, -1, -1):
+        names.append(fastlstm_isa_name(<fastlstm_isa>isa).decode())
     return names
 
 
@@ -154,7 +154,7 @@ def forked():
 def measure_fma(double seconds, str dtype, str isa):
     """Multiply-add peak of one thread in flop/s, measured for that many seconds."""
     cdef const fl_kernels *kernels = fl_kernels_for(
-        isa_from_name(isa), FL_F64 if dtype == "float64" else FL_F32)
+        isa_from_name(isa), FASTLSTM_F64 if dtype == "float64" else FASTLSTM_F32)
     if kernels == NULL:
         raise ValueError(f"instruction set {isa!r} is not available here")
     with nogil:
@@ -164,7 +164,7 @@ def measure_fma(double seconds, str dtype, str isa):
 
 def measure_read_bandwidth(int64_t size, double seconds, str isa):
     """Bytes per second that one thread reads over and over from `size` bytes."""
-    cdef const fl_kernels *kernels = fl_kernels_for(isa_from_name(isa), FL_F32)
+    cdef const fl_kernels *kernels = fl_kernels_for(isa_from_name(isa), FASTLSTM_F32)
     cdef Block block
     if kernels == NULL:
         raise ValueError(f"instruction set {isa!r} is not available here")

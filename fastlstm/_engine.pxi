@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Packed weights, and the runs on them. Part of _core.pyx.
 
-cdef class Patience:
-    """Whether teams are better avoided just now, because they came late."""
+cdef class StragglerBackoff:
+    """Whether teams are better avoided just now, because their threads straggled."""
 
     cdef double hold, hold_until
-    cdef bint late_before
+    cdef bint straggled_before
 
     cdef bint held(self) noexcept:
         return self.hold_until > 0 and fl_now() < self.hold_until
 
-    cdef void note(self, bint late) noexcept:
-        """One late team may just have been asleep; after two in a row, avoid teams for a while."""
-        if not late:
+    cdef void note(self, bint straggled) noexcept:
+        """A team that straggled once may just have been asleep; after two in a row, avoid teams for a while."""
+        if not straggled:
             self.hold = self.hold_until = 0
-        elif self.late_before:
+        elif self.straggled_before:
             self.hold = min(HOLD_MOST, max(HOLD_FIRST, 2 * self.hold))
             self.hold_until = fl_now() + self.hold
-        self.late_before = late and not self.late_before
+        self.straggled_before = straggled and not self.straggled_before
 
 
 cdef int64_t count_rows(const Extent *extent) noexcept:
@@ -25,10 +25,10 @@ cdef int64_t count_rows(const Extent *extent) noexcept:
     return extent.rows if extent.packed else extent.steps * extent.batch
 
 
-cdef int check_status(fl_status status) except -1:
+cdef int check_status(fastlstm_status status) except -1:
     """For what callers of the core have seen to: the core's own last word."""
-    if status != FL_OK:
-        raise RuntimeError(f"the core refuses the call: {fl_status_text(status).decode()}")
+    if status != FASTLSTM_OK:
+        raise RuntimeError(f"the core refuses the call: {fastlstm_status_text(status).decode()}")
     return 0
 
 
@@ -39,49 +39,49 @@ cdef class Engine:
     ``weights`` lists (w_ih, w_hh, b_ih or None, b_hh or None) for each layer and direction: arrays,
     or addresses of what the caller keeps alive while they are packed.
     ``passes`` is what they are packed for: 1 forward, 2 backward, 3 both; by ``threads`` at most.
-    ``patience`` may be shared with engines that come before and after, else it has its own.
+    ``backoff`` may be shared with engines that come before and after, else it has its own.
     ``hold_gil``: no other Python thread runs while the weights are read.
     """
 
     cdef readonly Block memory
-    cdef fl_model *model
+    cdef fastlstm_model *model
     cdef readonly int64_t input_size, hidden_size, num_layers
     cdef readonly int directions
     cdef readonly str isa
-    cdef fl_spec spec
+    cdef fastlstm_spec spec
     cdef readonly bint has_c  # whether there is a state c beside h
     cdef int64_t rows  # of every weight matrix
-    cdef fl_gemm *gemm
+    cdef fastlstm_gemm *gemm
     cdef Block spare  # the workspace of the last run, for the next one
     cdef double flops_per_row, least_step
-    cdef Patience patience
+    cdef StragglerBackoff backoff
 
     def __init__(self, spec, str isa, list weights, uintptr_t gemm=0, int passes=1, int threads=1,
-                 Patience patience=None, bint hold_gil=False):
-        cdef fl_spec made = make_spec(spec, isa, passes)
-        cdef fl_model *model = NULL
-        cdef fl_status status
-        cdef char format = b"d" if made.dtype == FL_F64 else b"f"
+                 StragglerBackoff backoff=None, bint hold_gil=False):
+        cdef fastlstm_spec made = make_spec(spec, isa, passes)
+        cdef fastlstm_model *model = NULL
+        cdef fastlstm_status status
+        cdef char format = b"d" if made.dtype == FASTLSTM_F64 else b"f"
         cdef int64_t hidden = made.hidden_size, above = made.directions * hidden
         cdef int64_t inputs, rows = spec.rows
         cdef double per_row = rows  # multiply-adds of a row with one input
         cdef size_t size = 0
-        cdef fl_weights *table
+        cdef fastlstm_weights *table
         cdef list calls = []
         cdef Call call
         cdef int64_t i
         if made.gemm_blas and gemm == 0:
             raise ValueError("gemm='blas' needs the address of a BLAS")
-        status = fl_model_bytes(&made, &size)
-        if status == FL_TOO_LARGE:
+        status = fastlstm_model_bytes(&made, &size)
+        if status == FASTLSTM_TOO_LARGE:
             raise MemoryError("the packed weights would not fit into any memory")
         check_status(status)
         self.memory = Block(size)
         self.spec = made
         self.has_c = spec.has_c
         self.rows = rows
-        self.gemm = <fl_gemm *>gemm if made.gemm_blas else NULL
-        self.patience = Patience() if patience is None else patience
+        self.gemm = <fastlstm_gemm *>gemm if made.gemm_blas else NULL
+        self.backoff = StragglerBackoff() if backoff is None else backoff
         self.input_size = made.input_size
         self.hidden_size = hidden
         self.num_layers = made.num_layers
@@ -93,7 +93,7 @@ cdef class Engine:
         if <int64_t>len(weights) != made.num_layers * made.directions:
             raise ValueError(f"weights must be those of {made.num_layers * made.directions} layers "
                              f"and directions, got {len(weights)}")
-        table = <fl_weights *>calloc(len(weights), sizeof(fl_weights))
+        table = <fastlstm_weights *>calloc(len(weights), sizeof(fastlstm_weights))
         if table == NULL:
             raise MemoryError()
         try:
@@ -110,19 +110,19 @@ cdef class Engine:
                 table[i].b_hh = call.whole("bias_hh", b_hh, 0, format, rows)
             call = Call()
             if hold_gil:
-                status = fl_model_pack(&made, table, self.memory.data, threads, check_signals,
-                                       <void *>call, &model)
+                status = fastlstm_model_pack(&made, table, self.memory.data, threads, check_signals,
+                                             <void *>call, &model)
             else:
                 with nogil:
-                    status = fl_model_pack(&made, table, self.memory.data, threads, check_signals,
-                                           <void *>call, &model)
+                    status = fastlstm_model_pack(&made, table, self.memory.data, threads,
+                                                 check_signals, <void *>call, &model)
         finally:
             free(table)
-        if status == FL_INTERRUPTED:
+        if status == FASTLSTM_INTERRUPTED:
             raise call.error
-        if status == FL_OUT_OF_RANGE:
-            most = "6.2e307" if made.dtype == FL_F64 else "1.17e38"
-            if made.cell != FL_LSTM:
+        if status == FASTLSTM_OUT_OF_RANGE:
+            most = "6.2e307" if made.dtype == FASTLSTM_F64 else "1.17e38"
+            if made.cell != FASTLSTM_LSTM:
                 raise ValueError(f"finite weights must be below {most}: kernels scale them by 2 log2 e")
             raise ValueError(f"finite weights must be below {most}, twice that for the gates i, f and o: "
                              "kernels scale them by log2 e (2 log2 e for g)")
@@ -148,53 +148,54 @@ cdef class Engine:
         if space.nbytes <= SPARE_MOST:
             self.spare = space
 
-    cdef fl_plan make_plan(self, fl_purpose purpose, int64_t steps, int64_t batch,
-                           int threads) except *:
-        cdef fl_plan plan
-        cdef int passes = FL_PASS_BACKWARD if purpose == FL_BACK else FL_PASS_FORWARD
+    cdef fastlstm_plan make_plan(self, fastlstm_purpose purpose, int64_t steps, int64_t batch,
+                                 int threads) except *:
+        cdef fastlstm_plan plan
+        cdef int passes = FASTLSTM_PASS_BACKWARD if purpose == FASTLSTM_BACK else FASTLSTM_PASS_FORWARD
         if self.model == NULL:
             raise RuntimeError("this engine was never made")
         if not self.spec.passes & passes:
             raise RuntimeError("the weights were not packed for this pass")
-        cdef fl_status status = fl_plan_make(self.model, purpose, steps, batch, threads, &plan)
-        if status == FL_TOO_LARGE:
+        cdef fastlstm_status status = fastlstm_plan_make(self.model, purpose, steps, batch, threads,
+                                                         &plan)
+        if status == FASTLSTM_TOO_LARGE:
             raise MemoryError("the workspace would not fit into any memory")
         check_status(status)
         return plan
 
-    cdef void *tape_of(self, Call call, object tape, int flags, fl_plan *plan) except NULL:
+    cdef void *tape_of(self, Call call, object tape, int flags, fastlstm_plan *plan) except NULL:
         cdef size_t size = 0
         cdef Py_buffer *buffer = call.take("tape", tape, flags)
-        if fl_tape_bytes(&self.spec, plan.steps, plan.batch, &size) != FL_OK:
+        if fastlstm_tape_bytes(&self.spec, plan.steps, plan.batch, &size) != FASTLSTM_OK:
             raise MemoryError("the tape would not fit into any memory")
         if <size_t>buffer.len < size or <uintptr_t>buffer.buf % 64 != 0:
             raise ValueError(f"tape must have {size} bytes at a multiple of 64")
         return buffer.buf
 
-    cdef int run(self, fl_plan *plan, fl_io *io, void *workspace, Call call) except -1:
-        cdef fl_status status
-        cdef int32_t late = 0
+    cdef int run(self, fastlstm_plan *plan, fastlstm_io *io, void *workspace, Call call) except -1:
+        cdef fastlstm_status status
+        cdef int32_t straggled = 0
         io.gemm = self.gemm
-        io.late = &late
+        io.straggled = &straggled
         if self.is_small(plan):
-            status = fl_forward(self.model, plan, io, workspace)
+            status = fastlstm_forward(self.model, plan, io, workspace)
         else:
             io.poll = check_signals
             io.poll_arg = <void *>call
             with nogil:
-                status = fl_forward(self.model, plan, io, workspace)
+                status = fastlstm_forward(self.model, plan, io, workspace)
         if plan.threads > 1:
-            self.patience.note(late)
-        if status == FL_INTERRUPTED:
+            self.backoff.note(straggled)
+        if status == FASTLSTM_INTERRUPTED:
             raise call.error
         check_status(status)
         return 0
 
     cdef size_t item(self) noexcept:
         """Bytes of an element."""
-        return 8 if self.spec.dtype == FL_F64 else 4
+        return 8 if self.spec.dtype == FASTLSTM_F64 else 4
 
-    cdef bint is_small(self, fl_plan *plan) noexcept:
+    cdef bint is_small(self, fastlstm_plan *plan) noexcept:
         """Whether a run is over before anybody could want to stop it."""
         return (self.flops_per_row * plan.batch + self.least_step) * plan.steps < SMALL_CALL
 
@@ -208,18 +209,18 @@ cdef class Engine:
         like the results take no memory yet. ``out``: y does.
         """
         cdef Call call = Call()
-        cdef fl_io io
-        cdef fl_plan plan
+        cdef fastlstm_io io
+        cdef fastlstm_plan plan
         cdef Block space
         cdef Extent extent
         cdef int64_t states, width = self.directions * self.hidden_size
-        cdef char format = b"d" if self.spec.dtype == FL_F64 else b"f"
+        cdef char format = b"d" if self.spec.dtype == FASTLSTM_F64 else b"f"
         memset(&io, 0, sizeof(io))
         io.struct_size = sizeof(io)
         try:
             call.measure(x, lengths, starts, &extent)
-            plan = self.make_plan(FL_INFER if tape is None else FL_TRAIN, extent.steps, extent.batch,
-                                  1 if self.patience.held() else threads)
+            plan = self.make_plan(FASTLSTM_INFER if tape is None else FASTLSTM_TRAIN, extent.steps,
+                                  extent.batch, 1 if self.backoff.held() else threads)
             io.x = call.rows("x", x, 0, format, &extent, self.input_size, &io.x_t, &io.x_b)
             io.y = call.rows("y", y, PyBUF_WRITABLE, format, &extent, width, &io.y_t, &io.y_b)
             io.cells = call.rows("cells", cells, PyBUF_WRITABLE, format, &extent, width,
@@ -252,25 +253,25 @@ cdef class Engine:
         for each layer and direction, contiguous.
         """
         cdef Call call = Call(), held
-        cdef fl_back_io io
-        cdef fl_plan plan
-        cdef fl_status status
+        cdef fastlstm_back_io io
+        cdef fastlstm_plan plan
+        cdef fastlstm_status status
         cdef Block space
         cdef Extent extent
         cdef int64_t states, inputs
         cdef size_t results  # elements of arrays that nobody has touched yet, as far as is known here
         cdef int64_t width = self.directions * self.hidden_size, rows = self.rows
-        cdef char format = b"d" if self.spec.dtype == FL_F64 else b"f"
-        cdef fl_gradients *table = NULL
+        cdef char format = b"d" if self.spec.dtype == FASTLSTM_F64 else b"f"
+        cdef fastlstm_gradients *table = NULL
         cdef list calls = []
-        cdef int32_t late = 0
+        cdef int32_t straggled = 0
         cdef int64_t i
         memset(&io, 0, sizeof(io))
         io.struct_size = sizeof(io)
         try:
             call.measure(x, lengths, starts, &extent)
-            plan = self.make_plan(FL_BACK, extent.steps, extent.batch,
-                                  1 if self.patience.held() else threads)
+            plan = self.make_plan(FASTLSTM_BACK, extent.steps, extent.batch,
+                                  1 if self.backoff.held() else threads)
             io.x = call.rows("x", x, 0, format, &extent, self.input_size, &io.x_t, &io.x_b)
             io.tape = self.tape_of(call, tape, 0, &plan)
             io.lengths = call.integers("lengths", lengths, extent.batch)
@@ -290,7 +291,7 @@ cdef class Engine:
             if grads is not None:
                 if <int64_t>len(grads) != self.num_layers * self.directions:
                     raise ValueError("gradients are missing")
-                table = <fl_gradients *>calloc(len(grads), sizeof(fl_gradients))
+                table = <fastlstm_gradients *>calloc(len(grads), sizeof(fastlstm_gradients))
                 if table == NULL:
                     raise MemoryError()
                 for i in range(len(grads)):
@@ -313,17 +314,17 @@ cdef class Engine:
                 io.accumulate = accumulate
             io.dropout = dropout
             io.seed = seed
-            io.late = &late
+            io.straggled = &straggled
             io.poll = check_signals
             io.poll_arg = <void *>call
             if io.dx != NULL:
                 results += count_rows(&extent) * self.input_size
             space = self.workspace(plan.workspace_bytes, results * self.item())
             with nogil:
-                status = fl_backward(self.model, &plan, &io, space.data)
+                status = fastlstm_backward(self.model, &plan, &io, space.data)
             if plan.threads > 1:
-                self.patience.note(late)
-            if status == FL_INTERRUPTED:
+                self.backoff.note(straggled)
+            if status == FASTLSTM_INTERRUPTED:
                 raise call.error
             check_status(status)
             self.keep(space)
@@ -333,8 +334,9 @@ cdef class Engine:
 
     def plan(self, int64_t steps, int64_t batch, int threads, str purpose="infer"):
         """The plan of a run ("infer", "train" or "back") as a dict, with what it takes in bytes."""
-        cdef fl_plan plan = self.make_plan(
-            {"infer": FL_INFER, "train": FL_TRAIN, "back": FL_BACK}[purpose], steps, batch, threads)
+        cdef fastlstm_plan plan = self.make_plan(
+            {"infer": FASTLSTM_INFER, "train": FASTLSTM_TRAIN,
+             "back": FASTLSTM_BACK}[purpose], steps, batch, threads)
         cdef fl_panels panels = fl_model_panels(self.model)
         return {
             "isa": self.isa,

@@ -7,14 +7,14 @@ cdef size_t SMALL_HASH = 1 << 18
 
 def hash_memory(list addresses, list sizes, str isa):
     """64 bits of the bytes at these addresses, whose owners the caller keeps alive; see fl_hash."""
-    cdef fl_isa used = isa_from_name(isa)
+    cdef fastlstm_isa used = isa_from_name(isa)
     cdef uint64_t result = 0
     cdef const void *data
     cdef size_t size
     cdef Py_ssize_t i
     if len(addresses) != len(sizes):
         raise ValueError("each address needs a size")
-    if not fl_isa_available(used):
+    if not fastlstm_isa_available(used):
         raise ValueError(f"instruction set {isa!r} is not available here")
     for i in range(len(addresses)):
         data = <const void *><uintptr_t>addresses[i]

@@ -35,7 +35,7 @@ cdef void *pool_take(size_t *size) noexcept:
 
 
 cdef void pool_drop(int i) noexcept:
-    fl_free(pool_data[i])
+    fastlstm_free(pool_data[i])
     pool_data[i] = NULL
     pool_size[i] = 0
 
@@ -77,11 +77,11 @@ cdef bint fits(size_t size) except -1:
 
 
 cdef void *fresh_memory(size_t size) except? NULL:
-    return fl_alloc(size) if fits(size) else NULL
+    return fastlstm_alloc(size) if fits(size) else NULL
 
 
 cdef class Block:
-    """Memory from fl_alloc, of at least the size asked for."""
+    """Memory from fastlstm_alloc, of at least the size asked for."""
 
     cdef void *data
     cdef readonly size_t size
@@ -103,4 +103,4 @@ cdef class Block:
 
     def __dealloc__(self):
         if self.data != NULL and not pool_put(self.data, self.nbytes):
-            fl_free(self.data)
+            fastlstm_free(self.data)

@@ -16,8 +16,8 @@ from libc.stdlib cimport calloc, free
 from numpy import ndarray
 
 cdef extern from "fastlstm.h" nogil:
-    ctypedef enum fl_dtype:
-        FL_F32, FL_F64
+    ctypedef enum fastlstm_dtype:
+        FASTLSTM_F32, FASTLSTM_F64
 
 cdef extern from "extra/optim.h" nogil:
     ctypedef struct fl_sgd:
@@ -27,13 +27,13 @@ cdef extern from "extra/optim.h" nogil:
         double lr, beta1, beta2, eps, weight_decay
         int32_t decoupled
         int64_t step
-    void fl_sgd_step(const fl_sgd *options, fl_dtype dtype, int64_t n, void *p, const void *g,
+    void fl_sgd_step(const fl_sgd *options, fastlstm_dtype dtype, int64_t n, void *p, const void *g,
                      void *buffer)
-    void fl_adam_step(const fl_adam *options, fl_dtype dtype, int64_t n, void *p, const void *g,
-                      void *m, void *v, void *v_max)
-    double fl_sum_squares(fl_dtype dtype, int64_t n, const void *g)
-    void fl_scale(fl_dtype dtype, int64_t n, void *g, double factor)
-    void fl_clamp(fl_dtype dtype, int64_t n, void *g, double limit)
+    void fl_adam_step(const fl_adam *options, fastlstm_dtype dtype, int64_t n, void *p,
+                      const void *g, void *m, void *v, void *v_max)
+    double fl_sum_squares(fastlstm_dtype dtype, int64_t n, const void *g)
+    void fl_scale(fastlstm_dtype dtype, int64_t n, void *g, double factor)
+    void fl_clamp(fastlstm_dtype dtype, int64_t n, void *g, double limit)
 
 
 cdef class Memory:
@@ -69,8 +69,8 @@ cdef class Memory:
     cdef int64_t size(self, Py_ssize_t i) noexcept nogil:
         return self.held[i].len // self.held[i].itemsize
 
-    cdef fl_dtype dtype(self, Py_ssize_t i) noexcept nogil:
-        return FL_F64 if self.held[i].itemsize == 8 else FL_F32
+    cdef fastlstm_dtype dtype(self, Py_ssize_t i) noexcept nogil:
+        return FASTLSTM_F64 if self.held[i].itemsize == 8 else FASTLSTM_F32
 
 
 cdef Memory like(list arrays, bint writable, Memory first):

@@ -17,7 +17,7 @@ cdef class Stream:
     cdef void *h_data
     cdef void *c_data  # or NULL
     cdef Block before  # h and c as they were before a call that can be interrupted
-    cdef fl_plan step_plan, step_plan_alone
+    cdef fastlstm_plan step_plan, step_plan_alone
     cdef Block space
     cdef Call call
     cdef list outputs  # of recent steps; one that nobody else holds is used again
@@ -31,10 +31,10 @@ cdef class Stream:
         self.batch = batch
         self.batch_first = batch_first
         self.threads = threads
-        self.dtype = np.dtype("f8" if engine.spec.dtype == FL_F64 else "f4")
-        self.format = b"d" if engine.spec.dtype == FL_F64 else b"f"
-        self.step_plan = engine.make_plan(FL_INFER, 1, batch, threads)
-        self.step_plan_alone = engine.make_plan(FL_INFER, 1, batch, 1)
+        self.dtype = np.dtype("f8" if engine.spec.dtype == FASTLSTM_F64 else "f4")
+        self.format = b"d" if engine.spec.dtype == FASTLSTM_F64 else b"f"
+        self.step_plan = engine.make_plan(FASTLSTM_INFER, 1, batch, threads)
+        self.step_plan_alone = engine.make_plan(FASTLSTM_INFER, 1, batch, 1)
         space = max(self.step_plan.workspace_bytes, self.step_plan_alone.workspace_bytes)
         if not fits((1 + engine.has_c) * states * engine.item() + space):
             raise MemoryError(f"the state of {batch} sequences takes more than the memory available")
@@ -166,7 +166,7 @@ cdef class Stream:
         """x as an array of this dtype, where it is no such array yet. TypeError where it cannot be."""
         raise TypeError(f"x must be an array of {self.dtype}, got {type(x).__name__}")
 
-    cdef int run(self, fl_plan *plan, fl_io *io, Block space) except -1:
+    cdef int run(self, fastlstm_plan *plan, fastlstm_io *io, Block space) except -1:
         """A run after which the state stands where it stood if it was interrupted. One thread writes it at
         the end or not at all; of several, some may have written theirs."""
         cdef size_t size = self.state_bytes()
@@ -187,17 +187,17 @@ cdef class Stream:
 
     def __call__(self, x):
         cdef Py_buffer *buffer
-        cdef fl_io io
-        cdef fl_plan plan
+        cdef fastlstm_io io
+        cdef fastlstm_plan plan
         cdef bint alone
-        cdef fl_plan *used
+        cdef fastlstm_plan *used
         cdef Block space = self.space
         cdef object y
         cdef Py_ssize_t item = 8 if self.format == b"d" else 4
         cdef int axes, axis
         cdef int64_t units, steps
         self.idle()
-        alone = self.step_plan.threads > 1 and self.engine.patience.held()
+        alone = self.step_plan.threads > 1 and self.engine.backoff.held()
         used = &self.step_plan_alone if alone else &self.step_plan
         units = self.engine.hidden_size
         self.busy = 1
@@ -235,8 +235,8 @@ cdef class Stream:
                 io.y = self.call.take("y", y, PyBUF_WRITABLE).buf
                 io.y_t = units if self.batch_first else self.batch * units
                 io.y_b = steps * units if self.batch_first else units
-                plan = self.engine.make_plan(FL_INFER, steps, self.batch,
-                                             1 if self.engine.patience.held() else self.threads)
+                plan = self.engine.make_plan(FASTLSTM_INFER, steps, self.batch,
+                                             1 if self.engine.backoff.held() else self.threads)
                 used = &plan
                 space = self.engine.workspace(plan.workspace_bytes, y.nbytes)
             self.run(used, &io, space)

@@ -30,7 +30,7 @@ class Module:
     _shapes: dict[str, tuple[int, ...]]
     _spec: Spec
     _params: _core.Parameters
-    _patience: _core.Patience | None = None  # all engines of the model share it
+    _backoff: _core.StragglerBackoff | None = None  # all engines of the model share it
 
     if not TYPE_CHECKING:  # which would take every name for a parameter
 
@@ -58,7 +58,7 @@ class Module:
 
     def __getstate__(self) -> dict[str, Any]:
         # What belongs to this machine and this process is made anew elsewhere.
-        return {**self.__dict__, "_patience": None}
+        return {**self.__dict__, "_backoff": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -92,8 +92,8 @@ class Module:
     def _pack(
         self, params: dict[str, Array], passes: int, threads: int, hold_gil: bool
     ) -> _core.Engine:
-        if self._patience is None:
-            self._patience = _core.Patience()
+        if self._backoff is None:
+            self._backoff = _core.StragglerBackoff()
         spec = self._spec
         address = blas.gemm_address() if spec.gemm == "blas" else 0
         for name, values in params.items():  # whoever holds the array may have changed it in place
@@ -110,7 +110,7 @@ class Module:
             address,
             passes,
             threads,
-            self._patience,
+            self._backoff,
             hold_gil,
         )
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 FLOAT32 = np.dtype(np.float32)
-FORWARD, BACKWARD = 1, 2  # passes that parameters are packed for, one bit each: `fl_pass`
+FORWARD, BACKWARD = 1, 2  # passes that parameters are packed for, one bit each: `fastlstm_pass`
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Cell:
     """whether there is a cell state c beside the hidden state h"""
 
 
-# By the names that the core knows (`fl_cell_kind`).
+# By the names that the core knows (`fastlstm_cell_kind`).
 CELLS: dict[str, Cell] = {
     "lstm": Cell(gates=4, has_c=True),
     "rnn_tanh": Cell(gates=1, has_c=False),

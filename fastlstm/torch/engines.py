@@ -217,7 +217,7 @@ def _check(weights: list[Tensor], spec: Spec) -> None:
             )
 
 
-_patience = _core.Patience()  # of all engines here: few of them live longer than a call
+_backoff = _core.StragglerBackoff()  # of all engines here: few of them live longer than a call
 
 
 def _pack(entry: _Entry, addresses: list[int], passes: int) -> Any:
@@ -230,5 +230,5 @@ def _pack(entry: _Entry, addresses: list[int], passes: int) -> Any:
         0,
         passes,
         runtime.call_threads(None),
-        _patience,
+        _backoff,
     )

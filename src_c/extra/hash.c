@@ -56,11 +56,11 @@ __attribute__((always_inline)) static inline uint64_t fold(const uint64_t *lanes
 #undef TARGET
 #endif
 
-uint64_t fl_hash(fl_isa isa, const void *data, size_t bytes, uint64_t seed)
+uint64_t fl_hash(fastlstm_isa isa, const void *data, size_t bytes, uint64_t seed)
 {
 #if defined(__x86_64__)
-  if (isa == FL_ISA_AVX512) return hash_avx512(data, bytes, seed);
-  if (isa == FL_ISA_AVX2) return hash_avx2(data, bytes, seed);
+  if (isa == FASTLSTM_ISA_AVX512) return hash_avx512(data, bytes, seed);
+  if (isa == FASTLSTM_ISA_AVX2) return hash_avx2(data, bytes, seed);
 #endif
   (void)isa;
   return hash_plain(data, bytes, seed);

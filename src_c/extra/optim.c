@@ -49,12 +49,12 @@ static double power(double base, int64_t exponent)
 #undef NAME
 #undef SQRT
 
-void fl_sgd_step(const fl_sgd *options, fl_dtype dtype, int64_t n, void *p, const void *g, void *buffer)
+void fl_sgd_step(const fl_sgd *options, fastlstm_dtype dtype, int64_t n, void *p, const void *g, void *buffer)
 {
   const uint32_t saved = fl_fp_enter();
-  if (dtype == FL_F64 && buffer != NULL)
+  if (dtype == FASTLSTM_F64 && buffer != NULL)
     momentum_f64(options, n, p, g, buffer);
-  else if (dtype == FL_F64)
+  else if (dtype == FASTLSTM_F64)
     sgd_f64(options, n, p, g);
   else if (buffer != NULL)
     momentum_f32(options, n, p, g, buffer);
@@ -63,38 +63,38 @@ void fl_sgd_step(const fl_sgd *options, fl_dtype dtype, int64_t n, void *p, cons
   fl_fp_leave(saved);
 }
 
-void fl_adam_step(const fl_adam *options, fl_dtype dtype, int64_t n, void *p, const void *g, void *m, void *v,
-                  void *v_max)
+void fl_adam_step(const fl_adam *options, fastlstm_dtype dtype, int64_t n, void *p, const void *g, void *m,
+                  void *v, void *v_max)
 {
   const uint32_t saved = fl_fp_enter();
-  if (dtype == FL_F64)
+  if (dtype == FASTLSTM_F64)
     adam_any_f64(options, n, p, g, m, v, v_max);
   else
     adam_any_f32(options, n, p, g, m, v, v_max);
   fl_fp_leave(saved);
 }
 
-double fl_sum_squares(fl_dtype dtype, int64_t n, const void *g)
+double fl_sum_squares(fastlstm_dtype dtype, int64_t n, const void *g)
 {
   const uint32_t saved = fl_fp_nearest();
-  const double sum = dtype == FL_F64 ? sum_squares_f64(n, g) : sum_squares_f32(n, g);
+  const double sum = dtype == FASTLSTM_F64 ? sum_squares_f64(n, g) : sum_squares_f32(n, g);
   fl_fp_leave(saved);
   return sum;
 }
 
-void fl_scale(fl_dtype dtype, int64_t n, void *g, double factor)
+void fl_scale(fastlstm_dtype dtype, int64_t n, void *g, double factor)
 {
   const uint32_t saved = fl_fp_nearest();
-  if (dtype == FL_F64)
+  if (dtype == FASTLSTM_F64)
     scale_f64(n, g, factor);
   else
     scale_f32(n, g, (float)factor);
   fl_fp_leave(saved);
 }
 
-void fl_clamp(fl_dtype dtype, int64_t n, void *g, double limit)
+void fl_clamp(fastlstm_dtype dtype, int64_t n, void *g, double limit)
 {
-  if (dtype == FL_F64)
+  if (dtype == FASTLSTM_F64)
     clamp_f64(n, g, limit);
   else
     clamp_f32(n, g, (float)limit);

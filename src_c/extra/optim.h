@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // fastlstm's optimisers: each updates one array in place in one pass over the memory.
 //
-// Arrays hold n contiguous `real`s: float for FL_F32, double for FL_F64, aligned to their type.
+// Arrays hold n contiguous `real`s: float for FASTLSTM_F32, double for FASTLSTM_F64, aligned to their type.
 // They belong to the caller, no two of one call overlap, nothing is kept and nothing allocated.
 // Hyperparameters are doubles; what does not change from element to element (bias corrections,
 // 1 - beta) is worked out in double and then rounded once to `real`. Element by element every
@@ -24,7 +24,8 @@ typedef struct fl_sgd {
 } fl_sgd;
 
 // buffer: b, or NULL without momentum
-void fl_sgd_step(const fl_sgd *options, fl_dtype dtype, int64_t n, void *p, const void *g, void *buffer);
+void fl_sgd_step(const fl_sgd *options, fastlstm_dtype dtype, int64_t n, void *p, const void *g,
+                 void *buffer);
 
 // Algorithm 1 of Kingma & Ba 2015, with L2 decay (d = g + weight_decay p takes the place of g) or
 // the decoupled decay of Loshchilov & Hutter 2019 (first p *= 1 - lr weight_decay):
@@ -38,14 +39,14 @@ typedef struct fl_adam {
 
 // m, v: the moments, zero before the first step; v_max: the largest v so far, which then takes
 // v's place in the last line (AMSGrad of Reddi et al. 2018), or NULL
-void fl_adam_step(const fl_adam *options, fl_dtype dtype, int64_t n, void *p, const void *g, void *m, void *v,
-                  void *v_max);
+void fl_adam_step(const fl_adam *options, fastlstm_dtype dtype, int64_t n, void *p, const void *g, void *m,
+                  void *v, void *v_max);
 
 // Sum of squares in double, in one order: element i goes to partial sum i mod 16 (of a tail as
 // well), and these are added in pairs 8, 4, 2 and 1 apart.
-double fl_sum_squares(fl_dtype dtype, int64_t n, const void *g);
+double fl_sum_squares(fastlstm_dtype dtype, int64_t n, const void *g);
 
-void fl_scale(fl_dtype dtype, int64_t n, void *g, double factor);
-void fl_clamp(fl_dtype dtype, int64_t n, void *g, double limit);  // to [-limit, limit]; NaN stays
+void fl_scale(fastlstm_dtype dtype, int64_t n, void *g, double factor);
+void fl_clamp(fastlstm_dtype dtype, int64_t n, void *g, double limit);  // to [-limit, limit]; NaN stays
 
 #endif

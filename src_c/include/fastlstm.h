@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // fastlstm's C interface: shapes, strides, aliasing, ownership and lifetime of every pointer.
 //
-//   fl_spec  --fl_model_bytes, fl_model_pack-->  fl_model   packed weights, immutable
-//   fl_model + T, B, threads  --fl_plan_bytes, fl_plan_make-->  fl_plan   how work is split, immutable
-//   fl_model + fl_plan + fl_io + workspace  --fl_forward-->  outputs, and a tape if one is given
-//   fl_model + fl_plan + fl_back_io (with the tape) + workspace  --fl_backward-->  gradients
+//   fastlstm_spec  --fastlstm_model_bytes, fastlstm_model_pack-->  fastlstm_model   packed weights, immutable
+//   fastlstm_model + T, B, threads  --fastlstm_plan_bytes, fastlstm_plan_make-->  fastlstm_plan   how work is
+//   split, immutable fastlstm_model + fastlstm_plan + fastlstm_io + workspace  --fastlstm_forward--> outputs,
+//   and a tape if one is given fastlstm_model + fastlstm_plan + fastlstm_back_io (with the tape) + workspace
+//   --fastlstm_backward-->  gradients
 //
-// Memory. The library allocates nothing: the caller gives memory for a model (fl_model_bytes), a plan
-// (fl_plan_bytes), a workspace for a run (fl_plan_workspace_bytes) and a tape (fl_tape_bytes), all aligned
-// to FL_ALIGN. fl_alloc and fl_free are there for callers without an allocator of their own. Nothing is kept
-// between runs. A model is valid as long as its memory is left alone, a plan as long as its model.
+// Memory. The library allocates nothing: the caller gives memory for a model (fastlstm_model_bytes), a plan
+// (fastlstm_plan_bytes), a workspace for a run (fastlstm_plan_workspace_bytes) and a tape
+// (fastlstm_tape_bytes), all aligned to FASTLSTM_ALIGN. fastlstm_alloc and fastlstm_free are there for
+// callers without an allocator of their own. Nothing is kept between runs. A model is valid as long as its
+// memory is left alone, a plan as long as its model.
 //
 // Threads. A model and a plan may be used by any number of threads at once, a workspace by one run at a
 // time. Runs on several threads are teams of OpenMP, if the library was compiled with it; without it
@@ -18,20 +20,20 @@
 //
 // Checks. Every function looks at what it is handed before it reads through it: pointers that must not be
 // NULL, ranges, alignment, lengths, that a model was packed, that a plan is the model's; and gives a status
-// (fl_status_text). What it cannot see is how long arrays are, and what memory no longer is.
+// (fastlstm_status_text). What it cannot see is how long arrays are, and what memory no longer is.
 //
-// Versions. The first field of fl_spec, fl_io and fl_back_io is their size as the caller's header has it
-// (FL_SPEC_INIT and the like set it). Structures only grow at their end, where zeros mean what
-// there was before. A caller of a newer header may run with an older library as long as fields that it does
-// not know are zero: else FL_UNKNOWN_FIELD. fl_weights and fl_gradients do not grow.
+// Versions. The first field of fastlstm_spec, fastlstm_io and fastlstm_back_io is their size as the caller's
+// header has it (FASTLSTM_SPEC_INIT and the like set it). Structures only grow at their end, where zeros mean
+// what there was before. A caller of a newer header may run with an older library as long as fields that it
+// does not know are zero: else FASTLSTM_UNKNOWN_FIELD. fastlstm_weights and fastlstm_gradients do not grow.
 //
 // Building. All C files of src_c but extra/optim.c, by GCC or Clang, as gnu11, with src_c/include and src_c
 // on the include path, -ffp-contract=off (the same bits everywhere hang on it), -fno-math-errno, -fopenmp if
 // teams are wanted, and -fvisibility=hidden for a shared library. A caller needs this header only, and any C
 // or C++.
 //
-// Arrays hold `real`s, aligned as such: float for FL_F32, double for FL_F64. Strides count elements, not
-// bytes; they may be negative.
+// Arrays hold `real`s, aligned as such: float for FASTLSTM_F32, double for FASTLSTM_F64. Strides count
+// elements, not bytes; they may be negative.
 #ifndef FASTLSTM_H
 #define FASTLSTM_H
 
@@ -47,114 +49,117 @@ extern "C" {
 #pragma GCC visibility push(default)
 #endif
 
-#define FL_VERSION_MAJOR 0
-#define FL_VERSION_MINOR 1
-#define FL_VERSION_PATCH 0
-#define FL_VERSION       (FL_VERSION_MAJOR << 16 | FL_VERSION_MINOR << 8 | FL_VERSION_PATCH)
+#define FASTLSTM_VERSION_MAJOR 0
+#define FASTLSTM_VERSION_MINOR 1
+#define FASTLSTM_VERSION_PATCH 0
+#define FASTLSTM_VERSION (FASTLSTM_VERSION_MAJOR << 16 | FASTLSTM_VERSION_MINOR << 8 | FASTLSTM_VERSION_PATCH)
 
-#define FL_ALIGN 64
+#define FASTLSTM_ALIGN 64
 
-typedef enum { FL_F32 = 0, FL_F64 = 1 } fl_dtype;
-typedef enum { FL_LSTM = 0, FL_RNN_TANH = 1, FL_RNN_RELU = 2 } fl_cell_kind;
-typedef enum { FL_PASS_FORWARD = 1, FL_PASS_BACKWARD = 2 } fl_pass;
+typedef enum { FASTLSTM_F32 = 0, FASTLSTM_F64 = 1 } fastlstm_dtype;
+typedef enum { FASTLSTM_LSTM = 0, FASTLSTM_RNN_TANH = 1, FASTLSTM_RNN_RELU = 2 } fastlstm_cell_kind;
+typedef enum { FASTLSTM_PASS_FORWARD = 1, FASTLSTM_PASS_BACKWARD = 2 } fastlstm_pass;
 typedef enum {
-  FL_ISA_GENERIC = 0,
-  FL_ISA_AVX2 = 1,
-  FL_ISA_AVX512 = 2,
-  FL_ISA_NEON = 3,  // aarch64, with the bits of FL_ISA_AVX2
-  FL_ISA_COUNT = 4
-} fl_isa;
+  FASTLSTM_ISA_GENERIC = 0,
+  FASTLSTM_ISA_AVX2 = 1,
+  FASTLSTM_ISA_AVX512 = 2,
+  FASTLSTM_ISA_NEON = 3,  // aarch64, with the bits of FASTLSTM_ISA_AVX2
+  FASTLSTM_ISA_COUNT = 4
+} fastlstm_isa;
 typedef enum {
-  FL_OK = 0,
-  FL_TOO_LARGE = 1,      // a size overflows what can be addressed
-  FL_INTERRUPTED = 2,    // poll asked to stop; outputs are incomplete
-  FL_OUT_OF_RANGE = 3,   // a finite weight whose product with the activation's scale is not
-  FL_INVALID = 4,        // an argument is NULL where it must not be, or out of its range
-  FL_UNSUPPORTED = 5,    // this CPU lacks the instruction set
-  FL_UNALIGNED = 6,      // memory is not aligned to FL_ALIGN, or an array not to its elements
-  FL_NOT_PACKED = 7,     // the model is not packed, or not for this pass
-  FL_OTHER_PLAN = 8,     // the plan is of another model or for another pass
-  FL_UNKNOWN_FIELD = 9,  // a field is set that only a newer version of this library knows
-} fl_status;
+  FASTLSTM_OK = 0,
+  FASTLSTM_TOO_LARGE = 1,      // a size overflows what can be addressed
+  FASTLSTM_INTERRUPTED = 2,    // poll asked to stop; outputs are incomplete
+  FASTLSTM_OUT_OF_RANGE = 3,   // a finite weight whose product with the activation's scale is not
+  FASTLSTM_INVALID = 4,        // an argument is NULL where it must not be, or out of its range
+  FASTLSTM_UNSUPPORTED = 5,    // this CPU lacks the instruction set
+  FASTLSTM_UNALIGNED = 6,      // memory is not aligned to FASTLSTM_ALIGN, or an array not to its elements
+  FASTLSTM_NOT_PACKED = 7,     // the model is not packed, or not for this pass
+  FASTLSTM_OTHER_PLAN = 8,     // the plan is of another model or for another pass
+  FASTLSTM_UNKNOWN_FIELD = 9,  // a field is set that only a newer version of this library knows
+} fastlstm_status;
 
-uint32_t fl_version(void);  // FL_VERSION of the library itself
+uint32_t fastlstm_version(void);  // FASTLSTM_VERSION of the library itself
 // What it means, in a few words; "unknown status" for any other value.
-const char *fl_status_text(fl_status status);
+const char *fastlstm_status_text(fastlstm_status status);
 
-typedef struct fl_model fl_model;  // packed weights
-typedef struct fl_plan fl_plan;    // how a run is split and blocked
+typedef struct fastlstm_model fastlstm_model;  // packed weights
+typedef struct fastlstm_plan fastlstm_plan;    // how a run is split and blocked
 
 // ---- instruction sets ----
-const char *fl_isa_name(fl_isa isa);  // "unknown" for any other value
+const char *fastlstm_isa_name(fastlstm_isa isa);  // "unknown" for any other value
 // Whether the CPU has it, the operating system saves its registers, and it was compiled in; 0 for any other
-// value. FL_ISA_GENERIC is always there.
-int fl_isa_available(fl_isa isa);
+// value. FASTLSTM_ISA_GENERIC is always there.
+int fastlstm_isa_available(fastlstm_isa isa);
 
 // ---- memory ----
-void *fl_alloc(size_t bytes);  // aligned to FL_ALIGN, large blocks on huge pages; NULL if there is none
-void fl_free(void *memory);    // of fl_alloc, or NULL
+void *fastlstm_alloc(
+    size_t bytes);  // aligned to FASTLSTM_ALIGN, large blocks on huge pages; NULL if there is none
+void fastlstm_free(void *memory);  // of fastlstm_alloc, or NULL
 
 // Called by the calling thread now and then; not 0 stops what it is doing.
-typedef int fl_poll(void *arg);
+typedef int fastlstm_poll(void *arg);
 
 // ---- model ----
-typedef struct fl_spec {
-  size_t struct_size;  // sizeof(fl_spec)
+typedef struct fastlstm_spec {
+  size_t struct_size;  // sizeof(fastlstm_spec)
   int64_t input_size, hidden_size, num_layers;
   int32_t directions;  // 1 or 2
-  fl_cell_kind cell;
-  fl_dtype dtype;
-  fl_isa isa;
+  fastlstm_cell_kind cell;
+  fastlstm_dtype dtype;
+  fastlstm_isa isa;
   int32_t gemm_blas;  // input weights of an LSTM laid out for one BLAS call instead of our kernels: 0 or 1
-  int32_t passes;     // what the weights are packed for: FL_PASS_FORWARD, FL_PASS_BACKWARD or both
-} fl_spec;
+  int32_t passes;  // what the weights are packed for: FASTLSTM_PASS_FORWARD, FASTLSTM_PASS_BACKWARD or both
+} fastlstm_spec;
 
 // Weights of one direction of one layer, row-major, G gates: i f g o of an LSTM, one of an RNN; only read
 // while packing.
-typedef struct fl_weights {
+typedef struct fastlstm_weights {
   const void *w_ih;  // (G H, I), I = input_size in layer 0, else directions * H
   const void *w_hh;  // (G H, H)
   const void *b_ih;  // (G H) or NULL
   const void *b_hh;  // (G H) or NULL
-} fl_weights;
+} fastlstm_weights;
 
-// FL_INVALID, FL_UNSUPPORTED, FL_TOO_LARGE or FL_UNKNOWN_FIELD for a spec that no model can have.
-fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes);
+// FASTLSTM_INVALID, FASTLSTM_UNSUPPORTED, FASTLSTM_TOO_LARGE or FASTLSTM_UNKNOWN_FIELD for a spec that no
+// model can have.
+fastlstm_status fastlstm_model_bytes(const fastlstm_spec *spec, size_t *bytes);
 // weights[layer * directions + direction]; the model lives in memory, which must outlive it, and is *model
 // if all went well, else NULL. threads, 1 or more: at most so many; they make no difference to the model.
-// poll, poll_arg: as in fl_io. For the forward pass finite weights must be below 1 / (2 log2 e) of the
-// largest `real` (of gate g, twice that of the others): FL_OUT_OF_RANGE else. Packing into the memory of a
-// model ends the life of its plans too.
-fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory, int32_t threads,
-                        fl_poll *poll, void *poll_arg, fl_model **model);
+// poll, poll_arg: as in fastlstm_io. For the forward pass finite weights must be below 1 / (2 log2 e) of the
+// largest `real` (of gate g, twice that of the others): FASTLSTM_OUT_OF_RANGE else. Packing into the memory
+// of a model ends the life of its plans too.
+fastlstm_status fastlstm_model_pack(const fastlstm_spec *spec, const fastlstm_weights *weights, void *memory,
+                                    int32_t threads, fastlstm_poll *poll, void *poll_arg,
+                                    fastlstm_model **model);
 
 // ---- plan ----
 typedef enum {
-  FL_INFER = 0,  // forward, nothing kept
-  FL_TRAIN = 1,  // forward onto a tape
-  FL_BACK = 2,   // backward from a tape
-} fl_purpose;
+  FASTLSTM_INFER = 0,  // forward, nothing kept
+  FASTLSTM_TRAIN = 1,  // forward onto a tape
+  FASTLSTM_BACK = 2,   // backward from a tape
+} fastlstm_purpose;
 
-size_t fl_plan_bytes(void);  // of any plan
-// plan: memory of fl_plan_bytes(). threads, 1 or more: at most so many; the plan may take fewer where more
-// would be slower, or cannot be had. Results do not depend on them.
-fl_status fl_plan_make(const fl_model *model, fl_purpose purpose, int64_t steps, int64_t batch,
-                       int32_t threads, fl_plan *plan);
-size_t fl_plan_workspace_bytes(const fl_plan *plan);  // of a run by this plan; 0 for NULL
-int32_t fl_plan_threads(const fl_plan *plan);         // that a run takes, at most; 0 for NULL
+size_t fastlstm_plan_bytes(void);  // of any plan
+// plan: memory of fastlstm_plan_bytes(). threads, 1 or more: at most so many; the plan may take fewer where
+// more would be slower, or cannot be had. Results do not depend on them.
+fastlstm_status fastlstm_plan_make(const fastlstm_model *model, fastlstm_purpose purpose, int64_t steps,
+                                   int64_t batch, int32_t threads, fastlstm_plan *plan);
+size_t fastlstm_plan_workspace_bytes(const fastlstm_plan *plan);  // of a run by this plan; 0 for NULL
+int32_t fastlstm_plan_threads(const fastlstm_plan *plan);         // that a run takes, at most; 0 for NULL
 
 // What a forward pass must keep for the backward pass, whatever the threads of either. Contents are
 // private; they hold for this spec and these sizes.
-fl_status fl_tape_bytes(const fl_spec *spec, int64_t steps, int64_t batch, size_t *bytes);
+fastlstm_status fastlstm_tape_bytes(const fastlstm_spec *spec, int64_t steps, int64_t batch, size_t *bytes);
 
 // ---- forward ----
 // C[rows, n] += A[rows, k] B[k, n], row-major with leading dimensions lda, ldb, ldc.
-typedef void fl_gemm(fl_dtype dtype, int64_t rows, int64_t n, int64_t k, const void *a, int64_t lda,
-                     const void *b, int64_t ldb, void *c, int64_t ldc);
+typedef void fastlstm_gemm(fastlstm_dtype dtype, int64_t rows, int64_t n, int64_t k, const void *a,
+                           int64_t lda, const void *b, int64_t ldb, void *c, int64_t ldc);
 
 // T and B are the plan's steps and batch. x and y may be NULL where there are none.
-typedef struct fl_io {
-  size_t struct_size;  // sizeof(fl_io)
+typedef struct fastlstm_io {
+  size_t struct_size;  // sizeof(fastlstm_io)
   const void *x;       // (T, B, I): element (t, b, k) at t * x_t + b * x_b + k
   int64_t x_t, x_b;
   void *y;  // (T, B, D H) likewise; overlaps no input. Steps past a sequence's end become zero.
@@ -167,34 +172,35 @@ typedef struct fl_io {
   // (T), or NULL. Given, x, y and cells hold only the steps that there are: (t, b) is their row
   // starts[t] + b. Lengths are given then and do not rise; x_t, y_t and cells_t mean nothing.
   const int64_t *starts;
-  fl_gemm *gemm;  // for a model with gemm_blas, else unused
-  fl_poll *poll;  // or NULL
+  fastlstm_gemm *gemm;  // for a model with gemm_blas, else unused
+  fastlstm_poll *poll;  // or NULL
   void *poll_arg;
-  void *tape;      // written for fl_backward under a plan for FL_TRAIN, else NULL
+  void *tape;      // written for fastlstm_backward under a plan for FASTLSTM_TRAIN, else NULL
   double dropout;  // probability 0 .. 1 for outputs of layers but the last; 0 without a tape
   uint64_t seed;   // of the dropout masks
   // Out, or NULL: set to 1 if a thread of the team came so late that others waited long. Another
   // process holds its core; the caller had better take one thread for a while. Else 0 after a team's run.
-  int32_t *late;
-} fl_io;
+  int32_t *straggled;
+} fastlstm_io;
 
-// After any status but FL_OK and FL_INTERRUPTED nothing has been written.
-fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io, void *workspace);
+// After any status but FASTLSTM_OK and FASTLSTM_INTERRUPTED nothing has been written.
+fastlstm_status fastlstm_forward(const fastlstm_model *model, const fastlstm_plan *plan,
+                                 const fastlstm_io *io, void *workspace);
 
 // ---- backward ----
-// Gradients of one direction of one layer, contiguous, shaped as fl_weights.
-typedef struct fl_gradients {
+// Gradients of one direction of one layer, contiguous, shaped as fastlstm_weights.
+typedef struct fastlstm_gradients {
   void *w_ih, *w_hh;
   void *b_ih, *b_hh;  // both get the same; each may be NULL
-} fl_gradients;
+} fastlstm_gradients;
 
-typedef struct fl_back_io {
-  size_t struct_size;  // sizeof(fl_back_io)
+typedef struct fastlstm_back_io {
+  size_t struct_size;  // sizeof(fastlstm_back_io)
   const void *tape;    // from a forward pass over the same x, lengths, dropout and seed
-  const void *x;       // as in fl_io
+  const void *x;       // as in fastlstm_io
   int64_t x_t, x_b;
-  const int64_t *lengths;  // as in fl_io
-  const int64_t *starts;   // as in fl_io; for dy, dcells and dx as well
+  const int64_t *lengths;  // as in fastlstm_io
+  const int64_t *starts;   // as in fastlstm_io; for dy, dcells and dx as well
   const void *dy;          // (T, B, D H) gradient of y, or NULL for zeros; padding is not read
   int64_t dy_t, dy_b;
   const void *dcells;  // (T, B, D H) gradient of all c of the last layer, or NULL
@@ -202,28 +208,29 @@ typedef struct fl_back_io {
   const void *dh_n, *dc_n;  // (L D, B, H) contiguous, or NULL for zeros
   void *dx;                 // (T, B, I) out, or NULL; padding becomes zero
   int64_t dx_t, dx_b;
-  void *dh_0, *dc_0;              // (L D, B, H) contiguous out, or NULL
-  const fl_gradients *gradients;  // [layer * directions + direction] out, or NULL
-  int32_t accumulate;             // add to gradients instead of overwriting them
+  void *dh_0, *dc_0;                    // (L D, B, H) contiguous out, or NULL
+  const fastlstm_gradients *gradients;  // [layer * directions + direction] out, or NULL
+  int32_t accumulate;                   // add to gradients instead of overwriting them
   double dropout;
   uint64_t seed;
-  fl_poll *poll;  // as in fl_io, like the rest
+  fastlstm_poll *poll;  // as in fastlstm_io, like the rest
   void *poll_arg;
-  int32_t *late;
-} fl_back_io;
+  int32_t *straggled;
+} fastlstm_back_io;
 
-// Statuses as of fl_forward. dcells, dc_n and dc_0 are NULL for a cell without c.
-fl_status fl_backward(const fl_model *model, const fl_plan *plan, const fl_back_io *io, void *workspace);
+// Statuses as of fastlstm_forward. dcells, dc_n and dc_0 are NULL for a cell without c.
+fastlstm_status fastlstm_backward(const fastlstm_model *model, const fastlstm_plan *plan,
+                                  const fastlstm_back_io *io, void *workspace);
 
-// Structures of zeros that know their size: `fl_io io = FL_IO_INIT;`
+// Structures of zeros that know their size: `fastlstm_io io = FASTLSTM_IO_INIT;`
 #ifdef __cplusplus
-#define FL_SPEC_INIT    {sizeof(fl_spec)}
-#define FL_IO_INIT      {sizeof(fl_io)}
-#define FL_BACK_IO_INIT {sizeof(fl_back_io)}
+#define FASTLSTM_SPEC_INIT    {sizeof(fastlstm_spec)}
+#define FASTLSTM_IO_INIT      {sizeof(fastlstm_io)}
+#define FASTLSTM_BACK_IO_INIT {sizeof(fastlstm_back_io)}
 #else
-#define FL_SPEC_INIT    {.struct_size = sizeof(fl_spec)}
-#define FL_IO_INIT      {.struct_size = sizeof(fl_io)}
-#define FL_BACK_IO_INIT {.struct_size = sizeof(fl_back_io)}
+#define FASTLSTM_SPEC_INIT    {.struct_size = sizeof(fastlstm_spec)}
+#define FASTLSTM_IO_INIT      {.struct_size = sizeof(fastlstm_io)}
+#define FASTLSTM_BACK_IO_INIT {.struct_size = sizeof(fastlstm_back_io)}
 #endif
 
 #if defined(__GNUC__)

@@ -11,7 +11,7 @@
 typedef struct fl_kernels fl_kernels;  // see kernels/kernels.h
 
 // ---- instruction sets and caches (platform/cpu.c) ----
-const fl_kernels *fl_kernels_for(fl_isa isa, fl_dtype dtype);  // NULL if not available
+const fl_kernels *fl_kernels_for(fastlstm_isa isa, fastlstm_dtype dtype);  // NULL if not available
 
 // What the last-level cache is taken to be. Plans differ, results do not.
 typedef enum { FL_CACHES_OF_CPU = 0, FL_CACHES_FAST = 1, FL_CACHES_SLOW = 2 } fl_cache_kind;
@@ -19,11 +19,11 @@ typedef enum { FL_CACHES_OF_CPU = 0, FL_CACHES_FAST = 1, FL_CACHES_SLOW = 2 } fl
 // ---- content (extra/hash.c) ----
 // 64 bits that say whether memory changed: not against an adversary, but any changed word of 8 bytes
 // changes them but for a chance near 2^-64. The same for every isa, which must be available here.
-uint64_t fl_hash(fl_isa isa, const void *data, size_t bytes, uint64_t seed);
+uint64_t fl_hash(fastlstm_isa isa, const void *data, size_t bytes, uint64_t seed);
 
 // ---- model (model/pack.c) ----
 // For tests: plans of this model, which has none yet, are made for such caches.
-void fl_model_assume_caches(fl_model *model, fl_cache_kind kind);
+void fl_model_assume_caches(fastlstm_model *model, fl_cache_kind kind);
 
 // How a layer's hidden units are cut into panels (kernels/product/tile.inc.h), for reports.
 typedef struct fl_panels {
@@ -32,25 +32,25 @@ typedef struct fl_panels {
   int32_t tail;    // vectors of the narrow last panel: 0 (none), 1 or 2
   int32_t chains;  // partial sums of the recurrent product
 } fl_panels;
-fl_panels fl_model_panels(const fl_model *model);
+fl_panels fl_model_panels(const fastlstm_model *model);
 
 // ---- plan (plan/plan.c) ----
-typedef struct fl_plan {
-  const fl_model *model;  // that it is a plan for
-  fl_purpose purpose;
+typedef struct fastlstm_plan {
+  const fastlstm_model *model;  // that it is a plan for
+  fastlstm_purpose purpose;
   int64_t steps, batch;
   int32_t threads;     // of the team, 1 for a call without one
   int32_t dir_groups;  // 2: the directions run side by side
-  // Parts of the batch that run without barriers. For FL_INFER one a thread; else their number is a
+  // Parts of the batch that run without barriers. For FASTLSTM_INFER one a thread; else their number is a
   // function of the shapes alone, since gradients are summed part by part, and threads take turns.
   int32_t row_groups;
   int32_t unit_groups;    // threads that share a row group by hidden units (one barrier a step)
   int64_t project_steps;  // steps projected ahead of the recurrence; 0: projection inside the step
   int64_t block_steps;    // steps of one layer before the next one (or the next poll) has its turn
-  int64_t chunk_rows;     // FL_BACK: rows whose gate gradients are turned into weight gradients at a time
+  int64_t chunk_rows;  // FASTLSTM_BACK: rows whose gate gradients are turned into weight gradients at a time
   size_t workspace_bytes;
   int64_t layout[24];  // forward: where everything stands in the workspace, an fl_run_layout
-} fl_plan;
+} fastlstm_plan;
 
 // ---- threads (platform/team_openmp.c or team_serial.c, clock.c) ----
 int fl_team_max(void);   // threads that the run-time would give

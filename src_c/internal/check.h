@@ -5,13 +5,16 @@
 
 #include "internal/model.h"
 
-fl_status fl_check_spec(const fl_spec *spec);
-fl_status fl_check_weights(const fl_spec *spec, const fl_weights *weights, const void *memory);
-fl_status fl_check_extent(const fl_spec *spec, fl_purpose purpose, int64_t steps, int64_t batch);
-fl_status fl_check_plan(const fl_model *model, fl_purpose purpose, int32_t threads, const fl_plan *plan);
-fl_status fl_check_forward(const fl_model *model, const fl_plan *plan, const fl_io *io,
-                           const void *workspace);
-fl_status fl_check_backward(const fl_model *model, const fl_plan *plan, const fl_back_io *io,
-                            const void *workspace);
+fastlstm_status fl_check_spec(const fastlstm_spec *spec);
+fastlstm_status fl_check_weights(const fastlstm_spec *spec, const fastlstm_weights *weights,
+                                 const void *memory);
+fastlstm_status fl_check_extent(const fastlstm_spec *spec, fastlstm_purpose purpose, int64_t steps,
+                                int64_t batch);
+fastlstm_status fl_check_plan(const fastlstm_model *model, fastlstm_purpose purpose, int32_t threads,
+                              const fastlstm_plan *plan);
+fastlstm_status fl_check_forward(const fastlstm_model *model, const fastlstm_plan *plan,
+                                 const fastlstm_io *io, const void *workspace);
+fastlstm_status fl_check_backward(const fastlstm_model *model, const fastlstm_plan *plan,
+                                  const fastlstm_back_io *io, const void *workspace);
 
 #endif

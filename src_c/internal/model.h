@@ -8,11 +8,11 @@
 #include "platform/cpu.h"
 #include "kernels/kernels.h"
 
-const fl_cell *fl_cell_of(fl_cell_kind kind);  // cells.c
+const fl_cell *fl_cell_of(fastlstm_cell_kind kind);  // cells.c
 
-struct fl_model {
+struct fastlstm_model {
   uint64_t mark;  // FL_MODEL_MARK once it is packed
-  fl_spec spec;
+  fastlstm_spec spec;
   const fl_cell *cell;
   const fl_kernels *kernels;
   fl_caches caches;
@@ -25,10 +25,10 @@ struct fl_model {
 
 #define FL_MODEL_MARK UINT64_C(0x4c54534c74736166)  // "fastLSTL"; memory never packed holds it by chance only
 
-static inline int64_t fl_elem(fl_dtype dtype) { return dtype == FL_F64 ? 8 : 4; }
+static inline int64_t fl_elem(fastlstm_dtype dtype) { return dtype == FASTLSTM_F64 ? 8 : 4; }
 
 // Whether one row of a layer may run in the cell's persistent kernel.
-static inline int fl_is_persistent(const fl_model *model)
+static inline int fl_is_persistent(const fastlstm_model *model)
 {
   return model->kernels->persistent[model->spec.cell] && model->vectors <= model->kernels->persistent_vectors;
 }

@@ -32,16 +32,16 @@ typedef struct fl_run_layout {
 } fl_run_layout;
 
 //   tape:  for each (layer, direction), steps in the direction's own order:
-//              activations [T][unit vector][B][saved][VL] | c [T + 1][unit vector][B][VL] |
+//              activations [T][unit vector][B][of a unit][VL] | c [T + 1][unit vector][B][VL] |
 //              h [T + 1][B][h_stride]
 //          outputs of inner layers after dropout [T][B][inner_stride], steps in the order of time
 //
 // Slot 0 of c and h holds the initial state. Rows are sorted as in run.h; what is past a sequence's end
 // is never written nor read.
 typedef struct fl_tape_layout {
-  int64_t saved_step, c_step, h_step;  // bytes of a step
-  int64_t c, h;                        // bytes from the start of a (layer, direction)
-  int64_t layer_dir_bytes;             // of a (layer, direction)
+  int64_t activations_step, c_step, h_step;  // bytes of a step
+  int64_t c, h;                              // bytes from the start of a (layer, direction)
+  int64_t layer_dir_bytes;                   // of a (layer, direction)
   int64_t inner, inner_bytes;
   int64_t h_stride, inner_stride;  // elements
   int64_t total;
@@ -67,13 +67,13 @@ typedef struct fl_back_layout {
 } fl_back_layout;
 
 // How `rows` rows read weights in the forward pass: each sum takes `inputs` of them, all sums take `bytes`.
-fl_blocking fl_blocking_of(const fl_model *model, int64_t rows, int64_t inputs, double bytes);
+fl_blocking fl_blocking_of(const fastlstm_model *model, int64_t rows, int64_t inputs, double bytes);
 // How the backward pass reads `panels` column panels.
-fl_dgrad_prefetch fl_dgrad_prefetch_of(const fl_model *model, int64_t panels);
+fl_dgrad_prefetch fl_dgrad_prefetch_of(const fastlstm_model *model, int64_t panels);
 
 // These return 0 when a size overflows.
-int fl_run_layout_of(const fl_model *model, const fl_plan *plan, fl_run_layout *layout);
-int fl_tape_layout_of(const fl_spec *spec, int64_t steps, int64_t batch, fl_tape_layout *layout);
-int fl_back_layout_of(const fl_model *model, const fl_plan *plan, fl_back_layout *layout);
+int fl_run_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_run_layout *layout);
+int fl_tape_layout_of(const fastlstm_spec *spec, int64_t steps, int64_t batch, fl_tape_layout *layout);
+int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_back_layout *layout);
 
 #endif

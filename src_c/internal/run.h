@@ -23,10 +23,10 @@
 #include "platform/team.h"
 
 typedef struct run {
-  const fl_model *model;
-  const fl_plan *plan;
-  const fl_io *io;         // of a forward pass
-  const fl_back_io *back;  // of a backward pass
+  const fastlstm_model *model;
+  const fastlstm_plan *plan;
+  const fastlstm_io *io;         // of a forward pass
+  const fastlstm_back_io *back;  // of a backward pass
   fl_run_layout layout;
   fl_back_layout back_layout;
   fl_tape_layout tape_layout;
@@ -34,14 +34,14 @@ typedef struct run {
   char *tape;  // or NULL
   int64_t elem;
   int64_t *order;           // [B] sorted row -> place in the batch
-  int64_t *sorted_lengths;  // [B] of the rows in their order; fl_io.lengths are in that of the batch
+  int64_t *sorted_lengths;  // [B] of the rows in their order; fastlstm_io.lengths are in that of the batch
   int64_t *counts;          // [T + 2] room for sorting
-  fl_poll *poll;
+  fastlstm_poll *poll;
   void *poll_arg;
   uint32_t fp_mode;  // thread 0's own, while a run has its
   fl_barrier *team;  // all threads
   atomic_int stop;
-  atomic_llong waited;  // nanoseconds that threads waited for late ones
+  atomic_llong waited;  // nanoseconds that threads waited for stragglers
   double finished;      // when thread 0 had done its part of a team's work
   double started;
   double polled;  // when poll was last called, by thread 0 only
@@ -83,7 +83,8 @@ void fl_order_rows(run *r, const int64_t *lengths);
 int64_t fl_running(const worker *w, int64_t t, int64_t end);    // end of the rows longer than t
 char *fl_h_buffer(const run *r, int64_t layer_dir, int64_t t);  // where step t leaves h
 char *fl_c_buffer(const run *r, int64_t layer_dir, int64_t t);  // ... and c
-char *fl_saved(const run *r, int64_t layer_dir, int64_t t);  // ... and its activations, NULL without a tape
+char *fl_activations(const run *r, int64_t layer_dir,
+                     int64_t t);  // ... and its activations, NULL without a tape
 int64_t fl_vector_units(const run *r, int64_t v,
                         int64_t *begin);  // of a unit vector: their number, the first
 rows_of fl_user_rows(const run *r, const void *base, int64_t t, int64_t b, int dir);
@@ -98,7 +99,7 @@ void fl_advance_rows(const worker *w, const rows_of *rows, int dir, int64_t t, i
 
 // run.c
 void fl_run_team(run *r, const fl_common_layout *layout, const int64_t *lengths, fl_team_body *body,
-                 int32_t *late);
+                 int32_t *straggled);
 void fl_wait_for(const worker *w, fl_barrier *barrier);  // nothing to wait for if NULL
 int fl_stopped(const worker *w);
 enum { FL_POLL_ROWS = 1 << 14 };  // whose states are set up between two chances to stop

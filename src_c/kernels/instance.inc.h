@@ -9,10 +9,10 @@
 #define FL_JOIN_(a, b) a##_##b
 #define FL_JOIN(a, b)  FL_JOIN_(a, b)
 #ifdef FL_DOUBLE
-#define FL_DTYPE_ID FL_F64
+#define FL_DTYPE_ID FASTLSTM_F64
 #define FL_SUFFIX   FL_JOIN(FL_ISA_NAME, f64)
 #else
-#define FL_DTYPE_ID FL_F32
+#define FL_DTYPE_ID FASTLSTM_F32
 #define FL_SUFFIX   FL_JOIN(FL_ISA_NAME, f32)
 #endif
 #define FL_NAMED(name) FL_JOIN(name, FL_SUFFIX)
@@ -30,11 +30,11 @@ _Static_assert(VL * sizeof(real) <= FL_VECTOR_BYTES, "a vector is longer than an
 #include "cells/lstm.inc.h"
 #include "cells/rnn.inc.h"
 
-// [fl_cell_kind]
+// [fastlstm_cell_kind]
 static const cell_kernels *const cells[FL_CELLS] = {
-    [FL_LSTM] = &FL_NAMED(lstm),
-    [FL_RNN_TANH] = &FL_NAMED(rnn_tanh),
-    [FL_RNN_RELU] = &FL_NAMED(rnn_relu),
+    [FASTLSTM_LSTM] = &FL_NAMED(lstm),
+    [FASTLSTM_RNN_TANH] = &FL_NAMED(rnn_tanh),
+    [FASTLSTM_RNN_RELU] = &FL_NAMED(rnn_relu),
 };
 
 #include "step.inc.h"
@@ -50,7 +50,7 @@ const fl_kernels FL_TABLE = {
     .blocked_rows = FL_BLOCKED_STEP_ROWS,
     .project = FL_NAMED(project),
     .step = FL_NAMED(step),
-    .persistent = {[FL_LSTM] = FL_NAMED(lstm_persistent)},
+    .persistent = {[FASTLSTM_LSTM] = FL_NAMED(lstm_persistent)},
     .back_step = FL_NAMED(back_step),
     .dgrad = FL_NAMED(dgrad),
     .wgrad = FL_NAMED(wgrad),

@@ -26,12 +26,12 @@ typedef struct fl_cell {
   int32_t gates;           // blocks of H rows in the weights and in their gradients
   int32_t sums;            // sums of a unit that the product leaves; divides FL_PANEL
   int32_t has_c;           // it has a state c besides h
-  int32_t saved;           // activations of a unit that the backward pass needs besides the states
+  int32_t activations;     // activations of a unit that the backward pass needs besides the states
   int32_t phases;          // of a step: before each but the first, all workers of a row meet
   double scale[FL_PANEL];  // of a gate's weights and bias when packed
 } fl_cell;
 
-enum { FL_CELLS = 3 };  // members of fl_cell_kind
+enum { FL_CELLS = 3 };  // members of fastlstm_cell_kind
 
 // How a packed matrix stores its weights. Each format has a product and a pack function of its own.
 typedef enum {
@@ -50,7 +50,7 @@ typedef struct fl_matrix {
 // What a kernel must know about one direction of one layer.
 typedef struct fl_layer {
   const fl_cell *cell;
-  int32_t kind;             // of the cell, an fl_cell_kind
+  int32_t kind;             // of the cell, a fastlstm_cell_kind
   int64_t inputs;           // I of this layer
   int64_t units;            // H
   int32_t full;             // whole panels
@@ -97,8 +97,8 @@ typedef struct fl_step {
   int64_t h_stride;
   const void *c_prev;  // [unit vector][row][VL]; of a cell without c, NULL as c is
   void *c;             // likewise; may be c_prev
-  int64_t c_stride;    // between unit vectors, of c and of `saved` (there times cell->saved)
-  void *saved;         // [unit vector][row][cell->saved][VL] for the backward pass, or NULL
+  int64_t c_stride;    // between unit vectors, of c and of `activations` (there times cell->activations)
+  void *activations;   // [unit vector][row][cell->activations][VL] for the backward pass, or NULL
   int32_t streaming;   // the tape is written past the caches
   int32_t phase;       // of the step
   void *const *y;      // [rows] where h goes as well
@@ -139,8 +139,8 @@ typedef struct fl_back_step {
   const void *const *dc;  // [rows] gradients of c, or NULL for zeros
   const void *dh_last;    // [rows] more gradients of h, at r * dh_stride, or NULL
   int64_t dh_stride;
-  const void *saved;  // as in fl_step
-  const void *h;      // of this step, row r at r * h_stride
+  const void *activations;  // as in fl_step
+  const void *h;            // of this step, row r at r * h_stride
   int64_t h_stride;
   const void *c, *c_prev;  // [unit vector][row][VL], or NULL
   void *dc_carry;          // [unit vector][row][VL] gradient of c that steps hand back to each other
@@ -197,7 +197,7 @@ typedef struct fl_dropout {
 } fl_dropout;
 
 // Packs up to VL rows of a weight matrix: those of one gate of one unit vector. Returns whether a weight is
-// out of range (FL_OUT_OF_RANGE).
+// out of range (FASTLSTM_OUT_OF_RANGE).
 typedef struct fl_pack {
   const void *w;  // [rows] of `inputs` elements
   int64_t inputs;
@@ -214,8 +214,8 @@ typedef int fl_pack_fn(const fl_pack *);
 typedef void fl_persistent_fn(const fl_layer *, const fl_persistent *);
 
 struct fl_kernels {
-  fl_isa isa;
-  fl_dtype dtype;
+  fastlstm_isa isa;
+  fastlstm_dtype dtype;
   int32_t lanes;               // VL
   int32_t tile_rows;           // rows of the tallest tile
   int32_t persistent_vectors;  // vectors of gates of the largest layer that `persistent` takes

@@ -91,11 +91,12 @@ static void FL_NAMED(step)(const fl_layer *layer, const fl_step *job)
 FL_INLINE void prefetch_tape(const int rows, const fl_layer *layer, const fl_back_step *job, int64_t vector,
                              int64_t row)
 {
-  const int saved = layer->cell->saved;
+  const int activations = layer->cell->activations;
   const int64_t first = vector * job->c_stride + row * VL;
   for (int r = 0; r < rows; ++r) {
-    for (int g = 0; g < saved; ++g)
-      __builtin_prefetch((const real *)job->saved + saved * first + (saved * r + g) * VL, 0, 3);
+    for (int g = 0; g < activations; ++g)
+      __builtin_prefetch((const real *)job->activations + activations * first + (activations * r + g) * VL, 0,
+                         3);
     if (job->c) __builtin_prefetch((const real *)job->c + first + r * VL, 0, 3);
     if (job->c) __builtin_prefetch((const real *)job->c_prev + first + r * VL, 0, 3);
     if (job->dy) __builtin_prefetch((const real *)job->dy[row + r] + vector * VL, 0, 3);

@@ -11,15 +11,15 @@
 #define TANH    (-2 * LOG2E)
 
 static const fl_cell cells[FL_CELLS] = {
-    [FL_LSTM] = {.name = "LSTM",
-                 .gates = 4,
-                 .sums = 4,
-                 .has_c = 1,
-                 .saved = 4,
-                 .phases = 1,
-                 .scale = {SIGMOID, SIGMOID, TANH, SIGMOID}},
-    [FL_RNN_TANH] = {.name = "RNN (tanh)", .gates = 1, .sums = 1, .phases = 1, .scale = {TANH}},
-    [FL_RNN_RELU] = {.name = "RNN (relu)", .gates = 1, .sums = 1, .phases = 1, .scale = {1}},
+    [FASTLSTM_LSTM] = {.name = "LSTM",
+                       .gates = 4,
+                       .sums = 4,
+                       .has_c = 1,
+                       .activations = 4,
+                       .phases = 1,
+                       .scale = {SIGMOID, SIGMOID, TANH, SIGMOID}},
+    [FASTLSTM_RNN_TANH] = {.name = "RNN (tanh)", .gates = 1, .sums = 1, .phases = 1, .scale = {TANH}},
+    [FASTLSTM_RNN_RELU] = {.name = "RNN (relu)", .gates = 1, .sums = 1, .phases = 1, .scale = {1}},
 };
 
-const fl_cell *fl_cell_of(fl_cell_kind kind) { return &cells[kind]; }
+const fl_cell *fl_cell_of(fastlstm_cell_kind kind) { return &cells[kind]; }

@@ -17,7 +17,7 @@ static int32_t chains_of(int64_t units) { return units <= 24 ? 2 : 1; }
 
 // Units into panels. What is left over gets a remainder panel where that saves products: where the gates of
 // the units fit into one vector or two, or the vectors of units of a cell with one sum are one or two.
-static void divide_units(fl_layer *layer, const fl_spec *spec, const fl_kernels *kernels)
+static void divide_units(fl_layer *layer, const fastlstm_spec *spec, const fl_kernels *kernels)
 {
   const int64_t lanes = kernels->lanes, units = spec->hidden_size;
   layer->cell = fl_cell_of(spec->cell);
@@ -34,7 +34,7 @@ typedef struct layout {
   int64_t w_x, w_h, bias, wt_x, wt_h;  // bytes of one direction's parts
 } layout;
 
-static int64_t layer_inputs(const fl_spec *spec, int64_t layer)
+static int64_t layer_inputs(const fastlstm_spec *spec, int64_t layer)
 {
   return layer == 0 ? spec->input_size : spec->directions * spec->hidden_size;
 }
@@ -45,39 +45,40 @@ static int64_t row_vectors(const fl_layer *layer)
   return FL_PANEL * (int64_t)layer->full + layer->remainder;
 }
 
-static layout layer_layout(const fl_spec *spec, const fl_layer *layer, int64_t inputs, int64_t lanes)
+static layout layer_layout(const fastlstm_spec *spec, const fl_layer *layer, int64_t inputs, int64_t lanes)
 {
   const int64_t elem = fl_elem(spec->dtype);
-  const int64_t sums = spec->passes & FL_PASS_FORWARD ? row_vectors(layer) * lanes : 0;
-  const int64_t rows = spec->passes & FL_PASS_BACKWARD ? layer->cell->gates * layer->units : 0;
-  return (layout){fl_round_up(inputs * sums * elem, FL_ALIGN),
-                  fl_round_up(layer->units * sums * elem, FL_ALIGN), fl_round_up(sums * elem, FL_ALIGN),
-                  fl_round_up(rows * fl_round_up(inputs, lanes) * elem, FL_ALIGN),
-                  fl_round_up(rows * fl_round_up(layer->units, lanes) * elem, FL_ALIGN)};
+  const int64_t sums = spec->passes & FASTLSTM_PASS_FORWARD ? row_vectors(layer) * lanes : 0;
+  const int64_t rows = spec->passes & FASTLSTM_PASS_BACKWARD ? layer->cell->gates * layer->units : 0;
+  return (layout){fl_round_up(inputs * sums * elem, FASTLSTM_ALIGN),
+                  fl_round_up(layer->units * sums * elem, FASTLSTM_ALIGN),
+                  fl_round_up(sums * elem, FASTLSTM_ALIGN),
+                  fl_round_up(rows * fl_round_up(inputs, lanes) * elem, FASTLSTM_ALIGN),
+                  fl_round_up(rows * fl_round_up(layer->units, lanes) * elem, FASTLSTM_ALIGN)};
 }
 
 static int64_t layout_bytes(layout part) { return part.w_x + part.w_h + part.bias + part.wt_x + part.wt_h; }
 
-fl_status fl_model_bytes(const fl_spec *spec, size_t *bytes)
+fastlstm_status fastlstm_model_bytes(const fastlstm_spec *spec, size_t *bytes)
 {
-  const fl_status status = bytes ? fl_check_spec(spec) : FL_INVALID;
-  if (status != FL_OK) return status;
+  const fastlstm_status status = bytes ? fl_check_spec(spec) : FASTLSTM_INVALID;
+  if (status != FASTLSTM_OK) return status;
   const fl_kernels *kernels = fl_kernels_for(spec->isa, spec->dtype);
   const double inputs = (double)spec->input_size + 2.0 * (double)spec->hidden_size;
   const double about = (double)spec->num_layers * 2 * 4 * ((double)spec->hidden_size + 32) * 8 * 2 *
                        (inputs + (double)spec->hidden_size + 64);
-  if (about > 4e18) return FL_TOO_LARGE;  // a bound of all products below
+  if (about > 4e18) return FASTLSTM_TOO_LARGE;  // a bound of all products below
   fl_layer layer = {0};
   divide_units(&layer, spec, kernels);
   const int64_t count = spec->num_layers * spec->directions;
-  int64_t total =
-      fl_round_up(sizeof(fl_model), FL_ALIGN) + fl_round_up(count * (int64_t)sizeof(fl_layer), FL_ALIGN);
+  int64_t total = fl_round_up(sizeof(fastlstm_model), FASTLSTM_ALIGN) +
+                  fl_round_up(count * (int64_t)sizeof(fl_layer), FASTLSTM_ALIGN);
   for (int64_t l = 0; l < spec->num_layers && l < 2; ++l) {  // all layers after the first are alike
     const layout part = layer_layout(spec, &layer, layer_inputs(spec, l), kernels->lanes);
     total += spec->directions * layout_bytes(part) * (l == 0 ? 1 : spec->num_layers - 1);
   }
   *bytes = (size_t)total;
-  return FL_OK;
+  return FASTLSTM_OK;
 }
 
 static int64_t panels_of(const fl_layer *layer) { return layer->full + (layer->remainder != 0); }
@@ -94,9 +95,9 @@ static int64_t gate_place(const fl_layer *layer, int64_t lanes, int64_t vector, 
 
 // What the threads of a packing share.
 typedef struct packing {
-  const fl_model *model;
-  const fl_weights *weights;
-  fl_poll *poll;
+  const fastlstm_model *model;
+  const fastlstm_weights *weights;
+  fastlstm_poll *poll;
   void *poll_arg;
   double polled;     // when poll was last called, by thread 0
   uint32_t fp_mode;  // thread 0's own
@@ -110,10 +111,10 @@ static int ended(packing *job, int thread)
     fl_fp_leave(job->fp_mode);  // the caller's code runs in there
     const int stop = job->poll(job->poll_arg);
     fl_fp_nearest();
-    if (stop) atomic_store(&job->status, FL_INTERRUPTED);
+    if (stop) atomic_store(&job->status, FASTLSTM_INTERRUPTED);
     job->polled = fl_now();
   }
-  return atomic_load_explicit(&job->status, memory_order_relaxed) != FL_OK;
+  return atomic_load_explicit(&job->status, memory_order_relaxed) != FASTLSTM_OK;
 }
 
 // Unit vectors [begin, end) of w (gates * H, inputs) -> out, for the forward pass, and transposed, for the
@@ -123,7 +124,7 @@ static int ended(packing *job, int thread)
 static void pack_matrix(packing *p, int thread, const fl_layer *layer, const void *w, int64_t inputs,
                         int merged, char *out, char *transposed, int64_t begin, int64_t end)
 {
-  const fl_model *model = p->model;
+  const fastlstm_model *model = p->model;
   const fl_kernels *kernels = model->kernels;
   const int64_t lanes = kernels->lanes, elem = fl_elem(kernels->dtype), gates = layer->cell->gates;
   fl_pack job = {.inputs = inputs, .transposed = transposed, .transposed_rows = gates * layer->units};
@@ -139,12 +140,12 @@ static void pack_matrix(packing *p, int thread, const fl_layer *layer, const voi
       const int64_t place = gate_place(layer, lanes, vector, gate);
       if (out) job.out = out + (merged ? place : start * inputs + place - start) * elem;
       job.first = gates * vector * lanes + gate * job.rows;
-      if (kernels->pack[layer->w_x.format](&job)) atomic_store(&p->status, FL_OUT_OF_RANGE);
+      if (kernels->pack[layer->w_x.format](&job)) atomic_store(&p->status, FASTLSTM_OUT_OF_RANGE);
     }
   }
 }
 
-static void pack_bias(packing *p, const fl_layer *layer, const fl_weights *w, char *out)
+static void pack_bias(packing *p, const fl_layer *layer, const fastlstm_weights *w, char *out)
 {
   const fl_kernels *kernels = p->model->kernels;
   const int64_t lanes = kernels->lanes, elem = fl_elem(kernels->dtype);
@@ -152,9 +153,9 @@ static void pack_bias(packing *p, const fl_layer *layer, const fl_weights *w, ch
     const int64_t left = layer->units - vector * lanes, count = left < lanes ? left : lanes;
     for (int gate = 0; gate < layer->cell->gates; ++gate) {
       const int64_t first = gate * layer->units + vector * lanes;
-      char sums[FL_VECTOR_BYTES] __attribute__((aligned(FL_ALIGN)));
+      char sums[FL_VECTOR_BYTES] __attribute__((aligned(FASTLSTM_ALIGN)));
       for (int64_t i = 0; i < count; ++i) {
-        if (kernels->dtype == FL_F64)
+        if (kernels->dtype == FASTLSTM_F64)
           ((double *)sums)[i] = (w->b_ih ? ((const double *)w->b_ih)[first + i] : 0) +
                                 (w->b_hh ? ((const double *)w->b_hh)[first + i] : 0);
         else
@@ -167,7 +168,7 @@ static void pack_bias(packing *p, const fl_layer *layer, const fl_weights *w, ch
                            .scale = layer->cell->scale[gate],
                            .out = out + gate_place(layer, lanes, vector, gate) * elem,
                            .stride = lanes};
-      if (kernels->pack[FL_NATIVE](&job)) atomic_store(&p->status, FL_OUT_OF_RANGE);
+      if (kernels->pack[FL_NATIVE](&job)) atomic_store(&p->status, FASTLSTM_OUT_OF_RANGE);
     }
   }
 }
@@ -176,13 +177,14 @@ static void pack_bias(packing *p, const fl_layer *layer, const fl_weights *w, ch
 static void pack_share(void *arg, int thread, int threads)
 {
   packing *job = arg;
-  const fl_spec *spec = &job->model->spec;
-  const int ahead = (spec->passes & FL_PASS_FORWARD) != 0, back = (spec->passes & FL_PASS_BACKWARD) != 0;
+  const fastlstm_spec *spec = &job->model->spec;
+  const int ahead = (spec->passes & FASTLSTM_PASS_FORWARD) != 0,
+            back = (spec->passes & FASTLSTM_PASS_BACKWARD) != 0;
   const uint32_t mode = fl_fp_nearest();
   if (thread == 0) job->fp_mode = mode;
   for (int64_t i = 0; i < spec->num_layers * spec->directions && !ended(job, thread); ++i) {
     const fl_layer *layer = &job->model->layers[i];
-    const fl_weights *w = &job->weights[i];
+    const fastlstm_weights *w = &job->weights[i];
     const int64_t vectors = job->model->unit_vectors;
     const int64_t begin = vectors * thread / threads, end = vectors * (thread + 1) / threads;
     pack_matrix(job, thread, layer, w->w_ih, layer->inputs, spec->gemm_blas,
@@ -194,26 +196,27 @@ static void pack_share(void *arg, int thread, int threads)
   fl_fp_leave(mode);
 }
 
-fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *memory, int32_t threads,
-                        fl_poll *poll, void *poll_arg, fl_model **packed)
+fastlstm_status fastlstm_model_pack(const fastlstm_spec *spec, const fastlstm_weights *weights, void *memory,
+                                    int32_t threads, fastlstm_poll *poll, void *poll_arg,
+                                    fastlstm_model **packed)
 {
   size_t bytes = 0;
-  if (!packed || threads < 1) return FL_INVALID;
+  if (!packed || threads < 1) return FASTLSTM_INVALID;
   *packed = NULL;
-  fl_status status = fl_model_bytes(spec, &bytes);
-  if (status == FL_OK) status = fl_check_weights(spec, weights, memory);
-  if (status != FL_OK) return status;
+  fastlstm_status status = fastlstm_model_bytes(spec, &bytes);
+  if (status == FASTLSTM_OK) status = fl_check_weights(spec, weights, memory);
+  if (status != FASTLSTM_OK) return status;
   const int64_t count = spec->num_layers * spec->directions;
   char *at = memory;
-  fl_model *model = (fl_model *)at;
-  at += fl_round_up(sizeof(fl_model), FL_ALIGN);
+  fastlstm_model *model = (fastlstm_model *)at;
+  at += fl_round_up(sizeof(fastlstm_model), FASTLSTM_ALIGN);
   model->mark = 0;
   model->spec = *spec;
   model->cell = fl_cell_of(spec->cell);
   model->kernels = fl_kernels_for(spec->isa, spec->dtype);
   model->caches = fl_caches_of(FL_CACHES_OF_CPU);
   model->layers = (fl_layer *)at;
-  at += fl_round_up(count * (int64_t)sizeof(fl_layer), FL_ALIGN);
+  at += fl_round_up(count * (int64_t)sizeof(fl_layer), FASTLSTM_ALIGN);
   model->weight_bytes = (int64_t)bytes - (at - (char *)memory);
   const int64_t lanes = model->kernels->lanes;
   for (int64_t i = 0; i < count; ++i) {
@@ -237,18 +240,18 @@ fl_status fl_model_pack(const fl_spec *spec, const fl_weights *weights, void *me
   model->unit_vectors = (int32_t)fl_ceil_div(spec->hidden_size, lanes);
   packing job = {
       .model = model, .weights = weights, .poll = poll, .poll_arg = poll_arg, .polled = poll ? fl_now() : 0};
-  atomic_init(&job.status, FL_OK);
+  atomic_init(&job.status, FASTLSTM_OK);
   fl_team_run(model->weight_bytes < ALONE_WEIGHTS ? 1 : threads, pack_share, &job);
-  status = (fl_status)atomic_load(&job.status);
-  if (status != FL_OK) return status;
+  status = (fastlstm_status)atomic_load(&job.status);
+  if (status != FASTLSTM_OK) return status;
   model->mark = FL_MODEL_MARK;
   *packed = model;
-  return FL_OK;
+  return FASTLSTM_OK;
 }
 
-void fl_model_assume_caches(fl_model *model, fl_cache_kind kind) { model->caches = fl_caches_of(kind); }
+void fl_model_assume_caches(fastlstm_model *model, fl_cache_kind kind) { model->caches = fl_caches_of(kind); }
 
-fl_panels fl_model_panels(const fl_model *model)
+fl_panels fl_model_panels(const fastlstm_model *model)
 {
   const fl_layer *layer = &model->layers[0];
   return (fl_panels){model->kernels->lanes, layer->full, layer->remainder, layer->chains};

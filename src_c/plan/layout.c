@@ -12,11 +12,11 @@ static const double LARGEST = 1e18;           // bytes that offsets can still co
 static int64_t take(double *total, double bytes)
 {
   const double at = *total;
-  *total += bytes + (FL_ALIGN - 1);
-  return at < 9e18 ? fl_round_up((int64_t)at, FL_ALIGN) : 0;
+  *total += bytes + (FASTLSTM_ALIGN - 1);
+  return at < 9e18 ? fl_round_up((int64_t)at, FASTLSTM_ALIGN) : 0;
 }
 
-static fl_common_layout take_common(double *total, const fl_plan *plan)
+static fl_common_layout take_common(double *total, const fastlstm_plan *plan)
 {
   const double rows = 8 * (double)plan->batch;
   fl_common_layout layout = {.barriers = take(total, (double)sizeof(fl_barrier) * (plan->threads + 1))};
@@ -28,16 +28,16 @@ static fl_common_layout take_common(double *total, const fl_plan *plan)
 
 // Elements between rows of h: rows a multiple of 4096 bytes apart would all fall into one set of the
 // cache.
-static int64_t h_stride(int64_t width, fl_dtype dtype) { return width + 64 / fl_elem(dtype); }
+static int64_t h_stride(int64_t width, fastlstm_dtype dtype) { return width + 64 / fl_elem(dtype); }
 
-static int64_t inner_stride(const fl_spec *spec)
+static int64_t inner_stride(const fastlstm_spec *spec)
 {
   return fl_round_up(spec->directions * spec->hidden_size, 16) + 16;
 }
 
-int fl_run_layout_of(const fl_model *model, const fl_plan *plan, fl_run_layout *layout)
+int fl_run_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_run_layout *layout)
 {
-  const fl_spec *spec = &model->spec;
+  const fastlstm_spec *spec = &model->spec;
   const double elem = (double)fl_elem(spec->dtype), batch = (double)plan->batch;
   const double lanes = model->kernels->lanes;
   const int64_t width = (int64_t)model->unit_vectors * model->kernels->lanes;
@@ -54,23 +54,23 @@ int fl_run_layout_of(const fl_model *model, const fl_plan *plan, fl_run_layout *
   double widest = (double)(spec->num_layers > 1 && outputs > spec->input_size ? outputs : spec->input_size);
   const double gathered = blas ? (double)plan->project_steps * rows_per_group * widest * elem : 0;
   const double pointers = (double)plan->project_steps * rows_per_group + 3 * rows_per_group;
-  const int taped = plan->purpose != FL_INFER;  // states and inner outputs are on the tape
+  const int taped = plan->purpose != FASTLSTM_INFER;  // states and inner outputs are on the tape
   const double inner_steps = spec->directions == 2 ? (double)plan->steps : (double)plan->block_steps;
   const double inner =
       spec->num_layers > 1 && !taped ? inner_steps * batch * (double)layout->inner_stride * elem : 0;
   if (h_bytes > LARGEST || c_bytes > LARGEST || projected > LARGEST || gathered > LARGEST ||
       pointers > LARGEST || inner > LARGEST || (double)plan->steps > LARGEST)
     return 0;
-  layout->h_bytes = fl_round_up((int64_t)h_bytes, FL_ALIGN);
-  layout->c_bytes = fl_round_up((int64_t)c_bytes, FL_ALIGN);
+  layout->h_bytes = fl_round_up((int64_t)h_bytes, FASTLSTM_ALIGN);
+  layout->c_bytes = fl_round_up((int64_t)c_bytes, FASTLSTM_ALIGN);
   layout->state_bytes = 2 * layout->h_bytes + layout->c_bytes;
-  layout->projected_bytes = fl_round_up((int64_t)projected, FL_ALIGN);
-  layout->gathered_bytes = fl_round_up((int64_t)gathered, FL_ALIGN);
+  layout->projected_bytes = fl_round_up((int64_t)projected, FASTLSTM_ALIGN);
+  layout->gathered_bytes = fl_round_up((int64_t)gathered, FASTLSTM_ALIGN);
   layout->sums_bytes = model->caches.block_bytes
                            ? model->kernels->blocked_rows * FL_PANEL * (int64_t)lanes * fl_elem(spec->dtype)
                            : 0;
-  layout->pointer_count = fl_round_up((int64_t)pointers, FL_ALIGN / 8);
-  layout->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
+  layout->pointer_count = fl_round_up((int64_t)pointers, FASTLSTM_ALIGN / 8);
+  layout->inner_bytes = fl_round_up((int64_t)inner, FASTLSTM_ALIGN);
 
   double total = 0;
   const double threads = plan->threads;
@@ -83,11 +83,11 @@ int fl_run_layout_of(const fl_model *model, const fl_plan *plan, fl_run_layout *
   layout->pointers = take(&total, 8 * (double)layout->pointer_count * threads);
   layout->inner = take(&total, 2 * (double)layout->inner_bytes);
   if (total > LARGEST) return 0;
-  layout->total = (int64_t)total + FL_ALIGN;
+  layout->total = (int64_t)total + FASTLSTM_ALIGN;
   return 1;
 }
 
-int fl_tape_layout_of(const fl_spec *spec, int64_t steps, int64_t batch, fl_tape_layout *layout)
+int fl_tape_layout_of(const fastlstm_spec *spec, int64_t steps, int64_t batch, fl_tape_layout *layout)
 {
   const double elem = (double)fl_elem(spec->dtype), lanes = fl_kernels_for(spec->isa, spec->dtype)->lanes;
   const int64_t width = fl_round_up(spec->hidden_size, (int64_t)lanes);
@@ -98,36 +98,37 @@ int fl_tape_layout_of(const fl_spec *spec, int64_t steps, int64_t batch, fl_tape
   const double vector_step = (double)batch * (double)width * elem, c_step = cell->has_c ? vector_step : 0;
   const double h_step = (double)batch * (double)layout->h_stride * elem;
   const double inner = (double)steps * (double)batch * (double)layout->inner_stride * elem;
-  const double one = (cell->saved * vector_step + c_step + h_step) * ((double)steps + 1) + 3 * FL_ALIGN;
+  const double one =
+      (cell->activations * vector_step + c_step + h_step) * ((double)steps + 1) + 3 * FASTLSTM_ALIGN;
   const double count = (double)(spec->num_layers * spec->directions);
-  if (one * count + (inner + FL_ALIGN) * (double)spec->num_layers > LARGEST) return 0;
+  if (one * count + (inner + FASTLSTM_ALIGN) * (double)spec->num_layers > LARGEST) return 0;
   layout->c_step = (int64_t)c_step;
-  layout->saved_step = cell->saved * (int64_t)vector_step;
+  layout->activations_step = cell->activations * (int64_t)vector_step;
   layout->h_step = (int64_t)h_step;
-  layout->c = fl_round_up(layout->saved_step * steps, FL_ALIGN);
-  layout->h = layout->c + fl_round_up(layout->c_step * (steps + 1), FL_ALIGN);
-  layout->layer_dir_bytes = layout->h + fl_round_up(layout->h_step * (steps + 1), FL_ALIGN);
+  layout->c = fl_round_up(layout->activations_step * steps, FASTLSTM_ALIGN);
+  layout->h = layout->c + fl_round_up(layout->c_step * (steps + 1), FASTLSTM_ALIGN);
+  layout->layer_dir_bytes = layout->h + fl_round_up(layout->h_step * (steps + 1), FASTLSTM_ALIGN);
   layout->inner = layout->layer_dir_bytes * spec->num_layers * spec->directions;
-  layout->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
-  layout->total = layout->inner + layout->inner_bytes * (spec->num_layers - 1) + FL_ALIGN;
+  layout->inner_bytes = fl_round_up((int64_t)inner, FASTLSTM_ALIGN);
+  layout->total = layout->inner + layout->inner_bytes * (spec->num_layers - 1) + FASTLSTM_ALIGN;
   layout->streaming = layout->total > CACHED_TAPE;
   return 1;
 }
 
-fl_status fl_tape_bytes(const fl_spec *spec, int64_t steps, int64_t batch, size_t *bytes)
+fastlstm_status fastlstm_tape_bytes(const fastlstm_spec *spec, int64_t steps, int64_t batch, size_t *bytes)
 {
-  fl_status status = bytes ? fl_check_spec(spec) : FL_INVALID;
-  if (status == FL_OK) status = fl_check_extent(spec, FL_TRAIN, steps, batch);
-  if (status != FL_OK) return status;
+  fastlstm_status status = bytes ? fl_check_spec(spec) : FASTLSTM_INVALID;
+  if (status == FASTLSTM_OK) status = fl_check_extent(spec, FASTLSTM_TRAIN, steps, batch);
+  if (status != FASTLSTM_OK) return status;
   fl_tape_layout layout;
-  if (!fl_tape_layout_of(spec, steps, batch, &layout)) return FL_TOO_LARGE;
+  if (!fl_tape_layout_of(spec, steps, batch, &layout)) return FASTLSTM_TOO_LARGE;
   *bytes = (size_t)layout.total;
-  return FL_OK;
+  return FASTLSTM_OK;
 }
 
-int fl_back_layout_of(const fl_model *model, const fl_plan *plan, fl_back_layout *layout)
+int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_back_layout *layout)
 {
-  const fl_spec *spec = &model->spec;
+  const fastlstm_spec *spec = &model->spec;
   const double elem = (double)fl_elem(spec->dtype), batch = (double)plan->batch;
   const int64_t lanes = model->kernels->lanes, vectors = model->unit_vectors, gates = model->cell->gates;
   const double vector = (double)lanes * elem, chunk = (double)plan->chunk_rows;
@@ -153,12 +154,12 @@ int fl_back_layout_of(const fl_model *model, const fl_plan *plan, fl_back_layout
       weights * elem > LARGEST || chunk * FL_WGRAD_SCRATCH * vector > LARGEST)
     return 0;
   layout->grads_stride = ((int64_t)grads_rows | 1) * lanes;
-  layout->grads_bytes = fl_round_up(gates * vectors * layout->grads_stride * (int64_t)elem, FL_ALIGN);
-  layout->scratch_bytes = fl_round_up((int64_t)(chunk * FL_WGRAD_SCRATCH * vector), FL_ALIGN);
-  layout->pointer_count = fl_round_up((int64_t)(3 * chunk + 4 * rows), FL_ALIGN / 8);
-  layout->inner_bytes = fl_round_up((int64_t)inner, FL_ALIGN);
-  layout->bias_bytes = fl_round_up((int64_t)((double)(gates * vectors) * vector), FL_ALIGN);
-  layout->shard_bytes = plan->row_groups > 1 ? fl_round_up((int64_t)(weights * elem), FL_ALIGN) : 0;
+  layout->grads_bytes = fl_round_up(gates * vectors * layout->grads_stride * (int64_t)elem, FASTLSTM_ALIGN);
+  layout->scratch_bytes = fl_round_up((int64_t)(chunk * FL_WGRAD_SCRATCH * vector), FASTLSTM_ALIGN);
+  layout->pointer_count = fl_round_up((int64_t)(3 * chunk + 4 * rows), FASTLSTM_ALIGN / 8);
+  layout->inner_bytes = fl_round_up((int64_t)inner, FASTLSTM_ALIGN);
+  layout->bias_bytes = fl_round_up((int64_t)((double)(gates * vectors) * vector), FASTLSTM_ALIGN);
+  layout->shard_bytes = plan->row_groups > 1 ? fl_round_up((int64_t)(weights * elem), FASTLSTM_ALIGN) : 0;
 
   const double threads = plan->threads, shards = plan->row_groups;
   const double layer_dirs = (double)(spec->num_layers * spec->directions);
@@ -173,6 +174,6 @@ int fl_back_layout_of(const fl_model *model, const fl_plan *plan, fl_back_layout
   layout->shards = take(&total, (double)layout->shard_bytes * shards);
   layout->inner = take(&total, 2 * (double)layout->inner_bytes);
   if (total > LARGEST) return 0;
-  layout->total = (int64_t)total + FL_ALIGN;
+  layout->total = (int64_t)total + FASTLSTM_ALIGN;
   return 1;
 }

@@ -56,14 +56,15 @@ enum { PROJECT_BYTES = 128 << 10, PROJECT_ROWS = 192 };
 static double row_efficiency(int64_t rows) { return rows == 1 ? 0.7 : rows <= 3 ? 0.9 : 0.97; }
 
 // Bytes a nanosecond at which a step's weights are read.
-static double weights_rate(const fl_model *model, double bytes)
+static double weights_rate(const fastlstm_model *model, double bytes)
 {
   return bytes <= model->caches.l2_bytes ? model->caches.l2_rate : model->caches.llc_rate;
 }
 
 // One step of one worker: rows by panels, the input product included. A call of a single step finds no
 // weights from the step before, but what the call before has left of the whole model's.
-static double step_ns(const fl_model *model, int64_t rows, int64_t panels, int64_t inputs, int64_t steps)
+static double step_ns(const fastlstm_model *model, int64_t rows, int64_t panels, int64_t inputs,
+                      int64_t steps)
 {
   const fl_kernels *k = model->kernels;
   const int64_t units = model->spec.hidden_size;
@@ -79,9 +80,9 @@ static double step_ns(const fl_model *model, int64_t rows, int64_t panels, int64
   return (fma > memory ? fma : memory) + tiles * TILE_NS + (double)(rows * panels) * CELL_NS + STEP_NS;
 }
 
-static double plan_ns(const fl_model *model, const fl_plan *plan)
+static double plan_ns(const fastlstm_model *model, const fastlstm_plan *plan)
 {
-  const fl_spec *spec = &model->spec;
+  const fastlstm_spec *spec = &model->spec;
   const int64_t rows = fl_ceil_div(plan->batch, plan->row_groups);
   const int64_t panels = fl_ceil_div(model->panels, plan->unit_groups);
   const double turns = (double)spec->directions / plan->dir_groups;
@@ -97,7 +98,7 @@ static double plan_ns(const fl_model *model, const fl_plan *plan)
   return total;
 }
 
-static void choose_split(const fl_model *model, int32_t threads, fl_plan *plan)
+static void choose_split(const fastlstm_model *model, int32_t threads, fastlstm_plan *plan)
 {
   if (plan->row_groups > 1) {  // shards are given: threads take them in turn
     const double shard = plan_ns(model, plan), shards = plan->row_groups;
@@ -106,18 +107,18 @@ static void choose_split(const fl_model *model, int32_t threads, fl_plan *plan)
       plan->threads = team;
     return;
   }
-  const int32_t most_dirs = plan->purpose == FL_BACK ? 1 : model->spec.directions;
+  const int32_t most_dirs = plan->purpose == FASTLSTM_BACK ? 1 : model->spec.directions;
   // Backward, hidden units are shared out by two vectors.
-  const int32_t most_units = plan->purpose == FL_BACK ? (model->unit_vectors + 1) / 2 : model->panels;
-  fl_plan best = *plan;
+  const int32_t most_units = plan->purpose == FASTLSTM_BACK ? (model->unit_vectors + 1) / 2 : model->panels;
+  fastlstm_plan best = *plan;
   best.threads = best.dir_groups = best.row_groups = best.unit_groups = 1;
   // A team must promise a tenth at least: its second core may be busy.
   double best_ns = 0.9 * plan_ns(model, &best);
   for (int32_t dirs = 1; dirs <= most_dirs && dirs <= threads; ++dirs) {
-    const int64_t most_rows = plan->purpose == FL_INFER ? plan->batch : 1;
+    const int64_t most_rows = plan->purpose == FASTLSTM_INFER ? plan->batch : 1;
     for (int32_t rows = 1; rows <= threads / dirs && rows <= most_rows; ++rows) {
       for (int32_t units = 1; units <= threads / dirs / rows && units <= most_units; ++units) {
-        fl_plan candidate = *plan;
+        fastlstm_plan candidate = *plan;
         candidate.dir_groups = dirs;
         candidate.row_groups = rows;
         candidate.unit_groups = units;
@@ -133,17 +134,17 @@ static void choose_split(const fl_model *model, int32_t threads, fl_plan *plan)
   *plan = best;
 }
 
-static int outgrows(const fl_model *model, int64_t panel_bytes)
+static int outgrows(const fastlstm_model *model, int64_t panel_bytes)
 {
   return model->caches.block_bytes && panel_bytes > model->caches.block_bytes;
 }
 
-static int beyond_l2(const fl_model *model, double bytes)
+static int beyond_l2(const fastlstm_model *model, double bytes)
 {
   return model->caches.block_bytes && bytes > model->caches.l2_bytes;
 }
 
-fl_blocking fl_blocking_of(const fl_model *model, int64_t rows, int64_t inputs, double bytes)
+fl_blocking fl_blocking_of(const fastlstm_model *model, int64_t rows, int64_t inputs, double bytes)
 {
   const fl_kernels *k = model->kernels;
   const int64_t input_bytes = FL_PANEL * k->lanes * fl_elem(k->dtype);
@@ -165,7 +166,7 @@ fl_blocking fl_blocking_of(const fl_model *model, int64_t rows, int64_t inputs, 
   return blocking;
 }
 
-fl_dgrad_prefetch fl_dgrad_prefetch_of(const fl_model *model, int64_t panels)
+fl_dgrad_prefetch fl_dgrad_prefetch_of(const fastlstm_model *model, int64_t panels)
 {
   const int64_t vectors = 2 * panels, lanes = model->kernels->lanes;
   const int64_t vector = model->cell->gates * model->spec.hidden_size * lanes * fl_elem(model->spec.dtype);
@@ -177,7 +178,7 @@ fl_dgrad_prefetch fl_dgrad_prefetch_of(const fl_model *model, int64_t panels)
 
 // Share of the time to read weights that arithmetic does not hide. In blocks, all rows compute while the next
 // weights arrive; else only the first tile does, and the others find them there.
-static double unhidden(const fl_model *model, int64_t rows, double bytes)
+static double unhidden(const fastlstm_model *model, int64_t rows, double bytes)
 {
   const fl_kernels *k = model->kernels;
   const int blocks = beyond_l2(model, bytes);
@@ -190,7 +191,7 @@ static double unhidden(const fl_model *model, int64_t rows, double bytes)
 // Projecting ahead reads the input weights once for many steps; inside the step it spares the
 // gates their trip through memory. Few rows make bad use of weights, so they always project
 // ahead; more rows do if they would wait longer for the weights than the trip takes.
-static int64_t choose_project_steps(const fl_model *model, const fl_plan *plan)
+static int64_t choose_project_steps(const fastlstm_model *model, const fastlstm_plan *plan)
 {
   const int64_t rows = plan->batch > 0 ? fl_ceil_div(plan->batch, plan->row_groups) : 1;
   const int64_t inputs = model->spec.input_size;
@@ -212,9 +213,9 @@ static int64_t choose_project_steps(const fl_model *model, const fl_plan *plan)
   return steps < plan->steps ? steps : plan->steps > 0 ? plan->steps : 1;
 }
 
-static int64_t choose_block_steps(const fl_model *model, const fl_plan *plan)
+static int64_t choose_block_steps(const fastlstm_model *model, const fastlstm_plan *plan)
 {
-  const fl_spec *spec = &model->spec;
+  const fastlstm_spec *spec = &model->spec;
   const double all = plan_ns(model, plan) - (plan->threads > 1 ? LAUNCH_NS : 0);
   const double step = all / (double)(plan->steps > 0 ? plan->steps : 1);
   double block = POLL_NS / (step > 1 ? step : 1);
@@ -233,9 +234,9 @@ static int64_t choose_block_steps(const fl_model *model, const fl_plan *plan)
 
 // Shards of the batch for training, from the shapes alone. A shard's thread sums its own weight
 // gradients next to its other work, if they fit into its cache; else threads share hidden units.
-static int32_t training_shards(const fl_model *model, int64_t batch)
+static int32_t training_shards(const fastlstm_model *model, int64_t batch)
 {
-  const fl_spec *spec = &model->spec;
+  const fastlstm_spec *spec = &model->spec;
   const int64_t inner = spec->num_layers > 1 ? spec->directions * spec->hidden_size : 0;
   const double inputs = (double)(inner > spec->input_size ? inner : spec->input_size);
   const double bytes = model->cell->gates * (double)spec->hidden_size * (inputs + (double)spec->hidden_size) *
@@ -246,19 +247,19 @@ static int32_t training_shards(const fl_model *model, int64_t batch)
 }
 
 // Steps of the backward pass whose gate gradients become weight gradients together.
-static int64_t choose_chunk_rows(const fl_plan *plan)
+static int64_t choose_chunk_rows(const fastlstm_plan *plan)
 {
   const int64_t rows = fl_ceil_div(plan->batch, plan->row_groups), all = rows * plan->steps;
   const int64_t chunk = rows > CHUNK_ROWS ? rows : CHUNK_ROWS / (rows > 0 ? rows : 1) * rows;
   return chunk < all ? chunk : all;
 }
 
-fl_status fl_plan_make(const fl_model *model, fl_purpose purpose, int64_t steps, int64_t batch,
-                       int32_t threads, fl_plan *plan)
+fastlstm_status fastlstm_plan_make(const fastlstm_model *model, fastlstm_purpose purpose, int64_t steps,
+                                   int64_t batch, int32_t threads, fastlstm_plan *plan)
 {
-  fl_status status = fl_check_plan(model, purpose, threads, plan);
-  if (status == FL_OK) status = fl_check_extent(&model->spec, purpose, steps, batch);
-  if (status != FL_OK) return status;
+  fastlstm_status status = fl_check_plan(model, purpose, threads, plan);
+  if (status == FASTLSTM_OK) status = fl_check_extent(&model->spec, purpose, steps, batch);
+  if (status != FASTLSTM_OK) return status;
   const int32_t most = fl_team_most();
   if (threads > most) threads = most;
   memset(plan, 0, sizeof *plan);
@@ -267,31 +268,31 @@ fl_status fl_plan_make(const fl_model *model, fl_purpose purpose, int64_t steps,
   plan->steps = batch > 0 ? steps : 0;  // however many there are, nothing happens in them
   plan->batch = batch;
   plan->threads = plan->dir_groups = plan->row_groups = plan->unit_groups = 1;
-  if (purpose != FL_INFER) plan->row_groups = training_shards(model, batch);
+  if (purpose != FASTLSTM_INFER) plan->row_groups = training_shards(model, batch);
   // BLAS has threads of its own, and OpenBLAS complains of being called from a team's.
-  const int alone = model->spec.gemm_blas && purpose != FL_BACK;
+  const int alone = model->spec.gemm_blas && purpose != FASTLSTM_BACK;
   if (threads > 1 && !alone && steps > 0 && batch > 0) choose_split(model, threads, plan);
   int64_t bytes;
-  if (purpose == FL_BACK) {
+  if (purpose == FASTLSTM_BACK) {
     plan->chunk_rows = choose_chunk_rows(plan);
     fl_back_layout layout;
-    if (!fl_back_layout_of(model, plan, &layout)) return FL_TOO_LARGE;
+    if (!fl_back_layout_of(model, plan, &layout)) return FASTLSTM_TOO_LARGE;
     bytes = layout.total;
   } else {
     plan->project_steps = choose_project_steps(model, plan);
     plan->block_steps = choose_block_steps(model, plan);
     fl_run_layout layout;
-    if (!fl_run_layout_of(model, plan, &layout)) return FL_TOO_LARGE;
+    if (!fl_run_layout_of(model, plan, &layout)) return FASTLSTM_TOO_LARGE;
     _Static_assert(sizeof layout <= sizeof plan->layout, "a plan has no room for its layout");
     memcpy(plan->layout, &layout, sizeof layout);  // 30 ns, a hundredth of a small call, are not spent again
     bytes = layout.total;
   }
   plan->workspace_bytes = (size_t)bytes;
-  return FL_OK;
+  return FASTLSTM_OK;
 }
 
-size_t fl_plan_bytes(void) { return sizeof(fl_plan); }
+size_t fastlstm_plan_bytes(void) { return sizeof(fastlstm_plan); }
 
-size_t fl_plan_workspace_bytes(const fl_plan *plan) { return plan ? plan->workspace_bytes : 0; }
+size_t fastlstm_plan_workspace_bytes(const fastlstm_plan *plan) { return plan ? plan->workspace_bytes : 0; }
 
-int32_t fl_plan_threads(const fl_plan *plan) { return plan ? plan->threads : 0; }
+int32_t fastlstm_plan_threads(const fastlstm_plan *plan) { return plan ? plan->threads : 0; }

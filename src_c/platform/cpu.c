@@ -10,39 +10,42 @@
 #include "internal/binding.h"
 #include "kernels/kernels.h"
 
-static const char *const names[FL_ISA_COUNT] = {"generic", "avx2", "avx512", "neon"};
+static const char *const names[FASTLSTM_ISA_COUNT] = {"generic", "avx2", "avx512", "neon"};
 
-const char *fl_isa_name(fl_isa isa) { return (unsigned)isa < FL_ISA_COUNT ? names[isa] : "unknown"; }
-
-int fl_isa_available(fl_isa isa)
+const char *fastlstm_isa_name(fastlstm_isa isa)
 {
-  if (isa == FL_ISA_GENERIC) return 1;
+  return (unsigned)isa < FASTLSTM_ISA_COUNT ? names[isa] : "unknown";
+}
+
+int fastlstm_isa_available(fastlstm_isa isa)
+{
+  if (isa == FASTLSTM_ISA_GENERIC) return 1;
 #if defined(__x86_64__)
   // The builtins also check that the operating system saves the wide registers (XGETBV).
   __builtin_cpu_init();
   const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (isa == FL_ISA_AVX2) return avx2;
-  if (isa == FL_ISA_AVX512)
+  if (isa == FASTLSTM_ISA_AVX2) return avx2;
+  if (isa == FASTLSTM_ISA_AVX512)
     return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
 #elif defined(__aarch64__)
-  if (isa == FL_ISA_NEON) return 1;  // part of the base instruction set
+  if (isa == FASTLSTM_ISA_NEON) return 1;  // part of the base instruction set
 #endif
   return 0;
 }
 
-const fl_kernels *fl_kernels_for(fl_isa isa, fl_dtype dtype)
+const fl_kernels *fl_kernels_for(fastlstm_isa isa, fastlstm_dtype dtype)
 {
-  static const fl_kernels *const tables[FL_ISA_COUNT][2] = {
-      [FL_ISA_GENERIC] = {&fl_kernels_generic_f32, &fl_kernels_generic_f64},
+  static const fl_kernels *const tables[FASTLSTM_ISA_COUNT][2] = {
+      [FASTLSTM_ISA_GENERIC] = {&fl_kernels_generic_f32, &fl_kernels_generic_f64},
 #if defined(__x86_64__)
-      [FL_ISA_AVX2] = {&fl_kernels_avx2_f32, &fl_kernels_avx2_f64},
-      [FL_ISA_AVX512] = {&fl_kernels_avx512_f32, &fl_kernels_avx512_f64},
+      [FASTLSTM_ISA_AVX2] = {&fl_kernels_avx2_f32, &fl_kernels_avx2_f64},
+      [FASTLSTM_ISA_AVX512] = {&fl_kernels_avx512_f32, &fl_kernels_avx512_f64},
 #elif defined(__aarch64__)
-      [FL_ISA_NEON] = {&fl_kernels_neon_f32, &fl_kernels_neon_f64},
+      [FASTLSTM_ISA_NEON] = {&fl_kernels_neon_f32, &fl_kernels_neon_f64},
 #endif
   };
-  return (unsigned)isa < FL_ISA_COUNT && fl_isa_available(isa) ? tables[isa][dtype] : NULL;
+  return (unsigned)isa < FASTLSTM_ISA_COUNT && fastlstm_isa_available(isa) ? tables[isa][dtype] : NULL;
 }
 
 // Bytes of a core's second-level cache as the processor tells them, or 0.

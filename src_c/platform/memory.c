@@ -13,13 +13,14 @@
 // costs an eighth more memory at most; what is left then lies on small pages.
 enum { HUGE_PAGE = 2 << 20, HUGE_FROM = 512 << 10 };
 
-void *fl_alloc(size_t bytes)
+void *fastlstm_alloc(size_t bytes)
 {
   if (bytes == 0) bytes = 1;
-  const size_t align = bytes >= HUGE_FROM ? HUGE_PAGE : FL_ALIGN;
+  const size_t align = bytes >= HUGE_FROM ? HUGE_PAGE : FASTLSTM_ALIGN;
   if (bytes > PTRDIFF_MAX - align) return NULL;
   const size_t filled = (bytes + align - 1) / align * align;
-  const size_t rounded = filled - bytes <= bytes / 8 ? filled : (bytes + FL_ALIGN - 1) / FL_ALIGN * FL_ALIGN;
+  const size_t rounded =
+      filled - bytes <= bytes / 8 ? filled : (bytes + FASTLSTM_ALIGN - 1) / FASTLSTM_ALIGN * FASTLSTM_ALIGN;
   void *memory = NULL;
   if (posix_memalign(&memory, align, rounded) != 0) return NULL;
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
@@ -28,4 +29,4 @@ void *fl_alloc(size_t bytes)
   return memory;
 }
 
-void fl_free(void *memory) { free(memory); }
+void fastlstm_free(void *memory) { free(memory); }

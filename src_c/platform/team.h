@@ -23,8 +23,8 @@ void fl_team_run(int threads, fl_team_body *body, void *arg);
 
 // A counting barrier; generation tells waiters that it is over. Each on its own cache line.
 typedef struct fl_barrier {
-  _Alignas(FL_ALIGN) atomic_int arrived;
-  _Alignas(FL_ALIGN) atomic_uint generation;
+  _Alignas(FASTLSTM_ALIGN) atomic_int arrived;
+  _Alignas(FASTLSTM_ALIGN) atomic_uint generation;
   int members;
 } fl_barrier;
 

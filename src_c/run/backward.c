@@ -31,8 +31,8 @@ static char *shard_gradients(const run *r, int64_t shard, int64_t layer_dir)
 static int run_layer(back_worker *b, int64_t layer, int dir)
 {
   const run *r = b->w.r;
-  const fl_back_io *io = r->back;
-  const fl_spec *spec = &r->model->spec;
+  const fastlstm_back_io *io = r->back;
+  const fastlstm_spec *spec = &r->model->spec;
   const int last = layer == spec->num_layers - 1;
   back_segment s = {.layer_dir = layer * spec->directions + dir, .dir = dir, .add_dx = dir > 0};
   s.layer = &r->model->layers[s.layer_dir];
@@ -58,8 +58,8 @@ static int run_layer(back_worker *b, int64_t layer, int dir)
 static void run_worker(back_worker *b)
 {
   const run *r = b->w.r;
-  const fl_back_io *io = r->back;
-  const fl_spec *spec = &r->model->spec;
+  const fastlstm_back_io *io = r->back;
+  const fastlstm_spec *spec = &r->model->spec;
   for (int64_t layer = spec->num_layers - 1; layer >= 0; --layer) {
     for (int dir = 0; dir < spec->directions; ++dir)
       if (run_layer(b, layer, dir)) return;
@@ -78,7 +78,7 @@ static void run_worker(back_worker *b)
 
 static void start_worker(run *r, int64_t shard, int32_t unit, int32_t units, int thread)
 {
-  const fl_plan *p = r->plan;
+  const fastlstm_plan *p = r->plan;
   const fl_back_layout *map = &r->back_layout;
   const int32_t columns = (r->model->unit_vectors + 1) / 2;
   back_worker b = {.shard = shard, .unit = unit, .units = units};
@@ -107,7 +107,7 @@ static void start_worker(run *r, int64_t shard, int32_t unit, int32_t units, int
 static void team_body(void *arg, int thread, int threads)
 {
   run *r = arg;
-  const fl_plan *p = r->plan;
+  const fastlstm_plan *p = r->plan;
   const uint32_t mode = fl_fp_enter();
   if (thread == 0) r->fp_mode = mode;
   if (threads == p->threads && p->unit_groups > 1) {
@@ -130,11 +130,11 @@ static void sum_shards(const run *r, const char *in, int64_t shard_bytes, int64_
 // Gradients of the weights, if shards have their own, and of the biases.
 static void gather_gradients(const run *r)
 {
-  const fl_spec *spec = &r->model->spec;
+  const fastlstm_spec *spec = &r->model->spec;
   const int64_t layer_dirs = spec->num_layers * spec->directions, lanes = r->model->kernels->lanes;
   for (int64_t layer_dir = 0; layer_dir < layer_dirs; ++layer_dir) {
     const fl_layer *layer = &r->model->layers[layer_dir];
-    const fl_gradients *out = &r->back->gradients[layer_dir];
+    const fastlstm_gradients *out = &r->back->gradients[layer_dir];
     if (r->plan->row_groups > 1) {
       const int64_t inputs = layer->cell->gates * layer->units * layer->inputs;
       const char *in = shard_gradients(r, 0, layer_dir);
@@ -156,10 +156,11 @@ static void gather_gradients(const run *r)
   }
 }
 
-fl_status fl_backward(const fl_model *model, const fl_plan *plan, const fl_back_io *io, void *workspace)
+fastlstm_status fastlstm_backward(const fastlstm_model *model, const fastlstm_plan *plan,
+                                  const fastlstm_back_io *io, void *workspace)
 {
-  const fl_status status = fl_check_backward(model, plan, io, workspace);
-  if (status != FL_OK) return status;
+  const fastlstm_status status = fl_check_backward(model, plan, io, workspace);
+  if (status != FASTLSTM_OK) return status;
   run r = {.model = model,
            .plan = plan,
            .back = io,
@@ -170,10 +171,10 @@ fl_status fl_backward(const fl_model *model, const fl_plan *plan, const fl_back_
            .poll_arg = io->poll_arg};
   fl_back_layout_of(model, plan, &r.back_layout);
   fl_tape_layout_of(&model->spec, plan->steps, plan->batch, &r.tape_layout);
-  fl_run_team(&r, &r.back_layout.common, io->lengths, team_body, io->late);
-  if (atomic_load(&r.stop)) return FL_INTERRUPTED;
+  fl_run_team(&r, &r.back_layout.common, io->lengths, team_body, io->straggled);
+  if (atomic_load(&r.stop)) return FASTLSTM_INTERRUPTED;
   const uint32_t mode = fl_fp_nearest();
   if (io->gradients) gather_gradients(&r);
   fl_fp_leave(mode);
-  return FL_OK;
+  return FASTLSTM_OK;
 }

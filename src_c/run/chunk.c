@@ -22,7 +22,7 @@ void fl_add(const run *r, void *sum, const void *from, int64_t count)
 // Bias gradients of a shard: of the chunk at hand, or the total.
 char *fl_bias_sums(const run *r, int64_t shard, int64_t layer_dir, int total)
 {
-  const fl_spec *spec = &r->model->spec;
+  const fastlstm_spec *spec = &r->model->spec;
   const int64_t place = shard * spec->num_layers * spec->directions + layer_dir;
   return r->space + r->back_layout.bias + (2 * place + total) * r->back_layout.bias_bytes;
 }
@@ -82,7 +82,7 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
   const int64_t lanes = r->model->kernels->lanes, vector = lanes * r->elem;
   const int64_t row = (b->w.row_begin + from) * vector;
   const int has_c = r->model->cell->has_c;
-  char *saved = fl_saved(r, s->layer_dir, t), *dc_carry = carry(b);
+  char *activations = fl_activations(r, s->layer_dir, t), *dc_carry = carry(b);
   const fl_back_step job = {
       .next = next ? next + from * vector : NULL,
       .now = now + from * vector,
@@ -91,7 +91,7 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
       .dc = s->has_dcells ? (const void *const *)(b->dc_now + from) : NULL,
       .dh_last = next ? NULL : dh_last(b) + from * r->back_layout.dh_stride * r->elem,
       .dh_stride = r->back_layout.dh_stride,
-      .saved = saved ? saved + r->model->cell->saved * row : NULL,
+      .activations = activations ? activations + r->model->cell->activations * row : NULL,
       .h = fl_h_buffer(r, s->layer_dir, t) + (b->w.row_begin + from) * r->tape_layout.h_stride * r->elem,
       .h_stride = r->tape_layout.h_stride,
       .c = has_c ? fl_c_buffer(r, s->layer_dir, t) + row : NULL,
@@ -175,7 +175,7 @@ static const char *keep_last_step(const back_worker *b, const char *last, int64_
 static void end_segment(const back_worker *b, const back_segment *s, const char *grads, int64_t rows)
 {
   const run *r = b->w.r;
-  const fl_back_io *io = r->back;
+  const fastlstm_back_io *io = r->back;
   const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
   for (int64_t i = 0; i < b->w.row_end - b->w.row_begin; ++i) {
     const int64_t place = (s->layer_dir * batch + r->order[b->w.row_begin + i]) * units * r->elem;

@@ -29,8 +29,8 @@ static void drop_outputs(const worker *w, const segment *s, int64_t layer, int64
 static void run_layer(const worker *w, int64_t layer, int dir, int64_t t_begin, int64_t t_end)
 {
   const run *r = w->r;
-  const fl_io *io = r->io;
-  const fl_spec *spec = &r->model->spec;
+  const fastlstm_io *io = r->io;
+  const fastlstm_spec *spec = &r->model->spec;
   const int last = layer == spec->num_layers - 1;
   segment s = {
       .layer_dir = layer * spec->directions + dir, .dir = dir, .has_cells = last && io->cells != NULL};
@@ -58,7 +58,7 @@ static void zero_padding(const worker *w, const void *base, int64_t t_stride, in
 static void run_worker(const worker *w)
 {
   const run *r = w->r;
-  const fl_spec *spec = &r->model->spec;
+  const fastlstm_spec *spec = &r->model->spec;
   const int64_t steps = r->plan->steps, block = r->plan->block_steps, layers = spec->num_layers;
   for (int64_t l = 0; l < layers; ++l)
     for (int dir = w->first_dir; dir <= w->last_dir; ++dir) fl_load_state(w, l * spec->directions + dir);
@@ -88,7 +88,7 @@ static void run_worker(const worker *w)
 // The worker of one place in the plan's grid, or of a whole row group when `alone`.
 static void start_worker(run *r, int dir, int row, int unit, int thread, int alone)
 {
-  const fl_plan *p = r->plan;
+  const fastlstm_plan *p = r->plan;
   const int units = alone ? 1 : p->unit_groups, by_dir = !alone && p->dir_groups == 2;
   worker w = {.r = r, .thread = thread};
   w.first_dir = by_dir ? dir : 0;
@@ -119,7 +119,7 @@ static void start_worker(run *r, int dir, int row, int unit, int thread, int alo
 static void team_body(void *arg, int thread, int threads)
 {
   run *r = arg;
-  const fl_plan *p = r->plan;
+  const fastlstm_plan *p = r->plan;
   const uint32_t mode = fl_fp_enter();
   if (thread == 0) r->fp_mode = mode;
   if (threads == p->threads && threads > 1 && threads == p->dir_groups * p->row_groups * p->unit_groups) {
@@ -133,10 +133,11 @@ static void team_body(void *arg, int thread, int threads)
   fl_fp_leave(mode);
 }
 
-fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io, void *workspace)
+fastlstm_status fastlstm_forward(const fastlstm_model *model, const fastlstm_plan *plan,
+                                 const fastlstm_io *io, void *workspace)
 {
-  const fl_status status = fl_check_forward(model, plan, io, workspace);
-  if (status != FL_OK) return status;
+  const fastlstm_status status = fl_check_forward(model, plan, io, workspace);
+  if (status != FASTLSTM_OK) return status;
   run r = {.model = model,
            .plan = plan,
            .io = io,
@@ -145,10 +146,10 @@ fl_status fl_forward(const fl_model *model, const fl_plan *plan, const fl_io *io
            .poll = io->poll,
            .poll_arg = io->poll_arg};
   memcpy(&r.layout, plan->layout, sizeof r.layout);
-  if (plan->purpose == FL_TRAIN) {
+  if (plan->purpose == FASTLSTM_TRAIN) {
     fl_tape_layout_of(&model->spec, plan->steps, plan->batch, &r.tape_layout);
     r.tape = io->tape;
   }
-  fl_run_team(&r, &r.layout.common, io->lengths, team_body, io->late);
-  return atomic_load(&r.stop) ? FL_INTERRUPTED : FL_OK;
+  fl_run_team(&r, &r.layout.common, io->lengths, team_body, io->straggled);
+  return atomic_load(&r.stop) ? FASTLSTM_INTERRUPTED : FASTLSTM_OK;
 }

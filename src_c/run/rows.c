@@ -70,9 +70,10 @@ char *fl_c_buffer(const run *r, int64_t layer_dir, int64_t t)
   return state_of(r, layer_dir) + 2 * r->layout.h_bytes;
 }
 
-char *fl_saved(const run *r, int64_t layer_dir, int64_t t)
+char *fl_activations(const run *r, int64_t layer_dir, int64_t t)
 {
-  return r->tape && r->model->cell->saved ? tape_of(r, layer_dir) + t * r->tape_layout.saved_step : NULL;
+  return r->tape && r->model->cell->activations ? tape_of(r, layer_dir) + t * r->tape_layout.activations_step
+                                                : NULL;
 }
 
 // Units of unit vector v: where they begin and how many there are.

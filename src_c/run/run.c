@@ -4,14 +4,14 @@
 
 #include "platform/cpu.h"
 
-// A team that spent so much of its time waiting for late threads has been held up.
-static const double LATE_SHARE = 0.25, LATE_SECONDS = 2e-4;
+// A team that spent so much of its time waiting for stragglers has been held up.
+static const double STRAGGLER_SHARE = 0.25, STRAGGLER_SECONDS = 2e-4;
 
 // Runs `body` on the plan's threads; rows are in order, barriers of the team and of its groups ready then.
 void fl_run_team(run *r, const fl_common_layout *layout, const int64_t *lengths, fl_team_body *body,
-                 int32_t *late)
+                 int32_t *straggled)
 {
-  const fl_plan *plan = r->plan;
+  const fastlstm_plan *plan = r->plan;
   r->order = (int64_t *)(r->space + layout->order);
   r->sorted_lengths = (int64_t *)(r->space + layout->lengths);
   r->counts = (int64_t *)(r->space + layout->counts);
@@ -27,9 +27,9 @@ void fl_run_team(run *r, const fl_common_layout *layout, const int64_t *lengths,
   }
   r->finished = 0;
   fl_team_run(plan->threads, body, r);
-  if (late && plan->threads > 1) {
+  if (straggled && plan->threads > 1) {
     const double end = fl_now(), waited = 1e-9 * (double)atomic_load(&r->waited) + (end - r->finished);
-    *late = waited > LATE_SECONDS && waited > LATE_SHARE * (end - r->started);
+    *straggled = waited > STRAGGLER_SECONDS && waited > STRAGGLER_SHARE * (end - r->started);
   }
 }
 

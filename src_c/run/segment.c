@@ -102,7 +102,7 @@ static int64_t run_step(steps *at, int64_t t, int64_t end, int64_t done)
     job->c_prev = fl_c_buffer(r, layer_dir, t - 1) + at->vectors;
     job->c = fl_c_buffer(r, layer_dir, t) + at->vectors;
   }
-  if (r->tape) job->saved = from_row(fl_saved(r, layer_dir, t), cell->saved * at->vectors);
+  if (r->tape) job->activations = from_row(fl_activations(r, layer_dir, t), cell->activations * at->vectors);
   job->rows = end - w->row_begin;
   job->descending = (int32_t)(t & 1);
   for (job->phase = 0; job->phase < cell->phases; ++job->phase) {

@@ -78,7 +78,8 @@ void fl_step_slabs(const worker *w, const fl_layer *layer, const fl_step *job)
       part.h_next = (char *)job->h_next + row * job->h_stride * elem;
       if (job->c) part.c_prev = (const char *)job->c_prev + row * lanes * elem;
       if (job->c) part.c = (char *)job->c + row * lanes * elem;
-      if (job->saved) part.saved = (char *)job->saved + row * layer->cell->saved * lanes * elem;
+      if (job->activations)
+        part.activations = (char *)job->activations + row * layer->cell->activations * lanes * elem;
       part.y = job->y + row;
       if (job->cells) part.cells = job->cells + row;
       kernels->step(layer, &part);
@@ -125,7 +126,8 @@ void fl_back_step_slabs(const worker *w, const fl_layer *layer, const fl_back_st
       part.dy = (const void *const *)past(job->dy, row);
       part.dc = (const void *const *)past(job->dc, row);
       if (job->dh_last) part.dh_last = (const char *)job->dh_last + row * job->dh_stride * elem;
-      if (job->saved) part.saved = (const char *)job->saved + layer->cell->saved * vectors;
+      if (job->activations)
+        part.activations = (const char *)job->activations + layer->cell->activations * vectors;
       part.h = (const char *)job->h + row * job->h_stride * elem;
       if (job->c) part.c = (const char *)job->c + vectors;
       if (job->c) part.c_prev = (const char *)job->c_prev + vectors;

@@ -7,7 +7,7 @@
 
 typedef struct back_data {
   int64_t rows, stride, c_stride, h_stride;
-  real *next, *dy, *dc, *dh_last, *saved, *h, *c, *c_prev, *carry, *bias;
+  real *next, *dy, *dc, *dh_last, *activations, *h, *c, *c_prev, *carry, *bias;
 } back_data;
 
 typedef struct back_out {
@@ -39,7 +39,7 @@ static back_data make_data(const layer_case *c, int64_t rows, uint64_t seed)
   d.dy = take_random(&seed, rows * c->units, 1);
   d.dc = take_random(&seed, rows * c->units, 1);
   d.dh_last = take_random(&seed, rows * d.h_stride, 1);
-  d.saved = take_random(&seed, states * c->cell->saved, 0.99);
+  d.activations = take_random(&seed, states * c->cell->activations, 0.99);
   d.h = take_random(&seed, rows * d.h_stride, 0.9);
   d.c = take_random(&seed, states, 2);
   d.c_prev = take_random(&seed, states, 2);
@@ -73,7 +73,7 @@ static void run(const layer_case *c, const back_data *d, int64_t first, int64_t 
       .dc = given && has_c ? (const void *const *)take_rows(d->dc, d->rows, c->units) + first : NULL,
       .dh_last = given ? d->dh_last + first * d->h_stride : NULL,
       .dh_stride = d->h_stride,
-      .saved = d->saved + c->cell->saved * at,
+      .activations = d->activations + c->cell->activations * at,
       .h = d->h + first * d->h_stride,
       .h_stride = d->h_stride,
       .c = has_c ? d->c + at : NULL,
@@ -113,8 +113,8 @@ static int is_exact(const layer_case *c, const back_data *d, back_mode mode, int
     const int64_t state = vector * d->c_stride + r * c->lanes;
     const real *now = out->now + c->gates * vector * d->stride + r * c->lanes + lane;
     const wide dh = output_gradient(c, d, mode, r, unit);
-    if (c->layer.kind == FL_LSTM) {
-      const real *kept = d->saved + state * 4 + lane;
+    if (c->layer.kind == FASTLSTM_LSTM) {
+      const real *kept = d->activations + state * 4 + lane;
       const wide i = kept[0], f = kept[c->lanes], g = kept[2 * c->lanes], o = kept[3 * c->lanes];
       const wide tanh_c = tanhl(d->c[state + lane]), given = mode.no_given ? 0 : d->dc[r * c->units + unit];
       const wide dc = d->carry[state + lane] + given + dh * o * (1 - tanh_c * tanh_c);
@@ -125,7 +125,7 @@ static int is_exact(const layer_case *c, const back_data *d, back_mode mode, int
       right &= is_near(out->carry[state + lane], dc * f);
     } else {
       const wide h = d->h[r * d->h_stride + unit];
-      right &= is_near(now[0], c->layer.kind == FL_RNN_TANH ? dh * (1 - h * h) : h > 0 ? dh : 0);
+      right &= is_near(now[0], c->layer.kind == FASTLSTM_RNN_TANH ? dh * (1 - h * h) : h > 0 ? dh : 0);
     }
   }
   return right;
@@ -181,7 +181,7 @@ static void check_rows(const layer_case *c, const back_data *d, back_mode what, 
     run(c, d, 0, rows, mode, &out);
     CHECK(have_same_bits(c, d, rows, alone, &out) && has_bias(c, d, rows, &out),
           "back_step: %s %s, %d units, %d rows: mode %d differs from one row at a time",
-          fl_isa_name(c->kernels->isa), c->cell->name, (int)c->units, (int)rows, (int)i);
+          fastlstm_isa_name(c->kernels->isa), c->cell->name, (int)c->units, (int)rows, (int)i);
   }
 }
 
@@ -196,13 +196,13 @@ static void check_back_step(const layer_case *c, int64_t rows, int64_t least)
       run(c, &d, r, 1, whats[i], &alone);
       exact &= is_exact(c, &d, whats[i], r, &alone);
     }
-    CHECK(exact, "back_step: %s %s, %d units, what %d: wrong", fl_isa_name(c->kernels->isa), c->cell->name,
-          (int)c->units, (int)i);
+    CHECK(exact, "back_step: %s %s, %d units, what %d: wrong", fastlstm_isa_name(c->kernels->isa),
+          c->cell->name, (int)c->units, (int)i);
     for (int64_t n = least; n <= rows; ++n) check_rows(c, &d, whats[i], n, &alone);
   }
 }
 
-void test_back_step(const fl_kernels *kernels, fl_cell_kind kind)
+void test_back_step(const fl_kernels *kernels, fastlstm_cell_kind kind)
 {
   const int64_t tallest = 2 * kernels->tile_rows;
   int at = 0;
@@ -212,8 +212,8 @@ void test_back_step(const fl_kernels *kernels, fl_cell_kind kind)
     release_all();
   }
   // So many rows that the sum is taken in blocks.
-  const layer_case c = make_layer(kernels, kind, 1, kind == FL_LSTM ? 45 : 90, 1, 3);
-  const int64_t rows = kind == FL_LSTM ? 300 : 500;
+  const layer_case c = make_layer(kernels, kind, 1, kind == FASTLSTM_LSTM ? 45 : 90, 1, 3);
+  const int64_t rows = kind == FASTLSTM_LSTM ? 300 : 500;
   const back_data d = make_data(&c, rows, 8);
   const back_out alone = make_out(&c, &d);
   for (int64_t r = 0; r < rows; ++r) run(&c, &d, r, 1, (back_mode){0}, &alone);

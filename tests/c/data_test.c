@@ -35,7 +35,7 @@ static int64_t panel_width(int64_t column, int64_t inputs, int64_t lanes)
 // Products are rounded as if the scale were exact; those of the generic instruction set twice.
 static int is_packed(const fl_kernels *kernels, const fl_pack *job, const real *out, int64_t count)
 {
-  const wide most = kernels->isa == FL_ISA_GENERIC ? 1.01L : 0.501L;  // units in the last place
+  const wide most = kernels->isa == FASTLSTM_ISA_GENERIC ? 1.01L : 0.501L;  // units in the last place
   int right = 1;
   for (int64_t at = 0; at < count; ++at) {
     const int64_t k = at / job->stride, r = at % job->stride;
@@ -82,13 +82,13 @@ static void check_pack(const fl_kernels *kernels, int32_t rows, int64_t inputs, 
   const int status = kernels->pack[FL_NATIVE](&job);
   CHECK(status == 0 && is_packed(kernels, &job, out, (inputs + 1) * stride) &&
             is_transposed(&job, transposed, lanes),
-        "pack: %s, %d rows, %d inputs, stride %d", fl_isa_name(kernels->isa), (int)rows, (int)inputs,
+        "pack: %s, %d rows, %d inputs, stride %d", fastlstm_isa_name(kernels->isa), (int)rows, (int)inputs,
         (int)stride);
   // Rows of others stay as they are: there are so many untouched elements as they have.
   int64_t untouched = 0;
   for (int64_t i = 0; i < all * padded; ++i) untouched += transposed[i] == UNTOUCHED;
   CHECK(untouched == (before + behind) * padded, "pack: %s writes over other rows",
-        fl_isa_name(kernels->isa));
+        fastlstm_isa_name(kernels->isa));
   // One of the two alone.
   real *again = take_untouched((inputs + 1) * stride), *transposed_again = take_untouched(all * padded);
   fl_pack alone = job;
@@ -100,7 +100,7 @@ static void check_pack(const fl_kernels *kernels, int32_t rows, int64_t inputs, 
   kernels->pack[FL_NATIVE](&alone);
   CHECK(memcmp(again, out, (size_t)((inputs + 1) * stride) * sizeof(real)) == 0 &&
             memcmp(transposed_again, transposed, (size_t)(all * padded) * sizeof(real)) == 0,
-        "pack: %s: one output depends on the other", fl_isa_name(kernels->isa));
+        "pack: %s: one output depends on the other", fastlstm_isa_name(kernels->isa));
 }
 
 // Infinity and NaN may be packed; a finite weight whose product is not may not.
@@ -116,7 +116,7 @@ static void check_range(const fl_kernels *kernels)
           .w = w, .inputs = inputs, .rows = (int32_t)lanes, .scale = SCALE, .out = out, .stride = lanes};
       const real packed = (kernels->pack[FL_NATIVE](&job), out[at % inputs * lanes + at / inputs]);
       const int refused = kernels->pack[FL_NATIVE](&job), over = odd[i] == LARGEST || odd[i] == -LARGEST;
-      CHECK(refused == over, "pack: %s takes or refuses %g", fl_isa_name(kernels->isa), (double)odd[i]);
+      CHECK(refused == over, "pack: %s takes or refuses %g", fastlstm_isa_name(kernels->isa), (double)odd[i]);
       if (!over)
         CHECK(same(packed, (real)(odd[i] * SCALE)), "pack: %g becomes %g", (double)odd[i], (double)packed);
     }
@@ -169,7 +169,7 @@ static void check_dropout(const fl_kernels *kernels, int64_t first, int64_t coun
   kernels->dropout(&job, first, count, row);
   int right = 1;
   for (int64_t k = 0; k < COLUMNS; ++k) right &= same(row[k], want[k]);
-  CHECK(right, "dropout: %s, columns %d to %d, threshold %u", fl_isa_name(kernels->isa), (int)first,
+  CHECK(right, "dropout: %s, columns %d to %d, threshold %u", fastlstm_isa_name(kernels->isa), (int)first,
         (int)(first + count), threshold);
 }
 
@@ -196,7 +196,7 @@ static void test_measurements(const fl_kernels *kernels)
 {
   const double flops = kernels->fma_flops(10);
   CHECK(flops > 0 && flops == 10 * kernels->fma_flops(1) && fmod(flops, 20.0 * kernels->lanes) == 0,
-        "fma_flops: %s says %g", fl_isa_name(kernels->isa), flops);
+        "fma_flops: %s says %g", fastlstm_isa_name(kernels->isa), flops);
   const int64_t count = 7 * 16 * kernels->lanes, bytes = count * (int64_t)sizeof(real);
   real *data = TAKE(real, count);
   for (int64_t i = 0; i < count; ++i) data[i] = (real)(i % 64);
@@ -204,7 +204,7 @@ static void test_measurements(const fl_kernels *kernels)
   for (int64_t i = 0; i < count; ++i) sum += (double)data[i];
   for (int prefetch = 0; prefetch < 2; ++prefetch)
     CHECK(kernels->read_all(data, bytes, prefetch) == sum, "read_all: %s leaves something out",
-          fl_isa_name(kernels->isa));
+          fastlstm_isa_name(kernels->isa));
   release_all();
 }
 

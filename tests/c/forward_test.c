@@ -52,11 +52,11 @@ static void check_projection(const layer_case *c, int64_t rows, fl_blocking bloc
             same(out[(panel_of_unit(c, unit) * rows + r) * FL_PANEL * c->lanes + column_of(c, gate, unit)],
                  projected_sum(c, x + r * c->inputs, gate, unit));
   CHECK(right, "project: %s %s, %d inputs, %d units, %d rows, block %d, distance %d",
-        fl_isa_name(c->kernels->isa), c->cell->name, (int)c->inputs, (int)c->units, (int)rows,
+        fastlstm_isa_name(c->kernels->isa), c->cell->name, (int)c->inputs, (int)c->units, (int)rows,
         (int)blocking.block, (int)blocking.distance);
 }
 
-void test_project(const fl_kernels *kernels, fl_cell_kind kind)
+void test_project(const fl_kernels *kernels, fastlstm_cell_kind kind)
 {
   int at = 0;
   for (int64_t units; (units = next_units(kernels->lanes, &at)) > 0;) {
@@ -80,7 +80,7 @@ typedef struct forward_data {
 } forward_data;
 
 typedef struct forward_out {
-  real *h, *c, *saved, *y, *cells;
+  real *h, *c, *activations, *y, *cells;
 } forward_out;
 
 typedef struct forward_mode {
@@ -110,7 +110,7 @@ static forward_out make_out(const layer_case *c, const forward_data *d)
 {
   return (forward_out){.h = take_untouched(d->rows * d->h_stride),
                        .c = take_untouched(c->unit_vectors * d->c_stride),
-                       .saved = take_untouched(c->cell->saved * c->unit_vectors * d->c_stride),
+                       .activations = take_untouched(c->cell->activations * c->unit_vectors * d->c_stride),
                        .y = take_untouched(d->rows * (c->units + GUARD)),
                        .cells = take_untouched(d->rows * (c->units + GUARD))};
 }
@@ -135,7 +135,8 @@ static void run_step(const layer_case *c, const forward_data *d, int64_t first, 
                                 : d->c_prev + c_at,
       .c = has_c ? out->c + c_at : NULL,
       .c_stride = d->c_stride,
-      .saved = mode.bare || !c->cell->saved ? NULL : out->saved + c->cell->saved * c_at,
+      .activations =
+          mode.bare || !c->cell->activations ? NULL : out->activations + c->cell->activations * c_at,
       .streaming = mode.streaming,
       .y = take_rows(out->y, d->rows, c->units + GUARD) + first,
       .cells = mode.bare || !has_c ? NULL : take_rows(out->cells, d->rows, c->units + GUARD) + first,
@@ -169,16 +170,17 @@ static int is_exact(const layer_case *c, const forward_data *d, const forward_ou
         t[gate] += (wide)d->h_prev[r * d->h_stride + k] * c->w_h[row * c->units + k];
     }
     const int64_t at = unit / c->lanes * d->c_stride + r * c->lanes + unit % c->lanes;
-    const int64_t saved = (at - unit % c->lanes) * c->cell->saved + unit % c->lanes;
+    const int64_t activations = (at - unit % c->lanes) * c->cell->activations + unit % c->lanes;
     wide h;
-    if (c->layer.kind == FL_LSTM) {
+    if (c->layer.kind == FASTLSTM_LSTM) {
       const wide kept[4] = {sigmoid(t[0]), sigmoid(t[1]), tanh_of(t[2]), sigmoid(t[3])};
       const wide state = kept[1] * d->c_prev[at] + kept[0] * kept[2];
       h = kept[3] * tanhl(state);
       right &= is_near(out->c[at], state) && is_near(out->cells[r * (c->units + GUARD) + unit], state);
-      for (int gate = 0; gate < 4; ++gate) right &= is_near(out->saved[saved + gate * c->lanes], kept[gate]);
+      for (int gate = 0; gate < 4; ++gate)
+        right &= is_near(out->activations[activations + gate * c->lanes], kept[gate]);
     } else {
-      h = c->layer.kind == FL_RNN_TANH ? tanh_of(t[0]) : t[0] > 0 ? t[0] : 0;
+      h = c->layer.kind == FASTLSTM_RNN_TANH ? tanh_of(t[0]) : t[0] > 0 ? t[0] : 0;
     }
     right &= is_near(out->h[r * d->h_stride + unit], h) && is_near(out->y[r * (c->units + GUARD) + unit], h);
   }
@@ -198,9 +200,9 @@ static int have_same_bits(const layer_case *c, const forward_data *d, const forw
       const int64_t lane = unit % c->lanes, at = unit / c->lanes * d->c_stride + r * c->lanes;
       right &= same(a->h[r * d->h_stride + unit], b->h[r * d->h_stride + unit]);
       if (has_c) right &= same(a->c[at + lane], b->c[at + lane]);
-      for (int64_t s = 0; s < c->cell->saved && !bare; ++s) {
-        const int64_t saved = at * c->cell->saved + s * c->lanes + lane;
-        right &= same(a->saved[saved], b->saved[saved]);
+      for (int64_t s = 0; s < c->cell->activations && !bare; ++s) {
+        const int64_t activations = at * c->cell->activations + s * c->lanes + lane;
+        right &= same(a->activations[activations], b->activations[activations]);
       }
     }
   }
@@ -226,7 +228,7 @@ static void check_modes(const layer_case *c, const forward_data *d, const forwar
     run_step(c, d, 0, rows, MODES[i], &out);
     CHECK(have_same_bits(c, d, alone, &out, rows, MODES[i].bare),
           "step: %s %s, %d units, %d chains, %d rows: mode %d differs from one row at a time",
-          fl_isa_name(c->kernels->isa), c->cell->name, (int)c->units, (int)c->layer.chains, (int)rows,
+          fastlstm_isa_name(c->kernels->isa), c->cell->name, (int)c->units, (int)c->layer.chains, (int)rows,
           (int)i);
   }
 }
@@ -241,12 +243,12 @@ static void check_step(const layer_case *c, int64_t rows, int64_t least)
     run_step(c, &d, r, 1, (forward_mode){0}, &alone);
     exact &= is_exact(c, &d, &alone, r);
   }
-  CHECK(exact, "step: %s %s, %d inputs, %d units, %d chains: wrong", fl_isa_name(c->kernels->isa),
+  CHECK(exact, "step: %s %s, %d inputs, %d units, %d chains: wrong", fastlstm_isa_name(c->kernels->isa),
         c->cell->name, (int)c->inputs, (int)c->units, (int)c->layer.chains);
   for (int64_t n = least; n <= rows; ++n) check_modes(c, &d, &alone, n);
 }
 
-void test_forward(const fl_kernels *kernels, fl_cell_kind kind)
+void test_forward(const fl_kernels *kernels, fastlstm_cell_kind kind)
 {
   int at = 0;
   for (int64_t units; (units = next_units(kernels->lanes, &at)) > 0;) {
@@ -303,10 +305,10 @@ static void check_persistent(const layer_case *c, int projected)
   for (int64_t unit = 0; unit < c->units; ++unit)
     right &= same(h[unit], d.h_prev[unit]) && same(state_c[unit], d.c_prev[unit]);
   CHECK(right, "persistent: %s %s, %d units, %d chains, projected %d: differs from steps",
-        fl_isa_name(c->kernels->isa), c->cell->name, (int)c->units, (int)c->layer.chains, projected);
+        fastlstm_isa_name(c->kernels->isa), c->cell->name, (int)c->units, (int)c->layer.chains, projected);
 }
 
-void test_persistent(const fl_kernels *kernels, fl_cell_kind kind)
+void test_persistent(const fl_kernels *kernels, fastlstm_cell_kind kind)
 {
   int at = 0;
   for (int64_t units; kernels->persistent[kind] && (units = next_units(kernels->lanes, &at)) > 0;) {

@@ -12,9 +12,9 @@ int main(void)
   for_each_cell(test_back_step);
   for_each_cell(test_dgrad);
   for_each_cell(test_wgrad);
-  for (int isa = 0; isa < FL_ISA_COUNT; ++isa) {
-    const fl_kernels *kernels = fl_kernels_for((fl_isa)isa, DTYPE);
+  for (int isa = 0; isa < FASTLSTM_ISA_COUNT; ++isa) {
+    const fl_kernels *kernels = fl_kernels_for((fastlstm_isa)isa, DTYPE);
     if (kernels) test_data(kernels);
   }
-  return check_result(DTYPE == FL_F64 ? "kernels, float64" : "kernels, float32");
+  return check_result(DTYPE == FASTLSTM_F64 ? "kernels, float64" : "kernels, float32");
 }

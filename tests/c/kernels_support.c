@@ -14,7 +14,7 @@ void *take(int64_t count, size_t size)
 {
   const size_t bytes = (size_t)(count > 0 ? count : 1) * size;
   void *block = NULL;
-  if (block_count == MOST_BLOCKS || posix_memalign(&block, FL_ALIGN, bytes) != 0) {
+  if (block_count == MOST_BLOCKS || posix_memalign(&block, FASTLSTM_ALIGN, bytes) != 0) {
     printf("no memory\n");
     exit(1);
   }
@@ -43,7 +43,7 @@ void **take_rows(real *first, int64_t rows, int64_t stride)
 
 real multiply_add(const fl_kernels *kernels, real a, real b, real c)
 {
-  if (kernels->isa == FL_ISA_GENERIC) return (real)(a * b) + c;
+  if (kernels->isa == FASTLSTM_ISA_GENERIC) return (real)(a * b) + c;
 #ifdef FL_DOUBLE
   return fma(a, b, c);
 #else
@@ -100,7 +100,7 @@ static const real *pack_transposed(const layer_case *c, const real *w, int64_t i
   return out;
 }
 
-layer_case make_layer(const fl_kernels *kernels, fl_cell_kind kind, int64_t inputs, int64_t units,
+layer_case make_layer(const fl_kernels *kernels, fastlstm_cell_kind kind, int64_t inputs, int64_t units,
                       int32_t chains, uint64_t seed)
 {
   const fl_cell *cell = fl_cell_of(kind);
@@ -153,11 +153,11 @@ int64_t next_units(int64_t lanes, int *at)
   return 0;
 }
 
-void for_each_cell(void (*test)(const fl_kernels *, fl_cell_kind))
+void for_each_cell(void (*test)(const fl_kernels *, fastlstm_cell_kind))
 {
-  for (int isa = 0; isa < FL_ISA_COUNT; ++isa) {
-    const fl_kernels *kernels = fl_kernels_for((fl_isa)isa, DTYPE);
-    for (int kind = 0; kernels && kind < FL_CELLS; ++kind) test(kernels, (fl_cell_kind)kind);
+  for (int isa = 0; isa < FASTLSTM_ISA_COUNT; ++isa) {
+    const fl_kernels *kernels = fl_kernels_for((fastlstm_isa)isa, DTYPE);
+    for (int kind = 0; kernels && kind < FL_CELLS; ++kind) test(kernels, (fastlstm_cell_kind)kind);
   }
 }
 

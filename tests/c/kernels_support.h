@@ -11,12 +11,12 @@
 
 #ifdef FL_DOUBLE
 typedef double real;
-#define DTYPE     FL_F64
+#define DTYPE     FASTLSTM_F64
 #define same      same_double
 #define TOLERANCE 1e-14
 #else
 typedef float real;
-#define DTYPE     FL_F32
+#define DTYPE     FASTLSTM_F32
 #define same      same_float
 #define TOLERANCE 1e-5
 #endif
@@ -46,7 +46,7 @@ typedef struct layer_case {
   real *w_x, *w_h, *bias;  // (gates * H, inputs), (gates * H, H), (gates * H): scaled as packed
 } layer_case;
 
-layer_case make_layer(const fl_kernels *kernels, fl_cell_kind kind, int64_t inputs, int64_t units,
+layer_case make_layer(const fl_kernels *kernels, fastlstm_cell_kind kind, int64_t inputs, int64_t units,
                       int32_t chains, uint64_t seed);
 
 // Where a gate of a unit stands in its panel's row of sums; and the panel.
@@ -60,17 +60,17 @@ int64_t transposed_place(const layer_case *c, int64_t gate, int64_t unit, int64_
 int64_t next_units(int64_t lanes, int *at);
 
 // Calls the test with each cell and kernels of each instruction set that this CPU has.
-void for_each_cell(void (*test)(const fl_kernels *, fl_cell_kind));
+void for_each_cell(void (*test)(const fl_kernels *, fastlstm_cell_kind));
 
 // Whether a result is what exact arithmetic says.
 int is_near(real got, wide want);
 
-void test_forward(const fl_kernels *kernels, fl_cell_kind kind);
-void test_persistent(const fl_kernels *kernels, fl_cell_kind kind);
-void test_project(const fl_kernels *kernels, fl_cell_kind kind);
-void test_back_step(const fl_kernels *kernels, fl_cell_kind kind);
-void test_dgrad(const fl_kernels *kernels, fl_cell_kind kind);
-void test_wgrad(const fl_kernels *kernels, fl_cell_kind kind);
+void test_forward(const fl_kernels *kernels, fastlstm_cell_kind kind);
+void test_persistent(const fl_kernels *kernels, fastlstm_cell_kind kind);
+void test_project(const fl_kernels *kernels, fastlstm_cell_kind kind);
+void test_back_step(const fl_kernels *kernels, fastlstm_cell_kind kind);
+void test_dgrad(const fl_kernels *kernels, fastlstm_cell_kind kind);
+void test_wgrad(const fl_kernels *kernels, fastlstm_cell_kind kind);
 void test_data(const fl_kernels *kernels);  // pack, dropout, measurements
 
 #endif

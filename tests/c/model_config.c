@@ -8,14 +8,14 @@
 #include "check.h"
 #include "internal/binding.h"
 
-config make_config(int64_t index, fl_cell_kind cell, fl_isa isa, fl_dtype dtype)
+config make_config(int64_t index, fastlstm_cell_kind cell, fastlstm_isa isa, fastlstm_dtype dtype)
 {
   uint64_t state = (uint64_t)index * 1000003 + 17;
-  config c = {.spec = {.struct_size = sizeof(fl_spec),
+  config c = {.spec = {.struct_size = sizeof(fastlstm_spec),
                        .cell = cell,
                        .dtype = dtype,
                        .isa = isa,
-                       .passes = FL_PASS_FORWARD | FL_PASS_BACKWARD}};
+                       .passes = FASTLSTM_PASS_FORWARD | FASTLSTM_PASS_BACKWARD}};
   const int64_t small = random_between(&state, 1, 24), middle = random_between(&state, 25, 70),
                 large = random_between(&state, 71, 140), size = random_between(&state, 0, 9);
   c.spec.hidden_size = size < 4 ? small : size < 9 ? middle : large;
@@ -29,17 +29,17 @@ config make_config(int64_t index, fl_cell_kind cell, fl_isa isa, fl_dtype dtype)
   c.dropout = random_chance(&state, 30) ? 0.4 : 0;
   c.seed = random_bits(&state);
   c.has_states = random_chance(&state, 60);
-  c.has_cells = random_chance(&state, 30) && cell == FL_LSTM;
+  c.has_cells = random_chance(&state, 30) && cell == FASTLSTM_LSTM;
   c.has_lengths = random_chance(&state, 50);
   c.has_starts = c.has_lengths && random_chance(&state, 40);
   c.has_b_ih = random_chance(&state, 80);
   c.has_b_hh = random_chance(&state, 80);
-  c.has_dcells = random_chance(&state, 30) && cell == FL_LSTM;
+  c.has_dcells = random_chance(&state, 30) && cell == FASTLSTM_LSTM;
   c.has_dstates = random_chance(&state, 50);
   c.has_dx = random_chance(&state, 80);
   c.accumulate = random_chance(&state, 40);
   // Some models saturate, of some the products of gradients are denormal.
-  const double tiny = dtype == FL_F64 ? 1e-155 : 1e-21;
+  const double tiny = dtype == FASTLSTM_F64 ? 1e-155 : 1e-21;
   c.weights = random_chance(&state, 10) ? 60 : 1;
   c.inputs = random_chance(&state, 10) ? tiny : 1;
   c.odd = random_chance(&state, 10) ? (int32_t)random_between(&state, 1, 2) : 0;
@@ -60,14 +60,14 @@ typedef struct arrays {
   uint64_t hash;
 } arrays;
 
-static int64_t gates_of(const config *c) { return c->spec.cell == FL_LSTM ? 4 : 1; }
+static int64_t gates_of(const config *c) { return c->spec.cell == FASTLSTM_LSTM ? 4 : 1; }
 
-static size_t elem(const config *c) { return c->spec.dtype == FL_F64 ? 8 : 4; }
+static size_t elem(const config *c) { return c->spec.dtype == FASTLSTM_F64 ? 8 : 4; }
 
 static void *zeros(arrays *a, size_t bytes)
 {
-  const size_t rounded = (bytes + FL_ALIGN) / FL_ALIGN * FL_ALIGN;
-  void *block = fl_alloc(rounded);
+  const size_t rounded = (bytes + FASTLSTM_ALIGN) / FASTLSTM_ALIGN * FASTLSTM_ALIGN;
+  void *block = fastlstm_alloc(rounded);
   CHECK(block && a->count < MOST_BLOCKS, "no memory");
   if (!block || a->count == MOST_BLOCKS) exit(1);
   a->blocks[a->count++] = block;
@@ -78,7 +78,7 @@ static void fill(arrays *a, void *to, int64_t count, double scale)
 {
   for (int64_t i = 0; i < count; ++i) {
     const double number = scale * random_real(&a->numbers);
-    if (a->c->spec.dtype == FL_F64)
+    if (a->c->spec.dtype == FASTLSTM_F64)
       ((double *)to)[i] = number;
     else
       ((float *)to)[i] = (float)number;
@@ -104,7 +104,8 @@ static void hash(arrays *a, const void *data, int64_t count)
   for (int64_t i = 0; data && i < count; ++i) {
     uint64_t bits = 0;
     memcpy(&bits, (const char *)data + (size_t)i * elem(a->c), elem(a->c));
-    const double number = a->c->spec.dtype == FL_F64 ? ((const double *)data)[i] : ((const float *)data)[i];
+    const double number =
+        a->c->spec.dtype == FASTLSTM_F64 ? ((const double *)data)[i] : ((const float *)data)[i];
     mix(a, number == number ? bits : 1);
   }
 }
@@ -142,12 +143,12 @@ static shapes make_shapes(arrays *a)
   return s;
 }
 
-static fl_model *make_model(arrays *a)
+static fastlstm_model *make_model(arrays *a)
 {
   const config *c = a->c;
   const int64_t layers = c->spec.num_layers * c->spec.directions, units = c->spec.hidden_size;
   const int64_t gate_rows = gates_of(c) * units;
-  fl_weights *weights = zeros(a, (size_t)layers * sizeof *weights);
+  fastlstm_weights *weights = zeros(a, (size_t)layers * sizeof *weights);
   for (int64_t i = 0; i < layers; ++i) {
     const int64_t inputs = i < c->spec.directions ? c->spec.input_size : c->spec.directions * units;
     weights[i].w_ih = filled(a, gate_rows * inputs, 0.5 * c->weights);
@@ -156,10 +157,11 @@ static fl_model *make_model(arrays *a)
     weights[i].b_hh = c->has_b_hh ? filled(a, gate_rows, 0.5) : NULL;
   }
   size_t bytes = 0;
-  fl_model *model = NULL;
-  CHECK(fl_model_bytes(&c->spec, &bytes) == FL_OK, "no size of a model");
-  const fl_status status = fl_model_pack(&c->spec, weights, zeros(a, bytes), c->threads, NULL, NULL, &model);
-  CHECK(status == FL_OK, "packing: %s", fl_status_text(status));
+  fastlstm_model *model = NULL;
+  CHECK(fastlstm_model_bytes(&c->spec, &bytes) == FASTLSTM_OK, "no size of a model");
+  const fastlstm_status status =
+      fastlstm_model_pack(&c->spec, weights, zeros(a, bytes), c->threads, NULL, NULL, &model);
+  CHECK(status == FASTLSTM_OK, "packing: %s", fastlstm_status_text(status));
   if (!model) exit(1);
   fl_model_assume_caches(model, (fl_cache_kind)c->caches);
   return model;
@@ -167,35 +169,35 @@ static fl_model *make_model(arrays *a)
 
 // A plan, and the workspace of its runs.
 typedef struct planned {
-  fl_plan *plan;
+  fastlstm_plan *plan;
   void *workspace;
 } planned;
 
-static planned make_plan(arrays *a, const fl_model *model, fl_purpose purpose)
+static planned make_plan(arrays *a, const fastlstm_model *model, fastlstm_purpose purpose)
 {
   const config *c = a->c;
-  planned p = {.plan = zeros(a, fl_plan_bytes())};
-  const fl_status status = fl_plan_make(model, purpose, c->steps, c->batch, c->threads, p.plan);
-  CHECK(status == FL_OK, "planning %d: %s", (int)purpose, fl_status_text(status));
-  p.workspace = zeros(a, fl_plan_workspace_bytes(p.plan));
+  planned p = {.plan = zeros(a, fastlstm_plan_bytes())};
+  const fastlstm_status status = fastlstm_plan_make(model, purpose, c->steps, c->batch, c->threads, p.plan);
+  CHECK(status == FASTLSTM_OK, "planning %d: %s", (int)purpose, fastlstm_status_text(status));
+  p.workspace = zeros(a, fastlstm_plan_workspace_bytes(p.plan));
   return p;
 }
 
-static void run_forward(arrays *a, const fl_model *model, const shapes *s, const void *x, const fl_io *given,
-                        fl_purpose purpose, void *tape)
+static void run_forward(arrays *a, const fastlstm_model *model, const shapes *s, const void *x,
+                        const fastlstm_io *given, fastlstm_purpose purpose, void *tape)
 {
   const config *c = a->c;
   const planned p = make_plan(a, model, purpose);
-  fl_io io = *given;
+  fastlstm_io io = *given;
   io.x = x;
   io.y = zeros(a, (size_t)(s->rows * s->outputs) * elem(c));
   io.cells = c->has_cells ? zeros(a, (size_t)(s->rows * s->outputs) * elem(c)) : NULL;
   io.h_n = zeros(a, (size_t)s->states * elem(c));
-  io.c_n = c->spec.cell == FL_LSTM ? zeros(a, (size_t)s->states * elem(c)) : NULL;
+  io.c_n = c->spec.cell == FASTLSTM_LSTM ? zeros(a, (size_t)s->states * elem(c)) : NULL;
   io.tape = tape;
   io.dropout = tape ? c->dropout : 0;
-  const fl_status status = fl_forward(model, p.plan, &io, p.workspace);
-  CHECK(status == FL_OK, "forward: %s", fl_status_text(status));
+  const fastlstm_status status = fastlstm_forward(model, p.plan, &io, p.workspace);
+  CHECK(status == FASTLSTM_OK, "forward: %s", fastlstm_status_text(status));
   a->hash = 1;
   hash(a, io.y, s->rows * s->outputs);
   hash(a, io.cells, s->rows * s->outputs);
@@ -203,14 +205,14 @@ static void run_forward(arrays *a, const fl_model *model, const shapes *s, const
   hash(a, io.c_n, s->states);
 }
 
-static void run_backward(arrays *a, const fl_model *model, const shapes *s, const void *x, const fl_io *given,
-                         const void *tape)
+static void run_backward(arrays *a, const fastlstm_model *model, const shapes *s, const void *x,
+                         const fastlstm_io *given, const void *tape)
 {
   const config *c = a->c;
   const int64_t layers = c->spec.num_layers * c->spec.directions, units = c->spec.hidden_size;
   const int64_t gate_rows = gates_of(c) * units;
-  const planned p = make_plan(a, model, FL_BACK);
-  fl_gradients *gradients = zeros(a, (size_t)layers * sizeof *gradients);
+  const planned p = make_plan(a, model, FASTLSTM_BACK);
+  fastlstm_gradients *gradients = zeros(a, (size_t)layers * sizeof *gradients);
   const int64_t inner = c->spec.directions * units;
   for (int64_t i = 0; i < layers; ++i) {
     gradients[i].w_ih = filled(a, gate_rows * (i < c->spec.directions ? c->spec.input_size : inner), 0.5);
@@ -218,32 +220,33 @@ static void run_backward(arrays *a, const fl_model *model, const shapes *s, cons
     gradients[i].b_ih = c->has_b_ih ? filled(a, gate_rows, 0.5) : NULL;
     gradients[i].b_hh = c->has_b_hh ? filled(a, gate_rows, 0.5) : NULL;
   }
-  fl_back_io io = {.struct_size = sizeof(fl_back_io),
-                   .tape = tape,
-                   .x = x,
-                   .x_t = given->x_t,
-                   .x_b = given->x_b,
-                   .lengths = s->lengths,
-                   .starts = s->starts,
-                   .dy = filled(a, s->rows * s->outputs, c->inputs),
-                   .dy_t = given->y_t,
-                   .dy_b = given->y_b,
-                   .dcells = c->has_dcells ? filled(a, s->rows * s->outputs, c->inputs) : NULL,
-                   .dcells_t = given->y_t,
-                   .dcells_b = given->y_b,
-                   .dh_n = c->has_dstates ? filled(a, s->states, c->inputs) : NULL,
-                   .dc_n = c->has_dstates && c->spec.cell == FL_LSTM ? filled(a, s->states, c->inputs) : NULL,
-                   .dx = c->has_dx ? filled(a, s->rows * s->inputs, 1) : NULL,
-                   .dx_t = given->x_t,
-                   .dx_b = given->x_b,
-                   .dh_0 = c->has_states ? filled(a, s->states, 1) : NULL,
-                   .dc_0 = c->has_states && c->spec.cell == FL_LSTM ? filled(a, s->states, 1) : NULL,
-                   .gradients = gradients,
-                   .accumulate = c->accumulate,
-                   .dropout = c->dropout,
-                   .seed = c->seed};
-  const fl_status status = fl_backward(model, p.plan, &io, p.workspace);
-  CHECK(status == FL_OK, "backward: %s", fl_status_text(status));
+  fastlstm_back_io io = {
+      .struct_size = sizeof(fastlstm_back_io),
+      .tape = tape,
+      .x = x,
+      .x_t = given->x_t,
+      .x_b = given->x_b,
+      .lengths = s->lengths,
+      .starts = s->starts,
+      .dy = filled(a, s->rows * s->outputs, c->inputs),
+      .dy_t = given->y_t,
+      .dy_b = given->y_b,
+      .dcells = c->has_dcells ? filled(a, s->rows * s->outputs, c->inputs) : NULL,
+      .dcells_t = given->y_t,
+      .dcells_b = given->y_b,
+      .dh_n = c->has_dstates ? filled(a, s->states, c->inputs) : NULL,
+      .dc_n = c->has_dstates && c->spec.cell == FASTLSTM_LSTM ? filled(a, s->states, c->inputs) : NULL,
+      .dx = c->has_dx ? filled(a, s->rows * s->inputs, 1) : NULL,
+      .dx_t = given->x_t,
+      .dx_b = given->x_b,
+      .dh_0 = c->has_states ? filled(a, s->states, 1) : NULL,
+      .dc_0 = c->has_states && c->spec.cell == FASTLSTM_LSTM ? filled(a, s->states, 1) : NULL,
+      .gradients = gradients,
+      .accumulate = c->accumulate,
+      .dropout = c->dropout,
+      .seed = c->seed};
+  const fastlstm_status status = fastlstm_backward(model, p.plan, &io, p.workspace);
+  CHECK(status == FASTLSTM_OK, "backward: %s", fastlstm_status_text(status));
   hash(a, io.dx, s->rows * s->inputs);
   hash(a, io.dh_0, s->states);
   hash(a, io.dc_0, s->states);
@@ -259,38 +262,39 @@ uint64_t run_config(const config *c)
 {
   arrays a = {.c = c, .numbers = c->numbers};
   const shapes s = make_shapes(&a);
-  const fl_model *model = make_model(&a);
+  const fastlstm_model *model = make_model(&a);
   void *x = filled(&a, s.rows * s.inputs, c->inputs);
   if (c->odd && s.rows > 0) {
     const double number = c->odd == 1 ? INFINITY : NAN;
-    if (c->spec.dtype == FL_F64)
+    if (c->spec.dtype == FASTLSTM_F64)
       ((double *)x)[s.rows / 2 * s.inputs] = number;
     else
       ((float *)x)[s.rows / 2 * s.inputs] = (float)number;
   }
   // Steps before rows, except that half of the whole batches are rows before steps.
   const int by_row = !s.starts && c->seed % 2;
-  const fl_io io = {.struct_size = sizeof(fl_io),
-                    .x_t = by_row ? s.inputs : c->batch * s.inputs,
-                    .x_b = by_row ? c->steps * s.inputs : s.inputs,
-                    .y_t = by_row ? s.outputs : c->batch * s.outputs,
-                    .y_b = by_row ? c->steps * s.outputs : s.outputs,
-                    .cells_t = by_row ? s.outputs : c->batch * s.outputs,
-                    .cells_b = by_row ? c->steps * s.outputs : s.outputs,
-                    .h_0 = c->has_states ? filled(&a, s.states, 0.9) : NULL,
-                    .c_0 = c->has_states && c->spec.cell == FL_LSTM ? filled(&a, s.states, 2) : NULL,
-                    .lengths = s.lengths,
-                    .starts = s.starts,
-                    .seed = c->seed};
-  run_forward(&a, model, &s, x, &io, FL_INFER, NULL);
+  const fastlstm_io io = {
+      .struct_size = sizeof(fastlstm_io),
+      .x_t = by_row ? s.inputs : c->batch * s.inputs,
+      .x_b = by_row ? c->steps * s.inputs : s.inputs,
+      .y_t = by_row ? s.outputs : c->batch * s.outputs,
+      .y_b = by_row ? c->steps * s.outputs : s.outputs,
+      .cells_t = by_row ? s.outputs : c->batch * s.outputs,
+      .cells_b = by_row ? c->steps * s.outputs : s.outputs,
+      .h_0 = c->has_states ? filled(&a, s.states, 0.9) : NULL,
+      .c_0 = c->has_states && c->spec.cell == FASTLSTM_LSTM ? filled(&a, s.states, 2) : NULL,
+      .lengths = s.lengths,
+      .starts = s.starts,
+      .seed = c->seed};
+  run_forward(&a, model, &s, x, &io, FASTLSTM_INFER, NULL);
   const uint64_t inferred = a.hash;
   size_t bytes = 0;
-  CHECK(fl_tape_bytes(&c->spec, c->steps, c->batch, &bytes) == FL_OK, "no size of a tape");
+  CHECK(fastlstm_tape_bytes(&c->spec, c->steps, c->batch, &bytes) == FASTLSTM_OK, "no size of a tape");
   void *tape = zeros(&a, bytes);
-  run_forward(&a, model, &s, x, &io, FL_TRAIN, tape);
+  run_forward(&a, model, &s, x, &io, FASTLSTM_TRAIN, tape);
   CHECK(c->dropout > 0 || a.hash == inferred, "a tape changes outputs");
   run_backward(&a, model, &s, x, &io, tape);
   mix(&a, inferred);
-  while (a.count > 0) fl_free(a.blocks[--a.count]);
+  while (a.count > 0) fastlstm_free(a.blocks[--a.count]);
   return a.hash;
 }

@@ -6,7 +6,7 @@
 #include "fastlstm.h"
 
 typedef struct config {
-  fl_spec spec;
+  fastlstm_spec spec;
   int64_t steps, batch;
   int32_t threads;
   int32_t caches;  // an fl_cache_kind
@@ -19,7 +19,7 @@ typedef struct config {
   uint64_t numbers;        // state of the random numbers that fill the arrays
 } config;
 
-config make_config(int64_t index, fl_cell_kind cell, fl_isa isa, fl_dtype dtype);
+config make_config(int64_t index, fastlstm_cell_kind cell, fastlstm_isa isa, fastlstm_dtype dtype);
 
 // Runs forward without and with a tape, and backward, and returns 64 bits that depend on all bits of all
 // outputs and gradients. Checks on the way that each step succeeds and that a tape changes no output.

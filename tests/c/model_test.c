@@ -20,21 +20,22 @@ static const char *const HEADER =
 
 static const struct {
   const char *name;
-  fl_cell_kind kind;
+  fastlstm_cell_kind kind;
   int64_t configs;
-} CELL[CELLS] = {{"lstm", FL_LSTM, 120}, {"rnn_tanh", FL_RNN_TANH, 40}, {"rnn_relu", FL_RNN_RELU, 40}};
+} CELL[CELLS] = {
+    {"lstm", FASTLSTM_LSTM, 120}, {"rnn_tanh", FASTLSTM_RNN_TANH, 40}, {"rnn_relu", FASTLSTM_RNN_RELU, 40}};
 
-static fl_isa isa_of(int family)
+static fastlstm_isa isa_of(int family)
 {
-  if (family == 0) return FL_ISA_GENERIC;
-  if (family == 2) return FL_ISA_AVX512;
-  return fl_isa_available(FL_ISA_NEON) ? FL_ISA_NEON : FL_ISA_AVX2;
+  if (family == 0) return FASTLSTM_ISA_GENERIC;
+  if (family == 2) return FASTLSTM_ISA_AVX512;
+  return fastlstm_isa_available(FASTLSTM_ISA_NEON) ? FASTLSTM_ISA_NEON : FASTLSTM_ISA_AVX2;
 }
 
 static uint64_t bits_of(int cell, int64_t index, int column)
 {
   const config c =
-      make_config(index, CELL[cell].kind, isa_of(column % FAMILIES), (fl_dtype)(column / FAMILIES));
+      make_config(index, CELL[cell].kind, isa_of(column % FAMILIES), (fastlstm_dtype)(column / FAMILIES));
   return run_config(&c);
 }
 
@@ -42,8 +43,8 @@ static int write_bits(void)
 {
   printf("%s", HEADER);
   for (int family = 0; family < FAMILIES; ++family) {
-    if (fl_isa_available(isa_of(family))) continue;
-    fprintf(stderr, "this machine lacks %s\n", fl_isa_name(isa_of(family)));
+    if (fastlstm_isa_available(isa_of(family))) continue;
+    fprintf(stderr, "this machine lacks %s\n", fastlstm_isa_name(isa_of(family)));
     return 1;
   }
   for (int cell = 0; cell < CELLS; ++cell) {
@@ -67,10 +68,10 @@ static void compare_line(const char *line, int cell, int64_t index)
   const int expected = read == 2 + COLUMNS && at == index && strcmp(name, CELL[cell].name) == 0;
   CHECK(expected, "not the line of %s %" PRId64 ": %s", CELL[cell].name, index, line);
   for (int column = 0; expected && column < COLUMNS; ++column) {
-    const fl_isa isa = isa_of(column % FAMILIES);
-    if (!fl_isa_available(isa)) continue;
+    const fastlstm_isa isa = isa_of(column % FAMILIES);
+    if (!fastlstm_isa_available(isa)) continue;
     CHECK(bits_of(cell, index, column) == want[column], "%s, float%d: other bits of %s %" PRId64,
-          fl_isa_name(isa), column < FAMILIES ? 32 : 64, CELL[cell].name, index);
+          fastlstm_isa_name(isa), column < FAMILIES ? 32 : 64, CELL[cell].name, index);
   }
 }
 

@@ -66,10 +66,11 @@ static void check_dgrad(const layer_case *c, int64_t rows, int prefetch, int add
   int right = 1;
   for (int64_t i = 0; i < rows * row; ++i) right &= same(out[i], want[i]);
   CHECK(right, "dgrad: %s %s, %d units, %d columns, %d rows, prefetch %d, add %d",
-        fl_isa_name(c->kernels->isa), c->cell->name, (int)c->units, (int)c->inputs, (int)rows, prefetch, add);
+        fastlstm_isa_name(c->kernels->isa), c->cell->name, (int)c->units, (int)c->inputs, (int)rows, prefetch,
+        add);
 }
 
-void test_dgrad(const fl_kernels *kernels, fl_cell_kind kind)
+void test_dgrad(const fl_kernels *kernels, fastlstm_cell_kind kind)
 {
   const int64_t lanes = kernels->lanes, tallest = 2 * kernels->tile_rows;
   const int64_t columns[] = {1,         lanes,     lanes + 1, 2 * lanes, 5 * lanes - 1, 6 * lanes + 1,
@@ -84,7 +85,7 @@ void test_dgrad(const fl_kernels *kernels, fl_cell_kind kind)
     }
   }
   // So many rows and units that the sum is taken in blocks, and rows in groups.
-  const layer_case c = make_layer(kernels, kind, lanes + 1, kind == FL_LSTM ? 200 : 500, 1, 3);
+  const layer_case c = make_layer(kernels, kind, lanes + 1, kind == FASTLSTM_LSTM ? 200 : 500, 1, 3);
   check_dgrad(&c, 8 * tallest + 3, FL_DGRAD_PREFETCH_NEXT_PANEL, 1, 0);
   check_dgrad(&c, 8 * tallest, FL_DGRAD_NO_PREFETCH, 0, 0);
   release_all();
@@ -127,11 +128,11 @@ static void check_wgrad(const layer_case *c, int64_t rows, int add, int32_t begi
   c->kernels->wgrad(&c->layer, &job);
   int right = 1;
   for (int64_t i = 0; i < c->gates * c->units * c->inputs; ++i) right &= same(dw[i], want[i]);
-  CHECK(right, "wgrad: %s %s, %d units, %d columns, %d rows, add %d", fl_isa_name(c->kernels->isa),
+  CHECK(right, "wgrad: %s %s, %d units, %d columns, %d rows, add %d", fastlstm_isa_name(c->kernels->isa),
         c->cell->name, (int)c->units, (int)c->inputs, (int)rows, add);
 }
 
-void test_wgrad(const fl_kernels *kernels, fl_cell_kind kind)
+void test_wgrad(const fl_kernels *kernels, fastlstm_cell_kind kind)
 {
   const int64_t lanes = kernels->lanes;
   int at = 0;

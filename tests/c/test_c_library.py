@@ -92,16 +92,16 @@ def test_a_c_program_is_told_what_is_wrong(library: Path, tmp_path: Path) -> Non
     source = ROOT / "tests" / "c" / "border_smoke.c"
     run(str(CC), INCLUDES[0], source, library, f"-Wl,-rpath,{library.parent}", "-o", program)
     done = subprocess.run([str(program), "9", "1", "1", "1", "1"], input=bytes(4 * 17), stderr=-1)
-    status = declarations.header().enums["fl_status"][done.returncode]
-    assert status == "FL_INVALID"
+    status = declarations.header().enums["fastlstm_status"][done.returncode]
+    assert status == "FASTLSTM_INVALID"
     assert done.stderr == b"an argument is missing or out of its range\n"
 
 
 USE = """
 #include "fastlstm.h"
-fl_io io = FL_IO_INIT;
-fl_spec spec = FL_SPEC_INIT;
-fl_status use() { return fl_forward(nullptr, nullptr, &io, nullptr); }
+fastlstm_io io = FASTLSTM_IO_INIT;
+fastlstm_spec spec = FASTLSTM_SPEC_INIT;
+fastlstm_status use() { return fastlstm_forward(nullptr, nullptr, &io, nullptr); }
 """
 
 

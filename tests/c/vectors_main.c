@@ -56,10 +56,10 @@ static void check_modes(void)
   fesetround(FE_TONEAREST);
 }
 
-static void run(fl_isa isa, void (*f32)(void), void (*f64)(void))
+static void run(fastlstm_isa isa, void (*f32)(void), void (*f64)(void))
 {
-  printf("%s%s\n", fl_isa_name(isa), fl_isa_available(isa) ? "" : ": not here");
-  if (!fl_isa_available(isa)) return;
+  printf("%s%s\n", fastlstm_isa_name(isa), fastlstm_isa_available(isa) ? "" : ": not here");
+  if (!fastlstm_isa_available(isa)) return;
   f32();
   f64();
 }
@@ -67,12 +67,12 @@ static void run(fl_isa isa, void (*f32)(void), void (*f64)(void))
 int main(void)
 {
   check_modes();
-  run(FL_ISA_GENERIC, vectors_generic_f32, vectors_generic_f64);
+  run(FASTLSTM_ISA_GENERIC, vectors_generic_f32, vectors_generic_f64);
 #if defined(__x86_64__)
-  run(FL_ISA_AVX2, vectors_avx2_f32, vectors_avx2_f64);
-  run(FL_ISA_AVX512, vectors_avx512_f32, vectors_avx512_f64);
+  run(FASTLSTM_ISA_AVX2, vectors_avx2_f32, vectors_avx2_f64);
+  run(FASTLSTM_ISA_AVX512, vectors_avx512_f32, vectors_avx512_f64);
 #elif defined(__aarch64__)
-  run(FL_ISA_NEON, vectors_neon_f32, vectors_neon_f64);
+  run(FASTLSTM_ISA_NEON, vectors_neon_f32, vectors_neon_f64);
 #endif
   return check_result("vectors");
 }

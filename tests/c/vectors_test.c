@@ -32,7 +32,7 @@
 #define TANH_ERROR 2.2e-7L
 #define BEYOND_EXP 128
 #endif
-#define FUSED (FL_ISA_ID != FL_ISA_GENERIC)
+#define FUSED (FL_ISA_ID != FASTLSTM_ISA_GENERIC)
 
 // The scalar code must not be computed by the compiler, which knows of no mode.
 static const volatile real SPECIALS[] = {

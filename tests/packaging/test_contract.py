@@ -23,7 +23,7 @@ INTERNAL = {"Call"}  # extension types of the binding itself, in no stub
 def test_pxd_mirrors_the_header(kind: str, file: str) -> None:
     ours, theirs = getattr(header(file), kind), getattr(pxd(file), kind)
     if file == PUBLIC and kind == "structs":
-        assert ours.pop("fl_plan") == []  # opaque there, and declared by the private header
+        assert ours.pop("fastlstm_plan") == []  # opaque there, and declared by the private header
     assert set(ours) == set(theirs)
     for name in ours:
         assert ours[name] == theirs[name], name
@@ -31,18 +31,18 @@ def test_pxd_mirrors_the_header(kind: str, file: str) -> None:
 
 def test_declarations_are_understood() -> None:
     declared = header()
-    assert declared.enums["fl_dtype"] == ["FL_F32", "FL_F64"]
-    assert "FL_INTERRUPTED" in declared.enums["fl_status"]
-    assert declared.structs["fl_model"] == []
-    assert declared.structs["fl_weights"][0] == ("w_ih", "const void*")
-    assert declared.structs["fl_spec"][2] == ("hidden_size", "int64_t")
-    assert ("c_0", "const void*") in declared.structs["fl_io"]
-    assert ("poll", "fl_poll*") in declared.structs["fl_io"]
-    assert declared.functions["fl_plan_bytes"] == ("size_t", [])
+    assert declared.enums["fastlstm_dtype"] == ["FASTLSTM_F32", "FASTLSTM_F64"]
+    assert "FASTLSTM_INTERRUPTED" in declared.enums["fastlstm_status"]
+    assert declared.structs["fastlstm_model"] == []
+    assert declared.structs["fastlstm_weights"][0] == ("w_ih", "const void*")
+    assert declared.structs["fastlstm_spec"][2] == ("hidden_size", "int64_t")
+    assert ("c_0", "const void*") in declared.structs["fastlstm_io"]
+    assert ("poll", "fastlstm_poll*") in declared.structs["fastlstm_io"]
+    assert declared.functions["fastlstm_plan_bytes"] == ("size_t", [])
     assert header(PRIVATE).functions["fl_team_max"] == ("int", [])
-    assert ("threads", "int32_t") in header(PRIVATE).structs["fl_plan"]
-    assert declared.functions["fl_alloc"] == ("void*", [("bytes", "size_t")])
-    assert declared.functions["fl_gemm"][0] == "typedef void"
+    assert ("threads", "int32_t") in header(PRIVATE).structs["fastlstm_plan"]
+    assert declared.functions["fastlstm_alloc"] == ("void*", [("bytes", "size_t")])
+    assert declared.functions["fastlstm_gemm"][0] == "typedef void"
     # Nothing that looks like a function in the file may have slipped through.
     for name in (PUBLIC, PRIVATE):
         text = re.sub(r"//[^\n]*|^\s*#[^\n]*", "", header_text(name), flags=re.M)

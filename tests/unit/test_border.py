@@ -23,13 +23,13 @@ TYPES: dict[str, Any] = {
     "uint64_t": ctypes.c_uint64,
     "size_t": ctypes.c_size_t,
     "double": ctypes.c_double,
-    "fl_cell_kind": ctypes.c_int,
-    "fl_dtype": ctypes.c_int,
-    "fl_isa": ctypes.c_int,
-    "fl_purpose": ctypes.c_int,
+    "fastlstm_cell_kind": ctypes.c_int,
+    "fastlstm_dtype": ctypes.c_int,
+    "fastlstm_isa": ctypes.c_int,
+    "fastlstm_purpose": ctypes.c_int,
 }
 DECLARED = header()
-STATUS = {name: value for value, name in enumerate(DECLARED.enums["fl_status"])}
+STATUS = {name: value for value, name in enumerate(DECLARED.enums["fastlstm_status"])}
 
 
 def struct(name: str) -> Any:
@@ -48,12 +48,13 @@ def struct(name: str) -> Any:
 
 
 SPEC, IO, BACK_IO, WEIGHTS, GRADIENTS = map(
-    struct, ("fl_spec", "fl_io", "fl_back_io", "fl_weights", "fl_gradients")
+    struct,
+    ("fastlstm_spec", "fastlstm_io", "fastlstm_back_io", "fastlstm_weights", "fastlstm_gradients"),
 )
 SIZE = ctypes.c_size_t
 library: Any = ctypes.CDLL(_core.__file__)
-library.fl_status_text.restype = ctypes.c_char_p
-library.fl_plan_bytes.restype = library.fl_plan_workspace_bytes.restype = SIZE
+library.fastlstm_status_text.restype = ctypes.c_char_p
+library.fastlstm_plan_bytes.restype = library.fastlstm_plan_workspace_bytes.restype = SIZE
 
 
 def spec(**changes: int) -> Any:
@@ -80,7 +81,7 @@ class Model:
 
     def __init__(self, **changes: int) -> None:
         self.spec, size = spec(**changes), SIZE()
-        assert library.fl_model_bytes(at(self.spec), at(size)) == 0
+        assert library.fastlstm_model_bytes(at(self.spec), at(size)) == 0
         self.memory, self.zeros = Memory(size.value), Memory(1 << 16)
         layers = self.spec.num_layers * self.spec.directions
         zeros = self.zeros.address
@@ -93,20 +94,22 @@ class Model:
         table = at(self.weights) if weights is True else weights
         where = ctypes.c_void_p(memory)
         given = (at(self.spec), table, where, threads, None, None, at(pointer))
-        status: int = library.fl_model_pack(*given)
+        status: int = library.fastlstm_model_pack(*given)
         return status
 
     def plan(self, purpose: int, steps: int, batch: int, threads: int = 1) -> tuple[int, Memory]:
-        plan = Memory(library.fl_plan_bytes())
+        plan = Memory(library.fastlstm_plan_bytes())
         sizes = (ctypes.c_int64(steps), ctypes.c_int64(batch))
-        return library.fl_plan_make(self.pointer, purpose, *sizes, threads, plan.pointer), plan
+        return library.fastlstm_plan_make(
+            self.pointer, purpose, *sizes, threads, plan.pointer
+        ), plan
 
 
 def test_every_status_has_its_words() -> None:
-    words = [library.fl_status_text(value).decode() for value in STATUS.values()]
+    words = [library.fastlstm_status_text(value).decode() for value in STATUS.values()]
     assert len(set(words)) == len(words)
     assert "unknown status" not in words
-    assert library.fl_status_text(99) == library.fl_status_text(-1) == b"unknown status"
+    assert library.fastlstm_status_text(99) == library.fastlstm_status_text(-1) == b"unknown status"
 
 
 BAD_SPECS = [
@@ -138,73 +141,76 @@ LARGE_SPECS = [
 
 @pytest.mark.parametrize("bad", BAD_SPECS + LARGE_SPECS, ids=str)
 def test_bad_specs(bad: dict[str, int]) -> None:
-    wanted = STATUS["FL_INVALID" if bad in BAD_SPECS else "FL_TOO_LARGE"]
+    wanted = STATUS["FASTLSTM_INVALID" if bad in BAD_SPECS else "FASTLSTM_TOO_LARGE"]
     given, size, pointer = spec(**bad), SIZE(), ctypes.c_void_p()
-    assert library.fl_model_bytes(at(given), at(size)) == wanted
+    assert library.fastlstm_model_bytes(at(given), at(size)) == wanted
     model = Model()
     model.spec = given
     assert model.pack(model.memory.address, pointer) == wanted
     if bad in BAD_SPECS:
         one = ctypes.c_int64(1)
-        assert library.fl_tape_bytes(at(given), one, one, at(size)) == wanted
+        assert library.fastlstm_tape_bytes(at(given), one, one, at(size)) == wanted
 
 
 def test_isas_that_are_not_here() -> None:
     for isa, name in enumerate(reversed(_core.isa_names())):
-        wanted = 0 if _core.isa_available(name) else STATUS["FL_UNSUPPORTED"]
-        assert library.fl_model_bytes(at(spec(isa=isa)), at(SIZE())) == wanted
+        wanted = 0 if _core.isa_available(name) else STATUS["FASTLSTM_UNSUPPORTED"]
+        assert library.fastlstm_model_bytes(at(spec(isa=isa)), at(SIZE())) == wanted
 
 
 def test_packing() -> None:
     model, pointer = Model(), ctypes.c_void_p()
-    assert model.pack(None, pointer) == STATUS["FL_INVALID"]
-    assert model.pack(model.memory.address + 8, pointer) == STATUS["FL_UNALIGNED"]
-    assert model.pack(model.memory.address, pointer, None) == STATUS["FL_INVALID"]
+    assert model.pack(None, pointer) == STATUS["FASTLSTM_INVALID"]
+    assert model.pack(model.memory.address + 8, pointer) == STATUS["FASTLSTM_UNALIGNED"]
+    assert model.pack(model.memory.address, pointer, None) == STATUS["FASTLSTM_INVALID"]
     lacking = (WEIGHTS * 2)(model.weights[0], WEIGHTS(model.zeros.address, None, None, None))
-    assert model.pack(model.memory.address, pointer, at(lacking)) == STATUS["FL_INVALID"]
-    assert model.pack(model.memory.address, pointer, threads=0) == STATUS["FL_INVALID"]
+    assert model.pack(model.memory.address, pointer, at(lacking)) == STATUS["FASTLSTM_INVALID"]
+    assert model.pack(model.memory.address, pointer, threads=0) == STATUS["FASTLSTM_INVALID"]
     odd = (WEIGHTS * 2)(*[WEIGHTS(model.zeros.address + 2, model.zeros.address, None, None)] * 2)
-    assert model.pack(model.memory.address, pointer, at(odd)) == STATUS["FL_UNALIGNED"]
+    assert model.pack(model.memory.address, pointer, at(odd)) == STATUS["FASTLSTM_UNALIGNED"]
     large = (ctypes.c_float * 1000)(*[3e38] * 1000)
     out = (WEIGHTS * 2)(*[WEIGHTS(at(large).value, at(large).value, None, None)] * 2)
-    assert model.pack(model.memory.address, pointer, at(out)) == STATUS["FL_OUT_OF_RANGE"]
+    assert model.pack(model.memory.address, pointer, at(out)) == STATUS["FASTLSTM_OUT_OF_RANGE"]
     assert pointer.value is None
     # What was a model there is none any more.
-    assert model.plan(0, 4, 2)[0] == STATUS["FL_NOT_PACKED"]
-    assert library.fl_model_bytes(None, at(SIZE())) == STATUS["FL_INVALID"]
-    assert library.fl_model_bytes(at(spec()), None) == STATUS["FL_INVALID"]
+    assert model.plan(0, 4, 2)[0] == STATUS["FASTLSTM_NOT_PACKED"]
+    assert library.fastlstm_model_bytes(None, at(SIZE())) == STATUS["FASTLSTM_INVALID"]
+    assert library.fastlstm_model_bytes(at(spec()), None) == STATUS["FASTLSTM_INVALID"]
 
 
 def test_plans() -> None:
     model, forward_only = Model(), Model(passes=1)
     assert model.plan(0, 4, 2)[0] == 0
     for purpose, steps, batch in ((0, -5, 2), (0, 5, -1), (3, 5, 2), (-1, 5, 2)):
-        assert model.plan(purpose, steps, batch)[0] == STATUS["FL_INVALID"]
-    assert model.plan(0, 2**62, 2**62)[0] == STATUS["FL_TOO_LARGE"]
-    assert forward_only.plan(2, 5, 2)[0] == STATUS["FL_NOT_PACKED"]
-    assert Model(passes=2).plan(0, 5, 2)[0] == STATUS["FL_NOT_PACKED"]
-    assert model.plan(0, 4, 2, threads=0)[0] == STATUS["FL_INVALID"]
+        assert model.plan(purpose, steps, batch)[0] == STATUS["FASTLSTM_INVALID"]
+    assert model.plan(0, 2**62, 2**62)[0] == STATUS["FASTLSTM_TOO_LARGE"]
+    assert forward_only.plan(2, 5, 2)[0] == STATUS["FASTLSTM_NOT_PACKED"]
+    assert Model(passes=2).plan(0, 5, 2)[0] == STATUS["FASTLSTM_NOT_PACKED"]
+    assert model.plan(0, 4, 2, threads=0)[0] == STATUS["FASTLSTM_INVALID"]
     one = ctypes.c_int64(1)
-    memory = Memory(2 * library.fl_plan_bytes())
+    memory = Memory(2 * library.fastlstm_plan_bytes())
     beside = ctypes.c_void_p(memory.address + 4)
     for given, plan, wanted in (
-        (None, memory.pointer, "FL_INVALID"),
-        (model.pointer, None, "FL_INVALID"),
-        (model.pointer, beside, "FL_UNALIGNED"),
-        (Memory(1 << 12).pointer, memory.pointer, "FL_NOT_PACKED"),
+        (None, memory.pointer, "FASTLSTM_INVALID"),
+        (model.pointer, None, "FASTLSTM_INVALID"),
+        (model.pointer, beside, "FASTLSTM_UNALIGNED"),
+        (Memory(1 << 12).pointer, memory.pointer, "FASTLSTM_NOT_PACKED"),
     ):
-        assert library.fl_plan_make(given, 0, one, one, 1, plan) == STATUS[wanted], wanted
-    assert library.fl_plan_workspace_bytes(None) == library.fl_plan_threads(None) == 0
+        assert library.fastlstm_plan_make(given, 0, one, one, 1, plan) == STATUS[wanted], wanted
+    assert library.fastlstm_plan_workspace_bytes(None) == library.fastlstm_plan_threads(None) == 0
     minus = ctypes.c_int64(-1)
-    assert library.fl_tape_bytes(at(spec()), minus, minus, at(SIZE())) == STATUS["FL_INVALID"]
+    assert (
+        library.fastlstm_tape_bytes(at(spec()), minus, minus, at(SIZE()))
+        == STATUS["FASTLSTM_INVALID"]
+    )
 
 
 def test_runs() -> None:
     model, other = Model(), Model()
     _, plan = model.plan(0, 4, 2)
     _, back = model.plan(2, 4, 2)
-    assert library.fl_plan_threads(plan.pointer) == 1
-    sizes = [library.fl_plan_workspace_bytes(made.pointer) for made in (plan, back)]
+    assert library.fastlstm_plan_threads(plan.pointer) == 1
+    sizes = [library.fastlstm_plan_workspace_bytes(made.pointer) for made in (plan, back)]
     assert min(sizes) > 0
     space = Memory(max(sizes))
     array = Memory(1 << 16)
@@ -221,63 +227,65 @@ def test_runs() -> None:
     ) -> int:
         io = IO(**{**good, **(changes or {})})
         given = (plan and plan.pointer, at(io), ctypes.c_void_p(space))
-        status: int = library.fl_forward(pointer, *given)
+        status: int = library.fastlstm_forward(pointer, *given)
         return status
 
     assert run() == 0
-    assert run(plan=None) == STATUS["FL_INVALID"]
+    assert run(plan=None) == STATUS["FASTLSTM_INVALID"]
     for size in (0, ctypes.sizeof(IO) - 8, 2**62):
-        assert run({"struct_size": size}) == STATUS["FL_INVALID"]
+        assert run({"struct_size": size}) == STATUS["FASTLSTM_INVALID"]
     for name in ("x", "y", "cells", "h_0", "c_0", "h_n", "c_n"):
-        assert run({name: array.address + 2}) == STATUS["FL_UNALIGNED"], name
+        assert run({name: array.address + 2}) == STATUS["FASTLSTM_UNALIGNED"], name
     for dropout in (-0.5, 1.5, math.nan, 0.5):  # the last one has no tape
-        assert run({"dropout": dropout}) == STATUS["FL_INVALID"], dropout
+        assert run({"dropout": dropout}) == STATUS["FASTLSTM_INVALID"], dropout
     for first, second in ((4, 5), (-1, 3), (10**12, 1)):
         wrong = (ctypes.c_int64 * 2)(first, second)
-        assert run({"lengths": at(wrong).value}) == STATUS["FL_INVALID"]
+        assert run({"lengths": at(wrong).value}) == STATUS["FASTLSTM_INVALID"]
     rising = (ctypes.c_int64 * 2)(3, 4)
     packed = {"lengths": at(lengths).value, "starts": at(starts).value}
     assert run(packed) == 0
-    assert run({**packed, "lengths": at(rising).value}) == STATUS["FL_INVALID"]
-    assert run({**packed, "lengths": None}) == STATUS["FL_INVALID"]
+    assert run({**packed, "lengths": at(rising).value}) == STATUS["FASTLSTM_INVALID"]
+    assert run({**packed, "lengths": None}) == STATUS["FASTLSTM_INVALID"]
     before = (ctypes.c_int64 * 4)(0, 2, -4, 6)
-    assert run({**packed, "starts": at(before).value}) == STATUS["FL_INVALID"]
+    assert run({**packed, "starts": at(before).value}) == STATUS["FASTLSTM_INVALID"]
     for name in ("x", "y"):
-        assert run({name: None}) == STATUS["FL_INVALID"]
-    assert run({"tape": array.address}) == STATUS["FL_INVALID"]  # of a plan that keeps nothing
-    assert run(space=space.address + 8) == STATUS["FL_UNALIGNED"]
-    assert run(space=None) == STATUS["FL_INVALID"]
-    assert run(pointer=None) == STATUS["FL_INVALID"]
-    assert run(pointer=other.pointer) == STATUS["FL_OTHER_PLAN"]
-    assert run(plan=back) == STATUS["FL_OTHER_PLAN"]
-    missing = library.fl_forward(model.pointer, plan.pointer, None, space.pointer)
-    assert missing == STATUS["FL_INVALID"]
+        assert run({name: None}) == STATUS["FASTLSTM_INVALID"]
+    assert (
+        run({"tape": array.address}) == STATUS["FASTLSTM_INVALID"]
+    )  # of a plan that keeps nothing
+    assert run(space=space.address + 8) == STATUS["FASTLSTM_UNALIGNED"]
+    assert run(space=None) == STATUS["FASTLSTM_INVALID"]
+    assert run(pointer=None) == STATUS["FASTLSTM_INVALID"]
+    assert run(pointer=other.pointer) == STATUS["FASTLSTM_OTHER_PLAN"]
+    assert run(plan=back) == STATUS["FASTLSTM_OTHER_PLAN"]
+    missing = library.fastlstm_forward(model.pointer, plan.pointer, None, space.pointer)
+    assert missing == STATUS["FASTLSTM_INVALID"]
 
     tape = SIZE()
     steps, batch = ctypes.c_int64(4), ctypes.c_int64(2)
-    assert library.fl_tape_bytes(at(model.spec), steps, batch, at(tape)) == 0
+    assert library.fastlstm_tape_bytes(at(model.spec), steps, batch, at(tape)) == 0
     kept = Memory(tape.value)
 
     def run_back(changes: dict[str, Any], plan: Any = back) -> int:
         io = BACK_IO(**{"x": array.address, "x_t": 6, "x_b": 3, "tape": kept.address, **changes})
-        status: int = library.fl_backward(model.pointer, plan.pointer, at(io), space.pointer)
+        status: int = library.fastlstm_backward(model.pointer, plan.pointer, at(io), space.pointer)
         return status
 
     assert run_back({}) == 0
-    assert run_back({"x": None}) == STATUS["FL_INVALID"]
-    assert run_back({"tape": None}) == STATUS["FL_INVALID"]
-    assert run_back({"tape": kept.address + 4}) == STATUS["FL_UNALIGNED"]
-    assert run_back({"lengths": at((ctypes.c_int64 * 2)(4, 5)).value}) == STATUS["FL_INVALID"]
-    assert run_back({}, plan) == STATUS["FL_OTHER_PLAN"]
-    assert run_back({"struct_size": 8}) == STATUS["FL_INVALID"]
-    assert run_back({"dropout": 2.0}) == STATUS["FL_INVALID"]
+    assert run_back({"x": None}) == STATUS["FASTLSTM_INVALID"]
+    assert run_back({"tape": None}) == STATUS["FASTLSTM_INVALID"]
+    assert run_back({"tape": kept.address + 4}) == STATUS["FASTLSTM_UNALIGNED"]
+    assert run_back({"lengths": at((ctypes.c_int64 * 2)(4, 5)).value}) == STATUS["FASTLSTM_INVALID"]
+    assert run_back({}, plan) == STATUS["FASTLSTM_OTHER_PLAN"]
+    assert run_back({"struct_size": 8}) == STATUS["FASTLSTM_INVALID"]
+    assert run_back({"dropout": 2.0}) == STATUS["FASTLSTM_INVALID"]
     for name in ("x", "dy", "dcells", "dh_n", "dc_n", "dx", "dh_0", "dc_0"):
-        assert run_back({name: array.address + 1}) == STATUS["FL_UNALIGNED"], name
+        assert run_back({name: array.address + 1}) == STATUS["FASTLSTM_UNALIGNED"], name
     some = array.address
     for bad, wanted in (
-        (GRADIENTS(some, some, None, some), "FL_OK"),
-        (GRADIENTS(some, None, None, None), "FL_INVALID"),
-        (GRADIENTS(some, some, some + 2, None), "FL_UNALIGNED"),
+        (GRADIENTS(some, some, None, some), "FASTLSTM_OK"),
+        (GRADIENTS(some, None, None, None), "FASTLSTM_INVALID"),
+        (GRADIENTS(some, some, some + 2, None), "FASTLSTM_UNALIGNED"),
     ):
         table = (GRADIENTS * 2)(GRADIENTS(some, some, some, some), bad)
         assert run_back({"gradients": at(table).value}) == STATUS[wanted]
@@ -298,21 +306,23 @@ def test_callers_of_newer_headers(name: str) -> None:
     def status(newer: Newer) -> int:
         newer.known.struct_size = ctypes.sizeof(newer)
         if name == "spec":
-            return int(library.fl_model_bytes(at(newer), at(size)))
+            return int(library.fastlstm_model_bytes(at(newer), at(size)))
         if name == "io":
-            return int(library.fl_forward(model.pointer, plan.pointer, at(newer), space.pointer))
+            return int(
+                library.fastlstm_forward(model.pointer, plan.pointer, at(newer), space.pointer)
+            )
         newer.known.tape = tape.address
-        return int(library.fl_backward(model.pointer, back.pointer, at(newer), space.pointer))
+        return int(library.fastlstm_backward(model.pointer, back.pointer, at(newer), space.pointer))
 
     newer = Newer(known=spec()) if name == "spec" else Newer()
     assert known < ctypes.sizeof(newer)
     assert status(newer) == 0
     newer.more[39] = 1
-    assert status(newer) == STATUS["FL_UNKNOWN_FIELD"]
+    assert status(newer) == STATUS["FASTLSTM_UNKNOWN_FIELD"]
 
 
 def test_version() -> None:
-    numbers = library.fl_version().to_bytes(3, "big")
+    numbers = library.fastlstm_version().to_bytes(3, "big")
     assert ".".join(map(str, numbers)) == fastlstm.__version__
 
 

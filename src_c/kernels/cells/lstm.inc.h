@@ -42,10 +42,11 @@ FL_INLINE vreal lstm_output(vreal d, vreal c, vreal *o)
 
 // From dh and dc of a cell's outputs to the gradients of its pre-activations, in `d`, and of the c that came
 // in, which is returned.
-FL_INLINE vreal lstm_gradient(const real *saved, vreal c, vreal c_prev, vreal dh, vreal dc, vreal d[4])
+FL_INLINE vreal lstm_gradient(const real *activations, vreal c, vreal c_prev, vreal dh, vreal dc, vreal d[4])
 {
   const vreal one = vset1(1);
-  const vreal i = vload(saved), f = vload(saved + VL), g = vload(saved + 2 * VL), o = vload(saved + 3 * VL);
+  const vreal i = vload(activations), f = vload(activations + VL), g = vload(activations + 2 * VL),
+              o = vload(activations + 3 * VL);
   const vreal e = vexp2(vmul(c, vset1((real)(-2 * FL_LOG2E))));
   const vreal tanh_c = vsub(vdiv(vset1(2), vadd(one, e)), one), through = vmul(dh, o);
   const vreal total = vadd(dc, vfma(vneg(vmul(through, tanh_c)), tanh_c, through));
@@ -80,7 +81,7 @@ FL_INLINE void lstm_gates(const int vectors, const vreal *z, vreal *gate)
 // Where one panel of the tile's rows keeps its state and puts its output; rows count from the tile's first.
 typedef struct lstm_panel {
   const real *c_prev;
-  real *c, *h, *saved;
+  real *c, *h, *activations;
   int streaming;
   int64_t h_stride;
   void *const *y, *const *cells;
@@ -97,9 +98,9 @@ FL_INLINE void lstm_state_of(const int vectors, real *z, const lstm_panel *p, in
   lstm_gates(vectors, sums, gate);
   vstore(p->c + r * VL, lstm_state(gate, vload(p->c_prev + r * VL)));
   vstore(z, gate[3]);
-  if (p->saved) {
+  if (p->activations) {
     FL_UNROLL
-    for (int v = 0; v < 3; ++v) save_activation(p->saved + (4 * r + v) * VL, gate[v], p->streaming);
+    for (int v = 0; v < 3; ++v) save_activation(p->activations + (4 * r + v) * VL, gate[v], p->streaming);
   }
 }
 
@@ -108,7 +109,7 @@ FL_INLINE void lstm_output_of(const real *z, const lstm_panel *p, int r)
 {
   vreal o;
   const vreal c = vload(p->c + r * VL), h = lstm_output(vload(z), c, &o);
-  if (p->saved) save_activation(p->saved + (4 * r + 3) * VL, o, p->streaming);
+  if (p->activations) save_activation(p->activations + (4 * r + 3) * VL, o, p->streaming);
   vstore(p->h + r * p->h_stride, h);
   store_units((real *)p->y[r] + p->unit, h, p->count);
   if (p->cells) store_units((real *)p->cells[r] + p->unit, c, p->count);
@@ -121,7 +122,7 @@ FL_INLINE void lstm_forward_of(const int rows, const int vectors, const int64_t 
   const lstm_panel p = {
       .c_prev = (const real *)job->c_prev + first,
       .c = (real *)job->c + first,
-      .saved = job->saved ? (real *)job->saved + 4 * first : 0,
+      .activations = job->activations ? (real *)job->activations + 4 * first : 0,
       .streaming = job->streaming,
       .h = (real *)job->h_next + row * job->h_stride + panel * VL,
       .h_stride = job->h_stride,
@@ -187,7 +188,7 @@ static void FL_NAMED(lstm_backward)(const fl_layer *layer, const fl_back_step *j
                                     int64_t dh_row, int64_t vector, int64_t row, int rows)
 {
   const int64_t first = vector * job->c_stride + row * VL, unit = vector * VL;
-  const real *saved = (const real *)job->saved + 4 * first;
+  const real *activations = (const real *)job->activations + 4 * first;
   const real *c = (const real *)job->c + first, *c_prev = (const real *)job->c_prev + first;
   real *carry = (real *)job->dc_carry + first, *bias = (real *)job->bias + vector * 4 * VL;
   real *now = (real *)job->now + 4 * vector * job->stride + row * VL;
@@ -198,7 +199,7 @@ static void FL_NAMED(lstm_backward)(const fl_layer *layer, const fl_back_step *j
     const vreal h = output_gradient(layer, job, vload(dh + r * dh_row), unit, row + r);
     vreal dc = vload(carry + r * VL);
     if (job->dc) dc = vadd(dc, load_columns(job->dc[row + r], unit, layer->units));
-    dc = lstm_gradient(saved + r * 4 * VL, vload(c + r * VL), vload(c_prev + r * VL), h, dc, d);
+    dc = lstm_gradient(activations + r * 4 * VL, vload(c + r * VL), vload(c_prev + r * VL), h, dc, d);
     vstore(carry + r * VL, dc);
     FL_UNROLL
     for (int g = 0; g < 4; ++g) {

@@ -17,7 +17,7 @@
 
 #define FL_INLINE   static inline __attribute__((always_inline))
 #define FL_ISA_NAME avx2
-#define FL_ISA_ID   FL_ISA_AVX2
+#define FL_ISA_ID   FASTLSTM_ISA_AVX2
 
 #ifdef FL_DOUBLE
 typedef double real;

@@ -18,7 +18,7 @@
 
 #define FL_INLINE   static inline __attribute__((always_inline))
 #define FL_ISA_NAME avx512
-#define FL_ISA_ID   FL_ISA_AVX512
+#define FL_ISA_ID   FASTLSTM_ISA_AVX512
 
 #ifdef FL_DOUBLE
 typedef double real;

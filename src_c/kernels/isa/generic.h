@@ -14,7 +14,7 @@
 
 #define FL_INLINE   static inline __attribute__((always_inline))
 #define FL_ISA_NAME generic
-#define FL_ISA_ID   FL_ISA_GENERIC
+#define FL_ISA_ID   FASTLSTM_ISA_GENERIC
 
 #ifdef FL_DOUBLE
 typedef double real;

@@ -20,7 +20,7 @@
 
 #define FL_INLINE   static inline __attribute__((always_inline))
 #define FL_ISA_NAME neon
-#define FL_ISA_ID   FL_ISA_NEON
+#define FL_ISA_ID   FASTLSTM_ISA_NEON
 
 #ifdef FL_DOUBLE
 typedef double real;
