@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # setuptools prints a page about editable installs in general.
 UNWARNED := PYTHONWARNINGS="ignore:Editable installation"
-C_FILES := $(shell find src_c tests/c -name '*.c' -o -name '*.h')
+C_FILES := $(shell find src_c tests/c -name "*.c" -o -name "*.h")
 
 C_TESTS := $(MAKE) --no-print-directory -s -j$(shell nproc) -C tests/c
 

@@ -20,17 +20,13 @@ enum {
 #define FL_WGRAD_LANES 4  // gate rows of a weight gradient's tile; at most VL
 #endif
 
+// clang-format off
 // Tiles of the forward product: T(rows, whole panels, vectors of the remainder panel, chains).
-#define FL_TILES_OF_ONE_ROW(T) \
-  T(1, 0, 1, 1)                \
-  T(1, 0, 2, 1)                \
-  T(1, 1, 0, 1)                \
-  T(1, 1, 1, 1)                \
-  T(1, 1, 2, 1)                \
-  T(1, 2, 0, 1)                \
-  T(1, 2, 1, 1)                \
-  T(1, 2, 2, 1) T(1, 3, 0, 1) T(1, 0, 1, 2) T(1, 0, 2, 2) T(1, 1, 0, 2) T(1, 1, 1, 2) T(1, 1, 2, 2)
-#define FL_TILES_OF_ROWS(T) \
+#define FL_TILES_OF_ONE_ROW(T)                                                                      \
+  T(1, 0, 1, 1) T(1, 0, 2, 1) T(1, 1, 0, 1) T(1, 1, 1, 1) T(1, 1, 2, 1) T(1, 2, 0, 1) T(1, 2, 1, 1) \
+  T(1, 2, 2, 1) T(1, 3, 0, 1)                                                                       \
+  T(1, 0, 1, 2) T(1, 0, 2, 2) T(1, 1, 0, 2) T(1, 1, 1, 2) T(1, 1, 2, 2)
+#define FL_TILES_OF_ROWS(T)                                                           \
   T(2, 0, 1, 1) T(2, 0, 2, 1) T(2, 1, 0, 1) T(3, 0, 1, 1) T(3, 0, 2, 1) T(3, 1, 0, 1)
 
 // Rows of the tiles that prefetch weights: lower ones are busy loading.
@@ -41,25 +37,16 @@ enum {
 
 // Layers whose gates of one row fit in registers, for the persistent kernel: T(whole panels, vectors of the
 // remainder panel, chains). With two chains the sums are twice as many.
-#define FL_PERSISTENT(T)                                                                             \
-  T(0, 1, 1)                                                                                         \
-  T(0, 2, 1)                                                                                         \
-  T(1, 0, 1)                                                                                         \
-  T(1, 1, 1)                                                                                         \
-  T(1, 2, 1)                                                                                         \
-  T(2, 0, 1)                                                                                         \
-  T(2, 1, 1)                                                                                         \
-  T(2, 2, 1)                                                                                         \
-  T(3, 0, 1) T(0, 1, 2) T(0, 2, 2) T(1, 0, 2) T(1, 1, 2) T(1, 2, 2) T(2, 0, 2) T(2, 1, 2) T(2, 2, 2) \
-      T(3, 0, 2)
+#define FL_PERSISTENT(T)                                                       \
+  T(0, 1, 1) T(0, 2, 1) T(1, 0, 1) T(1, 1, 1) T(1, 2, 1) T(2, 0, 1) T(2, 1, 1) \
+  T(2, 2, 1) T(3, 0, 1)                                                        \
+  T(0, 1, 2) T(0, 2, 2) T(1, 0, 2) T(1, 1, 2) T(1, 2, 2) T(2, 0, 2) T(2, 1, 2) \
+  T(2, 2, 2) T(3, 0, 2)
 
 // Tiles of transposed weights: T(rows, vectors).
-#define FL_DGRAD_TILES(T) \
-  T(1, 1)                 \
-  T(1, 2)                 \
-  T(1, 4)                 \
-  T(1, 6)                 \
-  T(1, 8)                 \
-  T(2, 1) T(2, 2) T(2, 4) T(2, 6) T(3, 1) T(3, 2) T(3, 4) T(4, 1) T(4, 2) T(5, 1) T(5, 2) T(6, 1) T(6, 2)
+#define FL_DGRAD_TILES(T)                                                 \
+  T(1, 1) T(1, 2) T(1, 4) T(1, 6) T(1, 8) T(2, 1) T(2, 2) T(2, 4) T(2, 6) \
+  T(3, 1) T(3, 2) T(3, 4) T(4, 1) T(4, 2) T(5, 1) T(5, 2) T(6, 1) T(6, 2)
+// clang-format on
 
 #endif
