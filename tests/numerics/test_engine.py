@@ -182,7 +182,7 @@ def test_state_of_none_is_zeros(isa: str, dtype: str, cell: str) -> None:
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("gemm", ["native", "blas"])
+@pytest.mark.parametrize(("cell", "gemm"), engine_runs.CELLS_AND_GEMM)
 def test_out_is_filled_and_returned(
     isa: str, dtype: str, cell: str, gemm: str, batch_first: bool
 ) -> None:
@@ -240,7 +240,7 @@ def test_unbatched_is_a_batch_of_one(isa: str, dtype: str, batch_first: bool) ->
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("gemm", ["native", "blas"])
+@pytest.mark.parametrize(("cell", "gemm"), engine_runs.CELLS_AND_GEMM)
 def test_any_strides_of_x(isa: str, cell: str, gemm: str, batch_first: bool) -> None:
     config = helpers.Config(8, 5, 6, 17, 2, batch_first=batch_first, bidirectional=True, cell=cell)
     case = case_of(config, 5)

@@ -36,6 +36,7 @@ class Case(NamedTuple):
         """An LSTM, or an RNN where the configuration says so."""
         if self.config.cell == "lstm":
             return self.lstm(**options)
+        assert options.pop("gemm", "native") == "native", "BLAS is for an LSTM"
         rnn = fastlstm.RNN(
             **self.config.lstm_arguments,
             nonlinearity=self.config.cell.removeprefix("rnn_"),
@@ -45,6 +46,15 @@ class Case(NamedTuple):
         )
         rnn.load_state_dict(self.params)
         return rnn
+
+
+# Every cell with each of its ways to project inputs.
+CELLS_AND_GEMM = [
+    ("lstm", "native"),
+    ("lstm", "blas"),
+    ("rnn_tanh", "native"),
+    ("rnn_relu", "native"),
+]
 
 
 def case_of(config: helpers.Config, seed: int) -> Case:
