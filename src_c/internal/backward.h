@@ -9,7 +9,7 @@
 #include "internal/run.h"
 
 typedef struct back_worker {
-  worker w;  // rows, panels of cells, barriers
+  worker w;  // rows, unit vectors, barriers
   int64_t shard;
   int32_t unit, units;               // its share
   int32_t column_begin, column_end;  // panels of two vectors of hidden units

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// All kernels of one instruction set and dtype. Included once by each <isa>_<dtype>.c after its vector
+// All kernels of one instruction set and dtype. Included once by each kernels_<isa>_<dtype>.c after its vector
 // header; exports one constant table and nothing else. Names of functions end in instruction set and dtype,
 // so that profilers and debuggers tell them apart.
 #include "kernels.h"
@@ -18,7 +18,7 @@
 #define FL_NAMED(name) FL_JOIN(name, FL_SUFFIX)
 #define FL_TABLE       FL_CAT(fl_kernels_, FL_SUFFIX)
 
-_Static_assert(VL * sizeof(real) <= FL_VECTOR_BYTES, "a vector is longer than any that drivers allow for");
+_Static_assert(VL * sizeof(real) <= FL_VECTOR_BYTES, "a vector is longer than FL_VECTOR_BYTES");
 
 #include "vmath.inc.h"
 #include "product/tile.inc.h"

@@ -146,8 +146,8 @@ int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl
   memset(layout, 0, sizeof *layout);
   layout->inner_stride = inner_stride(spec);
   layout->dh_stride = vectors * lanes;
-  // A chunk, and a step. An odd number of vectors, so that rows of different gates fall into different sets
-  // of the cache.
+  // Columns of gate gradients: a chunk's rows and one step's; odd, so that rows of different gates fall into
+  // different sets of the cache.
   const double grads_rows = chunk + rows + 1;
   const double grads = (double)(gates * vectors) * (grads_rows + 1) * vector;
   if (grads > LARGEST || inner > LARGEST || batch * (double)vectors * vector > LARGEST ||

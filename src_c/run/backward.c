@@ -20,7 +20,7 @@ static int64_t weight_count(const run *r, int64_t layer_dir)
   return layer->cell->gates * layer->units * (layer->inputs + layer->units);
 }
 
-// Weight gradients of one shard, while there are several.
+// Weight gradients of one shard, where there are several shards.
 static char *shard_gradients(const run *r, int64_t shard, int64_t layer_dir)
 {
   char *at = r->space + r->back_layout.shards + shard * r->back_layout.shard_bytes;

@@ -39,7 +39,7 @@ static char *dh_last(const back_worker *b)
   return r->space + r->back_layout.dh_last + b->w.row_begin * r->back_layout.dh_stride * r->elem;
 }
 
-// The gradients that come from behind the last step, in the worker's unit vectors.
+// dh_n and dc_n, in the worker's unit vectors.
 static void begin_rows(const back_worker *b, const back_segment *s, int64_t begin, int64_t end)
 {
   const run *r = b->w.r;
@@ -73,7 +73,8 @@ static void begin_segment(const back_worker *b, const back_segment *s)
       memset(fl_bias_sums(w->r, b->shard, s->layer_dir, total) + v * sums, 0, (size_t)sums);
 }
 
-// Step t for rows [from, to) of the worker; rows from next_rows on begin here.
+// Step t for rows [from, to) of the worker. `next`: gate gradients of step t + 1 for these rows, or NULL where t
+// is their last step.
 static void step_rows(const back_worker *b, const back_segment *s, int64_t t, int64_t from, int64_t to,
                       const char *next, char *now)
 {

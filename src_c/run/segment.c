@@ -12,7 +12,7 @@ static double weight_bytes(const worker *w, int64_t inputs)
   return vectors * r->model->kernels->lanes * (double)(inputs * r->elem);
 }
 
-// Projects `steps` steps from t on; rows of later steps advance those of earlier ones.
+// Projects `steps` steps from t on; rows of step t + 1 follow those of step t.
 static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t steps, int64_t panel_stride)
 {
   const run *r = w->r;

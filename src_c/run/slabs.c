@@ -57,7 +57,7 @@ void fl_step_slabs(const worker *w, const fl_layer *layer, const fl_step *job)
   const int64_t elem = w->r->elem, lanes = kernels->lanes, panels = job->panel_end - job->panel_begin;
   const double flops = 2.0 * FL_PANEL * (double)lanes * (double)(layer->units + (job->x ? layer->inputs : 0));
   if (fl_polled(w)) return;
-  // One row takes three panels at a time, three rows two (next_group in product/tile.inc.h).
+  // Multiples of 6 split neither groups of two panels nor one of three (next_group in product/tile.inc.h).
   const slabs s = cut(job->rows, panels, job->rows <= 3 ? 6 : 1, flops);
   if (s.rows == job->rows && s.columns == panels) {
     kernels->step(layer, job);

@@ -57,7 +57,7 @@ FL_WGRAD(3)
 static wgrad_fn *const wgrad_tiles[FL_WGRAD_VECTORS] = {FL_NAMED(wgrad_1), FL_NAMED(wgrad_2),
                                                         FL_NAMED(wgrad_3)};
 
-// Vectors of group i when `count` of them are cut into groups of nearly equal size.
+// The first vector of group i when `count` of them are cut into groups of nearly equal size.
 FL_INLINE int64_t group_begin(int64_t count, int64_t i)
 {
   return count * i / tile_count(count, FL_WGRAD_VECTORS);
