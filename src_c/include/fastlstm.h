@@ -18,8 +18,8 @@
 // Memory. The library allocates nothing: the caller gives memory for a model (fastlstm_model_bytes), a plan
 // (fastlstm_plan_bytes), a workspace for a run (fastlstm_plan_workspace_bytes) and a tape
 // (fastlstm_tape_bytes), all aligned to FASTLSTM_ALIGN. fastlstm_alloc and fastlstm_free are there for
-// callers without an allocator of their own. No memory of the caller's is kept between runs. A model is valid as
-// long as its memory is left alone, a plan as long as its model.
+// callers without an allocator of their own. No memory of the caller's is kept between runs. A model is valid
+// as long as its memory is left alone, a plan as long as its model.
 //
 // Threads. A model and a plan may be used by any number of threads at once, a workspace by one run at a
 // time. Runs on several threads are teams of OpenMP, if the library was compiled with it; without it
@@ -37,8 +37,8 @@
 //
 // Building. All C files of src_c but extra/optim.c, by GCC or Clang, as gnu11, with src_c/include and src_c
 // on the include path, -O3, -ffp-contract=off (the same bits everywhere hang on it), -fno-math-errno,
-// -fno-wrapv (where -fwrapv would be on: it costs up to 1.67 times the time), -fopenmp if teams are wanted, and
-// -fvisibility=hidden for a shared library. A caller needs this header only, and any C or C++.
+// -fno-wrapv (where -fwrapv would be on: it costs up to 1.67 times the time), -fopenmp if teams are wanted,
+// and -fvisibility=hidden for a shared library. A caller needs this header only, and any C or C++.
 //
 // Arrays hold `real`s, aligned as such: float for FASTLSTM_F32, double for FASTLSTM_F64. Strides count
 // elements, not bytes; they may be negative.

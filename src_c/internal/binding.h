@@ -27,10 +27,10 @@ void fl_model_assume_caches(fastlstm_model *model, fl_cache_kind kind);
 
 // How a layer's hidden units are cut into panels (kernels/product/tile.inc.h), for reports.
 typedef struct fl_panels {
-  int32_t lanes;   // units of a whole panel
-  int32_t full;    // whole panels
-  int32_t tail;    // vectors of the narrow last panel: 0 (none), 1 or 2
-  int32_t chains;  // partial sums of the recurrent product
+  int32_t lanes;      // units of a whole panel
+  int32_t full;       // whole panels
+  int32_t remainder;  // vectors of the remainder panel: 0 (there is none), 1 or 2
+  int32_t chains;     // partial sums of the recurrent product
 } fl_panels;
 fl_panels fl_model_panels(const fastlstm_model *model);
 
@@ -42,8 +42,8 @@ typedef struct fastlstm_plan {
   int32_t threads;     // of the team, 1 for a call without one
   int32_t dir_groups;  // 2: the directions run side by side
   // Parts of the batch that run without barriers between them. For FASTLSTM_INFER, dir_groups x row_groups x
-  // unit_groups = threads; else their number is a function of the shapes alone, since gradients are summed part
-  // by part, and threads take turns.
+  // unit_groups = threads; else their number is a function of the shapes alone, since gradients are summed
+  // part by part, and threads take turns.
   int32_t row_groups;
   int32_t unit_groups;    // threads that share a row group by hidden units (one barrier a step)
   int64_t project_steps;  // steps projected ahead of the recurrence; 0: projection inside the step

@@ -61,8 +61,8 @@ typedef struct fl_back_layout {
   int64_t grads_bytes;                            // of one chunk
   int64_t scratch_bytes;                          // of one thread
   int64_t pointer_count;                          // of one thread
-  int64_t bias_bytes;                             // of one (layer, direction) of one shard: one of the two sums
-  int64_t shard_bytes;                            // of one shard; 0 where there is only one
+  int64_t bias_bytes;   // of one (layer, direction) of one shard: one of the two sums
+  int64_t shard_bytes;  // of one shard; 0 where there is only one
   int64_t inner_bytes;
   int64_t total;
 } fl_back_layout;

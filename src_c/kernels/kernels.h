@@ -20,6 +20,9 @@ enum {
   FL_VECTOR_BYTES = 64,  // of the longest vector of any instruction set
 };
 
+// log2 e, of which gate scales and activations are made: bits depend on it.
+#define FL_LOG2E 1.44269504088896340736
+
 // A cell, as everything but its arithmetic sees it. No instruction set stands here.
 typedef struct fl_cell {
   const char *name;

@@ -55,7 +55,7 @@ fastlstm_status fl_check_spec(const fastlstm_spec *spec)
       !within(spec->passes, FASTLSTM_PASS_FORWARD, FASTLSTM_PASS_FORWARD | FASTLSTM_PASS_BACKWARD) ||
       !within(spec->gemm_blas, 0, spec->cell == FASTLSTM_LSTM))
     return FASTLSTM_INVALID;
-  // Eight: rows of all gates of both directions must be a size too.
+  // Hidden units by four gates by two directions stay within the largest size as well.
   if (spec->input_size > LARGEST_SIZE || spec->hidden_size > LARGEST_SIZE / 8 ||
       spec->num_layers > LARGEST_SIZE)
     return FASTLSTM_TOO_LARGE;

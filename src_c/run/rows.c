@@ -23,7 +23,7 @@ void fl_order_rows(run *r, const int64_t *lengths)
     }
     return;
   }
-  int64_t *start = r->counts;  // start[n]: rows of length n; after the next loop but one, rows longer than n
+  int64_t *start = r->counts;  // start[n]: rows of length n, and then, summed up, rows longer than n
   memset(start, 0, (size_t)(steps + 2) * sizeof *start);
   for (int64_t b = 0; b < batch; ++b) start[lengths[b]] += 1;
   for (int64_t n = steps, before = 0; n >= 0; --n) {

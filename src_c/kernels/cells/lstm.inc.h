@@ -155,9 +155,9 @@ static void FL_NAMED(lstm_forward)(const fl_layer *layer, const fl_step *job, re
 
 // ---- fused tiles: product and cell in one function ----
 //
-// An LSTM's cell takes as long as 40 inputs of the product, so sums that need not pass a call count. On a Zen 5,
-// one thread, the zoo without fused tiles but for one row ran at 0.993 of the speed with them in the median,
-// single models of few rows at 0.96; they take 0.27 MB of the library's 1.97 (decision 19).
+// An LSTM's cell takes as long as 40 inputs of the product, so sums that need not pass a call count. On a Zen
+// 5, one thread, the zoo without fused tiles but for one row ran at 0.993 of the speed with them in the
+// median, single models of few rows at 0.96; they take 0.27 MB of the library's 1.97 (decision 19).
 
 FL_INLINE void lstm_tile(const int rows, const int full, const int rest, const int chains, const int prefetch,
                          const fl_layer *layer, const fl_step *job, int64_t panel, int64_t row)
