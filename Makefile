@@ -24,7 +24,7 @@ test-deep: $(VENV)/test build
 	$(BIN)/python -m pytest -q -m deep
 	tests/sanitize.sh
 
-# The C tests need no Python; test runs them, too.
+# The C tests need no Python; `make test` runs them too.
 test-c:
 	$(C_TESTS)
 

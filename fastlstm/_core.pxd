@@ -96,7 +96,7 @@ cdef extern from "internal/binding.h" nogil:
     ctypedef struct fl_panels:
         int32_t lanes
         int32_t full
-        int32_t tail
+        int32_t remainder
         int32_t chains
 
     fl_panels fl_model_panels(const fastlstm_model *model)

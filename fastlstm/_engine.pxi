@@ -342,7 +342,7 @@ cdef class Engine:
             "isa": self.isa,
             "lanes": panels.lanes,
             "full": panels.full,
-            "tail": panels.tail,
+            "remainder": panels.remainder,
             "chains": panels.chains,
             "threads": plan.threads,
             "dir_groups": plan.dir_groups,

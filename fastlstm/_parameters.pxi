@@ -51,7 +51,7 @@ cdef class Hold:
 cdef class Guard:
     """Lets any number of readers in at once, or one writer: `reading`, `writing` in a with statement.
 
-    Who comes in vain gets a RuntimeError that names `what`, or waits."""
+    A caller that is refused gets a RuntimeError that names `what`, or waits."""
 
     cdef str what
     cdef int users  # readers; -1: a writer

@@ -37,11 +37,11 @@ def _split(plan: dict[str, Any]) -> str:
 
 def explain(title: str, spec: Spec, steps: int, plan: dict[str, Any]) -> str:
     """The lines that the `explain` of a model returns."""
-    lanes, full, tail = plan["lanes"], plan["full"], plan["tail"]
+    lanes, full, rest = plan["lanes"], plan["full"], plan["remainder"]
     units = lanes * PANEL_VECTORS // spec.gates
     panels = f"{_many(full, 'panel')} of {_many(units, 'unit')}" if full else ""
-    if tail:
-        units = lanes * tail // spec.gates
+    if rest:
+        units = lanes * rest // spec.gates
         panels += (", 1 of " if full else "1 panel of ") + _many(units, "unit")
     if plan["project_steps"]:
         how = "BLAS" if spec.gemm == "blas" else "our kernel"

@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // fastlstm's C interface: shapes, strides, aliasing, ownership and lifetime of every pointer.
 //
-//   fastlstm_spec  --fastlstm_model_bytes, fastlstm_model_pack-->  fastlstm_model   packed weights, immutable
-//   fastlstm_model + T, B, threads  --fastlstm_plan_bytes, fastlstm_plan_make-->  fastlstm_plan   how work is
-//   split, immutable fastlstm_model + fastlstm_plan + fastlstm_io + workspace  --fastlstm_forward--> outputs,
-//   and a tape if one is given fastlstm_model + fastlstm_plan + fastlstm_back_io (with the tape) + workspace
-//   --fastlstm_backward-->  gradients
+//   fastlstm_spec, fastlstm_weights
+//     |  fastlstm_model_bytes, fastlstm_model_pack
+//     v
+//   fastlstm_model: packed weights, immutable
+//     |  T, B, threads; fastlstm_plan_bytes, fastlstm_plan_make
+//     v
+//   fastlstm_plan: how work is split, immutable
+//     |  fastlstm_io, a workspace; fastlstm_forward
+//     v
+//   outputs, and a tape if memory for one is given
+//     |  fastlstm_back_io with the tape, a plan for FASTLSTM_BACK and its workspace; fastlstm_backward
+//     v
+//   gradients
 //
 // Memory. The library allocates nothing: the caller gives memory for a model (fastlstm_model_bytes), a plan
 // (fastlstm_plan_bytes), a workspace for a run (fastlstm_plan_workspace_bytes) and a tape
 // (fastlstm_tape_bytes), all aligned to FASTLSTM_ALIGN. fastlstm_alloc and fastlstm_free are there for
-// callers without an allocator of their own. Nothing is kept between runs. A model is valid as long as its
-// memory is left alone, a plan as long as its model.
+// callers without an allocator of their own. No memory of the caller's is kept between runs. A model is valid
+// as long as its memory is left alone, a plan as long as its model.
 //
 // Threads. A model and a plan may be used by any number of threads at once, a workspace by one run at a
 // time. Runs on several threads are teams of OpenMP, if the library was compiled with it; without it
@@ -28,9 +36,9 @@
 // does not know are zero: else FASTLSTM_UNKNOWN_FIELD. fastlstm_weights and fastlstm_gradients do not grow.
 //
 // Building. All C files of src_c but extra/optim.c, by GCC or Clang, as gnu11, with src_c/include and src_c
-// on the include path, -ffp-contract=off (the same bits everywhere hang on it), -fno-math-errno, -fopenmp if
-// teams are wanted, and -fvisibility=hidden for a shared library. A caller needs this header only, and any C
-// or C++.
+// on the include path, -O3, -ffp-contract=off (the same bits everywhere hang on it), -fno-math-errno,
+// -fno-wrapv (where -fwrapv would be on: it costs up to 1.67 times the time), -fopenmp if teams are wanted,
+// and -fvisibility=hidden for a shared library. A caller needs this header only, and any C or C++.
 //
 // Arrays hold `real`s, aligned as such: float for FASTLSTM_F32, double for FASTLSTM_F64. Strides count
 // elements, not bytes; they may be negative.
@@ -93,8 +101,8 @@ const char *fastlstm_isa_name(fastlstm_isa isa);  // "unknown" for any other val
 int fastlstm_isa_available(fastlstm_isa isa);
 
 // ---- memory ----
-void *fastlstm_alloc(
-    size_t bytes);  // aligned to FASTLSTM_ALIGN, large blocks on huge pages; NULL if there is none
+// Aligned to FASTLSTM_ALIGN, large blocks on huge pages; NULL if there is none.
+void *fastlstm_alloc(size_t bytes);
 void fastlstm_free(void *memory);  // of fastlstm_alloc, or NULL
 
 // Called by the calling thread now and then; not 0 stops what it is doing.

@@ -9,9 +9,9 @@
 #include "internal/run.h"
 
 typedef struct back_worker {
-  worker w;  // rows, panels of cells, barriers
+  worker w;  // rows, unit vectors, barriers
   int64_t shard;
-  int32_t unit, units;               // its share
+  int32_t share, shares;             // which share of its shard, of how many
   int32_t column_begin, column_end;  // panels of two vectors of hidden units
   int32_t prefetch;                  // of their weights, an fl_dgrad_prefetch
   char *grads;                       // gate gradients of a chunk; behind them, one step of the chunk before

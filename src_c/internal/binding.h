@@ -22,15 +22,15 @@ typedef enum { FL_CACHES_OF_CPU = 0, FL_CACHES_FAST = 1, FL_CACHES_SLOW = 2 } fl
 uint64_t fl_hash(fastlstm_isa isa, const void *data, size_t bytes, uint64_t seed);
 
 // ---- model (model/pack.c) ----
-// For tests: plans of this model, which has none yet, are made for such caches.
+// For tests. Call before any plan is made of the model: plans then assume caches of this kind.
 void fl_model_assume_caches(fastlstm_model *model, fl_cache_kind kind);
 
 // How a layer's hidden units are cut into panels (kernels/product/tile.inc.h), for reports.
 typedef struct fl_panels {
-  int32_t lanes;   // units of a whole panel
-  int32_t full;    // whole panels
-  int32_t tail;    // vectors of the narrow last panel: 0 (none), 1 or 2
-  int32_t chains;  // partial sums of the recurrent product
+  int32_t lanes;      // units of a whole panel
+  int32_t full;       // whole panels
+  int32_t remainder;  // vectors of the remainder panel: 0 (there is none), 1 or 2
+  int32_t chains;     // partial sums of the recurrent product
 } fl_panels;
 fl_panels fl_model_panels(const fastlstm_model *model);
 
@@ -41,8 +41,9 @@ typedef struct fastlstm_plan {
   int64_t steps, batch;
   int32_t threads;     // of the team, 1 for a call without one
   int32_t dir_groups;  // 2: the directions run side by side
-  // Parts of the batch that run without barriers. For FASTLSTM_INFER one a thread; else their number is a
-  // function of the shapes alone, since gradients are summed part by part, and threads take turns.
+  // Parts of the batch that run without barriers between them. For FASTLSTM_INFER, dir_groups x row_groups x
+  // unit_groups = threads; else their number is a function of the shapes alone, since gradients are summed
+  // part by part, and threads take turns.
   int32_t row_groups;
   int32_t unit_groups;    // threads that share a row group by hidden units (one barrier a step)
   int64_t project_steps;  // steps projected ahead of the recurrence; 0: projection inside the step

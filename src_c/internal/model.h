@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A packed model as the planner and the drivers see it.
+// A packed model as plan/ and run/ see it.
 #ifndef FL_MODEL_H
 #define FL_MODEL_H
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Where everything stands in a workspace, computed alike by the planner and the driver.
+// Where everything stands in a workspace. A forward run takes it from its plan, a backward run computes it
+// once more.
 #ifndef FL_PLAN_H
 #define FL_PLAN_H
 
@@ -32,11 +33,11 @@ typedef struct fl_run_layout {
 } fl_run_layout;
 
 //   tape:  for each (layer, direction), steps in the direction's own order:
-//              activations [T][unit vector][B][of a unit][VL] | c [T + 1][unit vector][B][VL] |
+//              activations [T][unit vector][B][activations of a unit][VL] | c [T + 1][unit vector][B][VL] |
 //              h [T + 1][B][h_stride]
 //          outputs of inner layers after dropout [T][B][inner_stride], steps in the order of time
 //
-// Slot 0 of c and h holds the initial state. Rows are sorted as in run.h; what is past a sequence's end
+// Slot 0 of c and h holds the initial state. Rows stand as in run.h; what is past a sequence's end
 // is never written nor read.
 typedef struct fl_tape_layout {
   int64_t activations_step, c_step, h_step;  // bytes of a step
@@ -60,8 +61,8 @@ typedef struct fl_back_layout {
   int64_t grads_bytes;                            // of one chunk
   int64_t scratch_bytes;                          // of one thread
   int64_t pointer_count;                          // of one thread
-  int64_t bias_bytes;                             // of one (layer, direction) of one shard, once
-  int64_t shard_bytes;                            // of one shard; 0 where there is only one
+  int64_t bias_bytes;   // of one (layer, direction) of one shard: one of the two sums
+  int64_t shard_bytes;  // of one shard; 0 where there is only one
   int64_t inner_bytes;
   int64_t total;
 } fl_back_layout;

@@ -14,8 +14,9 @@
 // A run that is asked to stop computes no further, but its threads go on through their loops and barriers
 // until fl_stopped tells all of them to leave.
 //
-// Rows are sorted by falling length, so that the rows still running at a step are the first ones.
-// Worker slices take every n-th of them: each gets its share of the long ones.
+// Group g of n has every n-th of the rows sorted by falling length, in falling length. So those of a group
+// that still run at a step are its first ones, and each group gets its share of the long ones. Without lengths
+// rows stand as in the batch.
 #ifndef FL_RUN_H
 #define FL_RUN_H
 
@@ -33,13 +34,13 @@ typedef struct run {
   char *space;
   char *tape;  // or NULL
   int64_t elem;
-  int64_t *order;           // [B] sorted row -> place in the batch
+  int64_t *order;           // [B] row, as dealt to the groups -> place in the batch
   int64_t *sorted_lengths;  // [B] of the rows in their order; fastlstm_io.lengths are in that of the batch
   int64_t *counts;          // [T + 2] room for sorting
   fastlstm_poll *poll;
   void *poll_arg;
-  uint32_t fp_mode;  // thread 0's own, while a run has its
-  fl_barrier *team;  // all threads
+  uint32_t fp_mode;  // floating-point mode of thread 0 before the run; given back around polls
+  fl_barrier *team;  // [threads + 1]: [0] of the team, [1 + g] of a group
   atomic_int stop;
   atomic_llong waited;  // nanoseconds that threads waited for stragglers
   double finished;      // when thread 0 had done its part of a team's work
@@ -50,7 +51,7 @@ typedef struct run {
 typedef struct worker {
   run *r;
   int first_dir, last_dir;           // directions it runs
-  int64_t row_begin, row_end;        // sorted rows
+  int64_t row_begin, row_end;        // of its row group
   int32_t panel_begin, panel_end;    // forward
   int32_t vector_begin, vector_end;  // unit vectors
   fl_barrier *group;                 // workers that share its rows by hidden units, or NULL
@@ -65,7 +66,7 @@ typedef struct worker {
 typedef struct rows_of {
   char *base;
   int64_t t_bytes, row_bytes;
-  int by_batch;  // b is the place in the batch, else the sorted row
+  int by_batch;  // b is the place in the batch, else the row
   const int64_t *starts;
 } rows_of;
 
@@ -80,13 +81,13 @@ typedef struct segment {
 // rows.c
 int64_t fl_slice_begin(int64_t count, int64_t parts, int64_t part);
 void fl_order_rows(run *r, const int64_t *lengths);
-int64_t fl_running(const worker *w, int64_t t, int64_t end);    // end of the rows longer than t
-char *fl_h_buffer(const run *r, int64_t layer_dir, int64_t t);  // where step t leaves h
-char *fl_c_buffer(const run *r, int64_t layer_dir, int64_t t);  // ... and c
-char *fl_activations(const run *r, int64_t layer_dir,
-                     int64_t t);  // ... and its activations, NULL without a tape
-int64_t fl_vector_units(const run *r, int64_t v,
-                        int64_t *begin);  // of a unit vector: their number, the first
+int64_t fl_running(const worker *w, int64_t t, int64_t end);  // end of the rows longer than t
+// Where step t leaves h, c (NULL for a cell without) and its activations (NULL without a tape).
+char *fl_h_buffer(const run *r, int64_t layer_dir, int64_t t);
+char *fl_c_buffer(const run *r, int64_t layer_dir, int64_t t);
+char *fl_activations(const run *r, int64_t layer_dir, int64_t t);
+// How many units a unit vector has; `begin`: the first of them.
+int64_t fl_vector_units(const run *r, int64_t v, int64_t *begin);
 rows_of fl_user_rows(const run *r, const void *base, int64_t t, int64_t b, int dir);
 rows_of fl_inner_rows(const run *r, int64_t layer, int dir, int64_t block);
 void fl_set_rows(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t from, int64_t to,

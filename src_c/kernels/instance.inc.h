@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// All kernels of one instruction set and dtype. Included once by each <isa>_<dtype>.c after its vector
-// header; exports one constant table and nothing else. Names of functions end in instruction set and dtype,
-// so that profilers and debuggers tell them apart.
+// All kernels of one instruction set and dtype. Included once by each kernels_<isa>_<dtype>.c after its
+// vector header; exports one constant table and nothing else. Names of functions end in instruction set and
+// dtype, so that profilers and debuggers tell them apart.
 #include "kernels.h"
 
 #define FL_CAT_(a, b)  a##b
@@ -18,9 +18,10 @@
 #define FL_NAMED(name) FL_JOIN(name, FL_SUFFIX)
 #define FL_TABLE       FL_CAT(fl_kernels_, FL_SUFFIX)
 
-_Static_assert(VL * sizeof(real) <= FL_VECTOR_BYTES, "a vector is longer than any that drivers allow for");
+_Static_assert(VL * sizeof(real) <= FL_VECTOR_BYTES, "a vector is longer than FL_VECTOR_BYTES");
 
 #include "vmath.inc.h"
+#include "columns.inc.h"
 #include "product/tile.inc.h"
 #include "product/blocked.inc.h"
 #include "product/dgrad.inc.h"
@@ -31,7 +32,7 @@ _Static_assert(VL * sizeof(real) <= FL_VECTOR_BYTES, "a vector is longer than an
 #include "cells/rnn.inc.h"
 
 // [fastlstm_cell_kind]
-static const cell_kernels *const cells[FL_CELLS] = {
+static const cell_kernels *const cell_table[FL_CELLS] = {
     [FASTLSTM_LSTM] = &FL_NAMED(lstm),
     [FASTLSTM_RNN_TANH] = &FL_NAMED(rnn_tanh),
     [FASTLSTM_RNN_RELU] = &FL_NAMED(rnn_relu),

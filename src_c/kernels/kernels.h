@@ -20,6 +20,9 @@ enum {
   FL_VECTOR_BYTES = 64,  // of the longest vector of any instruction set
 };
 
+// log2 e, of which gate scales and activations are made: bits depend on it.
+#define FL_LOG2E 1.44269504088896340736
+
 // A cell, as everything but its arithmetic sees it. No instruction set stands here.
 typedef struct fl_cell {
   const char *name;
@@ -33,7 +36,8 @@ typedef struct fl_cell {
 
 enum { FL_CELLS = 3 };  // members of fastlstm_cell_kind
 
-// How a packed matrix stores its weights. Each format has a product and a pack function of its own.
+// How a packed matrix stores its weights. The unblocked step and packing find their functions by it; the
+// blocked product and the backward pass know FL_NATIVE only.
 typedef enum {
   FL_NATIVE = 0,  // elements of the model's dtype, one input after another, no scales
   FL_FORMATS = 1
@@ -57,7 +61,7 @@ typedef struct fl_layer {
   int32_t remainder;        // vectors of the remainder panel: 0 (there is none), 1 or 2
   int32_t chains;           // partial sums of the recurrent product, a function of H alone
   fl_matrix w_x, w_h;       // input and recurrent weights, see product/tile.inc.h
-  const void *bias;         // b_ih + b_hh, a row of every panel
+  const void *bias;         // (b_ih + b_hh) times the gate scale, laid out as a row of sums
   const void *wt_x, *wt_h;  // transposed weights for the backward pass, see product/dgrad.inc.h
 } fl_layer;
 
@@ -205,7 +209,7 @@ typedef struct fl_pack {
   double scale;
   void *out;  // for the forward pass, see product/tile.inc.h: w[r][k] * scale at k * stride + r; or NULL
   int64_t stride;
-  void *transposed;  // see product/dgrad.inc.h: these rows are there k = first ...; or NULL
+  void *transposed;  // see product/dgrad.inc.h: row r of these is k = first + r of transposed_rows; or NULL
   int64_t first, transposed_rows;
   int32_t streaming;  // the model outgrows the caches and is written past them
 } fl_pack;

@@ -8,7 +8,7 @@
 // One step of at most FL_BLOCKED_STEP_ROWS rows, with its sums in blocks.
 static void FL_NAMED(step_in_blocks)(const fl_layer *layer, const fl_step *job, int64_t first, int64_t rows)
 {
-  const cell_kernels *cell = cells[layer->kind];
+  const cell_kernels *cell = cell_table[layer->kind];
   const real *h_rows[FL_BLOCKED_STEP_ROWS];
   for (int64_t r = 0; r < rows; ++r) h_rows[r] = (const real *)job->h_prev + (first + r) * job->h_stride;
   const factors x = {job->projected ? 0 : (rows_in)job->x + first, &layer->w_x};
@@ -40,15 +40,15 @@ FL_INLINE void step_group(const cell_kernels *cell, const product_kernels *produ
                           const fl_step *job, const panel_walk *walk, int prefetching, int64_t row,
                           int64_t rows, real *z)
 {
-  const int ahead = prefetching && walk->full == 1 && walk->rest == 0 && product->prefetching[rows - 1];
-  fused_fn *const fused = ahead ? cell->fused_prefetching[rows - 1]
-                                : cell->fused[layer->chains - 1][rows - 1][walk->full][walk->rest];
+  const int prefetch = prefetching && walk->full == 1 && walk->rest == 0 && product->prefetching[rows - 1];
+  fused_fn *const fused = prefetch ? cell->fused_prefetching[rows - 1]
+                                   : cell->fused[layer->chains - 1][rows - 1][walk->full][walk->rest];
   if (fused) {
     fused(layer, job, walk->panel, row);
     return;
   }
-  product_fn *const tile = ahead ? product->prefetching[rows - 1]
-                                 : product->tile[layer->chains - 1][rows - 1][walk->full][walk->rest];
+  product_fn *const tile = prefetch ? product->prefetching[rows - 1]
+                                    : product->tile[layer->chains - 1][rows - 1][walk->full][walk->rest];
   const int64_t z_row = (FL_PANEL * walk->full + walk->rest) * VL;
   tile(layer, job, walk->panel, row, z);
   for (int p = 0; p < walk->full + (walk->rest > 0); ++p)
@@ -57,7 +57,7 @@ FL_INLINE void step_group(const cell_kernels *cell, const product_kernels *produ
 
 static void FL_NAMED(step)(const fl_layer *layer, const fl_step *job)
 {
-  const cell_kernels *cell = cells[layer->kind];
+  const cell_kernels *cell = cell_table[layer->kind];
   const product_kernels *product = &products[layer->w_h.format];
   const int64_t height = FL_TILE_ROWS / layer->chains, tiles = tile_count(job->rows, height);
   if (job->blocking.block && tiles > 1 && layer->chains == 1) {
@@ -107,7 +107,7 @@ FL_INLINE void prefetch_tape(const int rows, const fl_layer *layer, const fl_bac
 static void FL_NAMED(back_step_group)(const fl_layer *layer, const fl_back_step *job, const column_walk *walk,
                                       const back_block *block, int64_t row, int rows)
 {
-  const cell_kernels *cell = cells[layer->kind];
+  const cell_kernels *cell = cell_table[layer->kind];
   const int nv = walk->wide ? 2 * walk->wide : 1;
   const int64_t vector = 2 * walk->panel, apart = layer->cell->gates * job->stride;
   real z[FL_SUMS * VL] __attribute__((aligned(64)));

@@ -12,8 +12,6 @@
 
 #include <float.h>
 
-#define FL_LOG2E 1.44269504088896340736
-
 // 2^r for |r| <= 1/2, minimax with the constant term fixed at 1 so that 2^0 is exact. Estrin.
 FL_INLINE vreal exp2_fraction(vreal r)
 {

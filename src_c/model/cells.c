@@ -6,11 +6,10 @@
 // A sigmoid is 1 / (1 + 2^t) with t = -log2(e) z, a tanh (1 - 2^t) / (1 + 2^t) with t = -2 log2(e) z. The
 // factors are folded into weights and biases, so that the kernels need no multiplication. (Leaving them out
 // made nothing more exact and cost 5 % on layers where activations count, on Zen 5.)
-#define LOG2E   1.44269504088896340736
-#define SIGMOID (-LOG2E)
-#define TANH    (-2 * LOG2E)
+#define SIGMOID (-FL_LOG2E)
+#define TANH    (-2 * FL_LOG2E)
 
-static const fl_cell cells[FL_CELLS] = {
+static const fl_cell cell_kinds[FL_CELLS] = {
     [FASTLSTM_LSTM] = {.name = "LSTM",
                        .gates = 4,
                        .sums = 4,
@@ -22,4 +21,4 @@ static const fl_cell cells[FL_CELLS] = {
     [FASTLSTM_RNN_RELU] = {.name = "RNN (relu)", .gates = 1, .sums = 1, .phases = 1, .scale = {1}},
 };
 
-const fl_cell *fl_cell_of(fastlstm_cell_kind kind) { return &cells[kind]; }
+const fl_cell *fl_cell_of(fastlstm_cell_kind kind) { return &cell_kinds[kind]; }

@@ -8,7 +8,7 @@
 #include "internal/binding.h"
 
 static const int64_t LARGEST_SIZE = (INT64_C(1) << 31) - 1;
-static const size_t LARGEST_STRUCT = 4096;  // bytes: a larger one was never given its size
+static const size_t LARGEST_STRUCT = 4096;  // bytes; a larger struct_size was never set
 
 uint32_t fastlstm_version(void) { return FASTLSTM_VERSION; }
 
@@ -55,6 +55,7 @@ fastlstm_status fl_check_spec(const fastlstm_spec *spec)
       !within(spec->passes, FASTLSTM_PASS_FORWARD, FASTLSTM_PASS_FORWARD | FASTLSTM_PASS_BACKWARD) ||
       !within(spec->gemm_blas, 0, spec->cell == FASTLSTM_LSTM))
     return FASTLSTM_INVALID;
+  // Hidden units by four gates by two directions stay within the largest size as well.
   if (spec->input_size > LARGEST_SIZE || spec->hidden_size > LARGEST_SIZE / 8 ||
       spec->num_layers > LARGEST_SIZE)
     return FASTLSTM_TOO_LARGE;
@@ -81,7 +82,7 @@ fastlstm_status fl_check_extent(const fastlstm_spec *spec, fastlstm_purpose purp
                                 int64_t batch)
 {
   if (!within(purpose, FASTLSTM_INFER, FASTLSTM_BACK) || steps < 0 || batch < 0) return FASTLSTM_INVALID;
-  // Bytes of eight gates of all steps: what the planner multiplies in integers stays below.
+  // An upper bound of all integers the planner forms: bytes of eight gates of all steps.
   const double bytes = 64.0 * (double)spec->hidden_size * (double)batch * (double)(steps > 0 ? steps : 1);
   return bytes > 4e18 ? FASTLSTM_TOO_LARGE : FASTLSTM_OK;
 }

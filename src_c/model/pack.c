@@ -178,8 +178,8 @@ static void pack_share(void *arg, int thread, int threads)
 {
   packing *job = arg;
   const fastlstm_spec *spec = &job->model->spec;
-  const int ahead = (spec->passes & FASTLSTM_PASS_FORWARD) != 0,
-            back = (spec->passes & FASTLSTM_PASS_BACKWARD) != 0;
+  const int forward = (spec->passes & FASTLSTM_PASS_FORWARD) != 0,
+            backward = (spec->passes & FASTLSTM_PASS_BACKWARD) != 0;
   const uint32_t mode = fl_fp_nearest();
   if (thread == 0) job->fp_mode = mode;
   for (int64_t i = 0; i < spec->num_layers * spec->directions && !ended(job, thread); ++i) {
@@ -188,10 +188,10 @@ static void pack_share(void *arg, int thread, int threads)
     const int64_t vectors = job->model->unit_vectors;
     const int64_t begin = vectors * thread / threads, end = vectors * (thread + 1) / threads;
     pack_matrix(job, thread, layer, w->w_ih, layer->inputs, spec->gemm_blas,
-                ahead ? (char *)layer->w_x.data : NULL, back ? (char *)layer->wt_x : NULL, begin, end);
-    pack_matrix(job, thread, layer, w->w_hh, layer->units, 0, ahead ? (char *)layer->w_h.data : NULL,
-                back ? (char *)layer->wt_h : NULL, begin, end);
-    if (ahead && thread == 0) pack_bias(job, layer, w, (char *)layer->bias);
+                forward ? (char *)layer->w_x.data : NULL, backward ? (char *)layer->wt_x : NULL, begin, end);
+    pack_matrix(job, thread, layer, w->w_hh, layer->units, 0, forward ? (char *)layer->w_h.data : NULL,
+                backward ? (char *)layer->wt_h : NULL, begin, end);
+    if (forward && thread == 0) pack_bias(job, layer, w, (char *)layer->bias);
   }
   fl_fp_leave(mode);
 }

@@ -131,7 +131,7 @@ int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl
   const fastlstm_spec *spec = &model->spec;
   const double elem = (double)fl_elem(spec->dtype), batch = (double)plan->batch;
   const int64_t lanes = model->kernels->lanes, vectors = model->unit_vectors, gates = model->cell->gates;
-  const double vector = (double)lanes * elem, chunk = (double)plan->chunk_rows;
+  const double vector_bytes = (double)lanes * elem, chunk = (double)plan->chunk_rows;
   const double teams = plan->unit_groups > 1 ? 1 : plan->threads;  // that work apart from each other
   const double rows = (double)fl_ceil_div(plan->batch, plan->row_groups);
   const int64_t outputs = spec->directions * spec->hidden_size;
@@ -146,26 +146,26 @@ int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl
   memset(layout, 0, sizeof *layout);
   layout->inner_stride = inner_stride(spec);
   layout->dh_stride = vectors * lanes;
-  // A chunk, and a step. An odd number of vectors, so that rows of different gates fall into different sets
-  // of the cache.
+  // Columns of gate gradients: a chunk's rows and one step's; odd, so that rows of different gates fall into
+  // different sets of the cache.
   const double grads_rows = chunk + rows + 1;
-  const double grads = (double)(gates * vectors) * (grads_rows + 1) * vector;
-  if (grads > LARGEST || inner > LARGEST || batch * (double)vectors * vector > LARGEST ||
-      weights * elem > LARGEST || chunk * FL_WGRAD_SCRATCH * vector > LARGEST)
+  const double grads = (double)(gates * vectors) * (grads_rows + 1) * vector_bytes;
+  if (grads > LARGEST || inner > LARGEST || batch * (double)vectors * vector_bytes > LARGEST ||
+      weights * elem > LARGEST || chunk * FL_WGRAD_SCRATCH * vector_bytes > LARGEST)
     return 0;
   layout->grads_stride = ((int64_t)grads_rows | 1) * lanes;
   layout->grads_bytes = fl_round_up(gates * vectors * layout->grads_stride * (int64_t)elem, FASTLSTM_ALIGN);
-  layout->scratch_bytes = fl_round_up((int64_t)(chunk * FL_WGRAD_SCRATCH * vector), FASTLSTM_ALIGN);
+  layout->scratch_bytes = fl_round_up((int64_t)(chunk * FL_WGRAD_SCRATCH * vector_bytes), FASTLSTM_ALIGN);
   layout->pointer_count = fl_round_up((int64_t)(3 * chunk + 4 * rows), FASTLSTM_ALIGN / 8);
   layout->inner_bytes = fl_round_up((int64_t)inner, FASTLSTM_ALIGN);
-  layout->bias_bytes = fl_round_up((int64_t)((double)(gates * vectors) * vector), FASTLSTM_ALIGN);
+  layout->bias_bytes = fl_round_up((int64_t)((double)(gates * vectors) * vector_bytes), FASTLSTM_ALIGN);
   layout->shard_bytes = plan->row_groups > 1 ? fl_round_up((int64_t)(weights * elem), FASTLSTM_ALIGN) : 0;
 
   const double threads = plan->threads, shards = plan->row_groups;
   const double layer_dirs = (double)(spec->num_layers * spec->directions);
   double total = 0;
   layout->common = take_common(&total, plan);
-  layout->dc = take(&total, model->cell->has_c ? batch * (double)vectors * vector : 0);
+  layout->dc = take(&total, model->cell->has_c ? batch * (double)vectors * vector_bytes : 0);
   layout->dh_last = take(&total, batch * (double)layout->dh_stride * elem);
   layout->bias = take(&total, 2 * (double)layout->bias_bytes * shards * layer_dirs);
   layout->grads = take(&total, (double)layout->grads_bytes * teams);

@@ -23,10 +23,18 @@ static const double POLL_NS = 2e7;          // work between two chances to inter
 // tile.
 static const double UNHIDDEN = 0.035;
 
+// Share of the multiply-add peak that a tile of one row reaches, of FEW_ROWS at most, and of more. Estimated;
+// no ratio was recorded.
+static const double ONE_ROW_PEAK = 0.7, FEW_ROWS_PEAK = 0.9, ROWS_PEAK = 0.97;
+enum { FEW_ROWS = 3 };
+
+// A team must promise to take this share of one thread's time at most: its second core may be busy. Chosen;
+// no ratio was recorded.
+static const double TEAM_SHARE = 0.9;
+
 // Training: shards of the batch, and rows of gate gradients of a chunk, which become weight gradients while
-// they are still in cache.
-static const double SHARD_BYTES =
-    256e3;  // of a shard's weight gradients at most: they stay in a second level
+// they are still in cache. Bytes of a shard's weight gradients at most: they stay in a second level.
+static const double SHARD_BYTES = 256e3;
 enum {
   SHARD_ROWS = 8,  // two shards need a batch of twice as many rows, further ones four times as many each
   MOST_SHARDS = 16,
@@ -52,8 +60,24 @@ enum { PREFETCH_LLC = 32 };
 // PROJECT_ROWS rows at least, so that reading the input weights is spread over many rows.
 enum { PROJECT_BYTES = 128 << 10, PROJECT_ROWS = 192 };
 
+// Who projects ahead, see choose_project_steps. No ratio was recorded for any of these.
+enum {
+  FEW_PROJECTED = 4,  // rows of all steps together below which there is too little to project
+  FEW_INPUTS = 4,     // inputs up to which the projection is cheaper than its sums' trip through memory
+  FEW_PERSISTENT_INPUTS = 8,  // likewise in a persistent kernel, whose sums never leave the registers
+  MANY_ROWS = 12,             // rows from which on a step makes good use of the input weights it reads
+};
+
+// A block of steps of several layers: its inner outputs take INNER_BYTES at most, which a second level holds,
+// but INNER_STEPS steps at least, so that reading each layer's weights is spread over many steps. No ratio
+// was recorded.
+static const double INNER_BYTES = 512e3, INNER_STEPS = 32;
+
 // Share of the multiply-add peak that a tile of `rows` rows reaches.
-static double row_efficiency(int64_t rows) { return rows == 1 ? 0.7 : rows <= 3 ? 0.9 : 0.97; }
+static double row_efficiency(int64_t rows)
+{
+  return rows == 1 ? ONE_ROW_PEAK : rows <= FEW_ROWS ? FEW_ROWS_PEAK : ROWS_PEAK;
+}
 
 // Bytes a nanosecond at which a step's weights are read.
 static double weights_rate(const fastlstm_model *model, double bytes)
@@ -103,7 +127,7 @@ static void choose_split(const fastlstm_model *model, int32_t threads, fastlstm_
   if (plan->row_groups > 1) {  // shards are given: threads take them in turn
     const double shard = plan_ns(model, plan), shards = plan->row_groups;
     const int32_t team = threads < plan->row_groups ? threads : plan->row_groups;
-    if ((double)fl_ceil_div(plan->row_groups, team) * shard + LAUNCH_NS < 0.9 * shards * shard)
+    if ((double)fl_ceil_div(plan->row_groups, team) * shard + LAUNCH_NS < TEAM_SHARE * shards * shard)
       plan->threads = team;
     return;
   }
@@ -112,8 +136,7 @@ static void choose_split(const fastlstm_model *model, int32_t threads, fastlstm_
   const int32_t most_units = plan->purpose == FASTLSTM_BACK ? (model->unit_vectors + 1) / 2 : model->panels;
   fastlstm_plan best = *plan;
   best.threads = best.dir_groups = best.row_groups = best.unit_groups = 1;
-  // A team must promise a tenth at least: its second core may be busy.
-  double best_ns = 0.9 * plan_ns(model, &best);
+  double best_ns = TEAM_SHARE * plan_ns(model, &best);
   for (int32_t dirs = 1; dirs <= most_dirs && dirs <= threads; ++dirs) {
     const int64_t most_rows = plan->purpose == FASTLSTM_INFER ? plan->batch : 1;
     for (int32_t rows = 1; rows <= threads / dirs && rows <= most_rows; ++rows) {
@@ -148,10 +171,11 @@ fl_blocking fl_blocking_of(const fastlstm_model *model, int64_t rows, int64_t in
 {
   const fl_kernels *k = model->kernels;
   const int64_t input_bytes = FL_PANEL * k->lanes * fl_elem(k->dtype);
-  const int lines = k->lanes * fl_elem(k->dtype) >= 64;  // of shorter vectors, a panel has too few sums
+  // Of vectors shorter than a cache line, a panel has too few sums.
+  const int whole_lines = k->lanes * fl_elem(k->dtype) >= 64;
   fl_blocking blocking = {
       .distance = outgrows(model, inputs * input_bytes) ? FL_PREFETCH_NEAR : 0,
-      .one_panel = lines && model->caches.block_bytes && bytes > L1_MULTIPLE * L1_BYTES,
+      .one_panel = whole_lines && model->caches.block_bytes && bytes > L1_MULTIPLE * L1_BYTES,
   };
   if (!beyond_l2(model, bytes)) return blocking;
   const double panels = PANEL_SHARE * (double)(inputs * input_bytes);
@@ -169,8 +193,9 @@ fl_blocking fl_blocking_of(const fastlstm_model *model, int64_t rows, int64_t in
 fl_dgrad_prefetch fl_dgrad_prefetch_of(const fastlstm_model *model, int64_t panels)
 {
   const int64_t vectors = 2 * panels, lanes = model->kernels->lanes;
-  const int64_t vector = model->cell->gates * model->spec.hidden_size * lanes * fl_elem(model->spec.dtype);
-  const int reasons = outgrows(model, 2 * vector) + beyond_l2(model, (double)(vectors * vector));
+  const int64_t vector_bytes =  // of all k
+      model->cell->gates * model->spec.hidden_size * lanes * fl_elem(model->spec.dtype);
+  const int reasons = outgrows(model, 2 * vector_bytes) + beyond_l2(model, (double)(vectors * vector_bytes));
   return reasons == 0   ? FL_DGRAD_NO_PREFETCH
          : reasons == 1 ? FL_DGRAD_PREFETCH_NEAR
                         : FL_DGRAD_PREFETCH_NEXT_PANEL;
@@ -188,17 +213,18 @@ static double unhidden(const fastlstm_model *model, int64_t rows, double bytes)
   return share > least ? share : least;
 }
 
-// Projecting ahead reads the input weights once for many steps; inside the step it spares the
-// gates their trip through memory. Few rows make bad use of weights, so they always project
-// ahead; more rows do if they would wait longer for the weights than the trip takes.
+// Projecting ahead reads the input weights once for many steps; inside the step it spares the gates their
+// trip through memory. Few rows make bad use of weights, so they project ahead; MANY_ROWS rows and more do if
+// they would wait longer for the weights than the trip takes. Never ahead: hardly any rows and steps, hardly
+// any inputs, one row of a single persistent layer with few inputs. BLAS takes every projection ahead.
 static int64_t choose_project_steps(const fastlstm_model *model, const fastlstm_plan *plan)
 {
   const int64_t rows = plan->batch > 0 ? fl_ceil_div(plan->batch, plan->row_groups) : 1;
   const int64_t inputs = model->spec.input_size;
   const int64_t row_bytes = (int64_t)model->vectors * model->kernels->lanes * fl_elem(model->spec.dtype);
   if (model->spec.gemm_blas == 0) {
-    if (plan->steps * rows < 4 || inputs <= 4) return 0;
-    if (rows == 1 && plan->unit_groups == 1 && fl_is_persistent(model) && inputs <= 8 &&
+    if (plan->steps * rows < FEW_PROJECTED || inputs <= FEW_INPUTS) return 0;
+    if (rows == 1 && plan->unit_groups == 1 && fl_is_persistent(model) && inputs <= FEW_PERSISTENT_INPUTS &&
         model->spec.num_layers == 1)
       return 0;
     const double share = 1.0 / plan->unit_groups;
@@ -206,7 +232,7 @@ static int64_t choose_project_steps(const fastlstm_model *model, const fastlstm_
     const double all = bytes + share * (double)row_bytes * (double)model->spec.hidden_size;
     const double read = bytes <= L1_BYTES ? 0 : unhidden(model, rows, all) * bytes / weights_rate(model, all);
     const double trip = 2 * share * (double)row_bytes * (double)rows / model->caches.l2_rate;
-    if (rows >= 12 && read < trip) return 0;
+    if (rows >= MANY_ROWS && read < trip) return 0;
   }
   int64_t steps = fl_ceil_div(PROJECT_BYTES, row_bytes * rows);
   if (steps * rows < PROJECT_ROWS) steps = fl_ceil_div(PROJECT_ROWS, rows);
@@ -222,8 +248,8 @@ static int64_t choose_block_steps(const fastlstm_model *model, const fastlstm_pl
   if (spec->directions == 1 && spec->num_layers > 1) {
     // Inner outputs of a block stay in cache; long enough to reuse each layer's weights.
     const double row = (double)(plan->batch * spec->hidden_size * fl_elem(spec->dtype));
-    const double cached = 512e3 / (row > 1 ? row : 1);
-    const double least = cached < 32 ? 32 : cached;
+    const double cached = INNER_BYTES / (row > 1 ? row : 1);
+    const double least = cached < INNER_STEPS ? INNER_STEPS : cached;
     if (block > least) block = least;
   }
   const int64_t project = plan->project_steps ? plan->project_steps : 1;

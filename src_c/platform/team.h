@@ -13,7 +13,7 @@
 #define FL_TEAM_SERIAL
 #endif
 
-// Seconds between two chances that a caller gets to stop a run, or the packing of weights.
+// Least seconds between two polls of a caller, who may stop a run or the packing of weights.
 #define FL_POLL_SECONDS 0.05
 
 typedef void fl_team_body(void *arg, int thread, int threads);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The team as one of OpenMP, the only file that knows it.
+// Teams made by OpenMP; no other file uses OpenMP.
 #define _GNU_SOURCE
 #include "platform/team.h"
 
@@ -210,7 +210,7 @@ void fl_barrier_init(fl_barrier *barrier, int members)
   barrier->members = members;
 }
 
-// A step's barrier costs some tens of nanoseconds when both cores run. When another process holds
+// A step's barrier costs about a hundred nanoseconds when both cores run. When another process holds
 // a core, spinning on would burn the very time that the late thread needs, so waiters yield.
 enum { SPINS_BEFORE_YIELD = 2000 };
 

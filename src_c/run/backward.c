@@ -20,7 +20,7 @@ static int64_t weight_count(const run *r, int64_t layer_dir)
   return layer->cell->gates * layer->units * (layer->inputs + layer->units);
 }
 
-// Weight gradients of one shard, while there are several.
+// Weight gradients of one shard, where there are several shards.
 static char *shard_gradients(const run *r, int64_t shard, int64_t layer_dir)
 {
   char *at = r->space + r->back_layout.shards + shard * r->back_layout.shard_bytes;
@@ -65,33 +65,33 @@ static void run_worker(back_worker *b)
       if (run_layer(b, layer, dir)) return;
     if (layer > 0 && io->dropout > 0) {
       const rows_of rows = inner_grads(r, layer - 1, 0);
-      const int64_t columns = spec->directions * spec->hidden_size, begin = fl_share(columns, b, b->unit);
-      fl_drop(&b->w, &rows, layer - 1, 0, r->plan->steps, begin, fl_share(columns, b, b->unit + 1) - begin);
+      const int64_t columns = spec->directions * spec->hidden_size, begin = fl_share(columns, b, b->share);
+      fl_drop(&b->w, &rows, layer - 1, 0, r->plan->steps, begin, fl_share(columns, b, b->share + 1) - begin);
       fl_wait_for(&b->w, b->w.group);
     }
   }
-  if (io->dx && io->lengths && b->unit == 0) {
+  if (io->dx && io->lengths && b->share == 0) {
     const rows_of rows = fl_user_rows(r, io->dx, io->dx_t, io->dx_b, 0);
     fl_zero_padding(&b->w, &rows, spec->input_size);
   }
 }
 
-static void start_worker(run *r, int64_t shard, int32_t unit, int32_t units, int thread)
+static void start_worker(run *r, int64_t shard, int32_t share, int32_t shares, int thread)
 {
   const fastlstm_plan *p = r->plan;
   const fl_back_layout *map = &r->back_layout;
   const int32_t columns = (r->model->unit_vectors + 1) / 2;
-  back_worker b = {.shard = shard, .unit = unit, .units = units};
-  b.column_begin = (int32_t)fl_share(columns, &b, unit);
-  b.column_end = (int32_t)fl_share(columns, &b, unit + 1);
+  back_worker b = {.shard = shard, .share = share, .shares = shares};
+  b.column_begin = (int32_t)fl_share(columns, &b, share);
+  b.column_end = (int32_t)fl_share(columns, &b, share + 1);
   b.prefetch = fl_dgrad_prefetch_of(r->model, b.column_end - b.column_begin);
   b.w = (worker){.r = r, .thread = thread};
   b.w.row_begin = fl_slice_begin(p->batch, p->row_groups, shard);
   b.w.row_end = fl_slice_begin(p->batch, p->row_groups, shard + 1);
   b.w.vector_begin = 2 * b.column_begin;
   b.w.vector_end = 2 * b.column_end < r->model->unit_vectors ? 2 * b.column_end : r->model->unit_vectors;
-  b.w.team = b.w.group = units > 1 ? r->team : NULL;
-  const int64_t team = units > 1 ? 0 : thread, rows = b.w.row_end - b.w.row_begin;
+  b.w.team = b.w.group = shares > 1 ? r->team : NULL;
+  const int64_t team = shares > 1 ? 0 : thread, rows = b.w.row_end - b.w.row_begin;
   b.grads = r->space + map->grads + team * map->grads_bytes;
   b.scratch = r->space + map->scratch + thread * map->scratch_bytes;
   b.x_at = (char **)(r->space + map->pointers) + thread * map->pointer_count;

@@ -6,7 +6,7 @@
 #include "internal/backward.h"
 
 // Where a worker's share of `count` things begins.
-int64_t fl_share(int64_t count, const back_worker *b, int64_t share) { return count * share / b->units; }
+int64_t fl_share(int64_t count, const back_worker *b, int64_t share) { return count * share / b->shares; }
 
 // sum += from
 void fl_add(const run *r, void *sum, const void *from, int64_t count)
@@ -39,7 +39,7 @@ static char *dh_last(const back_worker *b)
   return r->space + r->back_layout.dh_last + b->w.row_begin * r->back_layout.dh_stride * r->elem;
 }
 
-// The gradients that come from behind the last step, in the worker's unit vectors.
+// dh_n and dc_n, in the worker's unit vectors.
 static void begin_rows(const back_worker *b, const back_segment *s, int64_t begin, int64_t end)
 {
   const run *r = b->w.r;
@@ -73,19 +73,20 @@ static void begin_segment(const back_worker *b, const back_segment *s)
       memset(fl_bias_sums(w->r, b->shard, s->layer_dir, total) + v * sums, 0, (size_t)sums);
 }
 
-// Step t for rows [from, to) of the worker; rows from next_rows on begin here.
+// Step t for rows [from, to) of the worker. `next`: gate gradients of step t + 1 for these rows, or NULL
+// where t is their last step.
 static void step_rows(const back_worker *b, const back_segment *s, int64_t t, int64_t from, int64_t to,
                       const char *next, char *now)
 {
   if (from >= to) return;
   const run *r = b->w.r;
-  const int64_t lanes = r->model->kernels->lanes, vector = lanes * r->elem;
-  const int64_t row = (b->w.row_begin + from) * vector;
+  const int64_t lanes = r->model->kernels->lanes, vector_bytes = lanes * r->elem;
+  const int64_t row = (b->w.row_begin + from) * vector_bytes;
   const int has_c = r->model->cell->has_c;
   char *activations = fl_activations(r, s->layer_dir, t), *dc_carry = carry(b);
   const fl_back_step job = {
-      .next = next ? next + from * vector : NULL,
-      .now = now + from * vector,
+      .next = next ? next + from * vector_bytes : NULL,
+      .now = now + from * vector_bytes,
       .stride = r->back_layout.grads_stride,
       .dy = s->has_dy ? (const void *const *)(b->dy_now + from) : NULL,
       .dc = s->has_dcells ? (const void *const *)(b->dc_now + from) : NULL,
@@ -96,7 +97,7 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
       .h_stride = r->tape_layout.h_stride,
       .c = has_c ? fl_c_buffer(r, s->layer_dir, t) + row : NULL,
       .c_prev = has_c ? fl_c_buffer(r, s->layer_dir, t - 1) + row : NULL,
-      .dc_carry = has_c ? dc_carry + from * vector : NULL,
+      .dc_carry = has_c ? dc_carry + from * vector_bytes : NULL,
       .c_stride = r->plan->batch * lanes,
       .bias = fl_bias_sums(r, b->shard, s->layer_dir, 0),
       .rows = to - from,
@@ -124,8 +125,8 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
                     .columns = s->layer->units,
                     .dw = s->dw_h,
                     .add = add,
-                    .begin = (int32_t)fl_share(vectors, b, b->unit),
-                    .end = (int32_t)fl_share(vectors, b, b->unit + 1),
+                    .begin = (int32_t)fl_share(vectors, b, b->share),
+                    .end = (int32_t)fl_share(vectors, b, b->share + 1),
                     .scratch = b->scratch};
     fl_wgrad_slabs(&b->w, s->layer, &job);
     job.in = (const void *const *)b->x_at;
@@ -140,7 +141,7 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
     memset(chunk, 0, (size_t)(sums * r->elem));
   }
   if (s->has_dx) {
-    const int64_t begin = fl_share(rows, b, b->unit), inputs = s->layer->inputs;
+    const int64_t begin = fl_share(rows, b, b->share), inputs = s->layer->inputs;
     const int32_t panels = (int32_t)((inputs + 2 * lanes - 1) / (2 * lanes));
     const fl_dgrad job = {.grads = b->grads + begin * lanes * r->elem,
                           .stride = r->back_layout.grads_stride,
@@ -148,7 +149,7 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
                           .columns = inputs,
                           .out = (void *const *)(b->dx_at + begin),
                           .add = s->add_dx,
-                          .rows = fl_share(rows, b, b->unit + 1) - begin,
+                          .rows = fl_share(rows, b, b->share + 1) - begin,
                           .panel_begin = 0,
                           .panel_end = panels,
                           .prefetch = fl_dgrad_prefetch_of(r->model, panels)};
@@ -161,12 +162,13 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
 static const char *keep_last_step(const back_worker *b, const char *last, int64_t rows)
 {
   const run *r = b->w.r;
-  const int64_t vector = r->model->kernels->lanes * r->elem, stride = r->back_layout.grads_stride * r->elem;
+  const int64_t vector_bytes = r->model->kernels->lanes * r->elem,
+                stride = r->back_layout.grads_stride * r->elem;
   const int64_t vectors = r->model->cell->gates * (int64_t)r->model->unit_vectors;
-  char *kept = b->grads + r->plan->chunk_rows * vector;
+  char *kept = b->grads + r->plan->chunk_rows * vector_bytes;
   fl_wait_for(&b->w, b->w.group);  // nobody reads the chunk any more
-  for (int64_t v = fl_share(vectors, b, b->unit); v < fl_share(vectors, b, b->unit + 1); ++v)
-    memcpy(kept + v * stride, last + v * stride, (size_t)(rows * vector));
+  for (int64_t v = fl_share(vectors, b, b->share); v < fl_share(vectors, b, b->share + 1); ++v)
+    memcpy(kept + v * stride, last + v * stride, (size_t)(rows * vector_bytes));
   fl_wait_for(&b->w, b->w.group);
   return kept;
 }
@@ -208,7 +210,7 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
 static void clear_gradients(const back_worker *b, const back_segment *s)
 {
   const run *r = b->w.r;
-  if (!s->dw_x || s->add_dw || b->unit != 0) return;
+  if (!s->dw_x || s->add_dw || b->share != 0) return;
   const int64_t rows = s->layer->cell->gates * s->layer->units;
   memset(s->dw_x, 0, (size_t)(rows * s->layer->inputs * r->elem));
   memset(s->dw_h, 0, (size_t)(rows * s->layer->units * r->elem));
@@ -227,7 +229,7 @@ int fl_run_back_segment(back_worker *b, const back_segment *s)
 {
   const run *r = b->w.r;
   const worker *w = &b->w;
-  const int64_t rows = w->row_end - w->row_begin, vector = r->model->kernels->lanes * r->elem;
+  const int64_t rows = w->row_end - w->row_begin, vector_bytes = r->model->kernels->lanes * r->elem;
   const int64_t h_row = r->tape_layout.h_stride * r->elem;
   const char *next = NULL;
   int64_t running = 0, next_rows = 0, t = r->plan->steps - 1;
@@ -240,7 +242,8 @@ int fl_run_back_segment(back_worker *b, const back_segment *s)
       while (running < rows && r->sorted_lengths[w->row_begin + running] > t) ++running;
       if (chunk + running > r->plan->chunk_rows) break;
       if (running == 0) continue;
-      char *now = b->grads + chunk * vector, *h = fl_h_buffer(r, s->layer_dir, t - 1) + w->row_begin * h_row;
+      char *now = b->grads + chunk * vector_bytes,
+           *h = fl_h_buffer(r, s->layer_dir, t - 1) + w->row_begin * h_row;
       for (int64_t i = 0; i < running; ++i) b->h_at[chunk + i] = h + i * h_row;
       advance(w, &s->x, s->dir, t, next_rows, running, b->x_now, b->x_at + chunk);
       if (s->has_dx) advance(w, &s->dx, s->dir, t, next_rows, running, b->dx_now, b->dx_at + chunk);

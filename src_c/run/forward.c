@@ -86,22 +86,22 @@ static void run_worker(const worker *w)
 }
 
 // The worker of one place in the plan's grid, or of a whole row group when `alone`.
-static void start_worker(run *r, int dir, int row, int unit, int thread, int alone)
+static void start_worker(run *r, int dir, int row, int share, int thread, int alone)
 {
   const fastlstm_plan *p = r->plan;
-  const int units = alone ? 1 : p->unit_groups, by_dir = !alone && p->dir_groups == 2;
+  const int shares = alone ? 1 : p->unit_groups, by_dir = !alone && p->dir_groups == 2;
   worker w = {.r = r, .thread = thread};
   w.first_dir = by_dir ? dir : 0;
   w.last_dir = by_dir ? dir : r->model->spec.directions - 1;
   w.row_begin = fl_slice_begin(p->batch, p->row_groups, row);
   w.row_end = fl_slice_begin(p->batch, p->row_groups, row + 1);
-  w.panel_begin = (int32_t)((int64_t)r->model->panels * unit / units);
-  w.panel_end = (int32_t)((int64_t)r->model->panels * (unit + 1) / units);
+  w.panel_begin = (int32_t)((int64_t)r->model->panels * share / shares);
+  w.panel_end = (int32_t)((int64_t)r->model->panels * (share + 1) / shares);
   const int32_t vectors = FL_PANEL / r->model->cell->sums;  // unit vectors of a panel
   w.vector_begin = w.panel_begin * vectors;
   w.vector_end = w.panel_end < r->model->panels ? w.panel_end * vectors : r->model->unit_vectors;
   w.team = alone ? NULL : r->team;
-  w.group = units > 1 ? r->team + 1 + dir * p->row_groups + row : NULL;
+  w.group = shares > 1 ? r->team + 1 + dir * p->row_groups + row : NULL;
   const int64_t before =
       p->project_steps * w.row_begin * FL_PANEL * r->model->panels * r->model->kernels->lanes;
   w.projected =
@@ -123,8 +123,8 @@ static void team_body(void *arg, int thread, int threads)
   const uint32_t mode = fl_fp_enter();
   if (thread == 0) r->fp_mode = mode;
   if (threads == p->threads && threads > 1 && threads == p->dir_groups * p->row_groups * p->unit_groups) {
-    const int unit = thread % p->unit_groups, group = thread / p->unit_groups;
-    start_worker(r, group / p->row_groups, group % p->row_groups, unit, thread, 0);
+    const int share = thread % p->unit_groups, group = thread / p->unit_groups;
+    start_worker(r, group / p->row_groups, group % p->row_groups, share, thread, 0);
   } else {
     // Parts of the batch in turn; also if there is no team, or fewer threads came than were planned.
     for (int row = thread; row < p->row_groups; row += threads) start_worker(r, 0, row, 0, thread, 1);

@@ -23,7 +23,7 @@ void fl_order_rows(run *r, const int64_t *lengths)
     }
     return;
   }
-  int64_t *start = r->counts;  // start[n]: rows longer than n
+  int64_t *start = r->counts;  // start[n]: rows of length n, and then, summed up, rows longer than n
   memset(start, 0, (size_t)(steps + 2) * sizeof *start);
   for (int64_t b = 0; b < batch; ++b) start[lengths[b]] += 1;
   for (int64_t n = steps, before = 0; n >= 0; --n) {
@@ -124,7 +124,7 @@ void fl_set_rows(const worker *w, const rows_of *rows, int dir, int64_t t, int64
   const run *r = w->r;
   for (int64_t i = from; i < to; ++i) {
     const int64_t row = w->row_begin + i;
-    if (rows->starts && r->sorted_lengths[row] <= t) return;  // lengths fall
+    if (rows->starts && r->sorted_lengths[row] <= t) return;  // lengths fall within a group
     at[i] = row_at(r, rows, row, dir ? r->sorted_lengths[row] - 1 - t : t);
   }
 }

@@ -12,7 +12,7 @@ static double weight_bytes(const worker *w, int64_t inputs)
   return vectors * r->model->kernels->lanes * (double)(inputs * r->elem);
 }
 
-// Projects `steps` steps from t on; rows of later steps advance those of earlier ones.
+// Projects `steps` steps from t on; rows of step t + 1 follow those of step t.
 static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t steps, int64_t panel_stride)
 {
   const run *r = w->r;
@@ -55,11 +55,11 @@ typedef struct steps {
   const worker *w;
   const segment *s;
   int64_t rows;
-  int64_t ahead;    // steps projected at a time, 0: the projection is part of the step
-  int64_t vectors;  // bytes of a row's vectors before the worker's first row, in c and on the tape
-  fl_step job;      // of every step; what differs, run_step sets
-  int large;        // a step is so large that the caller must get chances to stop it
-  int over;         // the run was stopped: nothing is computed any more, but workers of a group still meet
+  int64_t ahead;      // steps projected at a time, 0: the projection is part of the step
+  int64_t row_bytes;  // of the worker's first row within a unit vector's block, in c and on the tape
+  fl_step job;        // of every step; what differs, run_step sets
+  int large;          // a step is so large that the caller must get chances to stop it
+  int over;           // the run was stopped: nothing is computed any more, but workers of a group still meet
 } steps;
 
 static char *from_row(char *buffer, int64_t bytes) { return buffer ? buffer + bytes : NULL; }
@@ -88,49 +88,50 @@ static fl_step job_of_steps(const worker *w, const segment *s, int64_t ahead)
 
 // Step t of the rows that still run, up to `end`, whose projection is `done` rows from the start. Returns how
 // many rows those are.
-static int64_t run_step(steps *at, int64_t t, int64_t end, int64_t done)
+static int64_t run_step(steps *common, int64_t t, int64_t end, int64_t done)
 {
-  const worker *w = at->w;
+  const worker *w = common->w;
   const run *r = w->r;
   const fl_cell *cell = r->model->cell;
-  const int64_t layer_dir = at->s->layer_dir, h_row = w->row_begin * r->layout.h_stride * r->elem;
-  fl_step *job = &at->job;
-  if (at->ahead) job->projected = w->projected + done * job->projected_row_stride * r->elem;
+  const int64_t layer_dir = common->s->layer_dir, h_row = w->row_begin * r->layout.h_stride * r->elem;
+  fl_step *job = &common->job;
+  if (common->ahead) job->projected = w->projected + done * job->projected_row_stride * r->elem;
   job->h_prev = fl_h_buffer(r, layer_dir, t - 1) + h_row;
   job->h_next = fl_h_buffer(r, layer_dir, t) + h_row;
   if (cell->has_c) {
-    job->c_prev = fl_c_buffer(r, layer_dir, t - 1) + at->vectors;
-    job->c = fl_c_buffer(r, layer_dir, t) + at->vectors;
+    job->c_prev = fl_c_buffer(r, layer_dir, t - 1) + common->row_bytes;
+    job->c = fl_c_buffer(r, layer_dir, t) + common->row_bytes;
   }
-  if (r->tape) job->activations = from_row(fl_activations(r, layer_dir, t), cell->activations * at->vectors);
+  if (r->tape)
+    job->activations = from_row(fl_activations(r, layer_dir, t), cell->activations * common->row_bytes);
   job->rows = end - w->row_begin;
   job->descending = (int32_t)(t & 1);
   for (job->phase = 0; job->phase < cell->phases; ++job->phase) {
     if (job->phase > 0) fl_wait_for(w, w->group);
-    if (job->rows == 0 || at->over) continue;
-    if (at->large)
-      fl_step_slabs(w, at->s->layer, job);
+    if (job->rows == 0 || common->over) continue;
+    if (common->large)
+      fl_step_slabs(w, common->s->layer, job);
     else
-      r->model->kernels->step(at->s->layer, job);
+      r->model->kernels->step(common->s->layer, job);
   }
   return job->rows;
 }
 
 // Moves the row pointers of the worker to step t, `count` steps further on.
-static void advance(const steps *at, int64_t t, int64_t count)
+static void advance(const steps *common, int64_t t, int64_t count)
 {
-  const worker *w = at->w;
-  const segment *s = at->s;
-  if (!at->ahead) fl_advance_rows(w, &s->x, s->dir, t, count, at->rows, w->x_at);
-  fl_advance_rows(w, &s->y, s->dir, t, count, at->rows, w->y_at);
-  if (s->has_cells) fl_advance_rows(w, &s->cells, s->dir, t, count, at->rows, w->cells_at);
+  const worker *w = common->w;
+  const segment *s = common->s;
+  if (!common->ahead) fl_advance_rows(w, &s->x, s->dir, t, count, common->rows, w->x_at);
+  fl_advance_rows(w, &s->y, s->dir, t, count, common->rows, w->y_at);
+  if (s->has_cells) fl_advance_rows(w, &s->cells, s->dir, t, count, common->rows, w->cells_at);
 }
 
 // Up to `count` steps from t on of a worker's only row, in the cell's persistent kernel.
-static void run_persistent(const steps *at, int64_t t, int64_t count)
+static void run_persistent(const steps *common, int64_t t, int64_t count)
 {
-  const worker *w = at->w;
-  const segment *s = at->s;
+  const worker *w = common->w;
+  const segment *s = common->s;
   const run *r = w->r;
   const int64_t elem = r->elem, left = r->sorted_lengths[w->row_begin] - t,
                 steps = left < count ? left : count;
@@ -141,13 +142,13 @@ static void run_persistent(const steps *at, int64_t t, int64_t count)
   if (h != h_prev) memcpy(h, h_prev, (size_t)(r->model->unit_vectors * r->model->kernels->lanes * elem));
   const fl_persistent job = {
       .steps = steps,
-      .x = at->ahead ? NULL : w->x_at[0],
+      .x = common->ahead ? NULL : w->x_at[0],
       .x_stride = (s->dir ? -s->x.t_bytes : s->x.t_bytes) / elem,
       .projected = w->projected,
-      .projected_panel_stride = at->job.projected_panel_stride,
-      .projected_row_stride = at->job.projected_row_stride,
+      .projected_panel_stride = common->job.projected_panel_stride,
+      .projected_row_stride = common->job.projected_row_stride,
       .h = h,
-      .c = from_row(fl_c_buffer(r, s->layer_dir, t), at->vectors),
+      .c = from_row(fl_c_buffer(r, s->layer_dir, t), common->row_bytes),
       .c_stride = r->plan->batch * r->model->kernels->lanes,
       .y = w->y_at[0],
       .y_stride = (s->dir ? -s->y.t_bytes : s->y.t_bytes) / elem,
@@ -162,37 +163,37 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
   const run *r = w->r;
   const int64_t lanes = r->model->kernels->lanes, ahead = r->plan->project_steps;
   const int64_t rows = w->row_end - w->row_begin;
-  steps at = {
+  steps common = {
       .w = w,
       .s = s,
       .rows = rows,
       .ahead = ahead,
-      .vectors = w->row_begin * lanes * r->elem,
+      .row_bytes = w->row_begin * lanes * r->elem,
       .job = job_of_steps(w, s, ahead),
       .large = fl_is_large(w, rows, s->layer->units + (ahead ? 0 : s->layer->inputs)),
       .over = fl_polled(w),
   };
   const int alone =
       rows == 1 && !w->group && !r->tape && !s->y.starts && !s->x.starts && fl_is_persistent(r->model);
-  if (at.over && !w->group) return;
+  if (common.over && !w->group) return;
   if (!ahead) fl_set_rows(w, &s->x, s->dir, t_begin, 0, rows, w->x_at);
   fl_set_rows(w, &s->y, s->dir, t_begin, 0, rows, w->y_at);
   if (s->has_cells) fl_set_rows(w, &s->cells, s->dir, t_begin, 0, rows, w->cells_at);
   int64_t end = w->row_end;
   for (int64_t t = t_begin; t < t_end;) {
     const int64_t count = ahead && ahead < t_end - t ? ahead : t_end - t;
-    if (ahead && !at.over) project_ahead(w, s, t, count, at.job.projected_panel_stride);
+    if (ahead && !common.over) project_ahead(w, s, t, count, common.job.projected_panel_stride);
     if (alone) {
-      run_persistent(&at, t, count);
+      run_persistent(&common, t, count);
       t += count;
-      advance(&at, t, count);
+      advance(&common, t, count);
       continue;
     }
     int64_t done = 0;  // rows of the projection used up
     for (const int64_t last = t + count; t < last; ++t) {
       end = fl_running(w, t, end);
-      done += run_step(&at, t, end, done);
-      advance(&at, t + 1, 1);
+      done += run_step(&common, t, end, done);
+      advance(&common, t + 1, 1);
       fl_wait_for(w, w->group);
     }
   }

@@ -16,13 +16,14 @@ typedef struct slabs {
   int64_t rows, columns;  // of one
 } slabs;
 
-// How to cut `rows` by `columns` when one column of one row takes `flops`. Columns go by `unit`.
-static slabs cut(int64_t rows, int64_t columns, int64_t unit, double flops)
+// How to cut `rows` by `columns` when one column of one row takes `flops`. Columns go by multiples of
+// `multiple`.
+static slabs cut(int64_t rows, int64_t columns, int64_t multiple, double flops)
 {
   slabs s = {rows, columns};
   const double fit = SLAB_FLOPS / (flops * (double)(rows > 0 ? rows : 1));
   if (fit >= (double)columns) return s;
-  s.columns = fit > (double)unit ? (int64_t)fit / unit * unit : unit;
+  s.columns = fit > (double)multiple ? (int64_t)fit / multiple * multiple : multiple;
   if (s.columns > columns) s.columns = columns;
   const double most = SLAB_FLOPS / (flops * (double)s.columns);
   if (fit < (double)s.columns && most < (double)rows) s.rows = most > SLAB_ROWS ? (int64_t)most : SLAB_ROWS;
@@ -57,7 +58,7 @@ void fl_step_slabs(const worker *w, const fl_layer *layer, const fl_step *job)
   const int64_t elem = w->r->elem, lanes = kernels->lanes, panels = job->panel_end - job->panel_begin;
   const double flops = 2.0 * FL_PANEL * (double)lanes * (double)(layer->units + (job->x ? layer->inputs : 0));
   if (fl_polled(w)) return;
-  // One row takes three panels at a time, three rows two (next_group in product/tile.inc.h).
+  // Multiples of 6 split neither groups of two panels nor one of three (next_group in product/tile.inc.h).
   const slabs s = cut(job->rows, panels, job->rows <= 3 ? 6 : 1, flops);
   if (s.rows == job->rows && s.columns == panels) {
     kernels->step(layer, job);
@@ -117,21 +118,21 @@ void fl_back_step_slabs(const worker *w, const fl_layer *layer, const fl_back_st
     const int64_t begin = job->descending ? job->panel_end - done - count : job->panel_begin + done;
     for (int64_t row = 0; row < job->rows; row += s.rows) {
       fl_back_step part = *job;
-      const int64_t vectors = row * lanes * elem;
+      const int64_t row_bytes = row * lanes * elem;  // of the part's first row within a unit vector's block
       part.panel_begin = (int32_t)begin;
       part.panel_end = (int32_t)(begin + count);
       part.rows = least(s.rows, job->rows - row);
-      if (job->next) part.next = (const char *)job->next + vectors;
-      part.now = (char *)job->now + vectors;
+      if (job->next) part.next = (const char *)job->next + row_bytes;
+      part.now = (char *)job->now + row_bytes;
       part.dy = (const void *const *)past(job->dy, row);
       part.dc = (const void *const *)past(job->dc, row);
       if (job->dh_last) part.dh_last = (const char *)job->dh_last + row * job->dh_stride * elem;
       if (job->activations)
-        part.activations = (const char *)job->activations + layer->cell->activations * vectors;
+        part.activations = (const char *)job->activations + layer->cell->activations * row_bytes;
       part.h = (const char *)job->h + row * job->h_stride * elem;
-      if (job->c) part.c = (const char *)job->c + vectors;
-      if (job->c) part.c_prev = (const char *)job->c_prev + vectors;
-      if (job->c) part.dc_carry = (char *)job->dc_carry + vectors;
+      if (job->c) part.c = (const char *)job->c + row_bytes;
+      if (job->c) part.c_prev = (const char *)job->c_prev + row_bytes;
+      if (job->c) part.dc_carry = (char *)job->dc_carry + row_bytes;
       kernels->back_step(layer, &part);
       if (part.rows < job->rows && fl_polled(w)) return;
     }

@@ -81,7 +81,7 @@ def test_registers_hold_a_small_layer_of_one_row_only(isa: str, dtype: str) -> N
     for units in HIDDEN_SIZES:
         plan = fastlstm.LSTM(1, units, dtype=dtype)._engine().plan(6, 1, 1)
         assert plan["lanes"] == lanes
-        vectors.append(4 * plan["full"] + plan["tail"])
+        vectors.append(4 * plan["full"] + plan["remainder"])
     assert min(vectors) <= 2
     assert max(vectors) > 14
 

@@ -4,7 +4,7 @@
 //   i, f, o = sigmoid(z_i, z_f, z_o)     g = tanh(z_g)
 //   c' = f c + i g                       h = o tanh(c')
 //
-// Kept for the backward pass besides h and c: i, f, g, o. The derivation is in fastlstm/reference.
+// Kept for the backward pass besides h and c: i, f, g, o. The derivation is in fastlstm/reference/lstm.py.
 #ifndef FL_CELL_LSTM_H
 #define FL_CELL_LSTM_H
 
@@ -41,7 +41,14 @@ FL_INLINE vreal lstm_output(vreal d, vreal c, vreal *o)
 }
 
 // From dh and dc of a cell's outputs to the gradients of its pre-activations, in `d`, and of the c that came
-// in, which is returned.
+// in, which is returned:
+//
+//   total = dc_t      = dc + dh o (1 - tanh^2 c)
+//   d[0]  = dz_i      = dc_t g i (1 - i)
+//   d[1]  = dz_f      = dc_t c_prev f (1 - f)
+//   d[2]  = dz_g      = dc_t i (1 - g^2)
+//   d[3]  = dz_o      = dh tanh(c) o (1 - o)
+//   returns dc_prev   = dc_t f
 FL_INLINE vreal lstm_gradient(const real *activations, vreal c, vreal c_prev, vreal dh, vreal dc, vreal d[4])
 {
   const vreal one = vset1(1);
@@ -148,10 +155,9 @@ static void FL_NAMED(lstm_forward)(const fl_layer *layer, const fl_step *job, re
 
 // ---- fused tiles: product and cell in one function ----
 //
-// An LSTM's cell takes as long as 40 inputs of the product, so sums that need not pass a call count. Against
-// products with a call of lstm_forward after each, fused tiles of several rows made the zoo 1.007 times as
-// fast in the median on a Zen 5 with AVX-512 (models of few rows up to 1.03), for 0.2 MB of the
-// library's 1.9.
+// An LSTM's cell takes as long as 40 inputs of the product, so sums that need not pass a call count. On a Zen
+// 5, one thread, the zoo without fused tiles but for one row ran at 0.993 of the speed with them in the
+// median, single models of few rows at 0.96; they take 0.27 MB of the library's 1.97 (decision 19).
 
 FL_INLINE void lstm_tile(const int rows, const int full, const int rest, const int chains, const int prefetch,
                          const fl_layer *layer, const fl_step *job, int64_t panel, int64_t row)

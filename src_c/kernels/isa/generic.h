@@ -110,7 +110,7 @@ FL_INLINE vreal vzip_high(vreal a, vreal b) { return (vreal){a[2], b[2], a[3], b
 FL_INLINE vreal vupper(vreal v) { return (vreal){v[1], v[1]}; }
 FL_INLINE vreal vquarter(vreal v, const int q)
 {
-  (void)q;  // a quarter of two lanes does not exist: tails of one vector are not made
+  (void)q;  // a quarter of two lanes does not exist: remainder panels of one vector are not made
   return v;
 }
 #else

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Geometry of the tiles for about 16 vector registers, of which 12 hold sums: two fused multiply-adds a
 // cycle with a latency of four need eight independent sums, and twelve reach more of the peak (1.17 times
-// the flops on a Zen 3, by vfpbench). This is the only list of instances: a tile that does not stand here
-// has no function, and its place in the tables is NULL.
+// the flops on a Zen 3, by a public benchmark of instruction throughput). This is the only list of instances:
+// a tile that does not stand here has no function, and its place in the tables is NULL.
 #ifndef FL_SUMS12_H
 #define FL_SUMS12_H
 
@@ -29,7 +29,7 @@ enum {
 #define FL_TILES_OF_ROWS(T)                                                           \
   T(2, 0, 1, 1) T(2, 0, 2, 1) T(2, 1, 0, 1) T(3, 0, 1, 1) T(3, 0, 2, 1) T(3, 1, 0, 1)
 
-// Rows of the tiles that prefetch weights: lower ones are busy loading.
+// Rows of the tiles that prefetch weights: tiles of fewer rows are limited by loads.
 #define FL_PREFETCHING_ROWS(T) T(2) T(3)
 
 // Rows of the blocked product's tiles.

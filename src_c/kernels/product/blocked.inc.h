@@ -129,7 +129,7 @@ static void FL_NAMED(sum_in_blocks)(const fl_layer *layer, const factors *f, int
   }
 }
 
-// Input projection of many rows at once: sums = bias + x W_x. It starts the sums that the step goes on with,
+// Input projection of many rows at once: sums = bias + W_ih x. It starts the sums that the step goes on with,
 // so projecting ahead or inside the step gives the same bits.
 static void FL_NAMED(project)(const fl_layer *layer, const fl_project *job)
 {

@@ -4,14 +4,19 @@
 // Weights of K inputs for a layer of H units (packed by pack.c; VL = lanes of a vector). A panel has four
 // vectors an input. Of an LSTM they are the gates of VL units, of an RNN four times VL units:
 //
-//     LSTM  panel 0             panel 1         ...  remainder panel, if few units are left
-//     k=0 | i i | f f | g g | o o |                 | i f | g o |   (2 vectors, VL/2 units)
-//     k=1 | i i | f f | g g | o o |                 | i f g o   |   (1 vector,  VL/4 units)
-//     ...   each cell one vector
+//     LSTM    panel 0                   panel 1    ...      each cell one vector
+//     k=0   | i i | f f | g g | o o |                       (i i = VL units of gate i)
+//     k=1   | i i | f f | g g | o o |
 //
-//     RNN   panel 0                                  remainder panel
-//     k=0 | units 0.. | VL.. | 2 VL.. | 3 VL.. |    | .. |          (1 or 2 vectors of units; 3 make a whole
-//     panel)
+//     RNN     panel 0                                    panel 1    ...
+//     k=0   | units 0.. | VL.. | 2 VL.. | 3 VL.. |
+//     k=1   | units 0.. | VL.. | 2 VL.. | 3 VL.. |
+//
+// The remainder panel, if few units are left, has one or two vectors an input; three make a whole panel:
+//
+//     LSTM, VL/2 units        LSTM, VL/4 units        RNN, 2 VL units             RNN, VL units
+//     k=0   | i f | g o |     k=0   | i f g o |       k=0   | units | units |     k=0   | units |
+//     k=1   | i f | g o |     k=1   | i f g o |       k=1   | units | units |     k=1   | units |
 //
 //   address(panel p, input k, vector v) = p * K * 4 VL + k * (vectors of the panel) * VL + v * VL
 //
@@ -27,7 +32,7 @@ enum { FL_TILE_VECTORS = FL_PANEL * FL_TILE_PANELS + 2 };  // of the widest tile
 
 typedef const real *const *rows_in;
 
-// Cuts `rows` into tiles of nearly equal height, at most `height` each.
+// How many tiles of at most `height` rows, of nearly equal height, `rows` make.
 FL_INLINE int64_t tile_count(int64_t rows, int64_t height) { return (rows + height - 1) / height; }
 
 FL_INLINE const real *panel_weight(const real *w, int64_t inputs, int full, int rest, int v, int64_t k)

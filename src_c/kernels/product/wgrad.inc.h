@@ -57,7 +57,7 @@ FL_WGRAD(3)
 static wgrad_fn *const wgrad_tiles[FL_WGRAD_VECTORS] = {FL_NAMED(wgrad_1), FL_NAMED(wgrad_2),
                                                         FL_NAMED(wgrad_3)};
 
-// Vectors of group i when `count` of them are cut into groups of nearly equal size.
+// The first vector of group i when `count` of them are cut into groups of nearly equal size.
 FL_INLINE int64_t group_begin(int64_t count, int64_t i)
 {
   return count * i / tile_count(count, FL_WGRAD_VECTORS);
@@ -71,8 +71,8 @@ FL_INLINE void pack_columns(const fl_wgrad *job, int64_t first, int64_t count, r
     for (int64_t k = 0; k < job->rows; ++k, out += nv * VL) {
       const real *row = job->in[k];
       if (k + 16 < job->rows) {
-        const real *ahead = (const real *)job->in[k + 16] + begin * VL;
-        for (int64_t v = 0; v < nv; ++v) __builtin_prefetch(ahead + v * VL, 0, 3);
+        const real *later = (const real *)job->in[k + 16] + begin * VL;
+        for (int64_t v = 0; v < nv; ++v) __builtin_prefetch(later + v * VL, 0, 3);
       }
       for (int64_t v = 0; v < nv; ++v)
         vstore(out + v * VL, load_columns(row, (begin + v) * VL, job->columns));
