@@ -7,6 +7,7 @@
 #define FL_SUMS12_H
 
 enum {
+  FL_REGISTERS = 16,
   FL_SUMS = 12,
   FL_HOLD_WEIGHTS = 0,         // the rows' broadcasts stay in registers while an input's weights pass by
   FL_TILE_ROWS = 3,            // rows of the tallest tile

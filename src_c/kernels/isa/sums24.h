@@ -6,6 +6,7 @@
 #define FL_SUMS24_H
 
 enum {
+  FL_REGISTERS = 32,
   FL_SUMS = 24,
   FL_HOLD_WEIGHTS = 1,  // an input's weights stay in registers while the rows' broadcasts pass by
   FL_TILE_ROWS = 6,
