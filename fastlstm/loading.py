@@ -96,6 +96,8 @@ def _from_config(text: str, file: Any) -> LSTM | RNN:
     kind = _KINDS.get(str(config.pop("class", None)))
     if kind is None:
         raise ValueError(f"it holds no model of {_NAMES}")
+    if kind is RNN and "nonlinearity" not in config:
+        raise ValueError("it does not say which nonlinearity its RNN has")
     layers = [key for key in file.keys() if key.startswith("weight_hh_")]  # noqa: SIM118
     directions = 2 if config.get("bidirectional") is True else 1
     if len(layers) != directions * checks.count("num_layers", config.get("num_layers"), 1):

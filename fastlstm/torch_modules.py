@@ -28,9 +28,10 @@ def layer_config(module: Any, kind: str) -> dict[str, Any]:
     """The constructor's arguments of a ``torch.nn.LSTM`` or ``torch.nn.RNN``, whichever `kind`
     says; TypeError says what else it is."""
     module = _unwrapped(module)
+    mode = getattr(module, "mode", None)  # what torch's forward goes by; a model of ours has none
     if (
         any(not hasattr(module, name) for name in _KNOWN)
-        or getattr(module, "mode", _MODES[kind][0]) not in _MODES[kind]
+        or (getattr(module, "_kind", kind) != kind if mode is None else mode not in _MODES[kind])
         or isinstance(module, type)
         or _is(module, *_QUANTISED)
     ):
@@ -38,6 +39,8 @@ def layer_config(module: Any, kind: str) -> dict[str, Any]:
     first = values(module, ["weight_ih_l0"])["weight_ih_l0"]
     config = {name: getattr(module, name) for name in _KNOWN}
     config |= {name: getattr(module, name, usual) for name, usual in _OWN[kind].items()}
+    if kind == "RNN" and mode is not None:
+        config["nonlinearity"] = mode.removeprefix("RNN_").lower()
     return {**config, "dtype": _dtype(first)}
 
 

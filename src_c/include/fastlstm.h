@@ -17,9 +17,9 @@
 //
 // Memory. The library allocates nothing: the caller gives memory for a model (fastlstm_model_bytes), a plan
 // (fastlstm_plan_bytes), a workspace for a run (fastlstm_plan_workspace_bytes) and a tape
-// (fastlstm_tape_bytes), all aligned to FASTLSTM_ALIGN. fastlstm_alloc and fastlstm_free are there for
-// callers without an allocator of their own. No memory of the caller's is kept between runs. A model is valid
-// as long as its memory is left alone, a plan as long as its model.
+// (fastlstm_tape_bytes), all aligned to FASTLSTM_ALIGN (a plan to 8 bytes at least). fastlstm_alloc and
+// fastlstm_free are there for callers without an allocator of their own. No memory of the caller's is kept
+// between runs. A model is valid as long as its memory is left alone, a plan as long as its model.
 //
 // Threads. A model and a plan may be used by any number of threads at once, a workspace by one run at a
 // time. Runs on several threads are teams of OpenMP, if the library was compiled with it; without it
@@ -28,7 +28,8 @@
 //
 // Checks. Every function looks at what it is handed before it reads through it: pointers that must not be
 // NULL, ranges, alignment, lengths, that a model was packed, that a plan is the model's; and gives a status
-// (fastlstm_status_text). What it cannot see is how long arrays are, and what memory no longer is.
+// (fastlstm_status_text). What it cannot see is how long arrays are, and what memory no longer is. Where
+// a size_t or int32_t of a result goes is taken as it is.
 //
 // Versions. The first field of fastlstm_spec, fastlstm_io and fastlstm_back_io is their size as the caller's
 // header has it (FASTLSTM_SPEC_INIT and the like set it). Structures only grow at their end, where zeros mean

@@ -38,6 +38,7 @@ static int unaligned(const void *memory, size_t to) { return (uintptr_t)memory %
 static fastlstm_status check_struct(const void *given, size_t known)
 {
   if (!given) return FASTLSTM_INVALID;
+  if (unaligned(given, _Alignof(size_t))) return FASTLSTM_UNALIGNED;
   const size_t size = *(const size_t *)given;
   if (size < known || size > LARGEST_STRUCT) return FASTLSTM_INVALID;
   for (size_t i = known; i < size; ++i)
@@ -66,7 +67,8 @@ fastlstm_status fl_check_weights(const fastlstm_spec *spec, const fastlstm_weigh
                                  const void *memory)
 {
   if (!weights || !memory) return FASTLSTM_INVALID;
-  if (unaligned(memory, FASTLSTM_ALIGN)) return FASTLSTM_UNALIGNED;
+  if (unaligned(memory, FASTLSTM_ALIGN) || unaligned(weights, _Alignof(fastlstm_weights)))
+    return FASTLSTM_UNALIGNED;
   const size_t elem = (size_t)fl_elem(spec->dtype);
   for (int64_t i = 0; i < spec->num_layers * spec->directions; ++i) {
     const fastlstm_weights *w = &weights[i];
@@ -168,6 +170,7 @@ fastlstm_status fl_check_backward(const fastlstm_model *model, const fastlstm_pl
   if (!model->cell->has_c && (io->dcells || io->dc_n || io->dc_0)) return FASTLSTM_INVALID;
   const void *const arrays[] = {io->x, io->dy, io->dcells, io->dh_n, io->dc_n, io->dx, io->dh_0, io->dc_0};
   if (any_unaligned(model, arrays, COUNT(arrays))) return FASTLSTM_UNALIGNED;
+  if (unaligned(io->gradients, _Alignof(fastlstm_gradients))) return FASTLSTM_UNALIGNED;
   const int64_t count = io->gradients ? model->spec.num_layers * model->spec.directions : 0;
   for (int64_t i = 0; i < count; ++i) {
     const fastlstm_gradients *g = &io->gradients[i];

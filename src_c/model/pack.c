@@ -201,8 +201,9 @@ fastlstm_status fastlstm_model_pack(const fastlstm_spec *spec, const fastlstm_we
                                     fastlstm_model **packed)
 {
   size_t bytes = 0;
-  if (!packed || threads < 1) return FASTLSTM_INVALID;
+  if (!packed) return FASTLSTM_INVALID;
   *packed = NULL;
+  if (threads < 1) return FASTLSTM_INVALID;
   fastlstm_status status = fastlstm_model_bytes(spec, &bytes);
   if (status == FASTLSTM_OK) status = fl_check_weights(spec, weights, memory);
   if (status != FASTLSTM_OK) return status;

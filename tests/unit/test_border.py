@@ -152,6 +152,18 @@ def test_bad_specs(bad: dict[str, int]) -> None:
         assert library.fastlstm_tape_bytes(at(given), one, one, at(size)) == wanted
 
 
+def test_structures_and_tables_that_are_not_aligned() -> None:
+    room = ctypes.create_string_buffer(256)
+    for size, call in (
+        (ctypes.sizeof(SPEC), lambda p: library.fastlstm_model_bytes(p, at(SIZE()))),
+        (ctypes.sizeof(SPEC), lambda p: library.fastlstm_tape_bytes(p, 1, 1, at(SIZE()))),
+    ):
+        for shift in (1, 2, 4):
+            odd = ctypes.addressof(room) // 8 * 8 + 8 + shift
+            ctypes.memmove(odd, ctypes.addressof(spec()), size)
+            assert call(ctypes.c_void_p(odd)) == STATUS["FASTLSTM_UNALIGNED"]
+
+
 def test_isas_that_are_not_here() -> None:
     for isa, name in enumerate(reversed(_core.isa_names())):
         wanted = 0 if _core.isa_available(name) else STATUS["FASTLSTM_UNSUPPORTED"]
@@ -166,6 +178,9 @@ def test_packing() -> None:
     lacking = (WEIGHTS * 2)(model.weights[0], WEIGHTS(model.zeros.address, None, None, None))
     assert model.pack(model.memory.address, pointer, at(lacking)) == STATUS["FASTLSTM_INVALID"]
     assert model.pack(model.memory.address, pointer, threads=0) == STATUS["FASTLSTM_INVALID"]
+    pointer.value = 64
+    assert model.pack(model.memory.address, pointer, threads=0) == STATUS["FASTLSTM_INVALID"]
+    assert pointer.value is None  # as after every failure
     odd = (WEIGHTS * 2)(*[WEIGHTS(model.zeros.address + 2, model.zeros.address, None, None)] * 2)
     assert model.pack(model.memory.address, pointer, at(odd)) == STATUS["FASTLSTM_UNALIGNED"]
     large = (ctypes.c_float * 1000)(*[3e38] * 1000)

@@ -270,6 +270,30 @@ def test_from_torch(nonlinearity: str, dtype: str, options: dict[str, Any]) -> N
     np.testing.assert_allclose(rnn(x)[1], h_n, rtol=0, atol=bound)
 
 
+def test_from_torch_goes_by_what_torch_computes() -> None:
+    torch = pytest.importorskip("torch")
+
+    class Base(torch.nn.modules.rnn.RNNBase):  # type: ignore[misc]
+        forward = torch.nn.RNN.forward
+
+    changed = torch.nn.RNN(I, H)
+    changed.nonlinearity = "relu"  # which torch's forward does not look at
+    for module, computed in ((Base("RNN_RELU", I, H), "relu"), (changed, "tanh")):
+        rnn = fastlstm.RNN.from_torch(module)
+        assert rnn.nonlinearity == computed
+        with torch.no_grad():
+            expected = module(torch.tensor(X))[0]
+        np.testing.assert_allclose(rnn(X)[0], expected, rtol=0, atol=40 * np.finfo("f4").eps)
+
+
+def test_from_a_model_of_ours() -> None:
+    with pytest.raises(TypeError, match=r"must be a torch.nn.RNN, got LSTM"):
+        fastlstm.RNN.from_torch(fastlstm.LSTM(I, H))
+    with pytest.raises(TypeError, match=r"must be a torch.nn.LSTM, got RNN"):
+        fastlstm.LSTM.from_torch(made())
+    assert fastlstm.RNN.from_torch(made(nonlinearity="relu")).nonlinearity == "relu"
+
+
 def test_from_another_module() -> None:
     nn = pytest.importorskip("torch").nn
     for module, words in (
@@ -335,4 +359,13 @@ def test_files_of_something_else(tmp_path: Path, change: dict[str, Any]) -> None
     text = json.dumps({"format": 1, "class": "RNN", **rnn.config(), **change})
     safetensors.numpy.save_file(rnn.state_dict(), path, {"fastlstm": text})
     with pytest.raises(ValueError, match="model cannot be loaded"):
+        fastlstm.load(path)
+
+
+def test_a_file_that_lacks_its_nonlinearity(tmp_path: Path) -> None:
+    rnn, path = made(), tmp_path / "model"
+    config = {name: value for name, value in rnn.config().items() if name != "nonlinearity"}
+    text = json.dumps({"format": 1, "class": "RNN", **config})
+    safetensors.numpy.save_file(rnn.state_dict(), path, {"fastlstm": text})
+    with pytest.raises(ValueError, match="it does not say which nonlinearity"):
         fastlstm.load(path)
