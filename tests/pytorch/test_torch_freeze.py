@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`accelerate(model, freeze=True)`: weights are not read at every call; what is seen all the same."""
+"""`accelerate(model, freeze=True)`: weights are not read at every call; what is seen anyway."""
 
 from __future__ import annotations
 
