@@ -14,6 +14,7 @@
     guards.py   what torch's own forward would not survive
     autocast.py calls under torch.autocast where torch has no kernels for them
     ops.py      operators with their gradients and fake implementations
+    operands.py checks of what the operators are given
     kernels.py  tensors to the core's buffers, without a copy
     engines.py  packed weights, kept while the same weights come again
     flops.py    what torch.utils.flop_counter counts for the operators

@@ -18,13 +18,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.autograd import forward_ad
 from torch.utils._pytree import tree_leaves
 
 from .. import runtime
-from ..spec import FORWARD, Spec
+from ..spec import FORWARD
 from . import kernels
-from .engines import BOTH, dtype_of, engine_for, spec_of
+from .engines import BOTH, engine_for
+from .operands import PLAIN, bare, checked, refuse_batches, refuse_meta, refuse_tangents
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 
@@ -90,7 +90,6 @@ def lstm(
 # instruction set changes.
 _IMPORTS = "fastlstm.torch"
 _BUILD = f"{runtime.__version__} {runtime.active_isa()}"
-_PLAIN = frozenset((torch.Tensor, torch.nn.Parameter, torch.nn.Buffer, type(None)))
 
 
 def _plain(x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor]) -> bool:
@@ -99,7 +98,7 @@ def _plain(x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tens
         not torch._C._len_torch_dispatch_stack()
         and not torch._C._are_functorch_transforms_active()
         and not torch._C._is_torch_function_mode_enabled()
-        and _PLAIN.issuperset(map(type, (x, h_0, c_0, *weights)))
+        and PLAIN.issuperset(map(type, (x, h_0, c_0, *weights)))
     )
 
 
@@ -145,11 +144,11 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
         ctx: Any, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         tape, batch_sizes, seed, x, *weights = ctx.saved_tensors
-        _refuse_batches(dy, dh_n, dc_n)
+        refuse_batches(dy, dh_n, dc_n)
         needs = ctx.needs_input_grad[4:]
         given = (tape, x, weights, batch_sizes, seed, dy, dh_n, dc_n)
         arguments: Any = (*given, *ctx.options, needs)
-        if torch.is_grad_enabled() or not (_plain(x, dy, dc_n, weights) and type(dh_n) in _PLAIN):
+        if torch.is_grad_enabled() or not (_plain(x, dy, dc_n, weights) and type(dh_n) in PLAIN):
             found = iter(_backward_op(*arguments))
         else:
             packed = ctx.packed
@@ -196,13 +195,13 @@ def _forward_autograd(
     build: str = "",
 ) -> Any:
     options = (layout, bidirectional, dropout, batch)
-    _refuse_tangents(x, h_0, c_0, *weights)
+    refuse_tangents(x, h_0, c_0, *weights)
     if torch.is_grad_enabled() and _any_grad(x, h_0, c_0, weights):
         if with_tape:
             raise ValueError("with_tape=True is for calls without gradients: autograd makes a tape")
         plain = x.is_cpu and _plain(x, h_0, c_0, weights)
         if plain:  # straight to the kernels, so unlike the CPU operator this looks here
-            _checked(x, h_0, c_0, weights, batch_sizes, seed, *options)
+            checked(x, h_0, c_0, weights, batch_sizes, seed, *options)
         found = _Forward.apply(options, plain, batch_sizes, seed, x, h_0, c_0, *weights)
         return _filled(*found)
     with torch._C._AutoDispatchBelowAutograd():
@@ -237,94 +236,19 @@ def _backward_autograd(
 ) -> Any:
     options = (layout, bidirectional, dropout, batch, needs)
     incoming = (dy, dh_n, dc_n)
-    _refuse_tangents(x, *incoming, *weights)
+    refuse_tangents(x, *incoming, *weights)
     if torch.is_grad_enabled() and (_any_grad(x, None, None, weights) or _any_grad(*incoming, [])):
         return list(_Backward.apply(options, tape, x, batch_sizes, seed, *incoming, *weights))
     with torch._C._AutoDispatchBelowAutograd():
         return _backward_op(tape, x, weights, batch_sizes, seed, *incoming, *options)
 
 
-def _refuse_tangents(*tensors: Tensor | None) -> None:
-    """Below here they would be lost without a word."""
-    if forward_ad._current_level < 0:
-        return
-    if any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors):
-        raise NotImplementedError(
-            "fastlstm's operators have no forward-mode derivatives: run the model through "
-            "fastlstm.torch.restore first"
-        )
-
-
-def _refuse_batches(*grads: Tensor | None) -> None:
-    """Of gradients, as the older of PyTorch's two ways of mapping makes them."""
-    if any(g is not None and torch._C._functorch.is_legacy_batchedtensor(g) for g in grads):
-        raise NotImplementedError(
-            "fastlstm.torch takes one gradient at a time: use vectorize=False in place of "
-            "vectorize=True, torch.func.vmap over torch.autograd.grad in place of "
-            "is_grads_batched=True, or run the model through fastlstm.torch.restore first"
-        )
-
-
-def _checked(
-    x: Tensor,
-    h_0: Tensor | None,
-    c_0: Tensor | None,
-    weights: list[Tensor],
-    batch_sizes: Tensor | None,
-    seed: Tensor | None,
-    layout: str,
-    bidirectional: bool,
-    dropout: float,
-    batch: int,
-) -> tuple[Spec, int, int]:
-    """The sizes, or ValueError: whoever calls the operators by hand must not crash the process."""
-    rank = kernels.RANKS.get(layout)
-    if rank is None:
-        raise ValueError(f"layout must be one of {', '.join(kernels.RANKS)}, got {layout!r}")
-    if (layout == "packed") != (batch_sizes is not None):
-        raise ValueError("batch_sizes goes with layout='packed' and with no other")
-    spec = spec_of(weights, bidirectional)
-    dtype = dtype_of(spec)
-    if weights[0].dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"weights must be float32 or float64, got {weights[0].dtype}")
-    if layout == "cell" and (spec.num_layers != 1 or bidirectional):
-        raise ValueError("layout='cell' takes the weights of one layer and direction")
-    if x.dim() != rank or x.shape[-1] != spec.input_size or x.dtype != dtype:
-        raise ValueError(
-            f"x must be a {dtype} tensor of {rank} axes, the last of {spec.input_size}; got "
-            f"{x.dtype}, {tuple(x.shape)}"
-        )
-    if batch_sizes is not None and (batch_sizes.dtype != torch.int64 or batch_sizes.dim() != 1):
-        raise ValueError("batch_sizes must be an int64 tensor of one axis")
-    steps, batch = kernels.extent(layout, x.shape, batch_sizes, batch)
-    shape = kernels.state_shape(layout, batch, spec)
-    for name, state in (("h_0", h_0), ("c_0", c_0)):
-        if state is not None and (tuple(state.shape) != shape or state.dtype != dtype):
-            raise ValueError(
-                f"{name} must be a {dtype} tensor of shape {shape}, got {state.dtype}, "
-                f"{tuple(state.shape)}"
-            )
-    if not 0 <= dropout <= 1:
-        raise ValueError(f"dropout must lie in 0..1, got {dropout}")
-    if seed is not None and (seed.dtype != torch.int64 or seed.dim() != 0):
-        raise ValueError("seed must be an int64 tensor without axes")
-    return spec, steps, batch
-
-
-def _bare(tensor: Tensor | None) -> Tensor | None:
-    """The tensor without its subclass, which may answer anything when asked for its shape."""
-    if type(tensor) in _PLAIN:
-        return tensor
-    with torch._C.DisableTorchFunctionSubclass():
-        return torch.Tensor.as_subclass(tensor, torch.Tensor)
-
-
 def _forward_cpu(x: Tensor, *rest: Any, imports: str = "", build: str = "") -> Any:
     *given, with_tape = rest if len(rest) == 10 else (*rest, False)
     h_0, c_0, weights, batch_sizes, seed, *options = given
-    x, h_0, c_0, batch_sizes, seed = map(_bare, (x, h_0, c_0, batch_sizes, seed))
-    arguments: Any = (x, h_0, c_0, list(map(_bare, weights)), batch_sizes, seed, *options)
-    _checked(*arguments)
+    x, h_0, c_0, batch_sizes, seed = map(bare, (x, h_0, c_0, batch_sizes, seed))
+    arguments: Any = (x, h_0, c_0, list(map(bare, weights)), batch_sizes, seed, *options)
+    checked(*arguments)
     return _filled(*kernels.forward(*(*arguments, with_tape)))
 
 
@@ -336,11 +260,11 @@ def _filled(y: Tensor, h_n: Tensor | None, c_n: Tensor, tape: Tensor | None = No
 
 def _forward_fake(x: Tensor, *rest: Any, imports: str = "", build: str = "") -> Any:
     *arguments, with_tape = rest if len(rest) == 10 else (*rest, False)
-    spec, steps, batch = _checked(x, *arguments)
+    spec, steps, batch = checked(x, *arguments)
     layout = arguments[5]
     state = kernels.state_shape(layout, batch, spec)
     size = kernels.tape_bytes(spec, steps, batch) if with_tape else 0
-    _refuse_meta(x, arguments)
+    refuse_meta(x, arguments)
     return (
         x.new_empty(kernels.output_shape(layout, x.shape, spec)),
         x.new_empty(0 if layout == "cell" else state),
@@ -353,10 +277,10 @@ def _backward_cpu(
     tape: Tensor, x: Tensor, weights: Any, batch_sizes: Any, seed: Any, *rest: Any
 ) -> Any:
     *grads, layout, bidirectional, dropout, batch, needs = rest
-    tape, x, batch_sizes, seed, *grads = map(_bare, (tape, x, batch_sizes, seed, *grads))
-    weights = list(map(_bare, weights))
+    tape, x, batch_sizes, seed, *grads = map(bare, (tape, x, batch_sizes, seed, *grads))
+    weights = list(map(bare, weights))
     options: Any = (layout, bidirectional, dropout, batch)
-    spec, steps, batch = _checked(x, None, None, weights, batch_sizes, seed, *options)
+    spec, steps, batch = checked(x, None, None, weights, batch_sizes, seed, *options)
     kernels.Rows.of(layout, x.shape, batch_sizes, batch)  # complains of sizes before the tape
     size = kernels.tape_bytes(spec, steps, batch)
     if tape.dtype is not torch.uint8 or tape.shape != (size,):
@@ -374,21 +298,13 @@ def _backward_fake(
     tape: Tensor, x: Tensor, weights: Any, batch_sizes: Any, seed: Any, *rest: Any
 ) -> Any:
     _, _, _, layout, bidirectional, dropout, batch, needs = rest
-    spec, _, batch = _checked(
+    spec, _, batch = checked(
         x, None, None, weights, batch_sizes, seed, layout, bidirectional, dropout, batch
     )
     state = kernels.state_shape(layout, batch, spec)
-    _refuse_meta(x, (tape, weights, batch_sizes, seed, rest))
+    refuse_meta(x, (tape, weights, batch_sizes, seed, rest))
     shapes = [x.shape, state, state, *(w.shape for w in weights)]
     return [x.new_empty(shape) for shape, need in zip(shapes, needs, strict=True) if need]
-
-
-def _refuse_meta(x: Tensor, others: Any) -> None:
-    """One tensor without values among others brings a call here, where nothing is computed."""
-    if x.device.type != "meta" and any(
-        isinstance(t, torch.Tensor) and t.device.type == "meta" for t in tree_leaves(others)
-    ):
-        raise ValueError(f"all tensors must hold values as x does, on {x.device}; got one on meta")
 
 
 def _backward_vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[list[Tensor], list[int]]:

@@ -15,8 +15,8 @@
 // until fl_stopped tells all of them to leave.
 //
 // Group g of n has every n-th of the rows sorted by falling length, in falling length. So those of a group
-// that still run at a step are its first ones, and each group gets its share of the long ones. Without lengths
-// rows stand as in the batch.
+// that still run at a step are its first ones, and each group gets its share of the long ones. Without
+// lengths rows stand as in the batch.
 #ifndef FL_RUN_H
 #define FL_RUN_H
 

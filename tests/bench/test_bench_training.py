@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 
 import fastlstm
-from fastlstm import reference
 from fastlstm.__main__ import main
 from fastlstm.bench import (
     agreement,
@@ -33,30 +31,7 @@ from fastlstm.bench import (
 from fastlstm.bench.shapes import Shape
 from support import bench_runs
 
-shape = partial(bench_runs.shape, train=True)
-
-SHAPES = {
-    "plain": shape(7, 3, 5, 6),
-    "stacked both ways": shape(9, 4, 5, 20, layers=2, bidirectional=True),
-    "ragged": shape(16, 5, 4, 33, ragged=True),
-    "ragged stack": shape(16, 5, 4, 7, layers=2, ragged=True),
-    "ragged both ways": shape(16, 5, 4, 7, bidirectional=True, ragged=True),
-    "ragged stack both ways": shape(12, 3, 4, 7, layers=2, bidirectional=True, ragged=True),
-    "float64": shape(7, 3, 5, 6, layers=2, dtype="float64"),
-}
-
-
-def specification(of: Shape) -> agreement.Outputs:
-    """What the reference gives, computed in float64."""
-    arrays = shapes.make_arrays(of)
-    params = {name: values.astype(np.float64) for name, values in arrays.params.items()}
-    x, lengths = arrays.x.astype(np.float64), arrays.lengths
-    assert arrays.dy is not None
-    y = reference.lstm_forward(x, params, lengths=lengths).y
-    dy = arrays.dy.astype(np.float64)
-    grads = reference.lstm_backward(x, params, lengths=lengths, dy=dy)
-    return {"y": y, "x": grads.x, "h_0": grads.h_0, "c_0": grads.c_0, **grads.params}
-
+shape = bench_runs.training_shape
 
 # ---- the work ----
 
@@ -64,18 +39,18 @@ def specification(of: Shape) -> agreement.Outputs:
 engine_worker = bench_runs.engine_worker("training")
 
 
-@pytest.mark.parametrize("case", list(SHAPES))
+@pytest.mark.parametrize("case", list(bench_runs.TRAINING_SHAPES))
 def test_gradients_agree_with_the_reference(
     engine_worker: tuple[str, runner.WorkerProcess], case: str, tmp_path: Path
 ) -> None:
     name, process = engine_worker
-    of = SHAPES[case]
+    of = bench_runs.TRAINING_SHAPES[case]
     engine = peers.ENGINES[name]
     if protocol.refusal(engine, of):
         pytest.skip(f"{name}: {protocol.refusal(engine, of)}")
     process.ask("prepare", shape=vars(of), seed=0)
     assert process.ask("measure", seconds=0.001)["median"] > 0
-    expected = specification(of)
+    expected = bench_runs.specification(of)
     difference = bench_runs.difference(process, expected, tmp_path)
     mixed = engine.padded and of.layers > 1 and of.bidirectional
     bench_runs.assert_agreement(of, difference, mixed=mixed)
@@ -90,7 +65,7 @@ def test_gradients_agree_with_the_reference(
 
 @pytest.mark.parametrize("name", ["fastlstm", "fastlstm.torch", "fastlstm.torch-packed", "torch"])
 def test_steps_repeat(name: str) -> None:
-    of = SHAPES["ragged"]
+    of = bench_runs.TRAINING_SHAPES["ragged"]
     engine = peers.ENGINES[name]
     if not engine.available():
         pytest.skip(f"{name} is not installed")
@@ -109,7 +84,7 @@ def test_steps_repeat(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["fastlstm", "fastlstm.torch"])
 def test_every_step_packs_the_parameters_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    of = SHAPES["plain"]
+    of = bench_runs.TRAINING_SHAPES["plain"]
     owner: Any = fastlstm.LSTM
     if name == "fastlstm.torch":
         pytest.importorskip("torch", reason="it needs PyTorch")
@@ -130,10 +105,10 @@ def test_every_step_packs_the_parameters_once(name: str, monkeypatch: pytest.Mon
 
 
 def test_padded_comparison_leaves_out_what_differs_by_design() -> None:
-    of = SHAPES["ragged both ways"]
+    of = bench_runs.TRAINING_SHAPES["ragged both ways"]
     lengths = shapes.make_lengths(of)
     assert lengths is not None
-    ours = specification(of)
+    ours = bench_runs.specification(of)
 
     def difference(name: str, padded: bool) -> float | None:
         theirs = {**ours, name: ours[name] + 0.5 * np.max(np.abs(ours[name]))}
@@ -147,8 +122,8 @@ def test_padded_comparison_leaves_out_what_differs_by_design() -> None:
 
 
 def test_gradients_of_other_names_or_shapes_are_refused() -> None:
-    of = SHAPES["plain"]
-    ours = specification(of)
+    of = bench_runs.TRAINING_SHAPES["plain"]
+    ours = bench_runs.specification(of)
     some = {name: values for name, values in ours.items() if name != "h_0"}
     with pytest.raises(ValueError, match="outputs"):
         agreement.difference(of, ours, some, None, padded=False)
@@ -157,7 +132,7 @@ def test_gradients_of_other_names_or_shapes_are_refused() -> None:
 
 
 def test_a_zero_gradient_against_another_is_a_disagreement() -> None:
-    of = SHAPES["plain"]
+    of = bench_runs.TRAINING_SHAPES["plain"]
     ours = {"y": np.zeros(3), "x": np.zeros(3)}
     assert agreement.difference(of, ours, ours, None, padded=False) == 0
     theirs = {"y": np.zeros(3), "x": np.full(3, 1e-9)}
@@ -167,7 +142,7 @@ def test_a_zero_gradient_against_another_is_a_disagreement() -> None:
 
 
 def test_output_gradient_is_zero_after_the_ends() -> None:
-    of = SHAPES["ragged both ways"]
+    of = bench_runs.TRAINING_SHAPES["ragged both ways"]
     arrays = shapes.make_arrays(of)
     assert arrays.dy is not None
     assert arrays.lengths is not None
@@ -180,7 +155,7 @@ def test_output_gradient_is_zero_after_the_ends() -> None:
 
 def test_engines_without_training_say_so() -> None:
     for name in ("onnxruntime", "openvino", "fastlstm-padded"):
-        refused = protocol.refusal(peers.ENGINES[name], SHAPES["plain"])
+        refused = protocol.refusal(peers.ENGINES[name], bench_runs.TRAINING_SHAPES["plain"])
         assert refused == "it is not measured in training"
     inference = Shape("t", "", "none", 2, 2, 2, 2)
     refused = protocol.refusal(peers.ENGINES["fastlstm.torch"], inference)

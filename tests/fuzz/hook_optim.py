@@ -10,7 +10,7 @@ import numpy as np
 import fastlstm
 
 from . import hostile
-from .hooks import Model, part, same
+from .hook_model import Model, part, same
 from .hostile import one_of
 from .stage import Stage, Values, plain
 from .world import MAKERS

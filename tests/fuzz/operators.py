@@ -14,6 +14,7 @@ import numpy as np
 
 from .driver import Skipped
 from .hostile import Rng, one_of
+from .operator_calls import LAYOUTS, Call
 
 try:
     import torch
@@ -26,7 +27,6 @@ assert fastlstm.torch.LSTM
 torch.set_num_threads(1)
 forward = torch.ops.fastlstm.lstm_forward
 backward = torch.ops.fastlstm.lstm_backward
-LAYOUTS = ("tbi", "bti", "ti", "packed", "cell")
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.bool]
 DTYPES += [torch.complex64, torch.uint8]
 ODD = [-(2**63), -1, 0, 1, 2, 3, 2**31, 2**62, 2**63 - 1]
@@ -34,63 +34,6 @@ ODD = [-(2**63), -1, 0, 1, 2, 3, 2**31, 2**62, 2**63 - 1]
 
 class Sub(torch.Tensor):  # type: ignore[misc]
     pass
-
-
-class Call:
-    """A right call, as the positional arguments of lstm_forward by name."""
-
-    def __init__(self, rng: Rng) -> None:
-        self.rng = rng
-        torch.manual_seed(int(rng.integers(2**31)))
-        self.layout = one_of(rng, LAYOUTS)
-        self.double = bool(rng.random() < 0.3)
-        self.dtype = torch.float64 if self.double else torch.float32
-        self.inputs, self.units, self.steps, self.batch = (int(n) for n in rng.integers(1, 6, 4))
-        if rng.random() < 0.2:
-            self.inputs, self.units, self.batch = 64, 64, 100
-        cell = self.layout == "cell"
-        self.layers = 1 if cell else int(rng.integers(1, 3))
-        self.both = not cell and bool(rng.integers(2))
-        self.bias = bool(rng.integers(2))
-        D, H, T, B = 2 if self.both else 1, self.units, self.steps, self.batch
-        weights = []
-        for layer in range(self.layers):
-            for _ in range(D):
-                weights += [
-                    self.random(4 * H, D * H if layer else self.inputs),
-                    self.random(4 * H, H),
-                ]
-                weights += [self.random(4 * H), self.random(4 * H)] if self.bias else []
-        sizes = None
-        if self.layout == "packed":
-            sizes = torch.sort(torch.randint(1, B + 1, (T,)), descending=True)[0]
-            self.batch = B = int(sizes[0])
-        shapes = {"tbi": (T, B), "bti": (B, T), "ti": (T,), "cell": (B,)}
-        leading = (int(sizes.sum()),) if sizes is not None else shapes[self.layout]
-        state = (
-            (B, H)
-            if cell
-            else (self.layers * D, H)
-            if self.layout == "ti"
-            else (self.layers * D, B, H)
-        )
-        given = rng.random() < 0.6
-        self.arguments: dict[str, Any] = {
-            "x": self.random(*leading, self.inputs),
-            "h_0": self.random(*state) if given else None,
-            "c_0": self.random(*state) if given else None,
-            "weights": weights,
-            "batch_sizes": sizes,
-            "seed": None,
-            "layout": self.layout,
-            "bidirectional": self.both,
-            "dropout": 0.0,
-            "batch": B if self.layout == "packed" else 0,
-        }
-        self.y_shape, self.state_shape = (*leading, D * H), state
-
-    def random(self, *shape: int) -> Any:
-        return torch.randn(*shape, dtype=self.dtype) * 0.5
 
 
 def spoil(rng: Rng, t: Any) -> Any:

@@ -20,7 +20,17 @@ import pytest
 
 import fastlstm
 from support import helpers
-from support.engine_runs import Case, Outputs, assert_all_same_bits, assert_same_bits, case_of, run
+from support.engine_runs import (
+    Case,
+    Outputs,
+    assert_all_same_bits,
+    assert_same_bits,
+    case_of,
+    random_case,
+    rows_of,
+    rows_of_outputs,
+    run,
+)
 
 pytestmark = pytest.mark.sanitize
 
@@ -29,20 +39,6 @@ pytestmark = pytest.mark.sanitize
 HIDDEN_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 20, 24, 25, 28, 31, 32, 33, 40, 48, 49, 52)
 HIDDEN_SIZES += (56, 57, 60, 64, 65, 96, 100, 130)
 BATCHES = (*range(1, 21), 33, 64)
-
-
-def rows_of(inputs: helpers.Inputs, rows: list[int] | slice) -> helpers.Inputs:
-    """The same sequences of a time-major batch, in the order given."""
-    x, state, lengths = inputs
-    if lengths is not None:
-        lengths = tuple(np.array(lengths)[rows].tolist())
-    if state is not None:
-        state = state[0][:, rows], state[1][:, rows]
-    return helpers.Inputs(x[:, rows], state, lengths)
-
-
-def rows_of_outputs(outputs: Outputs, rows: list[int] | slice) -> Outputs:
-    return Outputs(*(None if a is None else a[:, rows] for a in outputs))
 
 
 # ---- batch ----
@@ -369,23 +365,13 @@ def outputs_on(isa: str, case: Case, monkeypatch: pytest.MonkeyPatch) -> Outputs
     return run(case.lstm(), case.inputs)
 
 
-def cases_of_all_kinds(dtype: str) -> list[Case]:
-    cases = []
-    for seed in range(60):
-        rng = np.random.default_rng(seed)
-        config = helpers.random_config(rng, dtype=dtype)
-        cases.append(
-            Case(config, helpers.random_params(config, rng), helpers.random_inputs(config, rng))
-        )
-    return cases
-
-
 def test_avx2_and_avx512_agree(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # More than is promised: both fuse every multiply-add, sum in the same order, and scale by 2^n
     # exactly wherever it makes a difference.
     if not {"avx2", "avx512"} <= set(fastlstm.available_isas()):
         pytest.skip("this machine lacks AVX2 or AVX-512")
-    for case in cases_of_all_kinds(dtype):
+    for seed in range(60):
+        case = random_case(seed, dtype=dtype)
         avx2 = outputs_on("avx2", case, monkeypatch)
         assert_all_same_bits(outputs_on("avx512", case, monkeypatch), avx2, case.config)
 
@@ -395,7 +381,8 @@ def test_generic_differs_as_it_fuses_nothing(dtype: str, monkeypatch: pytest.Mon
     if best == "generic":
         pytest.skip("this machine has the generic kernels only")
     differ = 0
-    for case in cases_of_all_kinds(dtype)[:10]:
+    for seed in range(10):
+        case = random_case(seed, dtype=dtype)
         ours = outputs_on("generic", case, monkeypatch)
         differ += ours.y.tobytes() != outputs_on(best, case, monkeypatch).y.tobytes()
     assert differ > 5

@@ -17,7 +17,14 @@ import pytest
 import fastlstm
 from fastlstm import reference
 from support import engine_runs, error_model, helpers
-from support.engine_runs import Case, assert_all_same_bits, assert_same_bits, case_of
+from support.engine_runs import (
+    Case,
+    assert_all_same_bits,
+    assert_same_bits,
+    case_of,
+    large_case,
+    random_case,
+)
 
 try:
     from threadpoolctl import threadpool_limits  # scikit-learn brings it
@@ -59,30 +66,6 @@ class Known:
             for name, ours in zip(actual._fields, actual, strict=True):
                 theirs = getattr(expected, name)
                 np.testing.assert_allclose(ours, theirs, **bound, err_msg=f"{name} of {config}")
-
-
-def random_case(seed: int) -> Case:
-    rng = np.random.default_rng(seed)
-    config = helpers.random_config(rng)
-    return Case(config, helpers.random_params(config, rng), helpers.random_inputs(config, rng))
-
-
-def large_case(seed: int) -> Case:
-    """More units than a cache level holds weights of."""
-    rng = np.random.default_rng(seed)
-    batch, steps = int(rng.integers(1, 14)), int(rng.integers(1, 12))
-    config = helpers.Config(
-        steps,
-        batch,
-        int(rng.integers(1, 130)),
-        int(rng.integers(200, 521)),
-        num_layers=int(rng.integers(1, 3)),
-        bidirectional=bool(rng.random() < 0.5),
-        with_state=bool(rng.random() < 0.5),
-        lengths=tuple(map(int, rng.integers(0, steps + 1, batch))) if rng.random() < 0.5 else None,
-        dtype=str(rng.choice(["float32", "float64"])),
-    )
-    return Case(config, helpers.random_params(config, rng), helpers.random_inputs(config, rng))
 
 
 @lru_cache(maxsize=NUM_CONFIGS)  # the instruction sets share it

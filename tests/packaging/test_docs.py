@@ -114,8 +114,8 @@ def test_every_source_stands_in_a_room() -> None:
     for folder, pattern in (("fastlstm", "*.py*"), ("src_c", "*.[ch]")):
         for path in sorted((ROOT / folder).rglob(pattern)):
             room = path.parent.relative_to(ROOT).as_posix()
-            if path.suffix in (".py", ".pyx", ".c", ".h") and not path.name.startswith(
-                ("__", "kernels_")
+            if path.suffix in (".py", ".pyi", ".pyx", ".c", ".h") and not path.name.startswith(
+                ("__init__", "kernels_")
             ):
                 assert f"`{path.name}`" in rooms[room], path
 

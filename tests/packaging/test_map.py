@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Who needs whom: the map drawn from imports, and from calls between C files, has no circle."""
+"""Who needs whom: the map drawn from imports, and from calls between C files, has no circle. And
+no file outgrows what one reads at a sitting."""
 
 from __future__ import annotations
 
@@ -93,3 +94,16 @@ def test_rooms_of_c_point_one_way() -> None:
 
 def test_a_circle_is_seen() -> None:
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+
+
+MOST_LINES = 400
+SOURCES = {"fastlstm": "*.p[yx]*", "src_c": "*.[ch]", "tests": "*.py", "tests/c": "*.[ch]"}
+
+
+def test_no_source_is_longer_than_promised() -> None:
+    paths = [path for room, names in SOURCES.items() for path in (ROOT / room).rglob(names)]
+    assert {".py", ".pyx", ".pxd", ".pxi", ".c", ".h"} <= {path.suffix for path in paths}
+    texts = {path: path.read_text(encoding="utf-8") for path in paths if path.suffix != ".pyc"}
+    lines = {path.relative_to(ROOT).as_posix(): text.count("\n") for path, text in texts.items()}
+    assert len(lines) > 200
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}

@@ -23,15 +23,6 @@ pytestmark = pytest.mark.sanitize
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 DEFAULT = processes.default_threads(CPUS)
 
-MODEL = """
-import os, signal, sys, threading, time
-import numpy as np, fastlstm
-lstm = fastlstm.LSTM(256, 256, seed=0)
-x = np.random.default_rng(0).standard_normal((50, 16, 256)).astype(np.float32)
-expected = lstm(x, num_threads=1)[0]
-assert "2 threads" in lstm.explain(50, 16, num_threads=2), lstm.explain(50, 16, num_threads=2)
-"""
-
 # ---- forks ----
 
 FORK = """
@@ -72,12 +63,12 @@ lstm.__class__ = type("Both", (fastlstm.LSTM,), {
 
 @pytest.mark.parametrize("before", BEFORE_FORK)
 def test_fork(before: str) -> None:
-    processes.check(MODEL + BEFORE_FORK[before] + FORK)
+    processes.check(processes.MODEL + BEFORE_FORK[before] + FORK)
 
 
 def test_fork_of_a_fork() -> None:
     processes.check(
-        MODEL
+        processes.MODEL
         + "lstm(x, num_threads=2)\npid = os.fork()\n"
         + "if pid:\n    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
         + "signal.alarm(30)\n"
@@ -87,7 +78,7 @@ def test_fork_of_a_fork() -> None:
 
 def test_multiprocessing() -> None:
     out = processes.check(
-        MODEL
+        processes.MODEL
         + """
 import multiprocessing
 lstm(x, num_threads=2)
@@ -305,7 +296,7 @@ def test_affinity(env: dict[str, str], threads: int) -> None:
 def test_fewer_threads_than_planned(env: dict[str, str]) -> None:
     """Whatever OpenMP gives, the bits are those of one thread."""
     processes.check(
-        MODEL
+        processes.MODEL
         + """
 both = fastlstm.LSTM(64, 128, 2, bidirectional=True, seed=0)
 part = x[:, :, :64].copy()

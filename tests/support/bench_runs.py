@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastlstm.bench import agreement, limits, peers, runner
+from fastlstm import reference
+from fastlstm.bench import agreement, limits, peers, runner, shapes
 from fastlstm.bench.shapes import Shape
 
 # Made up: one thread, two caches.
@@ -63,3 +65,30 @@ def assert_agreement(of: Shape, difference: float | None, *, mixed: bool) -> Non
     else:
         assert difference is not None
         assert difference <= (1e-12 if of.dtype == "float64" else runner.MAX_ABS_DIFF)
+
+
+training_shape = partial(shape, train=True)
+
+TRAINING_SHAPES = {
+    "plain": training_shape(7, 3, 5, 6),
+    "stacked both ways": training_shape(9, 4, 5, 20, layers=2, bidirectional=True),
+    "ragged": training_shape(16, 5, 4, 33, ragged=True),
+    "ragged stack": training_shape(16, 5, 4, 7, layers=2, ragged=True),
+    "ragged both ways": training_shape(16, 5, 4, 7, bidirectional=True, ragged=True),
+    "ragged stack both ways": training_shape(
+        12, 3, 4, 7, layers=2, bidirectional=True, ragged=True
+    ),
+    "float64": training_shape(7, 3, 5, 6, layers=2, dtype="float64"),
+}
+
+
+def specification(of: Shape) -> agreement.Outputs:
+    """What the reference gives, computed in float64."""
+    arrays = shapes.make_arrays(of)
+    params = {name: values.astype(np.float64) for name, values in arrays.params.items()}
+    x, lengths = arrays.x.astype(np.float64), arrays.lengths
+    assert arrays.dy is not None
+    y = reference.lstm_forward(x, params, lengths=lengths).y
+    dy = arrays.dy.astype(np.float64)
+    grads = reference.lstm_backward(x, params, lengths=lengths, dy=dy)
+    return {"y": y, "x": grads.x, "h_0": grads.h_0, "c_0": grads.c_0, **grads.params}

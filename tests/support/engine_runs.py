@@ -93,3 +93,41 @@ def assert_all_same_bits(actual: Outputs, expected: Outputs, what: object = "") 
         assert (ours is None) == (theirs is None), f"{name} of {what}"
         if ours is not None:
             assert_same_bits(ours, theirs, f"{name} of {what}")
+
+
+def random_case(seed: int, *, dtype: str | None = None) -> Case:
+    rng = np.random.default_rng(seed)
+    config = helpers.random_config(rng, dtype=dtype)
+    return Case(config, helpers.random_params(config, rng), helpers.random_inputs(config, rng))
+
+
+def large_case(seed: int) -> Case:
+    """More units than a cache level holds weights of."""
+    rng = np.random.default_rng(seed)
+    batch, steps = int(rng.integers(1, 14)), int(rng.integers(1, 12))
+    config = helpers.Config(
+        steps,
+        batch,
+        int(rng.integers(1, 130)),
+        int(rng.integers(200, 521)),
+        num_layers=int(rng.integers(1, 3)),
+        bidirectional=bool(rng.random() < 0.5),
+        with_state=bool(rng.random() < 0.5),
+        lengths=tuple(map(int, rng.integers(0, steps + 1, batch))) if rng.random() < 0.5 else None,
+        dtype=str(rng.choice(["float32", "float64"])),
+    )
+    return Case(config, helpers.random_params(config, rng), helpers.random_inputs(config, rng))
+
+
+def rows_of(inputs: helpers.Inputs, rows: list[int] | slice) -> helpers.Inputs:
+    """The same sequences of a time-major batch, in the order given."""
+    x, state, lengths = inputs
+    if lengths is not None:
+        lengths = tuple(np.array(lengths)[rows].tolist())
+    if state is not None:
+        state = state[0][:, rows], state[1][:, rows]
+    return helpers.Inputs(x[:, rows], state, lengths)
+
+
+def rows_of_outputs(outputs: Outputs, rows: list[int] | slice) -> Outputs:
+    return Outputs(*(None if a is None else a[:, rows] for a in outputs))

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 
 import fastlstm.optim as optim
 
@@ -188,3 +189,26 @@ def bound(kind: str, options: dict[str, Any]) -> float:
     if kind == "SGD":
         return sgd_bound(**options)
     return adam_bound(**options, decoupled=kind == "AdamW")
+
+
+def doubled(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {k: np.asarray(v, np.float64) for k, v in given.items()}
+
+
+def torch_run(
+    kind: str,
+    options: dict[str, Any],
+    start: dict[str, np.ndarray],
+    grads: Iterator[dict[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    torch = pytest.importorskip("torch")
+    params = {name: torch.nn.Parameter(torch.from_numpy(v)) for name, v in start.items()}
+    opt = getattr(torch.optim, kind)(params.values(), **options)
+    for i, given in enumerate(grads):
+        if i == STEPS // 2:
+            for group in opt.param_groups:
+                group["lr"] *= 0.5
+        for name, value in given.items():
+            params[name].grad = torch.from_numpy(value)
+        opt.step()
+    return {name: p.detach().numpy() for name, p in params.items()}

@@ -23,6 +23,16 @@ SANITIZED = bool(os.environ.get("FASTLSTM_TEST_SANITIZED"))
 SETTINGS = ("FASTLSTM_ISA", "FASTLSTM_NUM_THREADS", "OMP_NUM_THREADS", "OMP_THREAD_LIMIT")
 SETTINGS += ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "OMP_STACKSIZE", "GOMP_STACKSIZE")
 
+# A model, an input and what comes of it on one thread, for code that goes on from there.
+MODEL = """
+import os, signal, sys, threading, time
+import numpy as np, fastlstm
+lstm = fastlstm.LSTM(256, 256, seed=0)
+x = np.random.default_rng(0).standard_normal((50, 16, 256)).astype(np.float32)
+expected = lstm(x, num_threads=1)[0]
+assert "2 threads" in lstm.explain(50, 16, num_threads=2), lstm.explain(50, 16, num_threads=2)
+"""
+
 
 @dataclass(frozen=True)
 class Finished:

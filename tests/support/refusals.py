@@ -77,3 +77,27 @@ def misaligned(a: np.ndarray) -> np.ndarray:
     copy[...] = a
     assert not copy.flags.aligned
     return copy
+
+
+class Unreadable:
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise RuntimeError("this array cannot be read")
+
+
+class NotAnArray:
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return [1.0]
+
+
+class Wrapped:
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return self.array
+
+
+def read_only(a: np.ndarray) -> np.ndarray:
+    copy = a.copy()
+    copy.flags.writeable = False
+    return copy

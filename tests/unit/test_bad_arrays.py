@@ -25,10 +25,14 @@ from support.refusals import (
     F,
     H,
     L,
+    NotAnArray,
     T,
+    Unreadable,
+    Wrapped,
     X,
     misaligned,
     random,
+    read_only,
     refused,
     unharmed,
 )
@@ -38,30 +42,6 @@ pytestmark = pytest.mark.sanitize_each_isa
 __all__ = ["unharmed"]  # a fixture of every test here
 
 NAN = float("nan")
-
-
-class Unreadable:
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        raise RuntimeError("this array cannot be read")
-
-
-class NotAnArray:
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        return [1.0]
-
-
-class Wrapped:
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        return self.array
-
-
-def read_only(a: np.ndarray) -> np.ndarray:
-    copy = a.copy()
-    copy.flags.writeable = False
-    return copy
 
 
 BAD_ARRAYS: dict[str, tuple[Callable[[np.ndarray], Any], type[Exception]]] = {

@@ -29,8 +29,10 @@ from support.optim_reference import (
     Reference,
     arrays,
     bound,
+    doubled,
     made,
     run,
+    torch_run,
 )
 
 
@@ -80,29 +82,6 @@ def test_torch_float32(what: str) -> None:
     for name in SHAPES:
         np.testing.assert_allclose(ours[name], exact[name], rtol=0, atol=bound(kind, options))
         np.testing.assert_allclose(ours[name], single[name], rtol=0, atol=2 * bound(kind, options))
-
-
-def doubled(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {k: np.asarray(v, np.float64) for k, v in given.items()}
-
-
-def torch_run(
-    kind: str,
-    options: dict[str, Any],
-    start: dict[str, np.ndarray],
-    grads: Iterator[dict[str, np.ndarray]],
-) -> dict[str, np.ndarray]:
-    torch = pytest.importorskip("torch")
-    params = {name: torch.nn.Parameter(torch.from_numpy(v)) for name, v in start.items()}
-    opt = getattr(torch.optim, kind)(params.values(), **options)
-    for i, given in enumerate(grads):
-        if i == STEPS // 2:
-            for group in opt.param_groups:
-                group["lr"] *= 0.5
-        for name, value in given.items():
-            params[name].grad = torch.from_numpy(value)
-        opt.step()
-    return {name: p.detach().numpy() for name, p in params.items()}
 
 
 @pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])

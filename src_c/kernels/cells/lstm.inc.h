@@ -228,7 +228,7 @@ FL_INLINE void lstm_persist(const int full, const int rest, const int chains, co
   enum { PANELS = FL_TILE_PANELS + 1 };
   const int nv = FL_PANEL * full + rest, panels = full + (rest > 0);
   // Panels at a time: as many as have registers for all of their sums.
-  const int most = nv * chains <= FL_SUMS ? panels : FL_SUMS / (FL_PANEL * chains);
+  const int most = nv * chains <= FL_PERSISTENT_SUMS ? panels : FL_PERSISTENT_SUMS / (FL_PANEL * chains);
   const int64_t panel_weights = FL_PANEL * VL;  // of an input
   const real *x = (const real *)job->x, *projected = (const real *)job->projected;
   real *h = (real *)job->h, *y = (real *)job->y, *cells = (real *)job->cells;
