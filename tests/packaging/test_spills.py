@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Product loops keep their sums in registers: compilers and flags have put them on the stack before,
-at two thirds of the speed and without a wrong bit.
+"""Product loops keep their sums in registers. Compilers and flags have put them on the stack
+before, at two thirds of the speed and without a wrong bit.
 """
 
 from __future__ import annotations
