@@ -18,6 +18,7 @@ from .shapes import Shape
 _NEEDS = {name: engine.package for name, engine in peers.ENGINES.items()}
 _NEEDS |= {
     "fastlstm.torch": "torch",
+    "fastlstm.torch-frozen": "torch",
     "fastlstm.torch-packed": "torch",
     "fastlstm.torch-least": "torch",
     "onnxruntime": "onnxruntime and onnx",

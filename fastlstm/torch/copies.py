@@ -13,6 +13,8 @@ from typing import Any
 
 from torch.nn.utils import parametrize
 
+FROZEN = "_fastlstm_frozen"  # in a module's __dict__: its weights are frozen, see `accelerate`
+
 
 class Copies:
     """A base of LSTM and LSTMCell. `_torch_class` of a class is the one that it stands for; users'
@@ -55,6 +57,7 @@ def as_torch(module: Any) -> Any:
     """A module of PyTorch's class with the very parameters, buffers and hooks of one of ours."""
     twin = object.__new__(_nearest(type(module)))
     twin.__dict__.update(module.__dict__)
+    twin.__dict__.pop(FROZEN, None)
     return twin
 
 

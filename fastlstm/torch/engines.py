@@ -4,7 +4,8 @@
 Tensors can be written behind PyTorch's back (``p.data``, shared memory, NumPy views), where no
 version counter moves. So a kept engine is used only if every byte still gives the hash that the
 weights had when they were packed. Where a version did move, as in a training loop, the weights are
-packed anew unread, and no engine is kept until the same weights have come twice.
+packed anew unread, and no engine is kept until the same weights have come twice. Weights that
+`accelerate(model, freeze=True)` froze are not read again as long as no version moves.
 """
 
 from __future__ import annotations
@@ -143,12 +144,18 @@ _entries: dict[int, _Entry] = {}
 
 
 def engine_for(
-    weights: list[Tensor], bidirectional: bool, passes: int, lean: bool = False
+    weights: list[Tensor],
+    bidirectional: bool,
+    passes: int,
+    lean: bool = False,
+    frozen: bool = False,
 ) -> tuple[Spec, Any, int]:
     """An engine for `passes` with exactly these values, packed now or kept from an earlier call.
 
     lean: large weights that come for the first time are packed for the forward pass only, in half
     the memory. The last result is what the engine is packed for, at least.
+    frozen: whoever froze the weights vouches that PyTorch sees every write to them, so addresses
+    and versions tell whether they are the same, and the engine is kept from the first call on.
 
     Raises ValueError for a weight of the wrong shape, dtype or device.
     """
@@ -163,19 +170,20 @@ def engine_for(
     seen, kept, before = (addresses, versions), entry.kept, entry.seen
     fresh = FORWARD if lean and entry.nbytes > SMALL else passes
     if kept is not None and kept.seen == seen:
-        content = _core.hash_memory(addresses, entry.sizes, isa)
+        content = kept.content if frozen else _core.hash_memory(addresses, entry.sizes, isa)
         if content == kept.content:
             if kept.passes & passes == passes:
                 return spec, kept.engine, passes
         else:  # written where PyTorch does not see it, so perhaps before each call
             entry.kept = entry.seen = None
             return spec, _pack(entry, addresses, fresh), fresh
-    elif seen != before:
+    elif seen != before and not frozen:
         entry.kept, entry.seen = None, seen
         return spec, _pack(entry, addresses, fresh), fresh
     else:
         content = _core.hash_memory(addresses, entry.sizes, isa)
     engine = _pack(entry, addresses, passes)
+    entry.seen = seen
     # Another thread may have written them meanwhile.
     if _core.hash_memory(addresses, entry.sizes, isa) == content:
         entry.kept = _Kept(engine, passes, seen, content)

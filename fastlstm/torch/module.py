@@ -9,7 +9,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from . import autocast, fallback, guards, ops
-from .copies import Copies, as_torch
+from .copies import FROZEN, Copies, as_torch
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 
@@ -84,7 +84,13 @@ class LSTM(Copies, torch.nn.LSTM):  # type: ignore[misc]
             fallback.warn(self, unfit)
             return super().forward(guards.lstm(self, input, hx), hx)
         y, h_n, c_n = ops.lstm(
-            input, state, weights, layout, self.bidirectional, dropout=_dropout(self)
+            input,
+            state,
+            weights,
+            layout,
+            self.bidirectional,
+            dropout=_dropout(self),
+            frozen=is_frozen(self),
         )
         return y, (h_n, c_n)
 
@@ -122,6 +128,7 @@ class LSTM(Copies, torch.nn.LSTM):  # type: ignore[misc]
             batch_sizes=batch_sizes,
             dropout=_dropout(self),
             batch=batch,
+            frozen=is_frozen(self),
         )
         return PackedSequence(y, batch_sizes, order, back), self.permute_hidden((h_n, c_n), back)
 
@@ -175,9 +182,11 @@ class LSTMCell(Copies, torch.nn.LSTMCell):  # type: ignore[misc]
         if input.dim() == 1:
             if state[0] is not None:
                 state = state[0].unsqueeze(0), state[1].unsqueeze(0)
-            h, _, c = ops.lstm(input.unsqueeze(0), state, weights, "cell", False)
+            h, _, c = ops.lstm(
+                input.unsqueeze(0), state, weights, "cell", False, frozen=is_frozen(self)
+            )
             return h.squeeze(0), c.squeeze(0)
-        h, _, c = ops.lstm(input, state, weights, "cell", False)
+        h, _, c = ops.lstm(input, state, weights, "cell", False, frozen=is_frozen(self))
         return h, c
 
     def __prepare_scriptable__(self) -> Any:
@@ -220,6 +229,11 @@ def type_or_none(tensor: Tensor | None) -> Any:
 def _layers(module: Any) -> int:
     layers: int = module.num_layers * (2 if module.bidirectional else 1)
     return layers
+
+
+def is_frozen(module: Any) -> bool:
+    """Whether `accelerate` froze the weights; they are not while the module is in training mode."""
+    return FROZEN in module.__dict__ and not module.training
 
 
 def _dropout(module: Any) -> float:

@@ -21,6 +21,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from .. import runtime
+from ..spec import FORWARD
 from . import kernels
 from .engines import BOTH, engine_for
 from .operands import PLAIN, bare, checked, refuse_batches, refuse_meta, refuse_tangents
@@ -53,8 +54,11 @@ def lstm(
     batch_sizes: Tensor | None = None,
     dropout: float = 0.0,
     batch: int = 0,
+    frozen: bool = False,
 ) -> tuple[Tensor, Any, Tensor]:
     """(y, h_n, c_n) of checked arguments, differentiable. A cell's h is y; its h_n means nothing.
+
+    frozen: see `engine_for`; of calls without gradients that no compiler or mode sees.
 
     With dropout > 0 its masks come from a seed drawn from torch's default CPU generator.
     """
@@ -74,7 +78,10 @@ def lstm(
             options, True, batch_sizes, seed, x, h_0, c_0, *weights
         )
         return found
-    return kernels.forward(x, h_0, c_0, weights, batch_sizes, seed, *options, False)[:3]
+    packed: tuple[Any, ...] = ()
+    if frozen:
+        packed = engine_for(weights, bidirectional, FORWARD, frozen=True)[:2]
+    return kernels.forward(x, h_0, c_0, weights, batch_sizes, seed, *options, False, *packed)[:3]
 
 
 # Two arguments that do nothing. PyTorch shows the arguments of an operator that it does not find,

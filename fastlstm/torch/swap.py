@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from .. import _core
+from .. import _core, checks
 from . import classes, engines
+from .copies import FROZEN
 from .module import LSTM, LSTMCell
 
 Model = TypeVar("Model")
@@ -45,7 +46,7 @@ class Report:
         return "\n".join(lines)
 
 
-def accelerate(model: Model) -> Model:
+def accelerate(model: Model, *, freeze: bool = False) -> Model:
     """Let every ``torch.nn.LSTM`` and ``torch.nn.LSTMCell`` in a model run in the core.
 
     A subclass of ``torch.nn.LSTM`` is taken, and stays one of its class, if it leaves alone what
@@ -58,6 +59,15 @@ def accelerate(model: Model) -> Model:
     model : torch.nn.Module
         It is changed in place; its parameters, hooks, buffers, names and training flags stay the
         very same objects.
+    freeze : bool, default False
+        Pack the weights of each layer once and take PyTorch's word that they did not change: calls
+        without gradients in evaluation mode look at addresses and version counters only. Without
+        it every call reads all weights, to see writes that PyTorch does not. What moves a version
+        (an optimiser's step, `load_state_dict`, `copy_`, other ``_`` methods) is still seen. Writes
+        through ``.data``, NumPy arrays, DLPack or shared memory are not, nor any to tensors that
+        were made in inference mode, which have no version: call `accelerate` with ``freeze=True``
+        again after those. Layers that run in the core already are frozen, too, and
+        ``freeze=False`` thaws them; `restore` does as well.
 
     Returns
     -------
@@ -67,10 +77,15 @@ def accelerate(model: Model) -> Model:
     Raises
     ------
     TypeError
-        `model` is no module.
+        `model` is no module, or `freeze` no bool.
+    ValueError
+        `freeze` of a model that has a layer in training mode: call ``model.eval()`` first.
 
     Notes
     -----
+    A frozen layer that is put into training mode reads its weights at every call until it is in
+    evaluation mode again.
+
     `restore` the model before a tool that looks for torch's exact classes (dynamic quantization),
     and `accelerate` it again after `torch.jit.script`, which puts torch's own modules into the
     model that it is given, too.
@@ -80,9 +95,18 @@ def accelerate(model: Model) -> Model:
     in a spawned process as well. A program of ``torch.export`` calls fastlstm's operators: whoever
     loads it must ``import fastlstm.torch`` first.
     """
-    for module in _checked(model).modules():
-        if not classes.left(module):
+    freeze = checks.flag("freeze", freeze)
+    modules = list(_checked(model).modules())
+    taken = [m for m in modules if isinstance(m, (LSTM, LSTMCell)) or not classes.left(m)]
+    if freeze and any(module.training for module in taken):
+        raise ValueError("freeze=True is for inference, and a layer is in training mode")
+    for module in taken:
+        if not isinstance(module, (LSTM, LSTMCell)):
             classes.exchange(module, back=False)
+        module.__dict__.pop(FROZEN, None)
+        if freeze:
+            engines.forget(module.parameters())  # whatever was written since, the next call packs
+            module.__dict__[FROZEN] = True
     return model
 
 
@@ -111,6 +135,7 @@ def restore(model: Model) -> Model:
     for module in _checked(model).modules():
         if isinstance(module, (LSTM, LSTMCell)):
             classes.exchange(module, back=True)
+            module.__dict__.pop(FROZEN, None)
             engines.forget(module.parameters())
     _core.empty_pool()
     return model

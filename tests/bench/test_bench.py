@@ -303,8 +303,9 @@ def test_absent_engines_are_left_out_with_one_line_each(
     monkeypatch.setattr(protocol, "found", lambda *modules: modules == ("fastlstm",))
     assert cli.choose_engines(None, pytest.fail) == ["fastlstm", "fastlstm-padded"]
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert "torch is left out: it needs torch, not installed here" in lines
+    assert "fastlstm.torch is left out: it needs torch, not installed here" in lines
     with pytest.raises(ZeroDivisionError):
         cli.choose_engines(["torch"], lambda _: 1 / 0)
 

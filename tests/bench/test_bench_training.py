@@ -158,7 +158,7 @@ def test_engines_without_training_say_so() -> None:
         refused = protocol.refusal(peers.ENGINES[name], bench_runs.TRAINING_SHAPES["plain"])
         assert refused == "it is not measured in training"
     inference = Shape("t", "", "none", 2, 2, 2, 2)
-    refused = protocol.refusal(peers.ENGINES["fastlstm.torch"], inference)
+    refused = protocol.refusal(peers.ENGINES["fastlstm.torch-packed"], inference)
     assert refused == "it is not measured in inference"
     with pytest.raises(ValueError, match="a stream is inference"):
         shape(2, 2, 2, 2, stream=True)

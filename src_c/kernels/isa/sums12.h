@@ -7,11 +7,13 @@
 #define FL_SUMS12_H
 
 enum {
+  FL_REGISTERS = 16,
   FL_SUMS = 12,
   FL_HOLD_WEIGHTS = 0,         // the rows' broadcasts stay in registers while an input's weights pass by
   FL_TILE_ROWS = 3,            // rows of the tallest tile
   FL_TILE_PANELS = 3,          // whole panels of the widest one
   FL_PERSISTENT_VECTORS = 12,  // of gates of the largest layer that the persistent kernel takes
+  FL_PERSISTENT_SUMS = 12,     // that it makes at a time
   FL_DGRAD_ROWS = 6,           // rows of the tallest tile of transposed weights, a panel of two vectors wide
   FL_DGRAD_PANELS = 4,         // panels of two vectors of the widest one
   FL_WGRAD_VECTORS = 3,        // vectors of columns of a weight gradient's tile

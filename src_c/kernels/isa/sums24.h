@@ -6,11 +6,13 @@
 #define FL_SUMS24_H
 
 enum {
+  FL_REGISTERS = 32,
   FL_SUMS = 24,
   FL_HOLD_WEIGHTS = 1,  // an input's weights stay in registers while the rows' broadcasts pass by
   FL_TILE_ROWS = 6,
   FL_TILE_PANELS = 3,
   FL_PERSISTENT_VECTORS = 14,
+  FL_PERSISTENT_SUMS = 16,  // c and the output gates of all panels take registers, too
   FL_DGRAD_ROWS = 12,
   FL_DGRAD_PANELS = 4,
   FL_WGRAD_VECTORS = 3,

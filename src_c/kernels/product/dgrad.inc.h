@@ -81,7 +81,7 @@ FL_INLINE void dgrad_tile(const int rows, const int nv, const dgrad_factors *f, 
       vreal weight[2 * FL_DGRAD_PANELS];
       if (2 * rows > FL_DGRAD_ROWS && nv == 2 && block->prefetch)
         prefetch_weights(w + FL_PREFETCH_NEAR * 2 * VL, 2);
-      if (FL_HOLD_WEIGHTS) {
+      if (FL_HOLD_WEIGHTS && fits_registers(rows, nv)) {
         FL_UNROLL
         for (int v = 0; v < nv; ++v) {
           weight[v] = vload(w + (v / 2) * k_total * 2 * VL + (v % 2) * VL);

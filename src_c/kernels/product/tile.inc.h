@@ -42,12 +42,15 @@ FL_INLINE const real *panel_weight(const real *w, int64_t inputs, int full, int 
                   : w + full * inputs * FL_PANEL * VL + k * rest * VL + (v - FL_PANEL * full) * VL;
 }
 
+// Whether the sums of a tile, an input's weights and one broadcast have registers of their own.
+#define fits_registers(rows, nv) ((rows) * (nv) + (nv) + 1 <= FL_REGISTERS)
+
 // acc[row][v] += a[row][k] * w[k][v] for one k.
 FL_INLINE void multiply_input(const int rows, const int full, const int rest, vreal *acc, rows_in a,
                               const real *w, int64_t inputs, int64_t k)
 {
   const int nv = FL_PANEL * full + rest;
-  if (FL_HOLD_WEIGHTS && rows > 1) {
+  if (FL_HOLD_WEIGHTS && rows > 1 && fits_registers(rows, nv)) {
     vreal weight[FL_TILE_VECTORS];
     FL_UNROLL
     for (int v = 0; v < nv; ++v) weight[v] = vkeep(vload(panel_weight(w, inputs, full, rest, v, k)));
