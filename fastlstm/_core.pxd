@@ -89,6 +89,11 @@ cdef extern from "internal/binding.h" nogil:
         FL_CACHES_FAST
         FL_CACHES_SLOW
 
+    ctypedef struct fl_cache_sizes:
+        int64_t l1, l2, l3
+
+    fl_cache_sizes fl_cache_sizes_of_cpu()
+
     uint64_t fl_hash(fastlstm_isa isa, const void *data, size_t bytes, uint64_t seed)
 
     void fl_model_assume_caches(fastlstm_model *model, fl_cache_kind kind)
@@ -96,7 +101,9 @@ cdef extern from "internal/binding.h" nogil:
     ctypedef struct fl_panels:
         int32_t lanes
         int32_t full
+        int32_t units
         int32_t remainder
+        int32_t rest
         int32_t chains
 
     fl_panels fl_model_panels(const fastlstm_model *model)

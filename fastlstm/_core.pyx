@@ -131,6 +131,12 @@ def isa_names():
     return names
 
 
+def cache_sizes():
+    """Bytes of the first, second and third level that serve a core's data, 0 where that is unknown."""
+    cdef fl_cache_sizes sizes = fl_cache_sizes_of_cpu()
+    return sizes.l1, sizes.l2, sizes.l3
+
+
 def team_max():
     return fl_team_max()
 

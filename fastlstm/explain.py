@@ -7,8 +7,6 @@ from typing import Any
 
 from .spec import Spec
 
-PANEL_VECTORS = 4  # of a whole panel, each of one gate of as many units as a vector has lanes
-
 
 def _size(count: int) -> str:
     for unit in ("bytes", "KiB", "MiB"):
@@ -37,12 +35,10 @@ def _split(plan: dict[str, Any]) -> str:
 
 def explain(title: str, spec: Spec, steps: int, plan: dict[str, Any]) -> str:
     """The lines that the `explain` of a model returns."""
-    lanes, full, rest = plan["lanes"], plan["full"], plan["remainder"]
-    units = lanes * PANEL_VECTORS // spec.gates
-    panels = f"{_many(full, 'panel')} of {_many(units, 'unit')}" if full else ""
+    full, rest = plan["full"], plan["rest"]
+    panels = f"{_many(full, 'panel')} of {_many(plan['units'], 'unit')}" if full else ""
     if rest:
-        units = lanes * rest // spec.gates
-        panels += (", 1 of " if full else "1 panel of ") + _many(units, "unit")
+        panels += (", 1 of " if full else "1 panel of ") + _many(rest, "unit")
     if plan["project_steps"]:
         how = "BLAS" if spec.gemm == "blas" else "our kernel"
         project = f"{plan['project_steps']} steps ahead of the recurrence, by {how}"

@@ -182,6 +182,8 @@ def config() -> dict[str, Any]:
             version, python, numpy   versions, as text
             cpu                      the processor's name
             cpu_features             those of the processor that kernels ask for, a list
+            caches                   bytes of the first, second and third level that serve a core's
+                                     data, 0 where the processor does not tell
             isas, isa                instruction sets that run here, best first; the one chosen
             threads                  what a call may use at most
             cpus                     CPUs that the process may run on, None where that is unknown
@@ -199,6 +201,7 @@ def config() -> dict[str, Any]:
         "numpy": np.__version__,
         "cpu": cpu_name(),
         "cpu_features": [name for name in _FEATURES if name in flags],
+        "caches": _core.cache_sizes(),
         "isas": available_isas(),
         "isa": _isa,
         "threads": _threads,
@@ -210,6 +213,10 @@ def config() -> dict[str, Any]:
     }
 
 
+def _bytes(size: int) -> str:
+    return f"{size >> 10} KiB" if size else "unknown"
+
+
 def show_config() -> None:
     """Print `config` for a bug report."""
     c = config()
@@ -217,6 +224,7 @@ def show_config() -> None:
     quota = "" if c["cpu_quota"] is None else f", by a quota the time of {c['cpu_quota']:g}"
     print(f"CPU           {c['cpu']}, {c['cpus']} for this process{quota}")
     print(f"features      {' '.join(c['cpu_features']) or 'unknown'}")
+    print(f"caches        {', '.join(map(_bytes, c['caches']))}")
     print(f"kernels       {c['isa']} (available: {', '.join(c['isas'])})")
     print(f"threads       {c['threads']}")
     print(f"OpenMP        {c['openmp']} ({', '.join(c['openmp_libraries']) or 'not found'})")

@@ -16,6 +16,12 @@ const fl_kernels *fl_kernels_for(fastlstm_isa isa, fastlstm_dtype dtype);  // NU
 // What the last-level cache is taken to be. Plans differ, results do not.
 typedef enum { FL_CACHES_OF_CPU = 0, FL_CACHES_FAST = 1, FL_CACHES_SLOW = 2 } fl_cache_kind;
 
+// Bytes of the caches that serve a core's data, each 0 where the processor does not tell.
+typedef struct fl_cache_sizes {
+  int64_t l1, l2, l3;
+} fl_cache_sizes;
+fl_cache_sizes fl_cache_sizes_of_cpu(void);
+
 // ---- content (extra/hash.c) ----
 // 64 bits that say whether memory changed: not against an adversary, but any changed word of 8 bytes
 // changes them but for a chance near 2^-64. The same for every isa, which must be available here.
@@ -27,9 +33,11 @@ void fl_model_assume_caches(fastlstm_model *model, fl_cache_kind kind);
 
 // How a layer's hidden units are cut into panels (kernels/product/tile.inc.h), for reports.
 typedef struct fl_panels {
-  int32_t lanes;      // units of a whole panel
+  int32_t lanes;      // of a vector
   int32_t full;       // whole panels
+  int32_t units;      // that a whole panel has room for
   int32_t remainder;  // vectors of the remainder panel: 0 (there is none), 1 or 2
+  int32_t rest;       // units that the remainder panel has room for
   int32_t chains;     // partial sums of the recurrent product
 } fl_panels;
 fl_panels fl_model_panels(const fastlstm_model *model);

@@ -255,5 +255,11 @@ void fl_model_assume_caches(fastlstm_model *model, fl_cache_kind kind) { model->
 fl_panels fl_model_panels(const fastlstm_model *model)
 {
   const fl_layer *layer = &model->layers[0];
-  return (fl_panels){model->kernels->lanes, layer->full, layer->remainder, layer->chains};
+  const int32_t lanes = model->kernels->lanes, sums = layer->cell->sums;
+  return (fl_panels){.lanes = lanes,
+                     .full = layer->full,
+                     .units = lanes * FL_PANEL / sums,
+                     .remainder = layer->remainder,
+                     .rest = lanes * layer->remainder / sums,
+                     .chains = layer->chains};
 }

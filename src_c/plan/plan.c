@@ -12,7 +12,6 @@
 // a Zen 5 at 4 GHz with AVX-512, or estimated there. No ratio was recorded for any of them alone: they need
 // to rank candidates, not to be right. What differs most between machines, the caches, platform/cpu.c says.
 static const double VECTOR_FMA_PER_NS = 8;  // two a cycle at 4 GHz
-static const double L1_BYTES = 40e3;        // of weights that stay in a first-level cache of 48 KiB
 static const double CELL_NS = 8;            // the activations of one vector of an LSTM's cells
 static const double STEP_NS = 20;           // the chain of dependent operations of one step
 static const double TILE_NS = 3;            // the call of one tile
@@ -99,7 +98,7 @@ static double step_ns(const fastlstm_model *model, int64_t rows, int64_t panels,
   const double bytes = row_bytes * (double)(units + (steps == 1 ? inputs : 0));
   const double all =
       steps == 1 ? (double)model->weight_bytes * (double)panels / (double)model->panels : bytes;
-  const double memory = all <= L1_BYTES ? 0 : bytes / weights_rate(model, all);
+  const double memory = all <= model->caches.l1_bytes ? 0 : bytes / weights_rate(model, all);
   const double tiles = (double)(fl_ceil_div(rows, k->tile_rows) * panels);
   return (fma > memory ? fma : memory) + tiles * TILE_NS + (double)(rows * panels) * CELL_NS + STEP_NS;
 }
@@ -175,7 +174,7 @@ fl_blocking fl_blocking_of(const fastlstm_model *model, int64_t rows, int64_t in
   const int whole_lines = k->lanes * fl_elem(k->dtype) >= 64;
   fl_blocking blocking = {
       .distance = outgrows(model, inputs * input_bytes) ? FL_PREFETCH_NEAR : 0,
-      .one_panel = whole_lines && model->caches.block_bytes && bytes > L1_MULTIPLE * L1_BYTES,
+      .one_panel = whole_lines && model->caches.block_bytes && bytes > L1_MULTIPLE * model->caches.l1_bytes,
   };
   if (!beyond_l2(model, bytes)) return blocking;
   const double panels = PANEL_SHARE * (double)(inputs * input_bytes);
@@ -230,7 +229,8 @@ static int64_t choose_project_steps(const fastlstm_model *model, const fastlstm_
     const double share = 1.0 / plan->unit_groups;
     const double bytes = share * (double)row_bytes * (double)inputs;
     const double all = bytes + share * (double)row_bytes * (double)model->spec.hidden_size;
-    const double read = bytes <= L1_BYTES ? 0 : unhidden(model, rows, all) * bytes / weights_rate(model, all);
+    const double read =
+        bytes <= model->caches.l1_bytes ? 0 : unhidden(model, rows, all) * bytes / weights_rate(model, all);
     const double trip = 2 * share * (double)row_bytes * (double)rows / model->caches.l2_rate;
     if (rows >= MANY_ROWS && read < trip) return 0;
   }

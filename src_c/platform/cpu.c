@@ -48,38 +48,56 @@ const fl_kernels *fl_kernels_for(fastlstm_isa isa, fastlstm_dtype dtype)
   return (unsigned)isa < FASTLSTM_ISA_COUNT && fastlstm_isa_available(isa) ? tables[isa][dtype] : NULL;
 }
 
-// Bytes of a core's second-level cache as the processor tells them, or 0.
-static int64_t l2_size(void)
+// Bytes of the caches that serve a core's data, by level, as the processor tells them. Asking takes long in a
+// virtual machine, so it is done once.
+enum { LEVELS = 3 };
+static int64_t cache_size(int level)
 {
-  static atomic_llong known = -1;  // in a virtual machine it takes long to ask
-  int64_t size = atomic_load_explicit(&known, memory_order_relaxed);
+  static atomic_llong known[LEVELS] = {-1, -1, -1};
+  int64_t size = atomic_load_explicit(&known[level - 1], memory_order_relaxed);
   if (size >= 0) return size;
-  size = 0;
+  int64_t sizes[LEVELS] = {0};
 #if defined(__x86_64__)
   unsigned a, b, c, d;
   const unsigned leaf = __builtin_cpu_is("intel") ? 4 : 0x8000001d;
   for (unsigned i = 0; i < 16 && __get_cpuid_count(leaf, i, &a, &b, &c, &d) && (a & 31) != 0; ++i) {
     const int64_t ways = (b >> 22) + 1, parts = (b >> 12 & 0x3ff) + 1, line = (b & 0xfff) + 1;
-    if ((a >> 5 & 7) == 2) size = ways * parts * line * ((int64_t)c + 1);
+    const unsigned kind = a & 31, at = a >> 5 & 7;
+    const int holds_data = kind == 1 || kind == 3;  // data, or data and instructions
+    if (holds_data && at >= 1 && at <= LEVELS) sizes[at - 1] = ways * parts * line * ((int64_t)c + 1);
   }
 #endif
-  atomic_store_explicit(&known, size, memory_order_relaxed);
-  return size;
+  for (int i = 0; i < LEVELS; ++i) atomic_store_explicit(&known[i], sizes[i], memory_order_relaxed);
+  return sizes[level - 1];
+}
+
+fl_cache_sizes fl_cache_sizes_of_cpu(void)
+{
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+#endif
+  return (fl_cache_sizes){cache_size(1), cache_size(2), cache_size(3)};
 }
 
 // Two kinds of machines, rounded from measurements of one thread: a Zen 5, whose last level is fast (90 bytes
-// a nanosecond) and whose second level holds 1 MiB, and a Xeon with AMX, whose last level is slow (25) and
-// whose second level holds 2 MiB. Blocks of weights for the latter's first level are 32 KiB.
+// a nanosecond), whose second level holds 1 MiB and whose first one 48 KiB, and a Xeon with AMX, whose last
+// level is slow (25), with 2 MiB and 48 KiB. Blocks of weights for the latter's first level are two thirds of
+// it. Of other machines, sizes are what CPUID says and rates those of the same kind; no other first level was
+// measured.
 fl_caches fl_caches_of(int32_t kind)
 {
-  static const fl_caches fast = {900e3, 200, 90, 0}, slow = {2100e3, 180, 25, 32 << 10};
+  static const fl_caches fast = {40e3, 900e3, 200, 90, 0}, slow = {40e3, 2100e3, 180, 25, 32 << 10};
+  static const double FIRST = 48 << 10;
   int is_slow = kind == FL_CACHES_SLOW;
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (kind == FL_CACHES_OF_CPU) is_slow = __builtin_cpu_is("intel");
 #endif
   fl_caches caches = is_slow ? slow : fast;
-  const int64_t size = kind == FL_CACHES_OF_CPU ? l2_size() : 0;
-  if (size > 0) caches.l2_bytes *= (double)size / (double)(is_slow ? 2 << 20 : 1 << 20);
+  if (kind != FL_CACHES_OF_CPU) return caches;
+  const double first = (double)cache_size(1), second = (double)cache_size(2);
+  if (first > 0) caches.l1_bytes *= first / FIRST;
+  if (first > 0) caches.block_bytes = (int64_t)((double)caches.block_bytes * first / FIRST);
+  if (second > 0) caches.l2_bytes *= second / (double)(is_slow ? 2 << 20 : 1 << 20);
   return caches;
 }

@@ -8,11 +8,12 @@
 #include <immintrin.h>
 #endif
 
-// What must be known of the caches: weights that stay in the second level, bytes a nanosecond that one thread
-// reads from there and from beyond, and weights of a panel that tiles take at a time (0: all).
+// What the planner knows of the caches. Sizes are of weights that stay there, in bytes, less than the cache.
 typedef struct fl_caches {
-  double l2_bytes, l2_rate, llc_rate;
-  int64_t block_bytes;
+  double l1_bytes, l2_bytes;
+  double l2_rate,
+      llc_rate;         // bytes a nanosecond that one thread reads from the second level, and from beyond
+  int64_t block_bytes;  // of a panel's weights that tiles take at a time; 0: all of them
 } fl_caches;
 fl_caches fl_caches_of(int32_t kind);  // an fl_cache_kind
 

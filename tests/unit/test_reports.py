@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,24 @@ def test_config(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for part in (config["version"], config["isa"], config["cpu"], config["blas"]):
         assert str(part) in printed
+
+
+SYSFS = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
+@pytest.mark.skipif(not SYSFS.is_dir(), reason="the system tells nothing of caches")
+def test_caches_are_those_of_the_system(capsys: pytest.CaptureFixture[str]) -> None:
+    caches = fastlstm.config()["caches"]
+    told = dict.fromkeys((1, 2, 3), 0)
+    for folder in SYSFS.glob("index*"):
+        if (folder / "type").read_text().strip() != "Instruction":
+            size = (folder / "size").read_text().strip()
+            told[int((folder / "level").read_text())] = int(size.removesuffix("K")) << 10
+    fastlstm.show_config()
+    printed = capsys.readouterr().out
+    for ours, theirs in zip(caches, told.values(), strict=True):
+        assert ours in (0, theirs)  # 0: the processor does not tell
+        assert (f"{ours >> 10} KiB" if ours else "unknown") in printed
 
 
 def test_threads_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
