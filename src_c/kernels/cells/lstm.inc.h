@@ -220,16 +220,16 @@ static void FL_NAMED(lstm_backward)(const fl_layer *layer, const fl_back_step *j
 // ---- persistent kernel ----
 //
 // Many steps of one row for a layer so small that all its gates fit in registers: no call, no dispatch and no
-// trip of c to memory between steps. The same sums as the tiles.
+// trip of c to memory between steps. The same sums as the tiles. With two chains there can be more sums than
+// registers, and some go to the stack. Panels in groups that fit lost more by their further loops of few
+// inputs: 0.90 to 0.99 of the speed (AVX2, H 16 to 20; AVX-512, float64, H 18 to 24; Zen 5), and gained at H
+// 24 alone.
 
 FL_INLINE void lstm_persist(const int full, const int rest, const int chains, const fl_layer *layer,
                             const fl_persistent *job)
 {
   enum { PANELS = FL_TILE_PANELS + 1 };
   const int nv = FL_PANEL * full + rest, panels = full + (rest > 0);
-  // Panels at a time: as many as have registers for all of their sums.
-  const int most = nv * chains <= FL_PERSISTENT_SUMS ? panels : FL_PERSISTENT_SUMS / (FL_PANEL * chains);
-  const int64_t panel_weights = FL_PANEL * VL;  // of an input
   const real *x = (const real *)job->x, *projected = (const real *)job->projected;
   real *h = (real *)job->h, *y = (real *)job->y, *cells = (real *)job->cells;
   const real *bias = (const real *)layer->bias;
@@ -240,35 +240,28 @@ FL_INLINE void lstm_persist(const int full, const int rest, const int chains, co
   for (int p = 0; p < panels; ++p) c[p] = vload((const real *)job->c + p * job->c_stride);
 
   for (int64_t t = 0; t < job->steps; ++t) {
-    const real *start = x ? bias : projected + t * job->projected_row_stride;
-    const int64_t panel_stride = x ? panel_weights : job->projected_panel_stride;
+    vreal acc[FL_CHAINS * FL_TILE_VECTORS];
+    const real *start = x ? bias : projected;
+    const int64_t panel_stride = x ? FL_PANEL * VL : job->projected_panel_stride;
+    const int64_t at = x ? 0 : t * job->projected_row_stride;
     FL_UNROLL
-    for (int first = 0; first < panels; first += most) {
-      const int whole = full - first < most ? full - first : most;
-      const int tail = first + most < panels || first + whole < full ? 0 : rest;
-      const int n = FL_PANEL * whole + tail, count = whole + (tail > 0);
-      vreal acc[FL_CHAINS * FL_TILE_VECTORS];
-      FL_UNROLL
-      for (int v = 0; v < n; ++v)
-        acc[v] = vload(start + (first + v / FL_PANEL) * panel_stride + (v % FL_PANEL) * VL);
-      if (x) {
-        const real *row = x + t * job->x_stride;
-        multiply(1, whole, tail, 1, 0, 0, acc, &row, w_x + first * layer->inputs * panel_weights,
-                 layer->inputs);
-      }
-      FL_UNROLL
-      for (int v = n; v < n * chains; ++v) acc[v] = vset1(0);
-      const real *h_row = h;
-      multiply(1, whole, tail, chains, 0, 0, acc, &h_row, w_h + first * layer->units * panel_weights,
-               layer->units);
-      join_chains(n, chains, acc);
-      FL_UNROLL
-      for (int p = 0; p < count; ++p) {
-        vreal gate[4];
-        lstm_gates(p < whole ? 4 : tail, acc + FL_PANEL * p, gate);
-        c[first + p] = lstm_state(gate, c[first + p]);
-        d[first + p] = gate[3];
-      }
+    for (int v = 0; v < nv; ++v)
+      acc[v] = vload(start + (v / FL_PANEL) * panel_stride + at + (v % FL_PANEL) * VL);
+    if (x) {
+      const real *row = x + t * job->x_stride;
+      multiply(1, full, rest, 1, 0, 0, acc, &row, w_x, layer->inputs);
+    }
+    FL_UNROLL
+    for (int v = nv; v < nv * chains; ++v) acc[v] = vset1(0);
+    const real *h_row = h;
+    multiply(1, full, rest, chains, 0, 0, acc, &h_row, w_h, layer->units);
+    join_chains(nv, chains, acc);
+    FL_UNROLL
+    for (int p = 0; p < panels; ++p) {
+      vreal gate[4];
+      lstm_gates(p < full ? 4 : rest, acc + FL_PANEL * p, gate);
+      c[p] = lstm_state(gate, c[p]);
+      d[p] = gate[3];
     }
     FL_UNROLL
     for (int p = 0; p < panels; ++p) {

@@ -13,7 +13,6 @@ enum {
   FL_TILE_ROWS = 3,            // rows of the tallest tile
   FL_TILE_PANELS = 3,          // whole panels of the widest one
   FL_PERSISTENT_VECTORS = 12,  // of gates of the largest layer that the persistent kernel takes
-  FL_PERSISTENT_SUMS = 12,     // that it makes at a time
   FL_DGRAD_ROWS = 6,           // rows of the tallest tile of transposed weights, a panel of two vectors wide
   FL_DGRAD_PANELS = 4,         // panels of two vectors of the widest one
   FL_WGRAD_VECTORS = 3,        // vectors of columns of a weight gradient's tile

@@ -12,7 +12,6 @@ enum {
   FL_TILE_ROWS = 6,
   FL_TILE_PANELS = 3,
   FL_PERSISTENT_VECTORS = 14,
-  FL_PERSISTENT_SUMS = 16,  // c and the output gates of all panels take registers, too
   FL_DGRAD_ROWS = 12,
   FL_DGRAD_PANELS = 4,
   FL_WGRAD_VECTORS = 3,
