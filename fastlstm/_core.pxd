@@ -122,6 +122,13 @@ cdef extern from "internal/binding.h" nogil:
         size_t workspace_bytes
         int64_t layout[24]
 
+    ctypedef struct fl_choice:
+        int32_t dir_groups, row_groups, unit_groups
+        int32_t ahead
+
+    fastlstm_status fl_plan_force(const fastlstm_model *model, const fl_choice *choice,
+                                  fastlstm_plan *plan)
+
     int fl_team_max()
     int fl_team_most()
     int fl_team_cpus()

@@ -55,6 +55,8 @@ cdef class Engine:
     cdef Block spare  # the workspace of the last run, for the next one
     cdef double flops_per_row, least_step
     cdef StragglerBackoff backoff
+    cdef fl_choice choice
+    cdef bint forced
 
     def __init__(self, spec, str isa, list weights, uintptr_t gemm=0, int passes=1, int threads=1,
                  StragglerBackoff backoff=None, bint hold_gil=False):
@@ -161,7 +163,15 @@ cdef class Engine:
         if status == FASTLSTM_TOO_LARGE:
             raise MemoryError("the workspace would not fit into any memory")
         check_status(status)
+        if self.forced and purpose == FASTLSTM_INFER:
+            check_status(fl_plan_force(self.model, &self.choice, &plan))
         return plan
+
+    def force(self, int dir_groups, int row_groups, int unit_groups, bint ahead):
+        """For measurements: inference by this plan from now on, whatever the threads of a call. Threads
+        are the product of the groups. RuntimeError, at the call, where it does not fit."""
+        self.choice = fl_choice(dir_groups, row_groups, unit_groups, ahead)
+        self.forced = True
 
     cdef void *tape_of(self, Call call, object tape, int flags, fastlstm_plan *plan) except NULL:
         cdef size_t size = 0

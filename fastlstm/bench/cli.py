@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import files, limits, peers, protocol, report, runner, training_zoo, zoo
+from . import files, limits, peers, planner, protocol, report, runner, training_zoo, zoo
 from .shapes import Shape
 
 _NEEDS = {name: engine.package for name, engine in peers.ENGINES.items()}
@@ -44,6 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="measure training steps, forward and backward, instead of inference",
     )
+    parser.add_argument(
+        "--planner",
+        type=_positive,
+        nargs="?",
+        const=60,
+        metavar="N",
+        help="force every plan on N random shapes (60) and tell how good the chosen ones are",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the shapes of --planner")
     which = parser.add_argument_group("which shapes (the zoo, unless sizes are given)")
     which.add_argument("--zoo", action="store_true", help="the shapes of real models")
     which.add_argument("--targets", action="store_true", help="the shapes with a required ratio")
@@ -200,6 +209,8 @@ def run(args: argparse.Namespace, error: Callable[[str], Any]) -> int:
     threads = sorted(set(args.threads))
     if threads[-1] > 4 * (os.cpu_count() or 1):
         error(f"--threads {threads[-1]}: this machine has {os.cpu_count()} CPUs")
+    if args.planner:
+        return planner.run(threads, args.planner, args.seed)
     shapes = choose_shapes(args, error)
     task = "training" if args.train else "inference"
     engines = choose_engines(args.engines, error, task)

@@ -61,6 +61,13 @@ typedef struct fastlstm_plan {
   int64_t layout[24];  // forward: where everything stands in the workspace, an fl_run_layout
 } fastlstm_plan;
 
+// For measurements: what a plan for FASTLSTM_INFER does instead of what it chose. No result changes.
+typedef struct fl_choice {
+  int32_t dir_groups, row_groups, unit_groups;  // as in fastlstm_plan
+  int32_t ahead;                                // inputs are projected ahead of the recurrence
+} fl_choice;
+fastlstm_status fl_plan_force(const fastlstm_model *model, const fl_choice *choice, fastlstm_plan *plan);
+
 // ---- threads (platform/team_openmp.c or team_serial.c, clock.c) ----
 int fl_team_max(void);   // threads that the run-time would give
 int fl_team_most(void);  // threads that a team may have now: fewer for a while where the system refused more

@@ -59,9 +59,9 @@ enum { PREFETCH_LLC = 32 };
 // PROJECT_ROWS rows at least, so that reading the input weights is spread over many rows.
 enum { PROJECT_BYTES = 128 << 10, PROJECT_ROWS = 192 };
 
-// Who projects ahead, see choose_project_steps. No ratio was recorded for any of these.
+// Who projects ahead, see projects_ahead. No ratio was recorded for any of these; `bench --planner` compares.
 enum {
-  FEW_PROJECTED = 4,  // rows of all steps together below which there is too little to project
+  FEW_PROJECTED = 4,  // rows of a call of one step below which there is too little to project
   FEW_INPUTS = 4,     // inputs up to which the projection is cheaper than its sums' trip through memory
   FEW_PERSISTENT_INPUTS = 8,  // likewise in a persistent kernel, whose sums never leave the registers
   MANY_ROWS = 12,             // rows from which on a step makes good use of the input weights it reads
@@ -216,24 +216,35 @@ static double unhidden(const fastlstm_model *model, int64_t rows, double bytes)
 // trip through memory. Few rows make bad use of weights, so they project ahead; MANY_ROWS rows and more do if
 // they would wait longer for the weights than the trip takes. Never ahead: hardly any rows and steps, hardly
 // any inputs, one row of a single persistent layer with few inputs. BLAS takes every projection ahead.
-static int64_t choose_project_steps(const fastlstm_model *model, const fastlstm_plan *plan)
+static int projects_ahead(const fastlstm_model *model, const fastlstm_plan *plan)
 {
   const int64_t rows = plan->batch > 0 ? fl_ceil_div(plan->batch, plan->row_groups) : 1;
   const int64_t inputs = model->spec.input_size;
   const int64_t row_bytes = (int64_t)model->vectors * model->kernels->lanes * fl_elem(model->spec.dtype);
-  if (model->spec.gemm_blas == 0) {
-    if (plan->steps * rows < FEW_PROJECTED || inputs <= FEW_INPUTS) return 0;
-    if (rows == 1 && plan->unit_groups == 1 && fl_is_persistent(model) && inputs <= FEW_PERSISTENT_INPUTS &&
-        model->spec.num_layers == 1)
-      return 0;
-    const double share = 1.0 / plan->unit_groups;
-    const double bytes = share * (double)row_bytes * (double)inputs;
-    const double all = bytes + share * (double)row_bytes * (double)model->spec.hidden_size;
-    const double read =
-        bytes <= model->caches.l1_bytes ? 0 : unhidden(model, rows, all) * bytes / weights_rate(model, all);
-    const double trip = 2 * share * (double)row_bytes * (double)rows / model->caches.l2_rate;
-    if (rows >= MANY_ROWS && read < trip) return 0;
-  }
+  if (model->spec.gemm_blas) return 1;
+  const int64_t later = model->spec.num_layers > 1 ? model->layers[model->spec.directions].inputs : 0;
+  if (rows * plan->steps == 1 || (plan->steps == 1 && rows < FEW_PROJECTED) ||
+      (inputs <= FEW_INPUTS && later <= FEW_INPUTS))
+    return 0;
+  if (rows == 1 && plan->unit_groups == 1 && fl_is_persistent(model) && inputs <= FEW_PERSISTENT_INPUTS &&
+      model->spec.num_layers == 1)
+    return 0;
+  // Tiles with two chains are half as high, so inside the step the input product lacks independent sums.
+  if (model->layers[0].chains > 1) return 1;
+  const double share = 1.0 / plan->unit_groups;
+  const double bytes = share * (double)row_bytes * (double)inputs;
+  const double all = bytes + share * (double)row_bytes * (double)model->spec.hidden_size;
+  const double read =
+      bytes <= model->caches.l1_bytes ? 0 : unhidden(model, rows, all) * bytes / weights_rate(model, all);
+  const double trip = 2 * share * (double)row_bytes * (double)rows / model->caches.l2_rate;
+  return rows < MANY_ROWS || read >= trip;
+}
+
+// Steps that are projected together, where they are projected ahead.
+static int64_t project_steps(const fastlstm_model *model, const fastlstm_plan *plan)
+{
+  const int64_t rows = plan->batch > 0 ? fl_ceil_div(plan->batch, plan->row_groups) : 1;
+  const int64_t row_bytes = (int64_t)model->vectors * model->kernels->lanes * fl_elem(model->spec.dtype);
   int64_t steps = fl_ceil_div(PROJECT_BYTES, row_bytes * rows);
   if (steps * rows < PROJECT_ROWS) steps = fl_ceil_div(PROJECT_ROWS, rows);
   return steps < plan->steps ? steps : plan->steps > 0 ? plan->steps : 1;
@@ -280,6 +291,19 @@ static int64_t choose_chunk_rows(const fastlstm_plan *plan)
   return chunk < all ? chunk : all;
 }
 
+// What follows from the split, and from whether inputs are projected ahead.
+static fastlstm_status lay_out_forward(const fastlstm_model *model, int ahead, fastlstm_plan *plan)
+{
+  plan->project_steps = ahead ? project_steps(model, plan) : 0;
+  plan->block_steps = choose_block_steps(model, plan);
+  fl_run_layout layout;
+  if (!fl_run_layout_of(model, plan, &layout)) return FASTLSTM_TOO_LARGE;
+  _Static_assert(sizeof layout <= sizeof plan->layout, "a plan has no room for its layout");
+  memcpy(plan->layout, &layout, sizeof layout);  // 30 ns, a hundredth of a small call, are not spent again
+  plan->workspace_bytes = (size_t)layout.total;
+  return FASTLSTM_OK;
+}
+
 fastlstm_status fastlstm_plan_make(const fastlstm_model *model, fastlstm_purpose purpose, int64_t steps,
                                    int64_t batch, int32_t threads, fastlstm_plan *plan)
 {
@@ -298,23 +322,27 @@ fastlstm_status fastlstm_plan_make(const fastlstm_model *model, fastlstm_purpose
   // BLAS has threads of its own, and OpenBLAS complains of being called from a team's.
   const int alone = model->spec.gemm_blas && purpose != FASTLSTM_BACK;
   if (threads > 1 && !alone && steps > 0 && batch > 0) choose_split(model, threads, plan);
-  int64_t bytes;
-  if (purpose == FASTLSTM_BACK) {
-    plan->chunk_rows = choose_chunk_rows(plan);
-    fl_back_layout layout;
-    if (!fl_back_layout_of(model, plan, &layout)) return FASTLSTM_TOO_LARGE;
-    bytes = layout.total;
-  } else {
-    plan->project_steps = choose_project_steps(model, plan);
-    plan->block_steps = choose_block_steps(model, plan);
-    fl_run_layout layout;
-    if (!fl_run_layout_of(model, plan, &layout)) return FASTLSTM_TOO_LARGE;
-    _Static_assert(sizeof layout <= sizeof plan->layout, "a plan has no room for its layout");
-    memcpy(plan->layout, &layout, sizeof layout);  // 30 ns, a hundredth of a small call, are not spent again
-    bytes = layout.total;
-  }
-  plan->workspace_bytes = (size_t)bytes;
+  if (purpose != FASTLSTM_BACK) return lay_out_forward(model, projects_ahead(model, plan), plan);
+  plan->chunk_rows = choose_chunk_rows(plan);
+  fl_back_layout layout;
+  if (!fl_back_layout_of(model, plan, &layout)) return FASTLSTM_TOO_LARGE;
+  plan->workspace_bytes = (size_t)layout.total;
   return FASTLSTM_OK;
+}
+
+fastlstm_status fl_plan_force(const fastlstm_model *model, const fl_choice *choice, fastlstm_plan *plan)
+{
+  if (plan->model != model || plan->purpose != FASTLSTM_INFER) return FASTLSTM_OTHER_PLAN;
+  const int64_t threads = (int64_t)choice->dir_groups * choice->row_groups * choice->unit_groups;
+  if (choice->dir_groups < 1 || choice->dir_groups > model->spec.directions || choice->row_groups < 1 ||
+      choice->row_groups > plan->batch || choice->unit_groups < 1 || choice->unit_groups > model->panels ||
+      threads > fl_team_most() || (model->spec.gemm_blas && (threads > 1 || !choice->ahead)))
+    return FASTLSTM_INVALID;
+  plan->threads = (int32_t)threads;
+  plan->dir_groups = choice->dir_groups;
+  plan->row_groups = choice->row_groups;
+  plan->unit_groups = choice->unit_groups;
+  return lay_out_forward(model, choice->ahead, plan);
 }
 
 size_t fastlstm_plan_bytes(void) { return sizeof(fastlstm_plan); }
