@@ -204,12 +204,12 @@ def test_plans() -> None:
     assert model.plan(0, 4, 2, threads=0)[0] == STATUS["FASTLSTM_INVALID"]
     one = ctypes.c_int64(1)
     memory = Memory(2 * library.fastlstm_plan_bytes())
-    beside = ctypes.c_void_p(memory.address + 4)
+    beside, unpacked = ctypes.c_void_p(memory.address + 4), Memory(1 << 12)
     for given, plan, wanted in (
         (None, memory.pointer, "FASTLSTM_INVALID"),
         (model.pointer, None, "FASTLSTM_INVALID"),
         (model.pointer, beside, "FASTLSTM_UNALIGNED"),
-        (Memory(1 << 12).pointer, memory.pointer, "FASTLSTM_NOT_PACKED"),
+        (unpacked.pointer, memory.pointer, "FASTLSTM_NOT_PACKED"),
     ):
         assert library.fastlstm_plan_make(given, 0, one, one, 1, plan) == STATUS[wanted], wanted
     assert library.fastlstm_plan_workspace_bytes(None) == library.fastlstm_plan_threads(None) == 0
