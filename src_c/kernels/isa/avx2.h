@@ -37,11 +37,7 @@ FL_INLINE void vstore(real *p, vreal v) { FL_OP(store)(p, v); }
 FL_INLINE void vstream(real *p, vreal v) { FL_OP(stream)(p, v); }  // past the caches
 FL_INLINE void vstoreu(real *p, vreal v) { FL_OP(storeu)(p, v); }
 FL_INLINE vreal vset1(real a) { return FL_OP(set1)(a); }
-FL_INLINE vreal vadd(vreal a, vreal b) { return a + b; }
-FL_INLINE vreal vsub(vreal a, vreal b) { return a - b; }
-FL_INLINE vreal vmul(vreal a, vreal b) { return a * b; }
-FL_INLINE vreal vdiv(vreal a, vreal b) { return a / b; }
-FL_INLINE vreal vneg(vreal a) { return -a; }
+#include "operators.h"
 FL_INLINE vreal vmin(vreal a, vreal b) { return FL_OP(min)(a, b); }  // b if either is NaN
 FL_INLINE vreal vmax(vreal a, vreal b) { return FL_OP(max)(a, b); }  // b if either is NaN
 FL_INLINE vreal vfma(vreal a, vreal b, vreal c) { return FL_OP(fmadd)(a, b, c); }

@@ -43,11 +43,7 @@ FL_INLINE void vstore_first(real *p, vreal v, int n) { FL_OP(mask_storeu)(p, FL_
 // The first n lanes, zeros after them.
 FL_INLINE vreal vload_first(const real *p, int n) { return FL_OP(maskz_loadu)(FL_MASK(n), p); }
 FL_INLINE vreal vset1(real a) { return FL_OP(set1)(a); }
-FL_INLINE vreal vadd(vreal a, vreal b) { return a + b; }
-FL_INLINE vreal vsub(vreal a, vreal b) { return a - b; }
-FL_INLINE vreal vmul(vreal a, vreal b) { return a * b; }
-FL_INLINE vreal vdiv(vreal a, vreal b) { return a / b; }
-FL_INLINE vreal vneg(vreal a) { return -a; }
+#include "operators.h"
 FL_INLINE vreal vmin(vreal a, vreal b) { return FL_OP(min)(a, b); }  // b if either is NaN
 FL_INLINE vreal vmax(vreal a, vreal b) { return FL_OP(max)(a, b); }  // b if either is NaN
 FL_INLINE vreal vfma(vreal a, vreal b, vreal c) { return FL_OP(fmadd)(a, b, c); }

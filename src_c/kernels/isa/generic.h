@@ -47,11 +47,7 @@ FL_INLINE void vstream(real *p, vreal v) { vstore(p, v); }
 FL_INLINE void vstoreu(real *p, vreal v) { *(vreal_u *)p = v; }
 FL_INLINE vreal vset1(real a) { return a - (vreal){0}; }
 FL_INLINE vreal vfma(vreal a, vreal b, vreal c) { return a * b + c; }
-FL_INLINE vreal vadd(vreal a, vreal b) { return a + b; }
-FL_INLINE vreal vsub(vreal a, vreal b) { return a - b; }
-FL_INLINE vreal vmul(vreal a, vreal b) { return a * b; }
-FL_INLINE vreal vdiv(vreal a, vreal b) { return a / b; }
-FL_INLINE vreal vneg(vreal a) { return -a; }
+#include "operators.h"
 FL_INLINE vreal vkeep(vreal v) { return v; }
 FL_INLINE vreal vbroadcast(real a) { return vset1(a); }
 
