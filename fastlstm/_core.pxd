@@ -88,6 +88,7 @@ cdef extern from "internal/binding.h" nogil:
         FL_CACHES_OF_CPU
         FL_CACHES_FAST
         FL_CACHES_SLOW
+        FL_CACHES_MIDDLE
 
     ctypedef struct fl_cache_sizes:
         int64_t l1, l2, l3
@@ -121,6 +122,11 @@ cdef extern from "internal/binding.h" nogil:
         int64_t chunk_rows
         size_t workspace_bytes
         int64_t layout[24]
+
+    ctypedef struct fl_estimate:
+        double total, multiply, read
+        int32_t level
+    fl_estimate fl_plan_estimate(const fastlstm_model *model, const fastlstm_plan *plan)
 
     ctypedef struct fl_choice:
         int32_t dir_groups, row_groups, unit_groups

@@ -105,7 +105,14 @@ class Engine:
         seed: int = 0,
         starts: Any = None,
     ) -> None: ...
-    def force(self, dir_groups: int, row_groups: int, unit_groups: int, ahead: bool) -> None: ...
+    def force(
+        self,
+        dir_groups: int,
+        row_groups: int,
+        unit_groups: int,
+        ahead: bool,
+        purpose: str = "infer",
+    ) -> None: ...
     def plan(
         self, steps: int, batch: int, threads: int, purpose: str = "infer"
     ) -> dict[str, Any]: ...

@@ -71,9 +71,10 @@ cdef fl_cache_kind assumed_caches = FL_CACHES_OF_CPU
 
 
 def assume_caches(str kind):
-    """For tests: plan new engines for "fast" or "slow" last-level caches, or those of the "cpu"."""
+    """For tests: plan new engines for "fast", "middle" or "slow" caches, or those of the "cpu"."""
     global assumed_caches
-    assumed_caches = {"cpu": FL_CACHES_OF_CPU, "fast": FL_CACHES_FAST, "slow": FL_CACHES_SLOW}[kind]
+    assumed_caches = {"cpu": FL_CACHES_OF_CPU, "fast": FL_CACHES_FAST, "middle": FL_CACHES_MIDDLE,
+                      "slow": FL_CACHES_SLOW}[kind]
 
 
 cdef fastlstm_cell_kind cell_from_name(str name) except? FASTLSTM_RNN_RELU:

@@ -25,6 +25,9 @@ cdef int64_t count_rows(const Extent *extent) noexcept:
     return extent.rows if extent.packed else extent.steps * extent.batch
 
 
+PURPOSES = {"infer": FASTLSTM_INFER, "train": FASTLSTM_TRAIN, "back": FASTLSTM_BACK}
+
+
 cdef int check_status(fastlstm_status status) except -1:
     """For what callers of the core have seen to: the core's own last word."""
     if status != FASTLSTM_OK:
@@ -55,8 +58,8 @@ cdef class Engine:
     cdef Block spare  # the workspace of the last run, for the next one
     cdef double flops_per_row, least_step
     cdef StragglerBackoff backoff
-    cdef fl_choice choice
-    cdef bint forced
+    cdef fl_choice choices[3]  # by purpose
+    cdef bint forced[3]
 
     def __init__(self, spec, str isa, list weights, uintptr_t gemm=0, int passes=1, int threads=1,
                  StragglerBackoff backoff=None, bint hold_gil=False):
@@ -163,15 +166,17 @@ cdef class Engine:
         if status == FASTLSTM_TOO_LARGE:
             raise MemoryError("the workspace would not fit into any memory")
         check_status(status)
-        if self.forced and purpose == FASTLSTM_INFER:
-            check_status(fl_plan_force(self.model, &self.choice, &plan))
+        if self.forced[<int>purpose]:
+            check_status(fl_plan_force(self.model, &self.choices[<int>purpose], &plan))
         return plan
 
-    def force(self, int dir_groups, int row_groups, int unit_groups, bint ahead):
-        """For measurements: inference by this plan from now on, whatever the threads of a call. Threads
-        are the product of the groups. RuntimeError, at the call, where it does not fit."""
-        self.choice = fl_choice(dir_groups, row_groups, unit_groups, ahead)
-        self.forced = True
+    def force(self, int dir_groups, int row_groups, int unit_groups, bint ahead, str purpose="infer"):
+        """For measurements: runs of that purpose by this plan from now on, whatever the threads of a
+        call. Threads are the product of the groups; in training, row groups are those that take the
+        parts of the batch in turn. RuntimeError, at the call, where it does not fit."""
+        cdef int at = PURPOSES[purpose]
+        self.choices[at] = fl_choice(dir_groups, row_groups, unit_groups, ahead)
+        self.forced[at] = True
 
     cdef void *tape_of(self, Call call, object tape, int flags, fastlstm_plan *plan) except NULL:
         cdef size_t size = 0
@@ -344,10 +349,9 @@ cdef class Engine:
 
     def plan(self, int64_t steps, int64_t batch, int threads, str purpose="infer"):
         """The plan of a run ("infer", "train" or "back") as a dict, with what it takes in bytes."""
-        cdef fastlstm_plan plan = self.make_plan(
-            {"infer": FASTLSTM_INFER, "train": FASTLSTM_TRAIN,
-             "back": FASTLSTM_BACK}[purpose], steps, batch, threads)
+        cdef fastlstm_plan plan = self.make_plan(PURPOSES[purpose], steps, batch, threads)
         cdef fl_panels panels = fl_model_panels(self.model)
+        cdef fl_estimate estimate = fl_plan_estimate(self.model, &plan)
         return {
             "isa": self.isa,
             "lanes": panels.lanes,
@@ -365,4 +369,5 @@ cdef class Engine:
             "chunk_rows": plan.chunk_rows,
             "workspace_bytes": plan.workspace_bytes,
             "weight_bytes": self.memory.size,
+            "estimate": estimate,
         }

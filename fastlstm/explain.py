@@ -33,6 +33,21 @@ def _split(plan: dict[str, Any]) -> str:
     return f"{plan['threads']} threads: " + ", ".join(parts)
 
 
+_LEVELS = {2: "second-level cache", 3: "third-level cache", 4: "memory"}
+
+
+def _limit(estimate: dict[str, Any]) -> str:
+    """What the planner's cost model says takes most of a run; a call's part in Python is not in it."""
+    total, multiply, read = (estimate[name] for name in ("total", "multiply", "read"))
+    if total == 0:
+        return "nothing to do"
+    if read > multiply and read >= total / 2:
+        source = _LEVELS[estimate["level"]]
+        return f"reading weights from {source}, {read / total:.0%} of its rate expected"
+    peak = f"{multiply / total:.0%} of the multiply-add peak expected"
+    return f"multiply-adds, {peak}" if multiply >= total / 2 else f"activations and the chain of steps, {peak}"
+
+
 def explain(title: str, spec: Spec, steps: int, plan: dict[str, Any]) -> str:
     """The lines that the `explain` of a model returns."""
     full, rest = plan["full"], plan["rest"]
@@ -53,6 +68,7 @@ def explain(title: str, spec: Spec, steps: int, plan: dict[str, Any]) -> str:
             f"panels       {panels}, recurrent products in {chains}",
             f"projection   {project}",
             f"blocks       {min(plan['block_steps'], max(steps, 1))} steps of a layer at a time",
+            f"limit        {_limit(plan['estimate'])}",
             f"workspace    {_size(plan['workspace_bytes'])}",
             f"weights      {_size(plan['weight_bytes'])} packed",
         ]

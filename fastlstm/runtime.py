@@ -138,12 +138,13 @@ def call_threads(num_threads: int | None) -> int:
     return _threads if num_threads is None else checks.count("num_threads", num_threads, 1, 1024)
 
 
-def _cpu(field: str) -> str:
+def cpu_field(field: str) -> str:
     """What the system says of the first processor, or nothing."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(field):
-                return line.split(":", 1)[1].strip()
+            name, _, value = line.partition(":")
+            if name.strip() == field:
+                return value.strip()
     except OSError:
         pass
     return ""
@@ -151,7 +152,7 @@ def _cpu(field: str) -> str:
 
 def cpu_name() -> str:
     """The processor's name as the system gives it."""
-    return _cpu("model name") or platform.processor() or platform.machine()
+    return cpu_field("model name") or platform.processor() or platform.machine()
 
 
 def _loaded_openmp() -> list[str]:
@@ -194,7 +195,7 @@ def config() -> dict[str, Any]:
     """
     import numpy as np
 
-    flags = _cpu("flags").split()
+    flags = cpu_field("flags").split()
     return {
         "version": __version__,
         "python": platform.python_version(),

@@ -50,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=60,
         metavar="N",
-        help="force every plan on N random shapes (60) and tell how good the chosen ones are",
+        help="force every plan on N random shapes (60), with --train of both passes, and tell how "
+        "good the chosen ones are",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the shapes of --planner")
     which = parser.add_argument_group("which shapes (the zoo, unless sizes are given)")
@@ -210,7 +211,7 @@ def run(args: argparse.Namespace, error: Callable[[str], Any]) -> int:
     if threads[-1] > 4 * (os.cpu_count() or 1):
         error(f"--threads {threads[-1]}: this machine has {os.cpu_count()} CPUs")
     if args.planner:
-        return planner.run(threads, args.planner, args.seed)
+        return planner.run(threads, args.planner, args.seed, args.train)
     shapes = choose_shapes(args, error)
     task = "training" if args.train else "inference"
     engines = choose_engines(args.engines, error, task)

@@ -1,13 +1,28 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Result files that hold both tasks: a run replaces its own section and keeps the other's."""
+"""Result files that hold both tasks: a run replaces its own section and keeps the other's; and what
+they are called."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+from .. import runtime
 from .report import TITLES
+
+
+def machine_name() -> str:
+    """A file name for results of this machine: its CPU's name, family and model (a virtual machine
+    often has no more of a name than the vendor's), and the instruction set if not the best."""
+    parts = [runtime.cpu_name()]
+    for field in ("cpu family", "model"):
+        number = runtime.cpu_field(field)
+        parts += [field.split()[-1], number] if number else []
+    if runtime.active_isa() != runtime.available_isas()[0]:
+        parts.append(runtime.active_isa())
+    return re.sub("[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
 
 
 def write(path: Path, task: str, page: str, values: dict[str, Any]) -> None:

@@ -191,11 +191,10 @@ def measure_machine(threads: int, seconds: float = 0.1) -> Machine:
     activations. The third level counts as shared, so each thread has its part of it; a large one
     is read at less than half, since other machines' work slows down the rest of it.
     """
-    import fastlstm
-    from fastlstm import _core
+    from fastlstm import _core, runtime
 
     core: Any = _core  # the measuring calls are outside the library's public interface
-    isa = fastlstm.available_isas()[0]
+    isa = runtime.active_isa()
 
     def peak(dtype: str) -> float:
         return max(

@@ -2,7 +2,8 @@
 """Does the planner choose well here? Every plan that it can choose is forced on random shapes.
 
 A *regret* is how much slower than the best of all plans the chosen one is: 0 where it is the best.
-Plans of a shape are measured in turns, in one process, and the least time of each counts.
+Plans of a shape are measured in turns, in one process, and the least time of each counts. A training
+step has two plans, one forward and one backward, which are forced and measured apart.
 """
 
 from __future__ import annotations
@@ -16,11 +17,16 @@ from typing import Any
 import numpy as np
 
 from .. import runtime
+from ..checks import Array
 from ..lstm import LSTM
+from ..spec import BACKWARD, FORWARD
 
 Plan = tuple[int, int, int, bool]
 """Groups of directions, rows and units (threads are their product); whether inputs are projected
-ahead of the recurrence."""
+ahead of the recurrence, False backward."""
+
+PURPOSES = {"infer": "inference", "train": "forward in training", "back": "backward"}
+"""What a plan may be for, as the engine names it, and in words."""
 
 
 @dataclass(frozen=True)
@@ -37,27 +43,46 @@ class Case:
         return self.seconds[self.chosen] / min(self.seconds.values()) - 1
 
 
-def candidates(lstm: LSTM, batch: int, threads: int) -> Iterator[Plan]:
+def candidates(
+    lstm: LSTM, steps: int, batch: int, threads: int, purpose: str = "infer"
+) -> Iterator[Plan]:
     """All plans of as many threads, and of one."""
-    panels = lstm._engine().plan(1, 1, 1)
-    most_units = panels["full"] + (panels["remainder"] > 0)
-    for dirs in range(1, 3 if lstm.bidirectional else 2):
-        for rows in range(1, min(threads, batch) + 1):
+    plan = _engine(lstm, purpose).plan(steps, batch, 1, purpose)
+    most_dirs = 2 if lstm.bidirectional and purpose != "back" else 1
+    most_units = plan["full"] + (plan["remainder"] > 0)
+    most_rows = batch
+    if purpose != "infer":  # parts of the batch are given, and threads take them in turn
+        most_rows = plan["row_groups"]
+        if most_rows > 1:
+            most_dirs = most_units = 1
+    for dirs in range(1, most_dirs + 1):
+        for rows in range(1, min(threads, most_rows) + 1):
             for units in range(1, min(threads, most_units) + 1):
-                if dirs * rows * units in (1, threads):
-                    yield dirs, rows, units, False
-                    yield dirs, rows, units, True
+                if dirs * rows * units in (1, min(threads, most_dirs * most_rows * most_units)):
+                    for ahead in (False, True)[: 1 if purpose == "back" else 2]:
+                        yield dirs, rows, units, ahead
 
 
-def chosen(lstm: LSTM, steps: int, batch: int, threads: int) -> Plan:
+def chosen(lstm: LSTM, steps: int, batch: int, threads: int, purpose: str = "infer") -> Plan:
     """What the planner takes for a call."""
-    plan = lstm._engine().plan(steps, batch, threads)
-    groups = plan["dir_groups"], plan["row_groups"], plan["unit_groups"]
-    return (*groups, plan["project_steps"] > 0)
+    plan = _engine(lstm, purpose).plan(steps, batch, threads, purpose)
+    ahead = purpose != "back" and plan["project_steps"] > 0
+    if purpose != "infer" and plan["row_groups"] > 1:
+        return 1, plan["threads"], 1, ahead
+    return plan["dir_groups"], plan["row_groups"], plan["unit_groups"], ahead
+
+
+def _engine(lstm: LSTM, purpose: str) -> Any:
+    return lstm._engine() if purpose == "infer" else lstm._engine(FORWARD | BACKWARD)
 
 
 def measure(
-    seed: int, threads: int, rounds: int = 5, seconds: float = 0.02, most_flops: float = 2e9
+    seed: int,
+    threads: int,
+    purpose: str = "infer",
+    rounds: int = 5,
+    seconds: float = 0.02,
+    most_flops: float = 2e9,
 ) -> Case:
     """The case of a seed: sizes are drawn on a logarithmic scale."""
     rng = np.random.default_rng(seed)
@@ -72,15 +97,26 @@ def measure(
             break
     lstm = LSTM(inputs, hidden, layers, bidirectional=both, seed=0)
     x = rng.standard_normal((steps, batch, inputs)).astype(np.float32)
-    picked = chosen(lstm, steps, batch, threads)
-    engine, plans = lstm._engine(), list(candidates(lstm, batch, threads))
+    picked = chosen(lstm, steps, batch, threads, purpose)
+    engine, plans = _engine(lstm, purpose), list(candidates(lstm, steps, batch, threads, purpose))
+    call = _call(lstm, x, purpose)
     best: dict[Plan, float] = {}
     for turn in range(rounds):
         for plan in plans:
-            engine.force(*plan)
-            best[plan] = min(best.get(plan, np.inf), _time(lambda: lstm(x), seconds, turn == 0))
+            engine.force(*plan, purpose)
+            best[plan] = min(best.get(plan, np.inf), _time(call, seconds, turn == 0))
     shape = f"T{steps} B{batch} I{inputs} H{hidden} L{layers}{' bi' if both else ''}"
     return Case(shape, picked, best)
+
+
+def _call(lstm: LSTM, x: Array, purpose: str) -> Callable[[], Any]:
+    """A call that runs by one plan of that purpose."""
+    if purpose == "infer":
+        return lambda: lstm(x)
+    y, _, tape = lstm.forward(x)
+    if purpose == "train":
+        return lambda: lstm.forward(x, tape=tape)
+    return lambda: lstm.backward(tape, y)
 
 
 def _time(call: Callable[[], Any], seconds: float, cold: bool) -> float:
@@ -103,20 +139,22 @@ def words(plan: Plan) -> str:
     return f"{dirs}x{rows}x{units} {'ahead' if ahead else 'inside'}"
 
 
-def run(threads: list[int], count: int, seed: int) -> int:
+def run(threads: list[int], count: int, seed: int, train: bool = False) -> int:
     """Measure and print; the result is 0, since a regret is a finding and no failure."""
     for number in threads:
-        cases = [measure(seed + i, number) for i in range(count)]
-        regrets = [case.regret for case in cases]
-        print(
-            f"{count} shapes on {runtime.active_isa()}, {number} threads: the chosen plan is "
-            f"{100 * statistics.median(regrets):.1f} % slower than the best in the median, "
-            f"{100 * max(regrets):.1f} % at worst; directions x rows x units, projection:"
-        )
-        for case in sorted(cases, key=lambda case: -case.regret)[:10]:
-            best = min(case.seconds, key=lambda plan: case.seconds[plan])
+        for purpose in ("train", "back") if train else ("infer",):
+            cases = [measure(seed + i, number, purpose) for i in range(count)]
+            regrets = [case.regret for case in cases]
             print(
-                f"  {100 * case.regret:5.1f} %  {case.shape:32}  chosen {words(case.chosen):16}"
-                f"  best {words(best)}"
+                f"{count} shapes on {runtime.active_isa()}, {PURPOSES[purpose]}, {number} threads: "
+                f"the chosen plan is {100 * statistics.median(regrets):.1f} % slower than the best "
+                f"in the median, {100 * max(regrets):.1f} % at worst; directions x rows x units, "
+                "projection:"
             )
+            for case in sorted(cases, key=lambda case: -case.regret)[:10]:
+                best = min(case.seconds, key=lambda plan: case.seconds[plan])
+                print(
+                    f"  {100 * case.regret:5.1f} %  {case.shape:32}  chosen "
+                    f"{words(case.chosen):16}  best {words(best)}"
+                )
     return 0

@@ -14,7 +14,12 @@ typedef struct fl_kernels fl_kernels;  // see kernels/kernels.h
 const fl_kernels *fl_kernels_for(fastlstm_isa isa, fastlstm_dtype dtype);  // NULL if not available
 
 // What the last-level cache is taken to be. Plans differ, results do not.
-typedef enum { FL_CACHES_OF_CPU = 0, FL_CACHES_FAST = 1, FL_CACHES_SLOW = 2 } fl_cache_kind;
+typedef enum {
+  FL_CACHES_OF_CPU = 0,
+  FL_CACHES_FAST = 1,
+  FL_CACHES_SLOW = 2,
+  FL_CACHES_MIDDLE = 3,
+} fl_cache_kind;
 
 // Bytes of the caches that serve a core's data, each 0 where the processor does not tell.
 typedef struct fl_cache_sizes {
@@ -61,9 +66,19 @@ typedef struct fastlstm_plan {
   int64_t layout[24];  // forward: where everything stands in the workspace, an fl_run_layout
 } fastlstm_plan;
 
-// For measurements: what a plan for FASTLSTM_INFER does instead of what it chose. No result changes.
+// What the cost model expects of a forward run, in nanoseconds of one of its threads. Its constants are of one
+// machine, so these are for comparing with each other.
+typedef struct fl_estimate {
+  double total;     // with activations, latency, ends of tiles, barriers and the start of a team
+  double multiply;  // the multiply-adds alone, at their peak
+  double read;      // reading weights alone
+  int32_t level;    // of cache from which most weights come, 1 to 3; 4: memory
+} fl_estimate;
+fl_estimate fl_plan_estimate(const fastlstm_model *model, const fastlstm_plan *plan);
+
+// For measurements: what a plan does instead of what it chose. No result changes.
 typedef struct fl_choice {
-  int32_t dir_groups, row_groups, unit_groups;  // as in fastlstm_plan
+  int32_t dir_groups, row_groups, unit_groups;  // as in fastlstm_plan; in training, row groups are threads
   int32_t ahead;                                // inputs are projected ahead of the recurrence
 } fl_choice;
 fastlstm_status fl_plan_force(const fastlstm_model *model, const fl_choice *choice, fastlstm_plan *plan);

@@ -31,6 +31,10 @@ enum { FEW_ROWS = 3 };
 // no ratio was recorded.
 static const double TEAM_SHARE = 0.9;
 
+// A third level is shared, so weights must leave this many times their size of it to count as staying there.
+// Estimated; no ratio was recorded.
+static const double L3_RESERVE = 1.5;
+
 // Training: shards of the batch, and rows of gate gradients of a chunk, which become weight gradients while
 // they are still in cache. Bytes of a shard's weight gradients at most: they stay in a second level.
 static const double SHARD_BYTES = 256e3;
@@ -84,41 +88,58 @@ static double weights_rate(const fastlstm_model *model, double bytes)
   return bytes <= model->caches.l2_bytes ? model->caches.l2_rate : model->caches.llc_rate;
 }
 
-// One step of one worker: rows by panels, the input product included. A call of a single step finds no
-// weights from the step before, but what the call before has left of the whole model's.
-static double step_ns(const fastlstm_model *model, int64_t rows, int64_t panels, int64_t inputs,
-                      int64_t steps)
+// What the largest step of a run reads its weights from: 1, 2 or 3, the level of cache, or 4, memory.
+static int32_t level_of(const fastlstm_model *model, double bytes)
+{
+  const fl_caches *c = &model->caches;
+  return bytes <= c->l1_bytes ? 1 : bytes <= c->l2_bytes ? 2 : bytes * L3_RESERVE <= c->l3_bytes ? 3 : 4;
+}
+
+// Adds `times` steps of one worker: rows by panels, the input product included. A call of a single step finds
+// no weights from the step before, but what the call before has left of the whole model's.
+static void add_steps(const fastlstm_model *model, int64_t rows, int64_t panels, int64_t inputs,
+                      int64_t steps, double times, fl_estimate *sum)
 {
   const fl_kernels *k = model->kernels;
   const int64_t units = model->spec.hidden_size;
   const double vectors = FL_PANEL * (double)panels,
                row_bytes = vectors * k->lanes * (double)fl_elem(k->dtype);
-  const double fma =
-      (double)rows * vectors * (double)(units + inputs) / VECTOR_FMA_PER_NS / row_efficiency(rows);
+  const double peak = (double)rows * vectors * (double)(units + inputs) / VECTOR_FMA_PER_NS,
+               fma = peak / row_efficiency(rows);
   const double bytes = row_bytes * (double)(units + (steps == 1 ? inputs : 0));
   const double all =
       steps == 1 ? (double)model->weight_bytes * (double)panels / (double)model->panels : bytes;
-  const double memory = all <= model->caches.l1_bytes ? 0 : bytes / weights_rate(model, all);
+  const int32_t level = level_of(model, all);
+  const double read = level == 1 ? 0 : bytes / weights_rate(model, all);
   const double tiles = (double)(fl_ceil_div(rows, k->tile_rows) * panels);
-  return (fma > memory ? fma : memory) + tiles * TILE_NS + (double)(rows * panels) * CELL_NS + STEP_NS;
+  const double rest = tiles * TILE_NS + (double)(rows * panels) * CELL_NS + STEP_NS;
+  sum->total += times * ((fma > read ? fma : read) + rest);
+  sum->multiply += times * peak;
+  sum->read += times * read;
+  if (level > sum->level) sum->level = level;
 }
 
-static double plan_ns(const fastlstm_model *model, const fastlstm_plan *plan)
+fl_estimate fl_plan_estimate(const fastlstm_model *model, const fastlstm_plan *plan)
 {
   const fastlstm_spec *spec = &model->spec;
   const int64_t rows = fl_ceil_div(plan->batch, plan->row_groups);
   const int64_t panels = fl_ceil_div(model->panels, plan->unit_groups);
   const double turns = (double)spec->directions / plan->dir_groups;
   const int threads = plan->dir_groups * plan->row_groups * plan->unit_groups;
-  const double barrier = plan->unit_groups > 1 ? BARRIER_NS : 0;
-  double total = threads > 1 ? LAUNCH_NS : 0;
+  fl_estimate sum = {.total = threads > 1 ? LAUNCH_NS : 0, .level = 1};
   for (int64_t l = 0; l < spec->num_layers && l < 2; ++l) {
     const int64_t inputs = model->layers[l * spec->directions].inputs;
-    const double times = l == 0 ? 1 : (double)(spec->num_layers - 1);
-    total +=
-        times * turns * (double)plan->steps * (step_ns(model, rows, panels, inputs, plan->steps) + barrier);
+    const double layers = l == 0 ? 1 : (double)(spec->num_layers - 1);
+    const double times = layers * turns * (double)plan->steps;
+    add_steps(model, rows, panels, inputs, plan->steps, times, &sum);
+    if (plan->unit_groups > 1) sum.total += times * BARRIER_NS;
   }
-  return total;
+  return sum;
+}
+
+static double plan_ns(const fastlstm_model *model, const fastlstm_plan *plan)
+{
+  return fl_plan_estimate(model, plan).total;
 }
 
 static void choose_split(const fastlstm_model *model, int32_t threads, fastlstm_plan *plan)
@@ -176,11 +197,15 @@ fl_blocking fl_blocking_of(const fastlstm_model *model, int64_t rows, int64_t in
       .distance = outgrows(model, inputs * input_bytes) ? FL_PREFETCH_NEAR : 0,
       .one_panel = whole_lines && model->caches.block_bytes && bytes > L1_MULTIPLE * model->caches.l1_bytes,
   };
+  if (model->caches.whole_panels) blocking = (fl_blocking){0};
   if (!beyond_l2(model, bytes)) return blocking;
   const double panels = PANEL_SHARE * (double)(inputs * input_bytes);
-  if (rows <= k->tile_rows) {
+  const int short_blocks = rows <= BLOCK_TILES * k->tile_rows || panels > model->caches.l2_bytes;
+  if (model->caches.whole_panels) {
+    if (!short_blocks) blocking.block = INT64_MAX;
+  } else if (rows <= k->tile_rows) {
     blocking.distance = PREFETCH_LLC;
-  } else if (rows <= BLOCK_TILES * k->tile_rows || panels > model->caches.l2_bytes) {
+  } else if (short_blocks) {
     blocking.distance = 0;
     blocking.block = model->caches.block_bytes / input_bytes;
   } else {
@@ -194,6 +219,7 @@ fl_dgrad_prefetch fl_dgrad_prefetch_of(const fastlstm_model *model, int64_t pane
   const int64_t vectors = 2 * panels, lanes = model->kernels->lanes;
   const int64_t vector_bytes =  // of all k
       model->cell->gates * model->spec.hidden_size * lanes * fl_elem(model->spec.dtype);
+  if (model->caches.whole_panels) return FL_DGRAD_NO_PREFETCH;
   const int reasons = outgrows(model, 2 * vector_bytes) + beyond_l2(model, (double)(vectors * vector_bytes));
   return reasons == 0   ? FL_DGRAD_NO_PREFETCH
          : reasons == 1 ? FL_DGRAD_PREFETCH_NEAR
@@ -304,6 +330,15 @@ static fastlstm_status lay_out_forward(const fastlstm_model *model, int ahead, f
   return FASTLSTM_OK;
 }
 
+static fastlstm_status lay_out_backward(const fastlstm_model *model, fastlstm_plan *plan)
+{
+  plan->chunk_rows = choose_chunk_rows(plan);
+  fl_back_layout layout;
+  if (!fl_back_layout_of(model, plan, &layout)) return FASTLSTM_TOO_LARGE;
+  plan->workspace_bytes = (size_t)layout.total;
+  return FASTLSTM_OK;
+}
+
 fastlstm_status fastlstm_plan_make(const fastlstm_model *model, fastlstm_purpose purpose, int64_t steps,
                                    int64_t batch, int32_t threads, fastlstm_plan *plan)
 {
@@ -323,26 +358,28 @@ fastlstm_status fastlstm_plan_make(const fastlstm_model *model, fastlstm_purpose
   const int alone = model->spec.gemm_blas && purpose != FASTLSTM_BACK;
   if (threads > 1 && !alone && steps > 0 && batch > 0) choose_split(model, threads, plan);
   if (purpose != FASTLSTM_BACK) return lay_out_forward(model, projects_ahead(model, plan), plan);
-  plan->chunk_rows = choose_chunk_rows(plan);
-  fl_back_layout layout;
-  if (!fl_back_layout_of(model, plan, &layout)) return FASTLSTM_TOO_LARGE;
-  plan->workspace_bytes = (size_t)layout.total;
-  return FASTLSTM_OK;
+  return lay_out_backward(model, plan);
 }
 
 fastlstm_status fl_plan_force(const fastlstm_model *model, const fl_choice *choice, fastlstm_plan *plan)
 {
-  if (plan->model != model || plan->purpose != FASTLSTM_INFER) return FASTLSTM_OTHER_PLAN;
+  if (plan->model != model) return FASTLSTM_OTHER_PLAN;
+  const int infer = plan->purpose == FASTLSTM_INFER, back = plan->purpose == FASTLSTM_BACK;
   const int64_t threads = (int64_t)choice->dir_groups * choice->row_groups * choice->unit_groups;
-  if (choice->dir_groups < 1 || choice->dir_groups > model->spec.directions || choice->row_groups < 1 ||
-      choice->row_groups > plan->batch || choice->unit_groups < 1 || choice->unit_groups > model->panels ||
-      threads > fl_team_most() || (model->spec.gemm_blas && (threads > 1 || !choice->ahead)))
+  // In training the shards are given, and row groups are the threads that take them in turn.
+  const int64_t most_rows = infer ? plan->batch : plan->row_groups;
+  const int one_shard = infer || plan->row_groups == 1;
+  const int64_t most_dirs = one_shard && !back ? model->spec.directions : 1;
+  const int64_t most_units = !one_shard ? 1 : back ? (model->unit_vectors + 1) / 2 : model->panels;
+  if (choice->dir_groups < 1 || choice->dir_groups > most_dirs || choice->row_groups < 1 ||
+      choice->row_groups > most_rows || choice->unit_groups < 1 || choice->unit_groups > most_units ||
+      threads > fl_team_most() || (model->spec.gemm_blas && !back && (threads > 1 || !choice->ahead)))
     return FASTLSTM_INVALID;
   plan->threads = (int32_t)threads;
   plan->dir_groups = choice->dir_groups;
-  plan->row_groups = choice->row_groups;
+  if (infer) plan->row_groups = choice->row_groups;
   plan->unit_groups = choice->unit_groups;
-  return lay_out_forward(model, choice->ahead, plan);
+  return back ? lay_out_backward(model, plan) : lay_out_forward(model, choice->ahead, plan);
 }
 
 size_t fastlstm_plan_bytes(void) { return sizeof(fastlstm_plan); }

@@ -8,12 +8,14 @@
 #include <immintrin.h>
 #endif
 
-// What the planner knows of the caches. Sizes are of weights that stay there, in bytes, less than the cache.
+// What the planner knows of the caches. Sizes are of weights that stay there, in bytes, less than the cache;
+// that of the third level, which others share, is all of it.
 typedef struct fl_caches {
-  double l1_bytes, l2_bytes;
+  double l1_bytes, l2_bytes, l3_bytes;
   double l2_rate,
       llc_rate;         // bytes a nanosecond that one thread reads from the second level, and from beyond
   int64_t block_bytes;  // of a panel's weights that tiles take at a time; 0: all of them
+  int32_t whole_panels;  // no shorter block than a panel gains anything, nor does any other prefetch
 } fl_caches;
 fl_caches fl_caches_of(int32_t kind);  // an fl_cache_kind
 

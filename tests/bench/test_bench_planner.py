@@ -19,7 +19,7 @@ def test_forced_plans_run_as_told_with_the_same_bits(isa: str, threads: int, bot
     lengths = [12, 0, 5, 12, 1, 7, 9]
     engine = lstm._engine()
     expected = lstm(x, lengths=lengths, num_threads=1)[0]
-    plans = list(planner.candidates(lstm, 7, threads))
+    plans = list(planner.candidates(lstm, 12, 7, threads))
     assert len(plans) == len(set(plans))
     assert planner.chosen(lstm, 12, 7, threads) in plans
     for plan in plans:
@@ -29,6 +29,30 @@ def test_forced_plans_run_as_told_with_the_same_bits(isa: str, threads: int, bot
         assert (*groups, taken["project_steps"] > 0) == plan
         assert taken["threads"] == plan[0] * plan[1] * plan[2]
         np.testing.assert_array_equal(lstm(x, lengths=lengths)[0], expected)
+
+
+@pytest.mark.parametrize("batch", [7, 20, 130])  # one part of the batch, two, four
+@pytest.mark.parametrize("purpose", ["train", "back"])
+def test_forced_plans_of_training(isa: str, purpose: str, batch: int) -> None:
+    lstm = fastlstm.LSTM(9, 37, 2, bidirectional=True, seed=0)
+    x = np.random.default_rng(0).standard_normal((12, batch, 9)).astype(np.float32)
+
+    def step() -> list[np.ndarray]:
+        y, _, tape = lstm.forward(x)
+        grads = lstm.backward(tape, y)
+        return [y, grads.x, grads.h_0, *grads.params.values()]
+
+    expected = step()
+    engine = lstm._engine(3)
+    for threads in (1, 2):
+        plans = list(planner.candidates(lstm, 12, batch, threads, purpose))
+        assert len(plans) == len(set(plans))
+        assert planner.chosen(lstm, 12, batch, threads, purpose) in plans
+        for plan in plans:
+            engine.force(*plan, purpose)
+            assert planner.chosen(lstm, 12, batch, 1, purpose) == plan
+            for array, other in zip(step(), expected, strict=True):
+                np.testing.assert_array_equal(array, other)
 
 
 @pytest.mark.parametrize("plan", [(2, 1, 1), (1, 8, 1), (1, 1, 99), (0, 1, 1), (1, 1, 0)])
@@ -48,23 +72,27 @@ def test_regrets() -> None:
 def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     measured = []
 
-    def case(seed: int, threads: int) -> planner.Case:
-        measured.append((seed, threads))
+    def case(seed: int, threads: int, purpose: str) -> planner.Case:
+        measured.append((seed, threads, purpose))
         slow, best = (1, 1, 1, False), (1, 1, 1, True)
         chosen = slow if seed == 8 else best
         return planner.Case(f"shape {seed}", chosen, {slow: 1.5, best: 1.0})
 
     monkeypatch.setattr(planner, "measure", case)
     assert main(["bench", "--planner", "3", "--seed", "7", "--threads", "1"]) == 0
-    assert measured == [(7, 1), (8, 1), (9, 1)]
+    assert measured == [(seed, 1, "infer") for seed in (7, 8, 9)]
     printed = capsys.readouterr().out
     assert "0.0 % slower than the best in the median, 50.0 % at worst" in printed
     assert "shape 8" in printed
     assert "chosen 1x1x1 inside" in printed
+    measured.clear()
+    assert main(["bench", "--planner", "1", "--train", "--threads", "2"]) == 0
+    assert measured == [(0, 2, "train"), (0, 2, "back")]
+    assert "backward, 2 threads" in capsys.readouterr().out
 
 
 def test_a_seed_is_a_shape() -> None:
-    first, again = (planner.measure(3, 1, 1, 0.0, most_flops=1e6) for _ in range(2))
+    first, again = (planner.measure(3, 1, "infer", 1, 0.0, most_flops=1e6) for _ in range(2))
     assert first.shape == again.shape
     assert set(first.seconds) == set(again.seconds)
     assert first.chosen == again.chosen

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import fastlstm
+from fastlstm import _core
 from support.refusals import C_0, H_0, LSTM, B, H, L, X, random
 
 pytestmark = pytest.mark.sanitize
@@ -64,6 +65,9 @@ LINES = {
     r"recurrent products in (one partial sum|\d partial sums)",
     "projection": r"inside each step|\d+ steps ahead of the recurrence, by (our kernel|BLAS)",
     "blocks": r"\d+ steps of a layer at a time",
+    "limit": r"nothing to do|(multiply-adds|activations and the chain of steps), "
+    r"\d+% of the multiply-add peak expected|"
+    r"reading weights from (memory|(second|third)-level cache), \d+% of its rate expected",
     "workspace": SIZE,
     "weights": rf"{SIZE} packed",
 }
@@ -119,6 +123,28 @@ def test_explain_tells_plans_apart() -> None:
     size, unit = explained(large, 100, 1)["weights"].split()[:2]
     assert unit == "MiB"
     assert 1 <= float(size) * 2**20 / (4 * 4 * 512 * (512 + 512 + 1)) < 1.01
+
+
+def test_explain_names_the_limit() -> None:
+    _core.assume_caches("fast")
+    try:
+        limits = {
+            name: explained(fastlstm.LSTM(size, size, seed=0), steps, batch, num_threads=1)["limit"]
+            for name, size, steps, batch in (
+                ("dense", 256, 100, 64),
+                ("one row", 512, 100, 1),
+                ("one row, large", 1500, 3, 1),
+                ("tiny", 3, 100, 1),
+            )
+        }
+    finally:
+        _core.assume_caches("cpu")
+    assert limits["dense"].startswith("multiply-adds")
+    assert "third-level cache" in limits["one row"]
+    assert "memory" in limits["one row, large"]
+    assert "chain" in limits["tiny"]
+    for text in limits.values():
+        assert 0 < int(re.findall(r"(\d+)%", text)[0]) <= 100
 
 
 # ---- config ----
