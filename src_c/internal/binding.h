@@ -66,8 +66,8 @@ typedef struct fastlstm_plan {
   int64_t layout[24];  // forward: where everything stands in the workspace, an fl_run_layout
 } fastlstm_plan;
 
-// What the cost model expects of a forward run, in nanoseconds of one of its threads. Its constants are of one
-// machine, so these are for comparing with each other.
+// What the cost model expects of a forward run, in nanoseconds of one of its threads. Its constants are of
+// one machine, so these are for comparing with each other.
 typedef struct fl_estimate {
   double total;     // with activations, latency, ends of tiles, barriers and the start of a team
   double multiply;  // the multiply-adds alone, at their peak
