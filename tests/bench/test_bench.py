@@ -17,6 +17,7 @@ from fastlstm.__main__ import main
 from fastlstm.bench import (
     agreement,
     cli,
+    files,
     peers,
     protocol,
     report,
