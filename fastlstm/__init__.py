@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from .cell import LSTMCell
 from .loading import load
 from .lstm import LSTM
-from .rnn import RNN
+from .rnn import RNN, RNNCell
 from .runtime import (
     __version__,
     available_isas,
@@ -23,6 +23,7 @@ __all__ = [
     "RNN",
     "Gradients",
     "LSTMCell",
+    "RNNCell",
     "Stream",
     "Tape",
     "__version__",
