@@ -7,7 +7,7 @@ from .cell import LSTMCell
 from .gru import GRU
 from .loading import load
 from .lstm import LSTM
-from .rnn import RNN
+from .rnn import RNN, RNNCell
 from .runtime import (
     __version__,
     available_isas,
@@ -25,6 +25,7 @@ __all__ = [
     "RNN",
     "Gradients",
     "LSTMCell",
+    "RNNCell",
     "Stream",
     "Tape",
     "__version__",

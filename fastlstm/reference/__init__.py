@@ -2,7 +2,7 @@
 """All layers in plain NumPy: the executable specification that the engine is tested against.
 
 Each is written to be read, never to be fast, and uses nothing of the compiled core. `lstm`, `gru`
-and `rnn` hold the equations of a cell with the derivation of their gradients and where they come from;
+and `rnn` hold the equations of a cell with the derivation of their gradients and their sources;
 `layers` the steps, layers and directions around them; `dropout` the masks between layers.
 """
 

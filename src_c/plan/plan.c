@@ -31,10 +31,6 @@ enum { FEW_ROWS = 3 };
 // no ratio was recorded.
 static const double TEAM_SHARE = 0.9;
 
-// A third level is shared, so weights must leave this many times their size of it to count as staying there.
-// Estimated; no ratio was recorded.
-static const double L3_RESERVE = 1.5;
-
 // Training: shards of the batch, and rows of gate gradients of a chunk, which become weight gradients while
 // they are still in cache. Bytes of a shard's weight gradients at most: they stay in a second level.
 static const double SHARD_BYTES = 256e3;
@@ -92,7 +88,7 @@ static double weights_rate(const fastlstm_model *model, double bytes)
 static int32_t level_of(const fastlstm_model *model, double bytes)
 {
   const fl_caches *c = &model->caches;
-  return bytes <= c->l1_bytes ? 1 : bytes <= c->l2_bytes ? 2 : bytes * L3_RESERVE <= c->l3_bytes ? 3 : 4;
+  return bytes <= c->l1_bytes ? 1 : bytes <= c->l2_bytes ? 2 : bytes <= c->l3_bytes ? 3 : 4;
 }
 
 // Adds `times` steps of one worker: rows by panels, the input product included. A call of a single step finds
@@ -110,7 +106,8 @@ static void add_steps(const fastlstm_model *model, int64_t rows, int64_t panels,
   const double all =
       steps == 1 ? (double)model->weight_bytes * (double)panels / (double)model->panels : bytes;
   const int32_t level = level_of(model, all);
-  const double read = level == 1 ? 0 : bytes / weights_rate(model, all);
+  const double rate = level == 4 ? model->caches.memory_rate : weights_rate(model, all);
+  const double read = level == 1 ? 0 : bytes / rate;
   const double tiles = (double)(fl_ceil_div(rows, k->tile_rows) * panels);
   const double rest = tiles * TILE_NS + (double)(rows * panels) * CELL_NS + STEP_NS;
   sum->total += times * ((fma > read ? fma : read) + rest);
@@ -134,8 +131,7 @@ fl_estimate fl_plan_estimate(const fastlstm_model *model, const fastlstm_plan *p
   const int64_t group = fl_group_panels(model->cell);
   const int64_t panels = fl_ceil_div(unit_shares(model, FASTLSTM_INFER), plan->unit_groups) * group;
   const double turns = (double)spec->directions / plan->dir_groups;
-  const int threads = plan->dir_groups * plan->row_groups * plan->unit_groups;
-  fl_estimate sum = {.total = threads > 1 ? LAUNCH_NS : 0, .level = 1};
+  fl_estimate sum = {.total = plan->threads > 1 ? LAUNCH_NS : 0, .level = 1};
   for (int64_t l = 0; l < spec->num_layers && l < 2; ++l) {
     const int64_t inputs = model->layers[l * spec->directions].inputs;
     const double layers = l == 0 ? 1 : (double)(spec->num_layers - 1);
