@@ -188,8 +188,8 @@ def test_any_number_of_threads(isa: str, dtype: str, kind: str) -> None:
 
 @every_kind
 def test_instruction_sets_agree(dtype: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """AVX2 and AVX-512 have the same operations, so the same bits; but gradients of a GRU are sums over
-    its gates in an order that vectors give."""
+    """AVX2 and AVX-512 have the same operations, so the same bits; but gradients of a GRU are sums
+    over its gates in an order that vectors give."""
     if not {"avx2", "avx512"} <= set(fastlstm.available_isas()):
         pytest.skip("needs AVX2 and AVX-512")
     case = rnn_runs.random_case(17, kind, dtype)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Random RNNs and GRUs, their inputs, and what the reference and PyTorch make of them; time-major."""
+"""Random RNNs and GRUs, their inputs, and what the reference and PyTorch make of them.
+
+All time-major."""
 
 from __future__ import annotations
 
