@@ -247,7 +247,7 @@ def test_large_memory_comes_from_the_pool_and_returns(monkeypatch: pytest.Monkey
     monkeypatch.setattr(_core, "Block", Watched)
     lstm = fltorch.LSTM(300, 300)  # 1.44 MB of w_ih, and of w_hh
     x = torch.randn(900, 1, 300, requires_grad=True)  # 1.08 MB, like y
-    spec = engines.spec_of(list(lstm.parameters()), False)
+    spec = engines.spec_of(list(lstm.parameters()), "lstm", False)
     tape = kernels.tape_bytes(spec, 900, 1)
     y, _ = lstm(x)
     assert sorted(block.size for block in alive) == sorted([x.nbytes, tape])
