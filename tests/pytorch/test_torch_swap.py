@@ -129,7 +129,7 @@ def test_no_model(function: Any) -> None:
 
 def test_again_is_no_change() -> None:
     model = fltorch.accelerate(fltorch.accelerate(Model()))
-    assert len(fltorch.report(model).swapped) == 3
+    assert len(fltorch.report(model).swapped) == 5
     fltorch.restore(fltorch.restore(model))
     assert not fltorch.report(model).swapped
 
