@@ -4,6 +4,7 @@
 from typing import TYPE_CHECKING
 
 from .cell import LSTMCell
+from .gru import GRU
 from .loading import load
 from .lstm import LSTM
 from .rnn import RNN, RNNCell
@@ -19,6 +20,7 @@ from .stream import Stream
 from .training import Gradients, Tape
 
 __all__ = [
+    "GRU",
     "LSTM",
     "RNN",
     "Gradients",

@@ -15,6 +15,7 @@ import pytest
 
 import fastlstm
 from support.classes import CLASSES
+from support.labels import label
 
 pytestmark = pytest.mark.sanitize
 
@@ -77,7 +78,7 @@ class Liar(np.ndarray):
         return np.zeros((1, 1, 1), np.float32)
 
 
-@pytest.mark.parametrize("kind", [memoryview, Holder, lambda a: a.view(Liar)], ids=str)
+@pytest.mark.parametrize("kind", [memoryview, Holder, lambda a: a.view(Liar)], ids=label)
 def test_whatever_holds_a_batch_first_chunk(kind: Any) -> None:
     """Nothing passes as if its axes were the other way round."""
     first, _ = pair()
