@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """fastlstm inside PyTorch, gradients included.
 
-    model = fastlstm.torch.accelerate(model)      every nn.LSTM, RNN and cell in it, in place
+    model = fastlstm.torch.accelerate(model)      every nn.LSTM, GRU, RNN and cell, in place
     print(fastlstm.torch.report(model))           what runs in the core, what does not and why
     fastlstm.torch.restore(model)                 back again
     lstm = fastlstm.torch.LSTM(6, 3)              or directly, as a torch.nn.LSTM
@@ -27,11 +27,22 @@ Needs PyTorch 2.6 or later.
 """
 
 from . import dispatch, dynamo, flops
-from .module import LSTM, RNN, LSTMCell, RNNCell
+from .module import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .swap import Report, accelerate, report, restore
 
 del dispatch, flops  # imported for what they register
 
-__all__ = ["LSTM", "RNN", "LSTMCell", "RNNCell", "Report", "accelerate", "report", "restore"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "Report",
+    "accelerate",
+    "report",
+    "restore",
+]
 
 dynamo.install()

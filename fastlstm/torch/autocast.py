@@ -11,7 +11,7 @@ products, step by step, so those run in the core.
 What PyTorch gives on a CPU that has the kernels: the autocast dtype from an LSTM; from one of a
 ragged PackedSequence and from an LSTMCell, which it computes step by step, the dtype that this one
 and c_0's promote to; where there is no c_0, x's dtype takes its place. From an RNN and an RNNCell
-always the autocast dtype.
+always the autocast dtype; from a GRU and a GRUCell always the promoted one.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def run(forward: Any, module: Any, x: Any, hx: Any) -> Any:
 def _promotes(module: Any, x: Any) -> bool:
     """Whether the dtype of the state has a say in that of the results."""
     if not module._fastlstm_has_c:
-        return False
+        return bool(module._fastlstm_cell == "gru")
     if not isinstance(x, PackedSequence):
         return isinstance(module, torch.nn.LSTMCell)
     return int(x.batch_sizes[0]) * len(x.batch_sizes) != len(x.data)

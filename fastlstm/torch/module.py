@@ -102,4 +102,34 @@ class RNNCell(Step, torch.nn.RNNCell):  # type: ignore[misc]
         return _OF_NONLINEARITY.get(self.nonlinearity, "")
 
 
-CLASSES = (LSTM, LSTMCell, RNN, RNNCell)
+class GRU(Layer, torch.nn.GRU):  # type: ignore[misc]
+    """A ``torch.nn.GRU`` that runs in the core; all as of `LSTM`.
+
+    Under ``torch.autocast`` the core computes every call in float32.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As of ``torch.nn.GRU``.
+    """
+
+    _torch_class = torch.nn.GRU
+    _fastlstm_kind = "GRU"
+    _fastlstm_cell = "gru"
+
+
+class GRUCell(Step, torch.nn.GRUCell):  # type: ignore[misc]
+    """A ``torch.nn.GRUCell`` that runs in the core; falls back as `LSTM` does.
+
+    Parameters
+    ----------
+    input_size, hidden_size, bias, device, dtype
+        As of ``torch.nn.GRUCell``.
+    """
+
+    _torch_class = torch.nn.GRUCell
+    _fastlstm_kind = "GRUCell"
+    _fastlstm_cell = "gru"
+
+
+CLASSES = (LSTM, LSTMCell, RNN, RNNCell, GRU, GRUCell)

@@ -47,7 +47,7 @@ class Report:
 
 
 def accelerate(model: Model, *, freeze: bool = False) -> Model:
-    """Let every LSTM, RNN, LSTMCell and RNNCell of ``torch.nn`` in a model run in the core.
+    """Let every LSTM, GRU, RNN and cell of these of ``torch.nn`` in a model run in the core.
 
     A subclass of one of these is taken, and stays one of its class, if it leaves alone what
     PyTorch's forward goes through: one with an ``__init__``, ``reset_parameters``, ``extra_repr``

@@ -22,7 +22,7 @@ __all__ = ["no_warnings"]  # a fixture of every test here
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 CASES = ["layer", "unbatched", "ragged", "even", "cell", "one row"]
-KINDS = [(name, case) for name in ("LSTM", "RNN") for case in CASES]
+KINDS = [(name, case) for name in ("LSTM", "RNN", "GRU") for case in CASES]
 
 
 @pytest.fixture
@@ -81,6 +81,7 @@ def test_bfloat16(kind: Any, grad: bool, dtypes: Any, no_kernels: None) -> None:
     found = call(ours, kind, BF16, dtypes, grad)
     x, of_states = dtypes
     stepwise = kind[0] == "LSTM" and kind[1] in ("ragged", "cell", "one row")
+    stepwise |= kind[0] == "GRU"
     low = BF16 if not stepwise else torch.promote_types(BF16, of_states or x)
     outputs = results(kind)
     assert found[0][:outputs] == [low] * outputs

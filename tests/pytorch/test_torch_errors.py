@@ -74,7 +74,7 @@ def test_dropout_that_was_set_wrong_is_pytorchs_error(dropout: float) -> None:
         ((6, 3), (1, 1, 8)),
     ],
 )
-@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
 def test_errors_are_pytorchs(kind: str, shape: Any, state: Any) -> None:
     ours, theirs = twins(kind, 3, 8)
     hx = state and torch.zeros(state)
@@ -86,7 +86,7 @@ def test_errors_are_pytorchs(kind: str, shape: Any, state: Any) -> None:
     assert str(got.value) == str(want.value)
 
 
-@pytest.mark.parametrize("kind", ["LSTMCell", "RNNCell"])
+@pytest.mark.parametrize("kind", ["LSTMCell", "RNNCell", "GRUCell"])
 @pytest.mark.parametrize("hx", [torch.zeros(2, 8, dtype=torch.float64), torch.zeros(3, 8)])
 def test_errors_of_the_cell_are_pytorchs(kind: str, hx: Any) -> None:
     ours, theirs = twins(kind, 3, 8)
@@ -105,7 +105,7 @@ def test_wrong_dtype_and_empty_batch() -> None:
     assert lstm(torch.zeros(6, 0, 3))[0].shape == (6, 0, 8)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell", "RNN", "RNNCell"])
+@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell", "RNN", "RNNCell", "GRU", "GRUCell"])
 @pytest.mark.parametrize("name", ["weight_ih", "weight_hh", "bias_ih", "bias_hh"])
 def test_a_parameter_that_is_none(kind: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fallback, "_warned", set())
@@ -140,12 +140,12 @@ H_0 = torch.zeros(2, 1, 3, 8)
     ids=["two", "one", "rank 4", "1-tuple", "3-tuple", "none", "int", "str", "dict"],
 )
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell", "RNN", "RNNCell"])
+@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell", "RNN", "RNNCell", "GRU", "GRUCell"])
 def test_states_that_are_none(kind: str, packed: bool, hx: Any) -> None:
     x = torch.zeros(4, 3, 2)
     ours, theirs = twins(kind, 2, 8)
     given = x[0] if "Cell" in kind else rnn_packed(12, 3) if packed else x
-    if kind == "RNN" and getattr(hx, "shape", None) == (1, 3, 8):  # which is one
+    if kind in ("RNN", "GRU") and getattr(hx, "shape", None) == (1, 3, 8):  # which is one
         hx = (hx, hx)
     found, want = (refused(lambda m=m: m(given, hx)) for m in (ours, theirs))
     assert (type(found), str(found)) == (type(want), str(want))

@@ -33,7 +33,7 @@ def test_proj_size_warns_once_and_runs_in_torch() -> None:
     assert_close(found, want, torch.float32, outputs=3)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell", "RNN", "RNNCell"])
+@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell", "RNN", "RNNCell", "GRU", "GRUCell"])
 def test_low_precision_runs_in_torch(kind: str) -> None:
     ours = getattr(fltorch, kind)(3, 8, dtype=torch.bfloat16)
     x = torch.randn(*((2, 3) if "Cell" in kind else (6, 2, 3)), dtype=torch.bfloat16)
@@ -45,7 +45,7 @@ def test_low_precision_runs_in_torch(kind: str) -> None:
     assert torch.equal(found[0], want(x)[0])
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
 def test_torchscript_runs_in_torch(kind: str) -> None:
     model = torch.nn.Sequential(getattr(fltorch, kind)(3, 8))
     x = torch.randn(6, 2, 3)
@@ -91,7 +91,7 @@ def test_meta_device() -> None:
     assert y.is_meta
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
 def test_functional_transforms_run_in_torch(kind: str) -> None:
     ours, theirs = pair(kind, 3, 8, dtype=torch.float64)
     x = torch.randn(6, 2, 3, dtype=torch.float64)
@@ -104,7 +104,7 @@ def test_functional_transforms_run_in_torch(kind: str) -> None:
     assert torch.equal(found, value(theirs))  # the very same code ran
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
 def test_forward_mode_is_never_silently_dropped(kind: str) -> None:
     forward_ad = torch.autograd.forward_ad
     ours, theirs = pair(kind, 3, 8, dtype=torch.float64)
@@ -122,7 +122,7 @@ def test_forward_mode_is_never_silently_dropped(kind: str) -> None:
 # ---- errors ----
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
 def test_double_backward_is_refused(kind: str) -> None:
     lstm = getattr(fltorch, kind)(3, 8)
     x = torch.randn(6, 2, 3, requires_grad=True)
@@ -133,7 +133,7 @@ def test_double_backward_is_refused(kind: str) -> None:
         first.sum().backward()
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
 def test_batches_of_gradients_are_refused(kind: str) -> None:
     lstm = getattr(fltorch, kind)(3, 8)
     x = torch.randn(6, 2, 3, requires_grad=True)

@@ -159,7 +159,7 @@ def test_one_output_used(kind: str, used: int) -> None:
     assert_close(*found, torch.float32, outputs=1 + states(kind))
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
 @pytest.mark.parametrize("frozen", [["weight_ih_l0"], ["bias_ih_l0", "bias_hh_l0"], "all"])
 def test_frozen_parameters(kind: str, frozen: Any) -> None:
     ours, theirs = pair(kind, 3, 8)
@@ -182,7 +182,7 @@ def test_x_without_gradient() -> None:
     assert_close(*found, torch.float32)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
 @pytest.mark.parametrize("view", ["transposed", "expanded", "sliced", "every other"])
 def test_strided_input_and_gradient(kind: str, view: str) -> None:
     ours, theirs = pair(kind, 4, 8)
@@ -230,7 +230,7 @@ def test_negated_tensors() -> None:
     assert_close(*found, torch.float32, outputs=3)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
 def test_several_gradients_at_once(kind: str) -> None:
     ours, theirs = pair(kind, 4, 8)
     several = torch.randn(3, 6, 2, 8)
@@ -254,7 +254,7 @@ def test_several_gradients_at_once(kind: str) -> None:
     assert_close(*found, torch.float32)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
 def test_outputs_share_no_memory_with_inputs(kind: str) -> None:
     layer, _ = pair(kind, 3, 8)
     x, state = torch.randn(6, 2, 3), [torch.randn(1, 2, 8) for _ in range(states(kind))]
@@ -282,7 +282,7 @@ def test_backward_twice() -> None:
 # ---- dropout ----
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
 def test_dropout_is_reproducible_and_matches_its_own_gradient(kind: str) -> None:
     lstm, _ = pair(kind, 3, 8, 3, dropout=0.4, bidirectional=True, dtype=torch.float64)
     x = torch.randn(6, 2, 3, dtype=torch.float64)
@@ -310,7 +310,7 @@ def test_dropout_is_reproducible_and_matches_its_own_gradient(kind: str) -> None
     assert slope == pytest.approx(float(above - below) / (2 * step), rel=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
 def test_dropout_in_eval_mode_and_with_certainty(kind: str) -> None:
     torch.manual_seed(0)
     x = torch.randn(6, 2, 3)
@@ -338,7 +338,7 @@ def test_dropout_keeps_the_mean() -> None:
 # ---- surroundings ----
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
 def test_same_bits_for_any_number_of_threads(kind: str) -> None:
     lstm, _ = pair(kind, 32, 64, bidirectional=True)
     x, before, found = torch.randn(50, 32, 32), fastlstm.get_num_threads(), []
@@ -352,7 +352,7 @@ def test_same_bits_for_any_number_of_threads(kind: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
 def test_inference_mode_and_offloaded_tapes(kind: str) -> None:
     ours, theirs = pair(kind, 3, 8)
     x = torch.randn(6, 2, 3)
@@ -371,7 +371,7 @@ def test_inference_mode_and_offloaded_tapes(kind: str) -> None:
         assert_close(run(ours, x, None), want, torch.float32, outputs=1 + states(kind))
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
 def test_checkpointing(kind: str) -> None:
     lstm, _ = pair(kind, 3, 8, 2, dropout=0.5)
     x = torch.randn(6, 2, 3, requires_grad=True)

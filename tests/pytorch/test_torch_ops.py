@@ -15,8 +15,10 @@ import fastlstm.torch as fltorch  # noqa: E402
 from support.torch_runs import joined, made, parts, states  # noqa: E402
 
 ops = torch.ops.fastlstm
-FORWARD = {"LSTM": ops.lstm_forward.default, "RNN": ops.rnn_forward.default}
-BACKWARD = {"LSTM": ops.lstm_backward.default, "RNN": ops.rnn_backward.default}
+FORWARD = {"LSTM": ops.lstm_forward.default}
+FORWARD |= dict.fromkeys(("RNN", "GRU"), ops.rnn_forward.default)
+BACKWARD = {"LSTM": ops.lstm_backward.default}
+BACKWARD |= dict.fromkeys(("RNN", "GRU"), ops.rnn_backward.default)
 forward, backward = FORWARD["LSTM"], BACKWARD["LSTM"]
 F64 = torch.float64
 
@@ -39,7 +41,8 @@ SIZES = list(itertools.product((1, 2), (False, True), (False, True)))
 
 @pytest.mark.parametrize(
     "of,num_layers,bias,bidirectional",
-    [("LSTM", *sizes) for sizes in SIZES] + [(of, 2, True, True) for of in ("RNN", "RNN relu")],
+    [("LSTM", *sizes) for sizes in SIZES]
+    + [(of, 2, True, True) for of in ("RNN", "RNN relu", "GRU")],
 )
 @pytest.mark.parametrize("kind", ["tbi", "bti", "ti", "packed", "dropout"])
 def test_gradcheck(of: str, kind: str, num_layers: int, bias: bool, bidirectional: bool) -> None:
@@ -76,7 +79,7 @@ def test_gradcheck(of: str, kind: str, num_layers: int, bias: bool, bidirectiona
     assert torch.autograd.gradcheck(run, (x, *state, *lstm.parameters()))
 
 
-@pytest.mark.parametrize("of", ["LSTMCell", "RNNCell"])
+@pytest.mark.parametrize("of", ["LSTMCell", "RNNCell", "GRUCell"])
 def test_gradcheck_of_the_cell(of: str) -> None:
     cell = made(fltorch, of, 3, 4, dtype=F64)
     count = states(of)
@@ -95,17 +98,18 @@ def test_gradcheck_of_the_cell(of: str) -> None:
 
 
 def arguments(layout: str, dtype: Any, kind: str = "LSTM") -> tuple[Any, ...]:
-    cell = layout == "cell"
-    lstm = made(fltorch, kind, 3, 4, 1 if cell else 2, bidirectional=not cell, dtype=dtype)
+    step = layout == "cell"
+    lstm = made(fltorch, kind, 3, 4, 1 if step else 2, bidirectional=not step, dtype=dtype)
     shapes = {"tbi": (5, 3, 3), "bti": (3, 5, 3), "ti": (5, 3), "packed": (6, 3), "cell": (3, 3)}
     state = {"cell": (3, 4), "ti": (4, 4)}.get(layout, (4, 3, 4))
     x, h_0 = (torch.randn(s, dtype=dtype, requires_grad=True) for s in (shapes[layout], state))
     sizes = torch.tensor([3, 2, 1]) if layout == "packed" else None
     batch = 3 if layout == "packed" else 0
-    seed = None if cell else torch.tensor(5)
-    weights, options = list(lstm.parameters()), (layout, not cell, 0.5, batch)
-    if kind == "RNN":
-        return x, h_0, weights, sizes, seed, "rnn_tanh", *options
+    seed = None if step else torch.tensor(5)
+    weights, options = list(lstm.parameters()), (layout, not step, 0.5, batch)
+    if kind != "LSTM":
+        cell = {"RNN": "rnn_tanh", "GRU": "gru"}[kind]
+        return x, h_0, weights, sizes, seed, cell, *options
     return x, h_0, torch.randn_like(h_0), weights, sizes, seed, *options
 
 
@@ -188,7 +192,7 @@ def test_wrong_arguments_of_operators(layout: str, change: Any, message: str, gr
     [
         (_replace(0, torch.zeros(5, 3, 4)), "x must be"),
         (_replace(1, torch.zeros(4, 2, 4)), "h_0 must be"),
-        (_replace(5, "lstm"), "cell must be one of rnn_relu, rnn_tanh, got 'lstm'"),
+        (_replace(5, "lstm"), "cell must be one of gru, rnn_relu, rnn_tanh, got 'lstm'"),
         (_replace(5, "elman"), "cell must be one of"),
         (lambda g: (*g[:2], g[2][:-1], *g[3:]), "weights must hold"),
     ],

@@ -60,7 +60,7 @@ class Untagging(torch.Tensor):  # type: ignore[misc,unused-ignore]
     (torch.nn.Parameter, "x"), (torch.nn.Parameter, "h_0"),
 ])  # fmt: skip
 @pytest.mark.parametrize("case", ["layer", "packed", "unbatched", "cell", "one row"])
-@pytest.mark.parametrize("name", ["LSTM", "RNN"])
+@pytest.mark.parametrize("name", ["LSTM", "RNN", "GRU"])
 def test_tensor_subclasses_come_out_as_of_pytorch(
     kind: Any, which: str, case: str, name: str
 ) -> None:

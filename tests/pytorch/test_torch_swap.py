@@ -100,19 +100,19 @@ def test_report() -> None:
         "stack.1": "LSTMCell(8, 4)",
         "rnn": "RNN(3, 8, num_layers=2)",
         "rnn_cell": "RNNCell(8, 8, nonlinearity=relu)",
+        "gru": "GRU(3, 8)",
     }
     assert report.left == {
         "projected": "the core does not support proj_size > 0",
         "own": "Subclass is a subclass with its own forward",
-        "gru": "fastlstm.torch has no GRU",
     }
-    assert str(report).splitlines()[0] == "5 modules run in fastlstm, 3 were left"
+    assert str(report).splitlines()[0] == "6 modules run in fastlstm, 2 were left"
     assert "own: left, Subclass is a subclass" in str(report)
     model.half()
     assert set(fltorch.report(model).left) == {*report.left, *report.swapped}
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell", "RNN", "RNNCell"])
+@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell", "RNN", "RNNCell", "GRU", "GRUCell"])
 def test_a_model_that_is_one(kind: str) -> None:
     model = getattr(torch.nn, kind)(3, 8)
     assert fltorch.accelerate(model) is model
@@ -129,7 +129,7 @@ def test_no_model(function: Any) -> None:
 
 def test_again_is_no_change() -> None:
     model = fltorch.accelerate(fltorch.accelerate(Model()))
-    assert len(fltorch.report(model).swapped) == 5
+    assert len(fltorch.report(model).swapped) == 6
     fltorch.restore(fltorch.restore(model))
     assert not fltorch.report(model).swapped
 

@@ -19,8 +19,8 @@ TOLERANCE = {torch.float32: 4e-6, torch.float64: 1e-10}
 
 
 # Classes of torch.nn that fastlstm.torch has, but for the LSTM's; after a space the nonlinearity.
-OTHER_LAYERS = ["RNN", "RNN relu"]
-OTHER_CELLS = ["RNNCell", "RNNCell relu"]
+OTHER_LAYERS = ["RNN", "RNN relu", "GRU"]
+OTHER_CELLS = ["RNNCell", "RNNCell relu", "GRUCell"]
 LAYERS, CELLS = ["LSTM", *OTHER_LAYERS], ["LSTMCell", *OTHER_CELLS]
 
 
