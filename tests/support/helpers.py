@@ -37,12 +37,12 @@ class Config:
     with_state: bool = False
     lengths: tuple[int, ...] | None = None
     dtype: str = "float32"
-    cell: str = "lstm"  # or "rnn_tanh", "rnn_relu"
+    cell: str = "lstm"  # or "rnn_tanh", "rnn_relu", "gru"
 
     @property
     def gates(self) -> int:
         """How many times H rows a weight has."""
-        return 4 if self.cell == "lstm" else 1
+        return {"lstm": 4, "gru": 3}.get(self.cell, 1)
 
     @property
     def num_directions(self) -> int:

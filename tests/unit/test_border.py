@@ -125,7 +125,7 @@ BAD_SPECS = [
     {"passes": 0},
     {"passes": 4},
     {"gemm_blas": 2},
-    {"cell": 3},
+    {"cell": 4},
     {"cell": -1},
     {"struct_size": 0},
     {"struct_size": ctypes.sizeof(SPEC) - 1},
