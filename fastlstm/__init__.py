@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from .cell import LSTMCell
 from .loading import load
 from .lstm import LSTM
+from .options import LSTMOptions
 from .rnn import RNN
 from .runtime import (
     __version__,
@@ -23,6 +24,7 @@ __all__ = [
     "RNN",
     "Gradients",
     "LSTMCell",
+    "LSTMOptions",
     "Stream",
     "Tape",
     "__version__",

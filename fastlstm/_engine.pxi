@@ -39,8 +39,9 @@ cdef class Engine:
     """The packed, immutable weights of one model, and the runs on them.
 
     ``spec`` is a `fastlstm.spec.Spec`, ``gemm`` the address of a BLAS if it asks for one.
-    ``weights`` lists (w_ih, w_hh, b_ih or None, b_hh or None) for each layer and direction: arrays,
-    or addresses of what the caller keeps alive while they are packed.
+    ``weights`` lists (w_ih, w_hh, b_ih or None, b_hh or None) for each layer and direction, and
+    behind them those of the peepholes of i, f and o where there are some: arrays, or addresses of
+    what the caller keeps alive while they are packed.
     ``passes`` is what they are packed for: 1 forward, 2 backward, 3 both; by ``threads`` at most.
     ``backoff`` may be shared with engines that come before and after, else it has its own.
     ``hold_gil``: no other Python thread runs while the weights are read.
@@ -72,6 +73,7 @@ cdef class Engine:
         cdef double per_row = rows  # multiply-adds of a row with one input
         cdef size_t size = 0
         cdef fastlstm_weights *table
+        cdef fastlstm_peepholes *peepholes
         cdef list calls = []
         cdef Call call
         cdef int64_t i
@@ -99,13 +101,14 @@ cdef class Engine:
             raise ValueError(f"weights must be those of {made.num_layers * made.directions} layers "
                              f"and directions, got {len(weights)}")
         table = <fastlstm_weights *>calloc(len(weights), sizeof(fastlstm_weights))
-        if table == NULL:
-            raise MemoryError()
+        peepholes = <fastlstm_peepholes *>calloc(len(weights), sizeof(fastlstm_peepholes))
         try:
+            if table == NULL or peepholes == NULL:
+                raise MemoryError()
             for i in range(len(weights)):
                 call = Call()
                 calls.append(call)
-                w_ih, w_hh, b_ih, b_hh = weights[i]
+                w_ih, w_hh, b_ih, b_hh = weights[i][:4]
                 if w_ih is None or w_hh is None:
                     raise TypeError("a layer lacks its weights")
                 inputs = made.input_size if i < made.directions else above
@@ -113,6 +116,11 @@ cdef class Engine:
                 table[i].w_hh = call.whole("weight_hh", w_hh, 0, format, rows * hidden)
                 table[i].b_ih = call.whole("bias_ih", b_ih, 0, format, rows)
                 table[i].b_hh = call.whole("bias_hh", b_hh, 0, format, rows)
+                if made.options.peepholes:
+                    take_peepholes(call, weights[i], 0, format, hidden,
+                                   <fastlstm_peephole_gradients *>&peepholes[i])
+            if made.options.peepholes:
+                made.peepholes = peepholes
             call = Call()
             if hold_gil:
                 status = fastlstm_model_pack(&made, table, self.memory.data, threads, check_signals,
@@ -123,6 +131,7 @@ cdef class Engine:
                                                  check_signals, <void *>call, &model)
         finally:
             free(table)
+            free(peepholes)
         if status == FASTLSTM_INTERRUPTED:
             raise call.error
         if status == FASTLSTM_OUT_OF_RANGE:
@@ -265,7 +274,7 @@ cdef class Engine:
         """Gradients from the tape of a forward pass with the same x, lengths, dropout and seed.
 
         Arrays as in `forward`; ``grads`` is None or lists (w_ih, w_hh, b_ih or None, b_hh or None)
-        for each layer and direction, contiguous.
+        for each layer and direction, contiguous, with those of the peepholes behind them.
         """
         cdef Call call = Call(), held
         cdef fastlstm_back_io io
@@ -278,6 +287,7 @@ cdef class Engine:
         cdef int64_t width = self.directions * self.hidden_size, rows = self.rows
         cdef char format = b"d" if self.spec.dtype == FASTLSTM_F64 else b"f"
         cdef fastlstm_gradients *table = NULL
+        cdef fastlstm_peephole_gradients *peepholes = NULL
         cdef list calls = []
         cdef int32_t straggled = 0
         cdef int64_t i
@@ -307,12 +317,14 @@ cdef class Engine:
                 if <int64_t>len(grads) != self.num_layers * self.directions:
                     raise ValueError("gradients are missing")
                 table = <fastlstm_gradients *>calloc(len(grads), sizeof(fastlstm_gradients))
-                if table == NULL:
+                peepholes = <fastlstm_peephole_gradients *>calloc(
+                    len(grads), sizeof(fastlstm_peephole_gradients))
+                if table == NULL or peepholes == NULL:
                     raise MemoryError()
                 for i in range(len(grads)):
                     held = Call()
                     calls.append(held)
-                    w_ih, w_hh, b_ih, b_hh = grads[i]
+                    w_ih, w_hh, b_ih, b_hh = grads[i][:4]
                     if w_ih is None or w_hh is None:
                         raise TypeError("a layer lacks its gradients")
                     inputs = self.input_size if i < self.directions else width
@@ -325,7 +337,12 @@ cdef class Engine:
                     table[i].b_hh = held.whole("gradient of bias_hh", b_hh, PyBUF_WRITABLE, format,
                                                rows)
                     results += 0 if accumulate else rows * (inputs + self.hidden_size)
+                    if self.spec.options.peepholes:
+                        take_peepholes(held, grads[i], PyBUF_WRITABLE, format, self.hidden_size,
+                                       &peepholes[i])
                 io.gradients = table
+                if self.spec.options.peepholes:
+                    io.peepholes = peepholes
                 io.accumulate = accumulate
             io.dropout = dropout
             io.seed = seed
@@ -346,6 +363,7 @@ cdef class Engine:
         finally:
             call.release()
             free(table)
+            free(peepholes)
 
     def plan(self, int64_t steps, int64_t batch, int threads, str purpose="infer"):
         """The plan of a run ("infer", "train" or "back") as a dict, with what it takes in bytes."""

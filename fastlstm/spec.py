@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from .options import LSTMOptions
+
 FLOAT32 = np.dtype(np.float32)
+PEEPHOLES = ("weight_ci", "weight_cf", "weight_co")
 FORWARD, BACKWARD = 1, 2  # passes that parameters are packed for, one bit each: `fastlstm_pass`
 
 
@@ -32,6 +35,7 @@ CELLS: dict[str, Cell] = {
     "lstm": Cell(gates=4, has_c=True),
     "rnn_tanh": Cell(gates=1, has_c=False),
     "rnn_relu": Cell(gates=1, has_c=False),
+    "lstm_general": Cell(gates=4, has_c=True),
 }
 
 
@@ -51,6 +55,8 @@ class Spec:
     """float32 or float64"""
     gemm: str = "native"
     """how input weights are packed: "blas" as SciPy's BLAS takes them, else for our kernels"""
+    options: LSTMOptions | None = None
+    """what makes an LSTM a general one; None for any other cell"""
 
     # What follows from the fields is computed once: calls ask for it over and over.
 
@@ -66,7 +72,7 @@ class Spec:
 
     def _fields(self) -> tuple[Any, ...]:
         sizes = (self.cell, self.input_size, self.hidden_size, self.num_layers, self.directions)
-        return (*sizes, self.bias, self.dtype, self.gemm)
+        return (*sizes, self.bias, self.dtype, self.gemm, self.options)
 
     @functools.cached_property
     def has_c(self) -> bool:
@@ -92,7 +98,13 @@ class Spec:
     def names(self) -> tuple[str, ...]:
         """Parameters of one layer and direction, without the ending of their names."""
         weights = ("weight_ih", "weight_hh")
-        return (*weights, "bias_ih", "bias_hh") if self.bias else weights
+        biases = ("bias_ih", "bias_hh") if self.bias else ()
+        return (*weights, *biases, *(PEEPHOLES if self.has_peepholes else ()))
+
+    @functools.cached_property
+    def has_peepholes(self) -> bool:
+        """Whether gates read c by weights of their own."""
+        return self.options is not None and self.options.peepholes
 
     @functools.cached_property
     def suffixes(self) -> list[str]:
@@ -110,9 +122,10 @@ class Spec:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every parameter, in torch's order."""
         found: dict[str, tuple[int, ...]] = {}
-        rows = (self.rows,)
+        rows, units = (self.rows,), (self.hidden_size,)
+        one = {"weight_hh": (self.rows, self.hidden_size), "bias_ih": rows, "bias_hh": rows}
+        one |= dict.fromkeys(PEEPHOLES, units)
         for at, end in enumerate(self.suffixes):
-            width = self.widths[at // self.directions]
-            one = ((self.rows, width), (self.rows, self.hidden_size), rows, rows)
-            found |= {name + end: shape for name, shape in zip(self.names, one, strict=False)}
+            shapes = {**one, "weight_ih": (self.rows, self.widths[at // self.directions])}
+            found |= {name + end: shapes[name] for name in self.names}
         return found

@@ -2,10 +2,12 @@
 """All layers in plain NumPy: the executable specification that the engine is tested against.
 
 Each is written to be read, never to be fast, and uses nothing of the compiled core. `lstm` and
-`rnn` hold the equations of a cell with the derivation of their gradients and where they come from;
-`layers` the steps, layers and directions around them; `dropout` the masks between layers.
+`rnn` hold the equations of a cell with the derivation of their gradients and where they come from,
+`options` those of the LSTM's variants, whose `activations` stand apart; `layers` the steps, layers
+and directions around them; `dropout` the masks between layers.
 """
 
+from .activations import sigmoid
 from .dropout import Array, dropout_mask, philox4x32
 from .lstm import (
     Gradients,
@@ -14,7 +16,6 @@ from .lstm import (
     cell_forward,
     lstm_backward,
     lstm_forward,
-    sigmoid,
 )
 from .rnn import RNNGradients, RNNResult, rnn_backward, rnn_forward
 

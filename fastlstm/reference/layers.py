@@ -23,6 +23,12 @@ import numpy.typing as npt
 
 from .dropout import Array, dropout_mask
 
+# Parameters of a cell, of which each has some.
+NAMES = (
+    *("weight_ih", "weight_hh", "bias_ih", "bias_hh"),
+    *("weight_ci", "weight_cf", "weight_co"),
+)
+
 Mask: TypeAlias = npt.NDArray[np.bool_]
 States: TypeAlias = tuple[Array, ...]
 Params: TypeAlias = Mapping[str, Array]
@@ -236,5 +242,4 @@ def _active_steps(
 
 def _cell_params(weights: Params, suffix: str) -> dict[str, Array]:
     """The parameters of one layer and direction under the names that a cell takes."""
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    return {name: weights[name + suffix] for name in names if name + suffix in weights}
+    return {name: weights[name + suffix] for name in NAMES if name + suffix in weights}

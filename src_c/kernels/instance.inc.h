@@ -27,8 +27,10 @@ _Static_assert(VL * sizeof(real) <= FL_VECTOR_BYTES, "a vector is longer than FL
 #include "product/dgrad.inc.h"
 #include "product/wgrad.inc.h"
 #include "product/pack.inc.h"
+#include "activations.inc.h"
 #include "cells/cell.inc.h"
 #include "cells/lstm.inc.h"
+#include "cells/lstm_general.inc.h"
 #include "cells/rnn.inc.h"
 
 // [fastlstm_cell_kind]
@@ -36,6 +38,7 @@ static const cell_kernels *const cell_table[FL_CELLS] = {
     [FASTLSTM_LSTM] = &FL_NAMED(lstm),
     [FASTLSTM_RNN_TANH] = &FL_NAMED(rnn_tanh),
     [FASTLSTM_RNN_RELU] = &FL_NAMED(rnn_relu),
+    [FASTLSTM_LSTM_GENERAL] = &FL_NAMED(lstm_general),
 };
 
 #include "step.inc.h"

@@ -30,11 +30,12 @@ typedef struct fl_cell {
   int32_t sums;            // sums of a unit that the product leaves; divides FL_PANEL
   int32_t has_c;           // it has a state c besides h
   int32_t activations;     // activations of a unit that the backward pass needs besides the states
+  int32_t unit_sums;       // sums over rows that it leaves for a unit: of the gate gradients, then peepholes'
   int32_t phases;          // of a step: before each but the first, all workers of a row meet
   double scale[FL_PANEL];  // of a gate's weights and bias when packed
 } fl_cell;
 
-enum { FL_CELLS = 3 };  // members of fastlstm_cell_kind
+enum { FL_CELLS = 4 };  // members of fastlstm_cell_kind
 
 // How a packed matrix stores its weights. The unblocked step and packing find their functions by it; the
 // blocked product and the backward pass know FL_NATIVE only.
@@ -54,15 +55,17 @@ typedef struct fl_matrix {
 // What a kernel must know about one direction of one layer.
 typedef struct fl_layer {
   const fl_cell *cell;
-  int32_t kind;             // of the cell, a fastlstm_cell_kind
-  int64_t inputs;           // I of this layer
-  int64_t units;            // H
-  int32_t full;             // whole panels
-  int32_t remainder;        // vectors of the remainder panel: 0 (there is none), 1 or 2
-  int32_t chains;           // partial sums of the recurrent product, a function of H alone
-  fl_matrix w_x, w_h;       // input and recurrent weights, see product/tile.inc.h
-  const void *bias;         // (b_ih + b_hh) times the gate scale, laid out as a row of sums
-  const void *wt_x, *wt_h;  // transposed weights for the backward pass, see product/dgrad.inc.h
+  int32_t kind;                     // of the cell, a fastlstm_cell_kind
+  int64_t inputs;                   // I of this layer
+  int64_t units;                    // H
+  int32_t full;                     // whole panels
+  int32_t remainder;                // vectors of the remainder panel: 0 (there is none), 1 or 2
+  int32_t chains;                   // partial sums of the recurrent product, a function of H alone
+  fl_matrix w_x, w_h;               // input and recurrent weights, see product/tile.inc.h
+  const void *bias;                 // (b_ih + b_hh) times the gate scale, laid out as a row of sums
+  const fastlstm_options *options;  // of FASTLSTM_LSTM_GENERAL: activations are not FASTLSTM_USUAL
+  const void *peepholes;            // [unit vector][i, f, o][VL], or NULL
+  const void *wt_x, *wt_h;          // transposed weights for the backward pass, see product/dgrad.inc.h
 } fl_layer;
 
 static inline int64_t fl_unit_vectors(const fl_layer *layer, int64_t lanes)
@@ -149,7 +152,7 @@ typedef struct fl_back_step {
   const void *c, *c_prev;  // [unit vector][row][VL], or NULL
   void *dc_carry;          // [unit vector][row][VL] gradient of c that steps hand back to each other
   int64_t c_stride;
-  void *bias;  // [unit vector][gate][VL] sums of the gate gradients
+  void *bias;  // [unit vector][cell->unit_sums][VL] sums over rows
   int64_t rows;
   int32_t panel_begin, panel_end;
   int32_t descending;

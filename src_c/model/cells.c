@@ -15,10 +15,22 @@ static const fl_cell cell_kinds[FL_CELLS] = {
                        .sums = 4,
                        .has_c = 1,
                        .activations = 4,
+                       .unit_sums = 4,
                        .phases = 1,
                        .scale = {SIGMOID, SIGMOID, TANH, SIGMOID}},
-    [FASTLSTM_RNN_TANH] = {.name = "RNN (tanh)", .gates = 1, .sums = 1, .phases = 1, .scale = {TANH}},
-    [FASTLSTM_RNN_RELU] = {.name = "RNN (relu)", .gates = 1, .sums = 1, .phases = 1, .scale = {1}},
+    [FASTLSTM_RNN_TANH] =
+        {.name = "RNN (tanh)", .gates = 1, .sums = 1, .unit_sums = 1, .phases = 1, .scale = {TANH}},
+    [FASTLSTM_RNN_RELU] =
+        {.name = "RNN (relu)", .gates = 1, .sums = 1, .unit_sums = 1, .phases = 1, .scale = {1}},
+    // Its activations scale by themselves.
+    [FASTLSTM_LSTM_GENERAL] = {.name = "LSTM (general)",
+                               .gates = 4,
+                               .sums = 4,
+                               .has_c = 1,
+                               .activations = 4,
+                               .unit_sums = 7,
+                               .phases = 1,
+                               .scale = {1, 1, 1, 1}},
 };
 
 const fl_cell *fl_cell_of(fastlstm_cell_kind kind) { return &cell_kinds[kind]; }

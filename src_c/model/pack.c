@@ -31,8 +31,10 @@ static void divide_units(fl_layer *layer, const fastlstm_spec *spec, const fl_ke
 }
 
 typedef struct layout {
-  int64_t w_x, w_h, bias, wt_x, wt_h;  // bytes of one direction's parts
+  int64_t w_x, w_h, bias, wt_x, wt_h, peepholes;  // bytes of one direction's parts
 } layout;
+
+enum { PEEPHOLES = 3 };  // of a unit
 
 static int64_t layer_inputs(const fastlstm_spec *spec, int64_t layer)
 {
@@ -50,19 +52,23 @@ static layout layer_layout(const fastlstm_spec *spec, const fl_layer *layer, int
   const int64_t elem = fl_elem(spec->dtype);
   const int64_t sums = spec->passes & FASTLSTM_PASS_FORWARD ? row_vectors(layer) * lanes : 0;
   const int64_t rows = spec->passes & FASTLSTM_PASS_BACKWARD ? layer->cell->gates * layer->units : 0;
+  const int64_t peepholes = spec->options.peepholes ? PEEPHOLES : 0;
   return (layout){fl_round_up(inputs * sums * elem, FASTLSTM_ALIGN),
                   fl_round_up(layer->units * sums * elem, FASTLSTM_ALIGN),
                   fl_round_up(sums * elem, FASTLSTM_ALIGN),
                   fl_round_up(rows * fl_round_up(inputs, lanes) * elem, FASTLSTM_ALIGN),
-                  fl_round_up(rows * fl_round_up(layer->units, lanes) * elem, FASTLSTM_ALIGN)};
+                  fl_round_up(rows * fl_round_up(layer->units, lanes) * elem, FASTLSTM_ALIGN),
+                  fl_round_up(peepholes * fl_round_up(layer->units, lanes) * elem, FASTLSTM_ALIGN)};
 }
 
-static int64_t layout_bytes(layout part) { return part.w_x + part.w_h + part.bias + part.wt_x + part.wt_h; }
-
-fastlstm_status fastlstm_model_bytes(const fastlstm_spec *spec, size_t *bytes)
+static int64_t layout_bytes(layout part)
 {
-  const fastlstm_status status = bytes ? fl_check_spec(spec) : FASTLSTM_INVALID;
-  if (status != FASTLSTM_OK) return status;
+  return part.w_x + part.w_h + part.bias + part.wt_x + part.wt_h + part.peepholes;
+}
+
+// Of a spec that has been checked.
+static fastlstm_status model_bytes(const fastlstm_spec *spec, size_t *bytes)
+{
   const fl_kernels *kernels = fl_kernels_for(spec->isa, spec->dtype);
   const double inputs = (double)spec->input_size + 2.0 * (double)spec->hidden_size;
   const double about = (double)spec->num_layers * 2 * 4 * ((double)spec->hidden_size + 32) * 8 * 2 *
@@ -81,6 +87,13 @@ fastlstm_status fastlstm_model_bytes(const fastlstm_spec *spec, size_t *bytes)
   return FASTLSTM_OK;
 }
 
+fastlstm_status fastlstm_model_bytes(const fastlstm_spec *given, size_t *bytes)
+{
+  fastlstm_spec spec;
+  const fastlstm_status status = bytes ? fl_take_spec(given, &spec) : FASTLSTM_INVALID;
+  return status == FASTLSTM_OK ? model_bytes(&spec, bytes) : status;
+}
+
 static int64_t panels_of(const fl_layer *layer) { return layer->full + (layer->remainder != 0); }
 
 // Where one gate of one unit vector stands in a row of sums, in elements: of a remainder panel, gates share
@@ -97,6 +110,7 @@ static int64_t gate_place(const fl_layer *layer, int64_t lanes, int64_t vector, 
 typedef struct packing {
   const fastlstm_model *model;
   const fastlstm_weights *weights;
+  const fastlstm_peepholes *peepholes;
   fastlstm_poll *poll;
   void *poll_arg;
   double polled;     // when poll was last called, by thread 0
@@ -173,6 +187,21 @@ static void pack_bias(packing *p, const fl_layer *layer, const fastlstm_weights 
   }
 }
 
+// As vectors of units, zeros behind the last one.
+static void pack_peepholes(const fl_layer *layer, const fastlstm_peepholes *p, int64_t vector_bytes,
+                           int64_t elem, char *out)
+{
+  const char *const from[PEEPHOLES] = {p->i, p->f, p->o};
+  const int64_t bytes = layer->units * elem;
+  for (int64_t at = 0; at < bytes; at += vector_bytes) {
+    const int64_t count = bytes - at < vector_bytes ? bytes - at : vector_bytes;
+    for (int i = 0; i < PEEPHOLES; ++i, out += vector_bytes) {
+      memset(out, 0, (size_t)vector_bytes);
+      memcpy(out, from[i] + at, (size_t)count);
+    }
+  }
+}
+
 // A thread's share: some unit vectors of every layer. It rounds to nearest, whatever the caller does.
 static void pack_share(void *arg, int thread, int threads)
 {
@@ -192,19 +221,33 @@ static void pack_share(void *arg, int thread, int threads)
     pack_matrix(job, thread, layer, w->w_hh, layer->units, 0, forward ? (char *)layer->w_h.data : NULL,
                 backward ? (char *)layer->wt_h : NULL, begin, end);
     if (forward && thread == 0) pack_bias(job, layer, w, (char *)layer->bias);
+    if (layer->peepholes && thread == 0) {
+      const int64_t elem = fl_elem(spec->dtype);
+      pack_peepholes(layer, &job->peepholes[i], job->model->kernels->lanes * elem, elem,
+                     (char *)layer->peepholes);
+    }
   }
   fl_fp_leave(mode);
 }
 
-fastlstm_status fastlstm_model_pack(const fastlstm_spec *spec, const fastlstm_weights *weights, void *memory,
+// What FASTLSTM_USUAL stands for.
+static void name_activation(fastlstm_activation *a, fastlstm_activation_kind usual)
+{
+  if (a->kind == FASTLSTM_USUAL) a->kind = usual;
+}
+
+fastlstm_status fastlstm_model_pack(const fastlstm_spec *given, const fastlstm_weights *weights, void *memory,
                                     int32_t threads, fastlstm_poll *poll, void *poll_arg,
                                     fastlstm_model **packed)
 {
   size_t bytes = 0;
+  fastlstm_spec taken;
+  const fastlstm_spec *const spec = &taken;
   if (!packed) return FASTLSTM_INVALID;
   *packed = NULL;
   if (threads < 1) return FASTLSTM_INVALID;
-  fastlstm_status status = fastlstm_model_bytes(spec, &bytes);
+  fastlstm_status status = fl_take_spec(given, &taken);
+  if (status == FASTLSTM_OK) status = model_bytes(spec, &bytes);
   if (status == FASTLSTM_OK) status = fl_check_weights(spec, weights, memory);
   if (status != FASTLSTM_OK) return status;
   const int64_t count = spec->num_layers * spec->directions;
@@ -213,6 +256,10 @@ fastlstm_status fastlstm_model_pack(const fastlstm_spec *spec, const fastlstm_we
   at += fl_round_up(sizeof(fastlstm_model), FASTLSTM_ALIGN);
   model->mark = 0;
   model->spec = *spec;
+  model->spec.peepholes = NULL;  // the caller's
+  name_activation(&model->spec.options.gate, FASTLSTM_SIGMOID);
+  name_activation(&model->spec.options.candidate, FASTLSTM_TANH);
+  name_activation(&model->spec.options.output, FASTLSTM_TANH);
   model->cell = fl_cell_of(spec->cell);
   model->kernels = fl_kernels_for(spec->isa, spec->dtype);
   model->caches = fl_caches_of(FL_CACHES_OF_CPU);
@@ -231,6 +278,8 @@ fastlstm_status fastlstm_model_pack(const fastlstm_spec *spec, const fastlstm_we
     layer->bias = at + part.w_x + part.w_h;
     layer->wt_x = (const char *)layer->bias + part.bias;
     layer->wt_h = (const char *)layer->wt_x + part.wt_x;
+    layer->options = &model->spec.options;
+    layer->peepholes = spec->options.peepholes ? (const char *)layer->wt_h + part.wt_h : NULL;
     // Columns of padding.
     const int64_t panel_units = lanes * FL_PANEL / layer->cell->sums;
     if (layer->units % panel_units) memset(at, 0, (size_t)(part.w_x + part.w_h + part.bias));
@@ -239,8 +288,12 @@ fastlstm_status fastlstm_model_pack(const fastlstm_spec *spec, const fastlstm_we
   model->panels = (int32_t)panels_of(&model->layers[0]);
   model->vectors = (int32_t)row_vectors(&model->layers[0]);
   model->unit_vectors = (int32_t)fl_ceil_div(spec->hidden_size, lanes);
-  packing job = {
-      .model = model, .weights = weights, .poll = poll, .poll_arg = poll_arg, .polled = poll ? fl_now() : 0};
+  packing job = {.model = model,
+                 .weights = weights,
+                 .peepholes = spec->peepholes,
+                 .poll = poll,
+                 .poll_arg = poll_arg,
+                 .polled = poll ? fl_now() : 0};
   atomic_init(&job.status, FASTLSTM_OK);
   fl_team_run(model->weight_bytes < ALONE_WEIGHTS ? 1 : threads, pack_share, &job);
   status = (fastlstm_status)atomic_load(&job.status);

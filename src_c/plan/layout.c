@@ -115,13 +115,14 @@ int fl_tape_layout_of(const fastlstm_spec *spec, int64_t steps, int64_t batch, f
   return 1;
 }
 
-fastlstm_status fastlstm_tape_bytes(const fastlstm_spec *spec, int64_t steps, int64_t batch, size_t *bytes)
+fastlstm_status fastlstm_tape_bytes(const fastlstm_spec *given, int64_t steps, int64_t batch, size_t *bytes)
 {
-  fastlstm_status status = bytes ? fl_check_spec(spec) : FASTLSTM_INVALID;
-  if (status == FASTLSTM_OK) status = fl_check_extent(spec, FASTLSTM_TRAIN, steps, batch);
+  fastlstm_spec spec;
+  fastlstm_status status = bytes ? fl_take_spec(given, &spec) : FASTLSTM_INVALID;
+  if (status == FASTLSTM_OK) status = fl_check_extent(&spec, FASTLSTM_TRAIN, steps, batch);
   if (status != FASTLSTM_OK) return status;
   fl_tape_layout layout;
-  if (!fl_tape_layout_of(spec, steps, batch, &layout)) return FASTLSTM_TOO_LARGE;
+  if (!fl_tape_layout_of(&spec, steps, batch, &layout)) return FASTLSTM_TOO_LARGE;
   *bytes = (size_t)layout.total;
   return FASTLSTM_OK;
 }
@@ -158,7 +159,8 @@ int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl
   layout->scratch_bytes = fl_round_up((int64_t)(chunk * FL_WGRAD_SCRATCH * vector_bytes), FASTLSTM_ALIGN);
   layout->pointer_count = fl_round_up((int64_t)(3 * chunk + 4 * rows), FASTLSTM_ALIGN / 8);
   layout->inner_bytes = fl_round_up((int64_t)inner, FASTLSTM_ALIGN);
-  layout->bias_bytes = fl_round_up((int64_t)((double)(gates * vectors) * vector_bytes), FASTLSTM_ALIGN);
+  layout->bias_bytes =
+      fl_round_up((int64_t)((double)(model->cell->unit_sums * vectors) * vector_bytes), FASTLSTM_ALIGN);
   layout->shard_bytes = plan->row_groups > 1 ? fl_round_up((int64_t)(weights * elem), FASTLSTM_ALIGN) : 0;
 
   const double threads = plan->threads, shards = plan->row_groups;

@@ -144,22 +144,28 @@ static void gather_gradients(const run *r)
     }
     for (int64_t unit = 0; unit < layer->units; unit += lanes) {
       const int64_t count = layer->units - unit < lanes ? layer->units - unit : lanes;
-      for (int gate = 0; gate < layer->cell->gates; ++gate) {
-        const char *in =
-            fl_bias_sums(r, 0, layer_dir, 1) + (layer->cell->gates * unit + gate * lanes) * r->elem;
-        const int64_t to = (gate * layer->units + unit) * r->elem,
-                      apart = 2 * r->back_layout.bias_bytes * layer_dirs;
+      const int64_t apart = 2 * r->back_layout.bias_bytes * layer_dirs;
+      const char *in = fl_bias_sums(r, 0, layer_dir, 1) + layer->cell->unit_sums * unit * r->elem;
+      for (int gate = 0; gate < layer->cell->gates; ++gate, in += lanes * r->elem) {
+        const int64_t to = (gate * layer->units + unit) * r->elem;
         if (out->b_ih) sum_shards(r, in, apart, count, (char *)out->b_ih + to, r->back->accumulate);
         if (out->b_hh) sum_shards(r, in, apart, count, (char *)out->b_hh + to, r->back->accumulate);
       }
+      if (!layer->peepholes) continue;
+      const fastlstm_peephole_gradients *g = &r->back->peepholes[layer_dir];
+      void *const peepholes[] = {g->i, g->f, g->o};
+      for (int p = 0; p < 3; ++p, in += lanes * r->elem)
+        sum_shards(r, in, apart, count, (char *)peepholes[p] + unit * r->elem, r->back->accumulate);
     }
   }
 }
 
 fastlstm_status fastlstm_backward(const fastlstm_model *model, const fastlstm_plan *plan,
-                                  const fastlstm_back_io *io, void *workspace)
+                                  const fastlstm_back_io *given, void *workspace)
 {
-  const fastlstm_status status = fl_check_backward(model, plan, io, workspace);
+  fastlstm_back_io taken;
+  const fastlstm_back_io *const io = &taken;
+  const fastlstm_status status = fl_take_backward(model, plan, given, workspace, &taken);
   if (status != FASTLSTM_OK) return status;
   run r = {.model = model,
            .plan = plan,
