@@ -101,7 +101,7 @@ class LSTMOptions:
             raise ValueError("forget_bias needs a forget gate: coupled=False and forget_gate=True")
 
     def __repr__(self) -> str:
-        parts = [f"{name}={value!r}" for name, value in self.config().items()]
+        parts = [f"{name}={getattr(self, name)!r}" for name in self.config()]
         return f"LSTMOptions({', '.join(parts)})"
 
     def config(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ BackProp", 1998 (scaled tanh).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -72,7 +72,8 @@ def sigmoid(x: Array) -> Array:
 
 
 def _hard_sigmoid(z: Array, alpha: float, beta: float) -> Array:
-    return np.minimum(np.maximum(alpha * z + beta, 0), 1)
+    f: Array = np.clip(alpha * z + beta, 0, 1)
+    return f
 
 
 def _hard_sigmoid_slope(z: Array, alpha: float, beta: float) -> Array:
@@ -139,13 +140,13 @@ def activation(
     ValueError
         There is no activation of that name.
     """
-    parts: Sequence[str | float] = (which,) if isinstance(which, str) else which
-    name, numbers = str(parts[0]), parts[1:]
+    parts: list[Any] = [which] if isinstance(which, str) else list(which)
+    name, *numbers = parts
     if name not in DEFAULTS:
         raise ValueError(f"an activation must be one of {', '.join(DEFAULTS)}, got {name!r}")
-    alpha, beta = (*numbers, *DEFAULTS[name][len(numbers) :])
+    usual = list(DEFAULTS[name])
+    a, b = (float(number or 0) for number in numbers + usual[len(numbers) :])
     value, slope = VALUES[name], SLOPES[name]
-    a, b = float(alpha or 0), float(beta or 0)
     return (
         lambda z: value(z, a, b).astype(z.dtype, copy=False),
         lambda z: slope(z, a, b).astype(z.dtype, copy=False),

@@ -177,8 +177,9 @@ def least_distance(case: Case) -> float:
             jumps.append((c[1:], corners(o.output_activation)))
             jumps.append((whole, [] if o.cell_clip is None else [-o.cell_clip, o.cell_clip]))
             for values, places in jumps:
+                read = values[taken]
                 for place in places:
-                    off = np.abs(values - place)[taken] / max(1, np.nanmax(np.abs(values)))
+                    off = np.abs(read - place) / np.abs(read).max(initial=1)
                     least = min(least, float(off.min(initial=np.inf)))
     return least
 
