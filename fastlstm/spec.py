@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from .options import LSTMOptions
-
 FLOAT32 = np.dtype(np.float32)
 PEEPHOLES = ("weight_ci", "weight_cf", "weight_co")
 FORWARD, BACKWARD = 1, 2  # passes that parameters are packed for, one bit each: `fastlstm_pass`
@@ -55,8 +53,8 @@ class Spec:
     """float32 or float64"""
     gemm: str = "native"
     """how input weights are packed: "blas" as SciPy's BLAS takes them, else for our kernels"""
-    options: LSTMOptions | None = None
-    """what makes an LSTM a general one; None for any other cell"""
+    options: Any = None
+    """what makes an LSTM a general one, `fastlstm.LSTMOptions`; None for any other cell"""
 
     # What follows from the fields is computed once: calls ask for it over and over.
 
@@ -104,7 +102,7 @@ class Spec:
     @functools.cached_property
     def has_peepholes(self) -> bool:
         """Whether gates read c by weights of their own."""
-        return self.options is not None and self.options.peepholes
+        return self.options is not None and bool(self.options.peepholes)
 
     @functools.cached_property
     def suffixes(self) -> list[str]:

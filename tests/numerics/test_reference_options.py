@@ -140,7 +140,7 @@ def test_the_engine_s_options_are_the_reference_s() -> None:
     for name, numbers in ACTIVATIONS.items():
         assert tuple(n for n in DEFAULTS[name] if n is not None) == numbers
     fields = dict.fromkeys(LSTMOptions.__dataclass_fields__)
-    assert reference.options.DEFAULTS == {name: getattr(LSTMOptions(), name) for name in fields}
+    assert {name: getattr(LSTMOptions(), name) for name in fields} == reference.options.DEFAULTS
 
 
 def test_bad_options() -> None:
@@ -153,7 +153,7 @@ def test_bad_options() -> None:
         reference.lstm_forward(
             np.zeros((1, 1, 2)), params, options={"coupled": True, "forget_gate": False}
         )
-    with pytest.raises(ValueError, match="an activation must be one of sigmoid, .*, got 'gelu'"):
+    with pytest.raises(ValueError, match=r"an activation must be one of sigmoid, .*, got 'gelu'"):
         activation("gelu")
 
 

@@ -37,12 +37,20 @@ class Config:
     with_state: bool = False
     lengths: tuple[int, ...] | None = None
     dtype: str = "float32"
-    cell: str = "lstm"  # or "rnn_tanh", "rnn_relu"
+    cell: str = "lstm"  # or "rnn_tanh", "rnn_relu", "lstm_general"
 
     @property
     def gates(self) -> int:
         """How many times H rows a weight has."""
-        return 4 if self.cell == "lstm" else 1
+        return 4 if self.cell.startswith("lstm") else 1
+
+    @property
+    def options(self) -> dict[str, Any] | None:
+        """What makes an LSTM a general one."""
+        if self.cell != "lstm_general":
+            return None
+        clips = {"gate_clip": 1.0, "cell_clip": 0.8}
+        return {"peepholes": True, **clips, "gate_activation": "hard_sigmoid"}
 
     @property
     def num_directions(self) -> int:
@@ -111,6 +119,9 @@ def random_params(config: Config, rng: np.random.Generator) -> dict[str, np.ndar
                 shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
             for name, shape in shapes.items():
                 values = rng.uniform(-bound, bound, shape).astype(config.dtype)
+                params[f"{name}_l{layer}{suffix}"] = values
+            for name in ["weight_ci", "weight_cf", "weight_co"] if config.options else []:
+                values = rng.uniform(-bound, bound, config.hidden_size).astype(config.dtype)
                 params[f"{name}_l{layer}{suffix}"] = values
     return params
 
