@@ -4,10 +4,11 @@
 from typing import TYPE_CHECKING
 
 from .cell import LSTMCell
+from .gru import GRU
 from .loading import load
 from .lstm import LSTM
 from .options import LSTMOptions
-from .rnn import RNN
+from .rnn import RNN, RNNCell
 from .runtime import (
     __version__,
     available_isas,
@@ -20,11 +21,13 @@ from .stream import Stream
 from .training import Gradients, Tape
 
 __all__ = [
+    "GRU",
     "LSTM",
     "RNN",
     "Gradients",
     "LSTMCell",
     "LSTMOptions",
+    "RNNCell",
     "Stream",
     "Tape",
     "__version__",

@@ -68,6 +68,7 @@ cdef fastlstm_isa isa_from_name(str name) except? FASTLSTM_ISA_COUNT:
 
 
 cdef fl_cache_kind assumed_caches = FL_CACHES_OF_CPU
+fl_cache_sizes_of_cpu()  # asking takes 50 us in a virtual machine, which no call should wait for
 
 
 def assume_caches(str kind):
@@ -84,6 +85,8 @@ cdef fastlstm_cell_kind cell_from_name(str name) except? FASTLSTM_LSTM_GENERAL:
         return FASTLSTM_RNN_TANH
     if name == "rnn_relu":
         return FASTLSTM_RNN_RELU
+    if name == "gru":
+        return FASTLSTM_GRU
     if name == "lstm_general":
         return FASTLSTM_LSTM_GENERAL
     raise ValueError(f"unknown cell {name!r}")

@@ -16,14 +16,26 @@ static const int64_t ALONE_WEIGHTS = 1 << 20;    // bytes that one thread packs 
 static int32_t chains_of(int64_t units) { return units <= 24 ? 2 : 1; }
 
 // Units into panels. What is left over gets a remainder panel where that saves products: where the gates of
-// the units fit into one vector or two, or the vectors of units of a cell with one sum are one or two.
+// the units fit into one vector or two, or the vectors of units of a cell with one sum are one or two, or
+// the vectors that are left of one with three.
 static void divide_units(fl_layer *layer, const fastlstm_spec *spec, const fl_kernels *kernels)
 {
   const int64_t lanes = kernels->lanes, units = spec->hidden_size;
   layer->cell = fl_cell_of(spec->cell);
   layer->kind = spec->cell;
   layer->units = units;
-  layer->chains = chains_of(units);
+  layer->chains = layer->cell->apart ? 1 : chains_of(units);
+  if (layer->cell->apart) {
+    const int64_t left = units % lanes, sums = layer->cell->sums;
+    layer->last = left == 0                      ? (int32_t)sums
+                  : FL_PANEL * left <= lanes     ? 1
+                  : FL_PANEL * left <= 2 * lanes ? 2
+                                                 : 3;
+    const int64_t all = sums * (fl_ceil_div(units, lanes) - 1) + layer->last;
+    layer->full = (int32_t)(all / FL_PANEL) + (all % FL_PANEL > 2);
+    layer->remainder = all % FL_PANEL > 2 ? 0 : (int32_t)(all % FL_PANEL);
+    return;
+  }
   const int64_t panel = lanes * FL_PANEL / layer->cell->sums, rest = units % panel;
   const int64_t vectors = fl_ceil_div(rest * layer->cell->sums, lanes);  // that the sums of the rest fill
   layer->full = (int32_t)(units / panel) + (vectors > 2);
@@ -31,7 +43,7 @@ static void divide_units(fl_layer *layer, const fastlstm_spec *spec, const fl_ke
 }
 
 typedef struct layout {
-  int64_t w_x, w_h, bias, wt_x, wt_h, peepholes;  // bytes of one direction's parts
+  int64_t w_x, w_h, bias, bias_h, wt_x, wt_h, peepholes;  // bytes of one direction's parts
 } layout;
 
 enum { PEEPHOLES = 3 };  // of a unit
@@ -56,6 +68,7 @@ static layout layer_layout(const fastlstm_spec *spec, const fl_layer *layer, int
   return (layout){fl_round_up(inputs * sums * elem, FASTLSTM_ALIGN),
                   fl_round_up(layer->units * sums * elem, FASTLSTM_ALIGN),
                   fl_round_up(sums * elem, FASTLSTM_ALIGN),
+                  layer->cell->apart ? fl_round_up(sums * elem, FASTLSTM_ALIGN) : 0,
                   fl_round_up(rows * fl_round_up(inputs, lanes) * elem, FASTLSTM_ALIGN),
                   fl_round_up(rows * fl_round_up(layer->units, lanes) * elem, FASTLSTM_ALIGN),
                   fl_round_up(peepholes * fl_round_up(layer->units, lanes) * elem, FASTLSTM_ALIGN)};
@@ -63,7 +76,7 @@ static layout layer_layout(const fastlstm_spec *spec, const fl_layer *layer, int
 
 static int64_t layout_bytes(layout part)
 {
-  return part.w_x + part.w_h + part.bias + part.wt_x + part.wt_h + part.peepholes;
+  return part.w_x + part.w_h + part.bias + part.bias_h + part.wt_x + part.wt_h + part.peepholes;
 }
 
 // Of a spec that has been checked.
@@ -96,11 +109,15 @@ fastlstm_status fastlstm_model_bytes(const fastlstm_spec *given, size_t *bytes)
 
 static int64_t panels_of(const fl_layer *layer) { return layer->full + (layer->remainder != 0); }
 
-// Where one gate of one unit vector stands in a row of sums, in elements: of a remainder panel, gates share
-// vectors.
+// Where one gate of one unit vector stands in a row of sums, in elements: of the last unit vector, gates may
+// share vectors.
 static int64_t gate_place(const fl_layer *layer, int64_t lanes, int64_t vector, int gate)
 {
   const int64_t sums = layer->cell->sums, vectors = FL_PANEL / sums, panel = vector / vectors;
+  if (layer->cell->apart) {
+    const int narrow = layer->last < sums && (vector + 1) * lanes > layer->units;
+    return vector * sums * lanes + gate * (narrow ? layer->last * lanes / FL_PANEL : lanes);
+  }
   const int shared = sums == FL_PANEL && panel == layer->full;
   const int64_t step = shared ? layer->remainder * lanes / FL_PANEL : lanes;
   return panel * FL_PANEL * lanes + vector % vectors * sums * lanes + gate * step;
@@ -132,11 +149,12 @@ static int ended(packing *job, int thread)
 }
 
 // Unit vectors [begin, end) of w (gates * H, inputs) -> out, for the forward pass, and transposed, for the
-// backward pass; each may be NULL. Element (input k, column j of panel p) goes to
+// backward pass, its gates in `order`; each may be NULL. Element (input k, column j of panel p) goes to
 // out + p * 4 * lanes * inputs + k * (vectors of the panel) * lanes + j, or, if merged, to out + k * (vectors
 // of a row) * lanes + p * 4 * lanes + j.
 static void pack_matrix(packing *p, int thread, const fl_layer *layer, const void *w, int64_t inputs,
-                        int merged, char *out, char *transposed, int64_t begin, int64_t end)
+                        int merged, char *out, char *transposed, const fl_gate_order *order, int64_t begin,
+                        int64_t end)
 {
   const fastlstm_model *model = p->model;
   const fl_kernels *kernels = model->kernels;
@@ -144,22 +162,24 @@ static void pack_matrix(packing *p, int thread, const fl_layer *layer, const voi
   fl_pack job = {.inputs = inputs, .transposed = transposed, .transposed_rows = gates * layer->units};
   job.streaming = model->weight_bytes > CACHED_WEIGHTS;
   for (int64_t vector = begin; vector < end && !ended(p, thread); ++vector) {
-    const int64_t panel = vector * layer->cell->sums / FL_PANEL, left = layer->units - vector * lanes;
-    const int64_t start = panel * FL_PANEL * lanes;  // of the panel in a row of sums
+    const int64_t left = layer->units - vector * lanes;
     job.rows = (int32_t)(left < lanes ? left : lanes);
-    job.stride = (merged ? row_vectors(layer) : panel < layer->full ? FL_PANEL : layer->remainder) * lanes;
-    for (int gate = 0; gate < gates; ++gate) {
+    for (int i = 0; i < gates; ++i) {
+      const int gate = order->gate[i];
+      const int64_t place = gate_place(layer, lanes, vector, gate), panel = place / (FL_PANEL * lanes);
+      const int64_t start = panel * FL_PANEL * lanes;  // of the panel in a row of sums
+      job.stride = (merged ? row_vectors(layer) : panel < layer->full ? FL_PANEL : layer->remainder) * lanes;
       job.w = (const char *)w + (gate * layer->units + vector * lanes) * inputs * elem;
       job.scale = layer->cell->scale[gate];
-      const int64_t place = gate_place(layer, lanes, vector, gate);
       if (out) job.out = out + (merged ? place : start * inputs + place - start) * elem;
-      job.first = gates * vector * lanes + gate * job.rows;
+      job.first = gates * vector * lanes + i * job.rows;
       if (kernels->pack[layer->w_x.format](&job)) atomic_store(&p->status, FASTLSTM_OUT_OF_RANGE);
     }
   }
 }
 
-static void pack_bias(packing *p, const fl_layer *layer, const fastlstm_weights *w, char *out)
+// The sum of two biases, each of which may be NULL.
+static void pack_bias(packing *p, const fl_layer *layer, const void *a, const void *b, char *out)
 {
   const fl_kernels *kernels = p->model->kernels;
   const int64_t lanes = kernels->lanes, elem = fl_elem(kernels->dtype);
@@ -170,11 +190,11 @@ static void pack_bias(packing *p, const fl_layer *layer, const fastlstm_weights 
       char sums[FL_VECTOR_BYTES] __attribute__((aligned(FASTLSTM_ALIGN)));
       for (int64_t i = 0; i < count; ++i) {
         if (kernels->dtype == FASTLSTM_F64)
-          ((double *)sums)[i] = (w->b_ih ? ((const double *)w->b_ih)[first + i] : 0) +
-                                (w->b_hh ? ((const double *)w->b_hh)[first + i] : 0);
+          ((double *)sums)[i] =
+              (a ? ((const double *)a)[first + i] : 0) + (b ? ((const double *)b)[first + i] : 0);
         else
-          ((float *)sums)[i] = (w->b_ih ? ((const float *)w->b_ih)[first + i] : 0) +
-                               (w->b_hh ? ((const float *)w->b_hh)[first + i] : 0);
+          ((float *)sums)[i] =
+              (a ? ((const float *)a)[first + i] : 0) + (b ? ((const float *)b)[first + i] : 0);
       }
       const fl_pack job = {.w = sums,
                            .inputs = 1,
@@ -217,15 +237,19 @@ static void pack_share(void *arg, int thread, int threads)
     const int64_t vectors = job->model->unit_vectors;
     const int64_t begin = vectors * thread / threads, end = vectors * (thread + 1) / threads;
     pack_matrix(job, thread, layer, w->w_ih, layer->inputs, spec->gemm_blas,
-                forward ? (char *)layer->w_x.data : NULL, backward ? (char *)layer->wt_x : NULL, begin, end);
+                forward ? (char *)layer->w_x.data : NULL, backward ? (char *)layer->wt_x : NULL,
+                &layer->cell->of_x, begin, end);
     pack_matrix(job, thread, layer, w->w_hh, layer->units, 0, forward ? (char *)layer->w_h.data : NULL,
-                backward ? (char *)layer->wt_h : NULL, begin, end);
-    if (forward && thread == 0) pack_bias(job, layer, w, (char *)layer->bias);
-    if (layer->peepholes && thread == 0) {
+                backward ? (char *)layer->wt_h : NULL, &layer->cell->of_h, begin, end);
+    if (thread != 0) continue;
+    if (layer->peepholes) {
       const int64_t elem = fl_elem(spec->dtype);
       pack_peepholes(layer, &job->peepholes[i], job->model->kernels->lanes * elem, elem,
                      (char *)layer->peepholes);
     }
+    if (!forward) continue;
+    pack_bias(job, layer, w->b_ih, layer->cell->apart ? NULL : w->b_hh, (char *)layer->bias);
+    if (layer->cell->apart) pack_bias(job, layer, NULL, w->b_hh, (char *)layer->bias_h);
   }
   fl_fp_leave(mode);
 }
@@ -276,13 +300,14 @@ fastlstm_status fastlstm_model_pack(const fastlstm_spec *given, const fastlstm_w
     layer->w_h =
         (fl_matrix){.data = at + part.w_x, .inputs = layer->units, .format = FL_NATIVE, .interleave = 1};
     layer->bias = at + part.w_x + part.w_h;
-    layer->wt_x = (const char *)layer->bias + part.bias;
+    layer->bias_h = layer->cell->apart ? (const char *)layer->bias + part.bias : NULL;
+    layer->wt_x = (const char *)layer->bias + part.bias + part.bias_h;
     layer->wt_h = (const char *)layer->wt_x + part.wt_x;
     layer->options = &model->spec.options;
     layer->peepholes = spec->options.peepholes ? (const char *)layer->wt_h + part.wt_h : NULL;
     // Columns of padding.
-    const int64_t panel_units = lanes * FL_PANEL / layer->cell->sums;
-    if (layer->units % panel_units) memset(at, 0, (size_t)(part.w_x + part.w_h + part.bias));
+    if (row_vectors(layer) * lanes != layer->cell->sums * layer->units)
+      memset(at, 0, (size_t)(part.w_x + part.w_h + part.bias + part.bias_h));
     at += layout_bytes(part);
   }
   model->panels = (int32_t)panels_of(&model->layers[0]);
@@ -309,7 +334,20 @@ fl_panels fl_model_panels(const fastlstm_model *model)
 {
   const fl_layer *layer = &model->layers[0];
   const int32_t lanes = model->kernels->lanes, sums = layer->cell->sums;
+  if (layer->cell->apart) {
+    const int32_t group = lanes * fl_group_vectors(layer->cell), rest = (int32_t)(layer->units % group);
+    const int32_t whole = (rest - 1) / lanes * lanes;  // of the rest, in unit vectors before the last one
+    const int32_t room = whole + (layer->last == sums ? lanes : layer->last * lanes / FL_PANEL);
+    return (fl_panels){.lanes = lanes,
+                       .group = fl_group_panels(layer->cell),
+                       .full = (int32_t)(layer->units / group),
+                       .units = group,
+                       .remainder = rest ? whole / lanes * sums + layer->last : 0,
+                       .rest = rest ? room : 0,
+                       .chains = layer->chains};
+  }
   return (fl_panels){.lanes = lanes,
+                     .group = 1,
                      .full = layer->full,
                      .units = lanes * FL_PANEL / sums,
                      .remainder = layer->remainder,

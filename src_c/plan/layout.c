@@ -66,9 +66,8 @@ int fl_run_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_
   layout->state_bytes = 2 * layout->h_bytes + layout->c_bytes;
   layout->projected_bytes = fl_round_up((int64_t)projected, FASTLSTM_ALIGN);
   layout->gathered_bytes = fl_round_up((int64_t)gathered, FASTLSTM_ALIGN);
-  layout->sums_bytes = model->caches.block_bytes
-                           ? model->kernels->blocked_rows * FL_PANEL * (int64_t)lanes * fl_elem(spec->dtype)
-                           : 0;
+  layout->sums_bytes = fl_sums_rows(model->kernels, model->cell, model->caches.block_bytes > 0) * FL_PANEL *
+                       (int64_t)lanes * fl_elem(spec->dtype);
   layout->pointer_count = fl_round_up((int64_t)pointers, FASTLSTM_ALIGN / 8);
   layout->inner_bytes = fl_round_up((int64_t)inner, FASTLSTM_ALIGN);
 
@@ -132,6 +131,7 @@ int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl
   const fastlstm_spec *spec = &model->spec;
   const double elem = (double)fl_elem(spec->dtype), batch = (double)plan->batch;
   const int64_t lanes = model->kernels->lanes, vectors = model->unit_vectors, gates = model->cell->gates;
+  const int64_t kept = model->cell->grads * vectors;
   const double vector_bytes = (double)lanes * elem, chunk = (double)plan->chunk_rows;
   const double teams = plan->unit_groups > 1 ? 1 : plan->threads;  // that work apart from each other
   const double rows = (double)fl_ceil_div(plan->batch, plan->row_groups);
@@ -150,12 +150,12 @@ int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl
   // Columns of gate gradients: a chunk's rows and one step's; odd, so that rows of different gates fall into
   // different sets of the cache.
   const double grads_rows = chunk + rows + 1;
-  const double grads = (double)(gates * vectors) * (grads_rows + 1) * vector_bytes;
+  const double grads = (double)kept * (grads_rows + 1) * vector_bytes;
   if (grads > LARGEST || inner > LARGEST || batch * (double)vectors * vector_bytes > LARGEST ||
       weights * elem > LARGEST || chunk * FL_WGRAD_SCRATCH * vector_bytes > LARGEST)
     return 0;
   layout->grads_stride = ((int64_t)grads_rows | 1) * lanes;
-  layout->grads_bytes = fl_round_up(gates * vectors * layout->grads_stride * (int64_t)elem, FASTLSTM_ALIGN);
+  layout->grads_bytes = fl_round_up(kept * layout->grads_stride * (int64_t)elem, FASTLSTM_ALIGN);
   layout->scratch_bytes = fl_round_up((int64_t)(chunk * FL_WGRAD_SCRATCH * vector_bytes), FASTLSTM_ALIGN);
   layout->pointer_count = fl_round_up((int64_t)(3 * chunk + 4 * rows), FASTLSTM_ALIGN / 8);
   layout->inner_bytes = fl_round_up((int64_t)inner, FASTLSTM_ALIGN);
@@ -167,7 +167,8 @@ int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl
   const double layer_dirs = (double)(spec->num_layers * spec->directions);
   double total = 0;
   layout->common = take_common(&total, plan);
-  layout->dc = take(&total, model->cell->has_c ? batch * (double)vectors * vector_bytes : 0);
+  const int carries = model->cell->has_c || model->cell->carries_h;
+  layout->dc = take(&total, carries ? batch * (double)vectors * vector_bytes : 0);
   layout->dh_last = take(&total, batch * (double)layout->dh_stride * elem);
   layout->bias = take(&total, 2 * (double)layout->bias_bytes * shards * layer_dirs);
   layout->grads = take(&total, (double)layout->grads_bytes * teams);

@@ -39,6 +39,9 @@ static char *dh_last(const back_worker *b)
   return r->space + r->back_layout.dh_last + b->w.row_begin * r->back_layout.dh_stride * r->elem;
 }
 
+// What steps carry beside the products: the gradient of c, or part of that of h.
+static int has_carry(const run *r) { return r->model->cell->has_c || r->model->cell->carries_h; }
+
 // dh_n and dc_n, in the worker's unit vectors.
 static void begin_rows(const back_worker *b, const back_segment *s, int64_t begin, int64_t end)
 {
@@ -53,7 +56,7 @@ static void begin_rows(const back_worker *b, const back_segment *s, int64_t begi
       char *dh = dh_last(b) + (i * r->back_layout.dh_stride + unit) * r->elem;
       memset(dh, 0, full);
       if (r->back->dh_n) memcpy(dh, (const char *)r->back->dh_n + from, bytes);
-      if (!r->model->cell->has_c) continue;
+      if (!has_carry(r)) continue;
       char *dc = carry(b) + (v * batch + i) * lanes * r->elem;
       memset(dc, 0, full);
       if (r->back->dc_n) memcpy(dc, (const char *)r->back->dc_n + from, bytes);
@@ -95,10 +98,12 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
       .dh_stride = r->back_layout.dh_stride,
       .activations = activations ? activations + r->model->cell->activations * row : NULL,
       .h = fl_h_buffer(r, s->layer_dir, t) + (b->w.row_begin + from) * r->tape_layout.h_stride * r->elem,
+      .h_prev =
+          fl_h_buffer(r, s->layer_dir, t - 1) + (b->w.row_begin + from) * r->tape_layout.h_stride * r->elem,
       .h_stride = r->tape_layout.h_stride,
       .c = has_c ? fl_c_buffer(r, s->layer_dir, t) + row : NULL,
       .c_prev = has_c ? fl_c_buffer(r, s->layer_dir, t - 1) + row : NULL,
-      .dc_carry = has_c ? dc_carry + from * vector_bytes : NULL,
+      .dc_carry = has_carry(r) ? dc_carry + from * vector_bytes : NULL,
       .c_stride = r->plan->batch * lanes,
       .bias = fl_bias_sums(r, b->shard, s->layer_dir, 0),
       .rows = to - from,
@@ -128,10 +133,12 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
                     .add = add,
                     .begin = (int32_t)fl_share(vectors, b, b->share),
                     .end = (int32_t)fl_share(vectors, b, b->share + 1),
+                    .recurrent = 1,
                     .scratch = b->scratch};
     fl_wgrad_slabs(&b->w, s->layer, &job);
     job.in = (const void *const *)b->x_at;
     job.columns = s->layer->inputs;
+    job.recurrent = 0;
     job.dw = s->dw_x;
     fl_wgrad_slabs(&b->w, s->layer, &job);
   }
@@ -165,7 +172,7 @@ static const char *keep_last_step(const back_worker *b, const char *last, int64_
   const run *r = b->w.r;
   const int64_t vector_bytes = r->model->kernels->lanes * r->elem,
                 stride = r->back_layout.grads_stride * r->elem;
-  const int64_t vectors = r->model->cell->gates * (int64_t)r->model->unit_vectors;
+  const int64_t vectors = r->model->cell->grads * (int64_t)r->model->unit_vectors;
   char *kept = b->grads + r->plan->chunk_rows * vector_bytes;
   fl_wait_for(&b->w, b->w.group);  // nobody reads the chunk any more
   for (int64_t v = fl_share(vectors, b, b->share); v < fl_share(vectors, b, b->share + 1); ++v)
@@ -174,11 +181,13 @@ static const char *keep_last_step(const back_worker *b, const char *last, int64_
   return kept;
 }
 
-// dh_0 and dc_0 from the first step's gate gradients, which `rows` rows have; the others never ran.
+// dh_0 and dc_0 from the first step's gate gradients, which `rows` rows have, and from what it carried; the
+// others never ran.
 static void end_segment(const back_worker *b, const back_segment *s, const char *grads, int64_t rows)
 {
   const run *r = b->w.r;
   const fastlstm_back_io *io = r->back;
+  const int carries_h = r->model->cell->carries_h;
   const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
   for (int64_t i = 0; i < b->w.row_end - b->w.row_begin; ++i) {
     const int64_t place = (s->layer_dir * batch + r->order[b->w.row_begin + i]) * units * r->elem;
@@ -186,9 +195,10 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
     for (int64_t v = b->w.vector_begin; v < b->w.vector_end; ++v) {
       int64_t unit;
       const size_t bytes = (size_t)(fl_vector_units(r, v, &unit) * r->elem);
-      if (io->dc_0)
-        memcpy((char *)io->dc_0 + place + unit * r->elem, carry(b) + (v * batch + i) * lanes * r->elem,
-               bytes);
+      const char *carried = carry(b) + (v * batch + i) * lanes * r->elem;
+      if (io->dc_0) memcpy((char *)io->dc_0 + place + unit * r->elem, carried, bytes);
+      if (io->dh_0 && i < rows && carries_h)
+        memcpy((char *)io->dh_0 + place + unit * r->elem, carried, bytes);
       if (io->dh_0 && i >= rows)
         memcpy((char *)io->dh_0 + place + unit * r->elem,
                dh_last(b) + (i * r->back_layout.dh_stride + unit) * r->elem, bytes);
@@ -198,8 +208,10 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
   const fl_dgrad job = {.grads = grads,
                         .stride = r->back_layout.grads_stride,
                         .weights = s->layer->wt_h,
+                        .recurrent = 1,
                         .columns = units,
                         .out = (void *const *)b->dy_now,
+                        .add = carries_h,
                         .rows = rows,
                         .panel_begin = b->column_begin,
                         .panel_end = b->column_end,
