@@ -4,7 +4,7 @@
 from typing import TYPE_CHECKING
 
 from .cell import LSTMCell
-from .gru import GRU
+from .gru import GRU, GRUCell
 from .loading import load
 from .lstm import LSTM
 from .options import LSTMOptions
@@ -24,6 +24,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "GRUCell",
     "Gradients",
     "LSTMCell",
     "LSTMOptions",

@@ -37,12 +37,12 @@ class Config:
     with_state: bool = False
     lengths: tuple[int, ...] | None = None
     dtype: str = "float32"
-    cell: str = "lstm"  # or "rnn_tanh", "rnn_relu", "lstm_general"
+    cell: str = "lstm"  # or "rnn_tanh", "rnn_relu", "gru", "lstm_general"
 
     @property
     def gates(self) -> int:
         """How many times H rows a weight has."""
-        return 4 if self.cell.startswith("lstm") else 1
+        return {"lstm": 4, "lstm_general": 4, "gru": 3}.get(self.cell, 1)
 
     @property
     def options(self) -> dict[str, Any] | None:
