@@ -60,6 +60,7 @@ cdef extern from "fastlstm.h" nogil:
         fastlstm_isa isa
         int32_t gemm_blas
         int32_t passes
+        int64_t proj_size
 
     ctypedef struct fastlstm_weights:
         const void *w_ih

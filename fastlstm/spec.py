@@ -51,6 +51,8 @@ class Spec:
     """float32 or float64"""
     gemm: str = "native"
     """how input weights are packed: "blas" as SciPy's BLAS takes them, else for our kernels"""
+    proj_size: int = 0
+    """what the output of an LSTM's cell is projected to; 0: it is not"""
 
     # What follows from the fields is computed once: calls ask for it over and over.
 
@@ -66,7 +68,7 @@ class Spec:
 
     def _fields(self) -> tuple[Any, ...]:
         sizes = (self.cell, self.input_size, self.hidden_size, self.num_layers, self.directions)
-        return (*sizes, self.bias, self.dtype, self.gemm)
+        return (*sizes, self.bias, self.dtype, self.gemm, self.proj_size)
 
     @functools.cached_property
     def has_c(self) -> bool:
@@ -80,8 +82,13 @@ class Spec:
 
     @functools.cached_property
     def rows(self) -> int:
-        """Rows of every weight matrix."""
+        """Rows of every weight matrix but a projection's."""
         return self.gates * self.hidden_size
+
+    @functools.cached_property
+    def outputs(self) -> int:
+        """Width of h: what a layer puts out in each direction."""
+        return self.proj_size or self.hidden_size
 
     @functools.cached_property
     def double(self) -> bool:
@@ -91,8 +98,8 @@ class Spec:
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
         """Parameters of one layer and direction, without the ending of their names."""
-        weights = ("weight_ih", "weight_hh")
-        return (*weights, "bias_ih", "bias_hh") if self.bias else weights
+        biases = ("bias_ih", "bias_hh") if self.bias else ()
+        return ("weight_ih", "weight_hh", *biases, *(("weight_hr",) if self.proj_size else ()))
 
     @functools.cached_property
     def suffixes(self) -> list[str]:
@@ -103,16 +110,20 @@ class Spec:
     @functools.cached_property
     def widths(self) -> list[int]:
         """Inputs of each layer."""
-        above = self.directions * self.hidden_size
+        above = self.directions * self.outputs
         return [self.input_size, *[above] * (self.num_layers - 1)]
 
     @functools.cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every parameter, in torch's order."""
         found: dict[str, tuple[int, ...]] = {}
-        rows = (self.rows,)
+        one = {
+            "weight_hh": (self.rows, self.outputs),
+            "bias_ih": (self.rows,),
+            "bias_hh": (self.rows,),
+            "weight_hr": (self.proj_size, self.hidden_size),
+        }
         for at, end in enumerate(self.suffixes):
-            width = self.widths[at // self.directions]
-            one = ((self.rows, width), (self.rows, self.hidden_size), rows, rows)
-            found |= {name + end: shape for name, shape in zip(self.names, one, strict=False)}
+            one["weight_ih"] = (self.rows, self.widths[at // self.directions])
+            found |= {name + end: one[name] for name in self.names}
         return found

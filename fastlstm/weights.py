@@ -50,9 +50,9 @@ def initial(spec: Spec, seed: object) -> dict[str, Array]:
 
 
 def by_layer(spec: Spec, arrays: Mapping[str, Array]) -> list[tuple[Array | None, ...]]:
-    """What the core takes for each layer and direction: (w_ih, w_hh, b_ih, b_hh), None for a bias
-    that is not there. The names may be those of a cell, which lack the ending."""
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    """What the core takes for each layer and direction: (w_ih, w_hh, b_ih, b_hh, w_hr), None for
+    what is not there. The names may be those of a cell, which lack the ending."""
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
     ends = spec.suffixes if "weight_hh_l0" in arrays else [""]
     return [tuple(arrays.get(name + end) for name in names) for end in ends]
 

@@ -5,7 +5,8 @@
 
 #include "internal/model.h"
 
-fastlstm_status fl_check_spec(const fastlstm_spec *spec);
+// What a caller gives, of this version or an older one, into *spec.
+fastlstm_status fl_take_spec(const fastlstm_spec *given, fastlstm_spec *spec);
 fastlstm_status fl_check_weights(const fastlstm_spec *spec, const fastlstm_weights *weights,
                                  const void *memory);
 fastlstm_status fl_check_extent(const fastlstm_spec *spec, fastlstm_purpose purpose, int64_t steps,

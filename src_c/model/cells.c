@@ -9,7 +9,7 @@
 #define SIGMOID (-FL_LOG2E)
 #define TANH    (-2 * FL_LOG2E)
 
-static const fl_cell cell_kinds[FL_CELLS] = {
+static const fl_cell cell_kinds[FL_STAGES] = {
     [FASTLSTM_LSTM] = {.name = "LSTM",
                        .gates = 4,
                        .sums = 4,
@@ -19,6 +19,7 @@ static const fl_cell cell_kinds[FL_CELLS] = {
                        .scale = {SIGMOID, SIGMOID, TANH, SIGMOID}},
     [FASTLSTM_RNN_TANH] = {.name = "RNN (tanh)", .gates = 1, .sums = 1, .phases = 1, .scale = {TANH}},
     [FASTLSTM_RNN_RELU] = {.name = "RNN (relu)", .gates = 1, .sums = 1, .phases = 1, .scale = {1}},
+    [FL_PROJECTION] = {.name = "projection", .gates = 1, .sums = 1, .phases = 1, .scale = {1}},
 };
 
-const fl_cell *fl_cell_of(fastlstm_cell_kind kind) { return &cell_kinds[kind]; }
+const fl_cell *fl_cell_of(int32_t kind) { return &cell_kinds[kind]; }

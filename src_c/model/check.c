@@ -4,6 +4,7 @@
 #include "internal/check.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "internal/binding.h"
 
@@ -33,28 +34,32 @@ static int within(int64_t value, int64_t least, int64_t most) { return value >= 
 
 static int unaligned(const void *memory, size_t to) { return (uintptr_t)memory % to != 0; }
 
-// Of a structure that begins with its size, of which this library knows `known` bytes. The day it grows, what
-// an older caller gives is smaller, and has to be copied to where zeros follow.
-static fastlstm_status check_struct(const void *given, size_t known)
+// Of a structure that begins with its size, of which this library knows `known` bytes, and its first version
+// had `least`. Where it has grown since, what an older caller gives is smaller, and has to be copied to where
+// zeros follow.
+static fastlstm_status check_struct(const void *given, size_t least, size_t known)
 {
   if (!given) return FASTLSTM_INVALID;
   if (unaligned(given, _Alignof(size_t))) return FASTLSTM_UNALIGNED;
   const size_t size = *(const size_t *)given;
-  if (size < known || size > LARGEST_STRUCT) return FASTLSTM_INVALID;
+  if (size < least || size > LARGEST_STRUCT) return FASTLSTM_INVALID;
   for (size_t i = known; i < size; ++i)
     if (((const char *)given)[i]) return FASTLSTM_UNKNOWN_FIELD;
   return FASTLSTM_OK;
 }
 
-fastlstm_status fl_check_spec(const fastlstm_spec *spec)
+fastlstm_status fl_take_spec(const fastlstm_spec *given, fastlstm_spec *spec)
 {
-  const fastlstm_status status = check_struct(spec, sizeof *spec);
+  const fastlstm_status status = check_struct(given, offsetof(fastlstm_spec, proj_size), sizeof *spec);
   if (status != FASTLSTM_OK) return status;
+  memset(spec, 0, sizeof *spec);
+  memcpy(spec, given, given->struct_size < sizeof *spec ? given->struct_size : sizeof *spec);
   if (!within(spec->isa, 0, FASTLSTM_ISA_COUNT - 1) || !within(spec->dtype, FASTLSTM_F32, FASTLSTM_F64) ||
       !within(spec->cell, FASTLSTM_LSTM, FASTLSTM_RNN_RELU) || spec->input_size < 1 ||
       spec->hidden_size < 1 || spec->num_layers < 1 || !within(spec->directions, 1, 2) ||
       !within(spec->passes, FASTLSTM_PASS_FORWARD, FASTLSTM_PASS_FORWARD | FASTLSTM_PASS_BACKWARD) ||
-      !within(spec->gemm_blas, 0, spec->cell == FASTLSTM_LSTM))
+      !within(spec->gemm_blas, 0, spec->cell == FASTLSTM_LSTM) ||
+      !within(spec->proj_size, 0, spec->cell == FASTLSTM_LSTM ? spec->hidden_size - 1 : 0))
     return FASTLSTM_INVALID;
   // Hidden units by four gates by two directions stay within the largest size as well.
   if (spec->input_size > LARGEST_SIZE || spec->hidden_size > LARGEST_SIZE / 8 ||
@@ -70,9 +75,10 @@ fastlstm_status fl_check_weights(const fastlstm_spec *spec, const fastlstm_weigh
   if (unaligned(memory, FASTLSTM_ALIGN) || unaligned(weights, _Alignof(fastlstm_weights)))
     return FASTLSTM_UNALIGNED;
   const size_t elem = (size_t)fl_elem(spec->dtype);
-  for (int64_t i = 0; i < spec->num_layers * spec->directions; ++i) {
+  const int64_t count = spec->num_layers * spec->directions;
+  for (int64_t i = 0; i < (spec->proj_size ? 2 * count : count); ++i) {
     const fastlstm_weights *w = &weights[i];
-    if (!w->w_ih || !w->w_hh) return FASTLSTM_INVALID;
+    if (!w->w_ih || (!w->w_hh && i < count)) return FASTLSTM_INVALID;
     if (unaligned(w->w_ih, elem) || unaligned(w->w_hh, elem) || unaligned(w->b_ih, elem) ||
         unaligned(w->b_hh, elem))
       return FASTLSTM_UNALIGNED;
@@ -148,7 +154,7 @@ static int any_unaligned(const fastlstm_model *model, const void *const *arrays,
 fastlstm_status fl_check_forward(const fastlstm_model *model, const fastlstm_plan *plan,
                                  const fastlstm_io *io, const void *workspace)
 {
-  fastlstm_status status = check_struct(io, sizeof *io);
+  fastlstm_status status = check_struct(io, sizeof *io, sizeof *io);
   if (status == FASTLSTM_OK) status = check_run(model, plan, 0, io->tape, io->dropout, workspace);
   if (status == FASTLSTM_OK) status = check_lengths(plan, io->lengths, io->starts);
   if (status != FASTLSTM_OK) return status;
@@ -162,7 +168,7 @@ fastlstm_status fl_check_forward(const fastlstm_model *model, const fastlstm_pla
 fastlstm_status fl_check_backward(const fastlstm_model *model, const fastlstm_plan *plan,
                                   const fastlstm_back_io *io, const void *workspace)
 {
-  fastlstm_status status = check_struct(io, sizeof *io);
+  fastlstm_status status = check_struct(io, sizeof *io, sizeof *io);
   if (status == FASTLSTM_OK) status = check_run(model, plan, 1, io->tape, io->dropout, workspace);
   if (status == FASTLSTM_OK) status = check_lengths(plan, io->lengths, io->starts);
   if (status != FASTLSTM_OK) return status;
@@ -172,9 +178,9 @@ fastlstm_status fl_check_backward(const fastlstm_model *model, const fastlstm_pl
   if (any_unaligned(model, arrays, COUNT(arrays))) return FASTLSTM_UNALIGNED;
   if (unaligned(io->gradients, _Alignof(fastlstm_gradients))) return FASTLSTM_UNALIGNED;
   const int64_t count = io->gradients ? model->spec.num_layers * model->spec.directions : 0;
-  for (int64_t i = 0; i < count; ++i) {
+  for (int64_t i = 0; i < (model->projections ? 2 * count : count); ++i) {
     const fastlstm_gradients *g = &io->gradients[i];
-    if (!g->w_ih || !g->w_hh) return FASTLSTM_INVALID;
+    if (!g->w_ih || (!g->w_hh && i < count)) return FASTLSTM_INVALID;
     const void *const outs[] = {g->w_ih, g->w_hh, g->b_ih, g->b_hh};
     if (any_unaligned(model, outs, COUNT(outs))) return FASTLSTM_UNALIGNED;
   }
