@@ -45,7 +45,11 @@ def _limit(estimate: dict[str, Any]) -> str:
         source = _LEVELS[estimate["level"]]
         return f"reading weights from {source}, {read / total:.0%} of its rate expected"
     peak = f"{multiply / total:.0%} of the multiply-add peak expected"
-    return f"multiply-adds, {peak}" if multiply >= total / 2 else f"activations and the chain of steps, {peak}"
+    return (
+        f"multiply-adds, {peak}"
+        if multiply >= total / 2
+        else f"activations and the chain of steps, {peak}"
+    )
 
 
 def explain(title: str, spec: Spec, steps: int, plan: dict[str, Any]) -> str:
@@ -59,6 +63,12 @@ def explain(title: str, spec: Spec, steps: int, plan: dict[str, Any]) -> str:
         project = f"{plan['project_steps']} steps ahead of the recurrence, by {how}"
     else:
         project = "inside each step"
+    output = []
+    if spec.proj_size:
+        output = [
+            f"output       projected to {spec.proj_size} of {spec.hidden_size} values, "
+            "after a barrier where threads share units"
+        ]
     chains = "one partial sum" if plan["chains"] == 1 else f"{plan['chains']} partial sums"
     return "\n".join(
         [
@@ -67,6 +77,7 @@ def explain(title: str, spec: Spec, steps: int, plan: dict[str, Any]) -> str:
             f"split        {_split(plan)}",
             f"panels       {panels}, recurrent products in {chains}",
             f"projection   {project}",
+            *output,
             f"blocks       {min(plan['block_steps'], max(steps, 1))} steps of a layer at a time",
             f"limit        {_limit(plan['estimate'])}",
             f"workspace    {_size(plan['workspace_bytes'])}",

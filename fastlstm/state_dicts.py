@@ -219,9 +219,7 @@ def _sizes(
             f"{prefix}{names['weight_hh_l0']} must have shape ({height}, {width}) and "
             f"{prefix}{names['weight_ih_l0']} ({height}, I), got {w_hh} and {w_ih}{other}"
         )
-    expected = Spec(
-        cell, w_ih[1], hidden, layers, 1 + both, bias, proj_size=proj_size
-    ).shapes
+    expected = Spec(cell, w_ih[1], hidden, layers, 1 + both, bias, proj_size=proj_size).shapes
     wrong = [
         f"{prefix}{names[name]} has shape {shapes[name]}, must have {shape}"
         for name, shape in expected.items()

@@ -26,10 +26,10 @@ class Stream(_core.Stream):
     """Running sequences whose state lives here; made by the `stream` of a model.
 
     ``stream(x)`` takes one step (B, I) and returns h_t of the last layer, (B, H), or (B, P) with a
-    projection; or a chunk (t, B, I) and returns (t, B, H). The stream of a batch_first model takes chunks (B, t, I) and
-    returns (B, t, H); that of one sequence also takes a step (I,) and returns (H,). x is as for a
-    call of the model: an array, or what has `__array__`, of its dtype or a narrower float. The bits
-    are those of one call over the whole sequence.
+    projection; or a chunk (t, B, I) and returns (t, B, H). The stream of a batch_first model takes
+    chunks (B, t, I) and returns (B, t, H); that of one sequence also takes a step (I,) and returns
+    (H,). x is as for a call of the model: an array, or what has `__array__`, of its dtype or a
+    narrower float. The bits are those of one call over the whole sequence.
 
     A step allocates nothing as long as the caller lets go of earlier results: an output array
     that nobody refers to any more is used again, one that is kept stays as it is.
@@ -73,7 +73,8 @@ class Stream(_core.Stream):
         projected = self.engine.outputs != self.engine.hidden_size
         proj_size = f", proj_size={self.engine.outputs}" if projected else ""
         first = ", batch_first=True" if self.batch_first else ""
-        return f"<Stream({sizes}{layers}{proj_size}{first}, dtype={self.dtype}) of {self.batch} at once>"
+        options = f"{layers}{proj_size}{first}, dtype={self.dtype}"
+        return f"<Stream({sizes}{options}) of {self.batch} at once>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Stream cannot be pickled or copied: hand on its state instead")

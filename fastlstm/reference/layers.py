@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Steps, layers and directions around a cell, whatever its equations: what all references share.
 
-A cell takes x_t (B, I) and its states, h first, (B, H) each, to new states. Layer l > 0 reads the
+A cell takes x_t (B, I) and its states, h first, (B, H) each, to new states. (Where an LSTM projects
+its output, h has P columns instead of H.) Layer l > 0 reads the
 output of layer l - 1, multiplied by a dropout mask in training. With two directions, the second one
 walks through the same input from the last step to the first, and the output of the layer is
 [forward, reverse].
@@ -68,9 +69,14 @@ class Model(NamedTuple):
             for layer in range(num_layers)
         ]
         num_steps, batch_size, _ = x.shape
-        hidden_size = weights["weight_hh_l0"].shape[0] // cell.gates
-        shape = (num_layers * len(directions), batch_size, hidden_size)
-        initial = tuple(array(name, value, shape, dtype) for name, value in states.items())
+        # weight_hh reads h, and has a block of rows for each gate.
+        rows, outputs = weights["weight_hh_l0"].shape
+        widths = (outputs, *(rows // cell.gates for _ in list(states)[1:]))
+        layers = (num_layers * len(directions), batch_size)
+        initial = tuple(
+            array(name, value, (*layers, width), dtype)
+            for (name, value), width in zip(states.items(), widths, strict=True)
+        )
         return cls(x, sorted_params, initial, _active_steps(num_steps, batch_size, lengths))
 
 
@@ -142,7 +148,7 @@ def run_backward(
                 dparams |= {name + suffix: value for name, value in down.items()}
             # Of the layer below, if there is one; nobody sees any of its states but h.
             dy = dx * layer.mask
-            doutputs = (dy, *(np.zeros_like(dy) for _ in doutputs[1:]))
+            doutputs = (dy, *(np.zeros_like(other) for other in doutputs[1:]))
     return dx, dstates, dparams
 
 
@@ -236,5 +242,5 @@ def _active_steps(
 
 def _cell_params(weights: Params, suffix: str) -> dict[str, Array]:
     """The parameters of one layer and direction under the names that a cell takes."""
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
     return {name: weights[name + suffix] for name in names if name + suffix in weights}

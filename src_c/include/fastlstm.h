@@ -119,8 +119,8 @@ typedef struct fastlstm_spec {
   fastlstm_isa isa;
   int32_t gemm_blas;  // input weights of an LSTM laid out for one BLAS call instead of our kernels: 0 or 1
   int32_t passes;  // what the weights are packed for: FASTLSTM_PASS_FORWARD, FASTLSTM_PASS_BACKWARD or both
-  // P of an LSTM whose output is projected, h_t = W_hr (o tanh(c_t)), 1 to hidden_size - 1; 0: it is not. Below,
-  // P is the width of h; without a projection it is H.
+  // P of an LSTM whose output is projected, h_t = W_hr (o tanh(c_t)), 1 to hidden_size - 1; 0: it is not.
+  // Below, P is the width of h; without a projection it is H.
   int64_t proj_size;
 } fastlstm_spec;
 
@@ -137,11 +137,11 @@ typedef struct fastlstm_weights {
 // FASTLSTM_INVALID, FASTLSTM_UNSUPPORTED, FASTLSTM_TOO_LARGE or FASTLSTM_UNKNOWN_FIELD for a spec that no
 // model can have.
 fastlstm_status fastlstm_model_bytes(const fastlstm_spec *spec, size_t *bytes);
-// weights[layer * directions + direction], and projections behind them; the model lives in memory, which must outlive it, and is *model
-// if all went well, else NULL. threads, 1 or more: at most so many; they make no difference to the model.
-// poll, poll_arg: as in fastlstm_io. For the forward pass finite weights must be below 1 / (2 log2 e) of the
-// largest `real` (of gate g, twice that of the others): FASTLSTM_OUT_OF_RANGE else. Packing into the memory
-// of a model ends the life of its plans too.
+// weights[layer * directions + direction], and projections behind them; the model lives in memory, which must
+// outlive it, and is *model if all went well, else NULL. threads, 1 or more: at most so many; they make no
+// difference to the model. poll, poll_arg: as in fastlstm_io. For the forward pass finite weights must be
+// below 1 / (2 log2 e) of the largest `real` (of gate g, twice that of the others): FASTLSTM_OUT_OF_RANGE
+// else. Packing into the memory of a model ends the life of its plans too.
 fastlstm_status fastlstm_model_pack(const fastlstm_spec *spec, const fastlstm_weights *weights, void *memory,
                                     int32_t threads, fastlstm_poll *poll, void *poll_arg,
                                     fastlstm_model **model);

@@ -16,10 +16,10 @@ struct fastlstm_model {
   const fl_cell *cell;
   const fl_kernels *kernels;
   fl_caches caches;
-  int32_t panels;        // of a layer, the remainder panel included
-  int32_t vectors;       // of a row of sums: 4 * full + remainder
-  int32_t unit_vectors;  // of H
-  int64_t outputs;       // width of h: H, or P where it is projected
+  int32_t panels;                         // of a layer, the remainder panel included
+  int32_t vectors;                        // of a row of sums: 4 * full + remainder
+  int32_t unit_vectors;                   // of H
+  int64_t outputs;                        // width of h: H, or P where it is projected
   int32_t output_panels, output_vectors;  // likewise; the panels are those of the projection
   int64_t weight_bytes;
   fl_layer *layers;       // [layer * directions + direction]
@@ -39,7 +39,8 @@ static inline int64_t fl_outputs(const fastlstm_spec *spec)
 // Whether one row of a layer may run in the cell's persistent kernel.
 static inline int fl_is_persistent(const fastlstm_model *model)
 {
-  return !model->projections && model->kernels->persistent[model->spec.cell] && model->vectors <= model->kernels->persistent_vectors;
+  return !model->projections && model->kernels->persistent[model->spec.cell] &&
+         model->vectors <= model->kernels->persistent_vectors;
 }
 
 static inline int64_t fl_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -51,15 +51,15 @@ typedef struct fl_tape_layout {
 
 //   workspace of a backward pass:  barriers | order, lengths, counts | dc carried from step to step |
 //       dh_n of every row | sums of bias gradients: of the chunk, of all | gate gradients of a chunk and
-//       a step, and gradients of h, if it is projected | inputs packed for weight gradients | row pointers of every thread | weight gradients of
-//       every shard | gradients of inner layers' outputs (two, by turns)
+//       a step, and gradients of h, if it is projected | inputs packed for weight gradients | row pointers of
+//       every thread | weight gradients of every shard | gradients of inner layers' outputs (two, by turns)
 typedef struct fl_back_layout {
   fl_common_layout common;
   // bytes from the workspace's start
   int64_t dc, dh_last, bias, grads, scratch, pointers, shards, inner;
   int64_t dh_stride, grads_stride, inner_stride;  // elements
   int64_t grads_bytes;                            // of one chunk
-  int64_t dh;  // gradients of h, from the start of gate gradients
+  int64_t dh;                                     // gradients of h, from the start of gate gradients
   int64_t scratch_bytes;                          // of one thread
   int64_t pointer_count;                          // of one thread
   int64_t bias_bytes;   // of one (layer, direction) of one shard: one of the two sums

@@ -50,14 +50,14 @@ typedef struct run {
 
 typedef struct worker {
   run *r;
-  int first_dir, last_dir;           // directions it runs
-  int64_t row_begin, row_end;        // of its row group
-  int32_t panel_begin, panel_end;    // forward
-  int32_t vector_begin, vector_end;  // unit vectors
+  int first_dir, last_dir;                       // directions it runs
+  int64_t row_begin, row_end;                    // of its row group
+  int32_t panel_begin, panel_end;                // forward
+  int32_t vector_begin, vector_end;              // unit vectors
   int32_t output_panel_begin, output_panel_end;  // forward: of the projection, if there is one
   int32_t output_begin, output_end;              // unit vectors of h
-  fl_barrier *group;                 // workers that share its rows by hidden units, or NULL
-  fl_barrier *team;                  // NULL when alone
+  fl_barrier *group;                             // workers that share its rows by hidden units, or NULL
+  fl_barrier *team;                              // NULL when alone
   int thread;
   char *projected, *gathered, *sums;
   char **x_at, **y_at, **cells_at, **m_at, **project_at;  // row pointers

@@ -42,7 +42,7 @@ static fastlstm_status check_struct(const void *given, size_t least, size_t know
   if (!given) return FASTLSTM_INVALID;
   if (unaligned(given, _Alignof(size_t))) return FASTLSTM_UNALIGNED;
   const size_t size = *(const size_t *)given;
-  if (size < least || size > LARGEST_STRUCT) return FASTLSTM_INVALID;
+  if (size < least || size > LARGEST_STRUCT || size % _Alignof(size_t)) return FASTLSTM_INVALID;
   for (size_t i = known; i < size; ++i)
     if (((const char *)given)[i]) return FASTLSTM_UNKNOWN_FIELD;
   return FASTLSTM_OK;

@@ -71,10 +71,7 @@ static layout layer_layout(const fastlstm_spec *spec, const fl_layer *layer, con
 // Those of the forward pass stand first.
 static int64_t forward_bytes(layout part) { return part.w_x + part.w_h + part.bias + part.w_r + part.zeros; }
 
-static int64_t layout_bytes(layout part)
-{
-  return forward_bytes(part) + part.wt_x + part.wt_h + part.wt_r;
-}
+static int64_t layout_bytes(layout part) { return forward_bytes(part) + part.wt_x + part.wt_h + part.wt_r; }
 
 // Of a model's head: itself and its layers.
 static int64_t head_bytes(const fastlstm_spec *spec)

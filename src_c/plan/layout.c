@@ -96,7 +96,8 @@ int fl_tape_layout_of(const fastlstm_spec *spec, int64_t steps, int64_t batch, f
   layout->inner_stride = inner_stride(spec);
   const fl_cell *cell = fl_cell_of(spec->cell);
   const double vector_step = (double)batch * (double)width * elem, c_step = cell->has_c ? vector_step : 0;
-  const double h_step = (double)batch * (double)layout->h_stride * elem, m_step = spec->proj_size ? h_step : 0;
+  const double h_step = (double)batch * (double)layout->h_stride * elem,
+               m_step = spec->proj_size ? h_step : 0;
   const double inner = (double)steps * (double)batch * (double)layout->inner_stride * elem;
   const double one =
       (cell->activations * vector_step + c_step + h_step + m_step) * ((double)steps + 1) + 4 * FASTLSTM_ALIGN;

@@ -96,9 +96,9 @@ static int32_t level_of(const fastlstm_model *model, double bytes)
   return bytes <= c->l1_bytes ? 1 : bytes <= c->l2_bytes ? 2 : bytes * L3_RESERVE <= c->l3_bytes ? 3 : 4;
 }
 
-// Adds `times` steps of one worker: rows by panels, the product of `units` with recurrent weights and the input
-// product included; `cell_ns`: what follows for a row of a panel. A call of a single step finds no weights from
-// the step before, but what the call before has left of the whole model's.
+// Adds `times` steps of one worker: rows by panels, the product of `units` with recurrent weights and the
+// input product included; `cell_ns`: what follows for a row of a panel. A call of a single step finds no
+// weights from the step before, but what the call before has left of the whole model's.
 static void add_steps(const fastlstm_model *model, int64_t rows, int64_t panels, int64_t inputs,
                       int64_t units, double cell_ns, int64_t steps, double times, fl_estimate *sum)
 {

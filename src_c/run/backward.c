@@ -53,7 +53,8 @@ static int run_layer(back_worker *b, int64_t layer, int dir)
   if (s.has_dy)
     s.dy = last ? fl_user_rows(r, io->dy, io->dy_t, io->dy_b, dir * r->model->outputs)
                 : inner_grads(r, layer, dir);
-  if (s.has_dcells) s.dcells = fl_user_rows(r, io->dcells, io->dcells_t, io->dcells_b, dir * spec->hidden_size);
+  if (s.has_dcells)
+    s.dcells = fl_user_rows(r, io->dcells, io->dcells_t, io->dcells_b, dir * spec->hidden_size);
   if (s.has_dx)
     s.dx = layer > 0 ? inner_grads(r, layer - 1, 0) : fl_user_rows(r, io->dx, io->dx_t, io->dx_b, 0);
   if (io->gradients && r->plan->row_groups > 1) {
@@ -64,8 +65,7 @@ static int run_layer(back_worker *b, int64_t layer, int dir)
   } else if (io->gradients) {
     s.dw_x = io->gradients[s.layer_dir].w_ih;
     s.dw_h = io->gradients[s.layer_dir].w_hh;
-    if (s.layer->projection)
-      s.dw_m = io->gradients[spec->num_layers * spec->directions + s.layer_dir].w_ih;
+    if (s.layer->projection) s.dw_m = io->gradients[spec->num_layers * spec->directions + s.layer_dir].w_ih;
     s.add_dw = io->accumulate;
   }
   return fl_run_back_segment(b, &s);

@@ -34,7 +34,7 @@ class Case(NamedTuple):
 
     def model(self, **options: Any) -> Any:
         """An LSTM, or an RNN where the configuration says so."""
-        if self.config.cell == "lstm":
+        if self.config.cell in ("lstm", "lstmp"):
             return self.lstm(**options)
         assert options.pop("gemm", "native") == "native", "BLAS is for an LSTM"
         rnn = fastlstm.RNN(
@@ -52,6 +52,8 @@ class Case(NamedTuple):
 CELLS_AND_GEMM = [
     ("lstm", "native"),
     ("lstm", "blas"),
+    ("lstmp", "native"),
+    ("lstmp", "blas"),
     ("rnn_tanh", "native"),
     ("rnn_relu", "native"),
 ]
