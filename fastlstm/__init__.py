@@ -4,9 +4,10 @@
 from typing import TYPE_CHECKING
 
 from .cell import LSTMCell
+from .gru import GRU
 from .loading import load
 from .lstm import LSTM
-from .rnn import RNN
+from .rnn import RNN, RNNCell
 from .runtime import (
     __version__,
     available_isas,
@@ -19,10 +20,12 @@ from .stream import Stream
 from .training import Gradients, Tape
 
 __all__ = [
+    "GRU",
     "LSTM",
     "RNN",
     "Gradients",
     "LSTMCell",
+    "RNNCell",
     "Stream",
     "Tape",
     "__version__",

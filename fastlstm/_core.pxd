@@ -13,6 +13,7 @@ cdef extern from "fastlstm.h" nogil:
         FASTLSTM_LSTM
         FASTLSTM_RNN_TANH
         FASTLSTM_RNN_RELU
+        FASTLSTM_GRU
 
     ctypedef enum fastlstm_pass:
         FASTLSTM_PASS_FORWARD
@@ -102,6 +103,7 @@ cdef extern from "internal/binding.h" nogil:
 
     ctypedef struct fl_panels:
         int32_t lanes
+        int32_t group
         int32_t full
         int32_t units
         int32_t remainder

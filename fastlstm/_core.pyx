@@ -68,6 +68,7 @@ cdef fastlstm_isa isa_from_name(str name) except? FASTLSTM_ISA_COUNT:
 
 
 cdef fl_cache_kind assumed_caches = FL_CACHES_OF_CPU
+fl_cache_sizes_of_cpu()  # asking takes 50 us in a virtual machine, which no call should wait for
 
 
 def assume_caches(str kind):
@@ -77,13 +78,15 @@ def assume_caches(str kind):
                       "slow": FL_CACHES_SLOW}[kind]
 
 
-cdef fastlstm_cell_kind cell_from_name(str name) except? FASTLSTM_RNN_RELU:
+cdef fastlstm_cell_kind cell_from_name(str name) except? FASTLSTM_GRU:
     if name == "lstm":
         return FASTLSTM_LSTM
     if name == "rnn_tanh":
         return FASTLSTM_RNN_TANH
     if name == "rnn_relu":
         return FASTLSTM_RNN_RELU
+    if name == "gru":
+        return FASTLSTM_GRU
     raise ValueError(f"unknown cell {name!r}")
 
 

@@ -131,6 +131,9 @@ cdef class Engine:
             raise call.error
         if status == FASTLSTM_OUT_OF_RANGE:
             most = "6.2e307" if made.dtype == FASTLSTM_F64 else "1.17e38"
+            if made.cell == FASTLSTM_GRU:
+                raise ValueError(f"finite weights must be below {most}, twice that for the gates r and z: "
+                                 "kernels scale them by log2 e (2 log2 e for n)")
             if made.cell != FASTLSTM_LSTM:
                 raise ValueError(f"finite weights must be below {most}: kernels scale them by 2 log2 e")
             raise ValueError(f"finite weights must be below {most}, twice that for the gates i, f and o: "
@@ -368,6 +371,7 @@ cdef class Engine:
         return {
             "isa": self.isa,
             "lanes": panels.lanes,
+            "group": panels.group,
             "full": panels.full,
             "units": panels.units,
             "remainder": panels.remainder,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -11,65 +11,28 @@ from numpy.typing import DTypeLike
 from . import _core, checks, runtime, torch_modules, weights
 from .checks import Array, SupportsArray
 from .module import Module
-from .spec import FORWARD, Spec
+from .spec import CELLS, FORWARD, Spec
 from .stream import Stream
 
+Given = TypeVar("Given")  # what a caller may hand over as a state
+State = TypeVar("State")  # what a call returns as one
 
-class LSTMCell(Module):
-    """One LSTM step with the semantics and names of ``torch.nn.LSTMCell``.
 
-    A cell has no ``save``: `state_dict` gives what a file should hold, and `LSTM.from_state_dict`
-    makes a layer of it. Calls use the process's number of threads.
+class RecurrentCell(Module, Generic[Given, State]):
+    """One step of one layer, whatever its equations: a kind of cell says in class variables what
+    makes it one, and in its constructor which row of `CELLS` it is.
 
-    Parameters
-    ----------
-    input_size, hidden_size : int
-        Features I and hidden units H.
-    bias : bool, default True
-        Whether there are biases b_ih and b_hh.
-    dtype : dtype, default numpy.float32
-        float32 or float64.
-    seed : None, int >= 0, or what numpy.random.default_rng takes
-        Of the first parameters, as for `LSTM`.
-
-    Attributes
-    ----------
-    weight_ih, weight_hh, bias_ih, bias_hh : ndarray
-        The parameters: (4H, I), (4H, H), (4H,) and (4H,), as those of `LSTM`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        A wrong argument.
-    MemoryError
-        The cell does not fit.
+    The type variables say what a state is: a pair (h, c), or h alone.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        *,
-        dtype: DTypeLike = np.float32,
-        seed: object = None,
-    ) -> None:
-        self.input_size = checks.count("input_size", input_size, 1)
-        self.hidden_size = checks.count("hidden_size", hidden_size, 1)
-        self.bias = checks.flag("bias", bias)
-        self.dtype = checks.real_dtype(dtype)
-        self._spec = Spec(
-            "lstm", self.input_size, self.hidden_size, bias=self.bias, dtype=self.dtype
-        )
-        self._shapes = {name.removesuffix("_l0"): at for name, at in self._spec.shapes.items()}
-        first = weights.initial(self._spec, seed)
-        self._params = _core.Parameters(
-            {name.removesuffix("_l0"): values for name, values in first.items()}
-        )
-
-    def __repr__(self) -> str:
-        bias = "" if self.bias else ", bias=False"
-        return f"LSTMCell({self.input_size}, {self.hidden_size}{bias}, dtype={self.dtype})"
+    _kind: ClassVar[str]
+    """the class's name in reports, and that of PyTorch's class"""
+    _has_c: ClassVar[bool]
+    """whether a state has a c beside its h"""
+    _states: ClassVar[tuple[str, ...]]
+    """what messages call the parts of a state"""
+    _defaults: ClassVar[dict[str, object]]
+    """options of the constructor in order, with what they are if nobody says"""
 
     if TYPE_CHECKING:  # the attributes that every cell has, or every cell with bias
 
@@ -82,9 +45,35 @@ class LSTMCell(Module):
         @property
         def bias_hh(self) -> Array: ...
 
-    def __call__(
-        self, x: SupportsArray, state: tuple[SupportsArray, SupportsArray] | None = None
-    ) -> tuple[Array, Array]:
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        bias: bool,
+        dtype: DTypeLike,
+        seed: object,
+    ) -> None:
+        self.input_size = checks.count("input_size", input_size, 1)
+        self.hidden_size = checks.count("hidden_size", hidden_size, 1)
+        self.bias = checks.flag("bias", bias)
+        self.dtype = checks.real_dtype(dtype)
+        self._spec = Spec(cell, self.input_size, self.hidden_size, bias=self.bias, dtype=self.dtype)
+        self._shapes = {name.removesuffix("_l0"): at for name, at in self._spec.shapes.items()}
+        first = weights.initial(self._spec, seed)
+        self._params = _core.Parameters(
+            {name.removesuffix("_l0"): values for name, values in first.items()}
+        )
+
+    def __repr__(self) -> str:
+        parts = [str(self.input_size), str(self.hidden_size)]
+        for name, usual in self._defaults.items():
+            value = getattr(self, name)
+            if value != usual:
+                parts.append(f"{name}={value}")
+        return f"{self._kind}({', '.join(parts)}, dtype={self.dtype})"
+
+    def __call__(self, x: SupportsArray, state: Given | None = None) -> State:
         """One step.
 
         Parameters
@@ -93,13 +82,13 @@ class LSTMCell(Module):
             A NumPy array, or what has `__array__`, of the cell's dtype or a narrower float (float16
             or, for a float64 cell, float32), which is converted; lists, integers and wider floats
             are a TypeError.
-        state : (h, c), each an array of shape (B, H) or (H,), optional
-            Arrays as `x`; zeros if None.
+        state : (h, c), or h alone where the cell has no c, optional
+            Arrays as `x`, each of shape (B, H) or (H,); zeros if None.
 
         Returns
         -------
-        h, c : ndarray of shape (B, H) or (H,)
-            The new state, of the cell's dtype.
+        state : (h, c), or h alone where the cell has no c
+            The new one, ndarrays of shape (B, H) or (H,), of the cell's dtype.
 
         Raises
         ------
@@ -111,7 +100,7 @@ class LSTMCell(Module):
         x = checks.given("x", x, self.dtype)
         pair = None
         if state is not None:
-            pair = checks.given_state("state", ("h_0", "c_0"), state, self.dtype)
+            pair = checks.given_state("state", self._states, state, self.dtype)
         x = checks.array("x", x, self.dtype)
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             raise ValueError(
@@ -126,14 +115,16 @@ class LSTMCell(Module):
         threads = runtime.call_threads(None)
         engine = self._engine(FORWARD, threads)
         y = np.empty((1, x.shape[1], self.hidden_size), self.dtype)
-        h, c = np.empty(shape, self.dtype), np.empty(shape, self.dtype)
+        h = np.empty(shape, self.dtype)
+        c = np.empty(shape, self.dtype) if self._has_c else None
         engine.forward(x, y, h_0, c_0, h, c, None, None, threads)
-        return h, c
+        new: Any = h if c is None else (h, c)
+        return new  # type: ignore[no-any-return]
 
     def stream(self, batch_size: int = 1, *, num_threads: int | None = None) -> Stream:
         """Run sequences step by step, with their state kept between calls.
 
-        ``stream(x)`` gives the h of ``cell(x, (h, c))``. The stream runs on the parameters of this
+        ``stream(x)`` gives the h of ``cell(x, state)``. The stream runs on the parameters of this
         moment.
 
         Parameters
@@ -163,14 +154,14 @@ class LSTMCell(Module):
 
     @classmethod
     def from_torch(cls, module: Any) -> Self:
-        """A cell with the sizes, dtype and parameters of a ``torch.nn.LSTMCell``.
+        """A cell with the sizes, options, dtype and parameters of a PyTorch module.
 
         Parameters are what the module computes with, as for `LSTM.from_torch`.
 
         Parameters
         ----------
-        module : torch.nn.LSTMCell
-            It is left as it is.
+        module : torch.nn.Module
+            Of the class of the same name in ``torch.nn``. It is left as it is.
 
         Returns
         -------
@@ -182,6 +173,53 @@ class LSTMCell(Module):
         TypeError
             Another module or dtype; the message says what the module is and what to do.
         """
-        cell = cls(**torch_modules.cell_config(module), seed=0)
+        cell = cls(**torch_modules.cell_config(module, cls._kind), seed=0)
         cell.load_state_dict(torch_modules.values(module, cell._shapes))
         return cell
+
+
+class LSTMCell(RecurrentCell[tuple[SupportsArray, SupportsArray], tuple[Array, Array]]):
+    """One LSTM step with the semantics and names of ``torch.nn.LSTMCell``.
+
+    A cell has no ``save``: `state_dict` gives what a file should hold, and `LSTM.from_state_dict`
+    makes a layer of it. Calls use the process's number of threads.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        Features I and hidden units H.
+    bias : bool, default True
+        Whether there are biases b_ih and b_hh.
+    dtype : dtype, default numpy.float32
+        float32 or float64.
+    seed : None, int >= 0, or what numpy.random.default_rng takes
+        Of the first parameters, as for `LSTM`.
+
+    Attributes
+    ----------
+    weight_ih, weight_hh, bias_ih, bias_hh : ndarray
+        The parameters: (4H, I), (4H, H), (4H,) and (4H,), as those of `LSTM`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A wrong argument.
+    MemoryError
+        The cell does not fit.
+    """
+
+    _kind = "LSTMCell"
+    _has_c = CELLS["lstm"].has_c
+    _states = ("h_0", "c_0")
+    _defaults: ClassVar[dict[str, object]] = {"bias": True}
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike = np.float32,
+        seed: object = None,
+    ) -> None:
+        super().__init__("lstm", input_size, hidden_size, bias, dtype, seed)

@@ -37,7 +37,7 @@ _LEVELS = {2: "second-level cache", 3: "third-level cache", 4: "memory"}
 
 
 def _limit(estimate: dict[str, Any]) -> str:
-    """What the planner's cost model says takes most of a run; a call's part in Python is not in it."""
+    """What takes most of a run by the planner's cost model, which knows nothing of Python."""
     total, multiply, read = (estimate[name] for name in ("total", "multiply", "read"))
     if total == 0:
         return "nothing to do"
@@ -55,9 +55,12 @@ def _limit(estimate: dict[str, Any]) -> str:
 def explain(title: str, spec: Spec, steps: int, plan: dict[str, Any]) -> str:
     """The lines that the `explain` of a model returns."""
     full, rest = plan["full"], plan["rest"]
-    panels = f"{_many(full, 'panel')} of {_many(plan['units'], 'unit')}" if full else ""
+    what = "panel" if plan["group"] == 1 else "group"
+    panels = f"{_many(full, what)} of {_many(plan['units'], 'unit')}" if full else ""
     if rest:
-        panels += (", 1 of " if full else "1 panel of ") + _many(rest, "unit")
+        panels += (", 1 of " if full else f"1 {what} of ") + _many(rest, "unit")
+    if plan["group"] > 1:
+        panels += f", {plan['group']} panels a group"
     if plan["project_steps"]:
         how = "BLAS" if spec.gemm == "blas" else "our kernel"
         project = f"{plan['project_steps']} steps ahead of the recurrence, by {how}"

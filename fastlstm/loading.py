@@ -11,11 +11,12 @@ import warnings
 from typing import Any
 
 from . import checks
+from .gru import GRU
 from .lstm import LSTM
 from .rnn import RNN
 from .saving import FORMAT, KEY, name_of
 
-_KINDS: dict[str, type[LSTM] | type[RNN]] = {"LSTM": LSTM, "RNN": RNN}
+_KINDS: dict[str, type[LSTM] | type[RNN] | type[GRU]] = {"LSTM": LSTM, "RNN": RNN, "GRU": GRU}
 _NAMES = " or ".join(f"fastlstm.{name}" for name in _KINDS)
 
 
@@ -29,7 +30,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    LSTM or RNN
+    LSTM, RNN or GRU
         What was saved; type checkers take it for what the caller declares.
 
     Raises
@@ -82,7 +83,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{name} cannot be loaded: {error}") from error
 
 
-def _from_config(text: str, file: Any) -> LSTM | RNN:
+def _from_config(text: str, file: Any) -> LSTM | RNN | GRU:
     """The model that the file's metadata describe, made only if its arrays have those sizes."""
     config = json.loads(text)
     if not isinstance(config, dict):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What `LSTM` and `LSTMCell` have in common: parameters, their packed copy, pickling."""
+"""What layers and cells have in common: parameters, their packed copy, pickling."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The plain recurrent layer."""
+"""The plain recurrent layer, and one step of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .cell import RecurrentCell
 from .checks import Array, SupportsArray
 from .recurrent import Recurrent
 from .spec import CELLS
+
+
+def _checked(nonlinearity: object) -> str:
+    """One that the core has."""
+    if not isinstance(nonlinearity, str) or nonlinearity not in ("tanh", "relu"):
+        raise ValueError(f"nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
+    return nonlinearity
 
 
 class RNN(Recurrent[SupportsArray, Array, SupportsArray]):
@@ -99,9 +107,7 @@ class RNN(Recurrent[SupportsArray, Array, SupportsArray]):
         dtype: DTypeLike = np.float32,
         seed: object = None,
     ) -> None:
-        if not isinstance(nonlinearity, str) or nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
-        self.nonlinearity = nonlinearity
+        self.nonlinearity = _checked(nonlinearity)
         super().__init__(
             f"rnn_{nonlinearity}",
             input_size,
@@ -161,3 +167,55 @@ class RNN(Recurrent[SupportsArray, Array, SupportsArray]):
         """
         options = {"nonlinearity": nonlinearity, "batch_first": batch_first, "dropout": dropout}
         return cls._of_state_dict(state_dict, prefix, dtype, "rnn_tanh", **options)
+
+
+class RNNCell(RecurrentCell[SupportsArray, Array]):
+    """One step of a plain recurrent layer with the semantics of ``torch.nn.RNNCell``.
+
+    A state is h alone: ``h = cell(x, h)``. A cell has no ``save``: `state_dict` gives what a file
+    should hold, and `RNN.from_state_dict` makes a layer of it. Calls use the process's number of
+    threads.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        Features I and hidden units H.
+    bias : bool, default True
+        Whether there are biases b_ih and b_hh.
+    nonlinearity : {"tanh", "relu"}
+        What makes the new h of the weighted sums.
+    dtype : dtype, default numpy.float32
+        float32 or float64.
+    seed : None, int >= 0, or what numpy.random.default_rng takes
+        Of the first parameters, as for `RNN`.
+
+    Attributes
+    ----------
+    weight_ih, weight_hh, bias_ih, bias_hh : ndarray
+        The parameters: (H, I), (H, H), (H,) and (H,), as those of `RNN`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A wrong argument.
+    MemoryError
+        The cell does not fit.
+    """
+
+    _kind = "RNNCell"
+    _has_c = CELLS["rnn_tanh"].has_c
+    _states = ("h_0",)
+    _defaults: ClassVar[dict[str, object]] = {"bias": True, "nonlinearity": "tanh"}
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        *,
+        dtype: DTypeLike = np.float32,
+        seed: object = None,
+    ) -> None:
+        self.nonlinearity = _checked(nonlinearity)
+        super().__init__(f"rnn_{nonlinearity}", input_size, hidden_size, bias, dtype, seed)

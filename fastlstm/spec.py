@@ -32,6 +32,7 @@ CELLS: dict[str, Cell] = {
     "lstm": Cell(gates=4, has_c=True),
     "rnn_tanh": Cell(gates=1, has_c=False),
     "rnn_relu": Cell(gates=1, has_c=False),
+    "gru": Cell(gates=3, has_c=False),
 }
 
 

@@ -18,15 +18,20 @@ _KNOWN = (
     "dropout",
     "bidirectional",
 )
-_OWN: dict[str, dict[str, object]] = {"LSTM": {"proj_size": 0}, "RNN": {"nonlinearity": "tanh"}}
-_MODES = {"LSTM": ("LSTM",), "RNN": ("RNN_TANH", "RNN_RELU")}
+_OWN: dict[str, dict[str, object]] = {
+    "LSTM": {"proj_size": 0},
+    "RNN": {"nonlinearity": "tanh"},
+    "GRU": {},
+}
+_CELLS: dict[str, tuple[str, ...]] = {"LSTMCell": (), "RNNCell": ("nonlinearity",)}  # own arguments
+_MODES = {"LSTM": ("LSTM",), "RNN": ("RNN_TANH", "RNN_RELU"), "GRU": ("GRU",)}
 _QUANTISED = ("torch.ao.nn.quantized.", "torch.ao.nn.quantizable.", "torch.nn.quantiz")
 _LAYER = "torch.nn.modules.rnn."
 
 
 def layer_config(module: Any, kind: str) -> dict[str, Any]:
-    """The constructor's arguments of a ``torch.nn.LSTM`` or ``torch.nn.RNN``, whichever `kind`
-    says; TypeError says what else it is."""
+    """The constructor's arguments of a ``torch.nn.LSTM``, ``torch.nn.RNN`` or ``torch.nn.GRU``,
+    whichever `kind` says; TypeError says what else it is."""
     module = _unwrapped(module)
     mode = getattr(module, "mode", None)  # what torch's forward goes by; a model of ours has none
     if (
@@ -44,17 +49,20 @@ def layer_config(module: Any, kind: str) -> dict[str, Any]:
     return {**config, "dtype": _dtype(first)}
 
 
-def cell_config(module: Any) -> dict[str, Any]:
-    """The constructor's arguments of a ``torch.nn.LSTMCell``; TypeError says what else it is."""
+def cell_config(module: Any, kind: str) -> dict[str, Any]:
+    """The constructor's arguments of a cell of ``torch.nn``, the one that `kind` says; TypeError
+    says what else it is."""
     module = _unwrapped(module)
-    known = ("input_size", "hidden_size", "bias")
+    known = ("input_size", "hidden_size", "bias", *_CELLS[kind])
+    others = [f"{_LAYER}{name}Cell" for name in ("LSTM", "GRU", "RNN") if f"{name}Cell" != kind]
     if (
         any(not hasattr(module, name) for name in known)
         or hasattr(module, "num_layers")
+        or getattr(module, "_kind", kind) != kind
         or isinstance(module, type)
-        or _is(module, *_QUANTISED, "torch.jit.", f"{_LAYER}GRUCell", f"{_LAYER}RNNCell")
+        or _is(module, *_QUANTISED, "torch.jit.", *others)
     ):
-        raise TypeError(f"module must be a torch.nn.LSTMCell, got {_described(module, 'LSTMCell')}")
+        raise TypeError(f"module must be a torch.nn.{kind}, got {_described(module, kind)}")
     first = values(module, ["weight_ih"])["weight_ih"]
     config = {name: getattr(module, name) for name in known}
     config["bias"] = config["bias"] is not False and config["bias"] is not None
@@ -150,10 +158,9 @@ def _described(module: Any, wanted: str) -> str:
             f"a scripted or traced module ({kind} of {name}): hand over the module that "
             "torch.jit.script or trace was given, or module.state_dict() to load_state_dict"
         )
-    for other in ("GRU", "GRUCell", "RNNCell"):
-        if _is(module, _LAYER + other):
-            return f"{kind}, a torch.nn.{other}: fastlstm has no {other} yet"
-    for other in ("LSTM", "LSTMCell", "RNN"):
+    if _is(module, _LAYER + "GRUCell"):
+        return f"{kind}, a torch.nn.GRUCell: fastlstm has no GRUCell yet"
+    for other in ("LSTM", "LSTMCell", "RNN", "RNNCell", "GRU"):
         if other != wanted and _is(module, _LAYER + other):
             return f"{kind}: fastlstm.{other}.from_torch takes it"
     if _is(module, "torch.nn.modules.module.Module"):

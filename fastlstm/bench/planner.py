@@ -2,8 +2,8 @@
 """Does the planner choose well here? Every plan that it can choose is forced on random shapes.
 
 A *regret* is how much slower than the best of all plans the chosen one is: 0 where it is the best.
-Plans of a shape are measured in turns, in one process, and the least time of each counts. A training
-step has two plans, one forward and one backward, which are forced and measured apart.
+Plans of a shape are measured in turns, in one process, and the least time of each counts. A
+training step has two plans, one forward and one backward, which are forced and measured apart.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ def candidates(
     plan = _engine(lstm, purpose).plan(steps, batch, 1, purpose)
     most_dirs = 2 if lstm.bidirectional and purpose != "back" else 1
     most_units = plan["full"] + (plan["remainder"] > 0)
+    if purpose == "back":  # threads share units by two vectors
+        most_units = -(-lstm.hidden_size // (2 * plan["lanes"]))
     most_rows = batch
     if purpose != "infer":  # parts of the batch are given, and threads take them in turn
         most_rows = plan["row_groups"]

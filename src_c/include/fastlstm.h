@@ -66,7 +66,12 @@ extern "C" {
 #define FASTLSTM_ALIGN 64
 
 typedef enum { FASTLSTM_F32 = 0, FASTLSTM_F64 = 1 } fastlstm_dtype;
-typedef enum { FASTLSTM_LSTM = 0, FASTLSTM_RNN_TANH = 1, FASTLSTM_RNN_RELU = 2 } fastlstm_cell_kind;
+typedef enum {
+  FASTLSTM_LSTM = 0,
+  FASTLSTM_RNN_TANH = 1,
+  FASTLSTM_RNN_RELU = 2,
+  FASTLSTM_GRU = 3,  // linear before reset: r multiplies W_hn h + b_hn
+} fastlstm_cell_kind;
 typedef enum { FASTLSTM_PASS_FORWARD = 1, FASTLSTM_PASS_BACKWARD = 2 } fastlstm_pass;
 typedef enum {
   FASTLSTM_ISA_GENERIC = 0,
@@ -124,9 +129,9 @@ typedef struct fastlstm_spec {
   int64_t proj_size;
 } fastlstm_spec;
 
-// Weights of one direction of one layer, row-major, G gates: i f g o of an LSTM, one of an RNN; only read
-// while packing. Where there is a projection, an array of them has as many members once more, behind the
-// others and in the same order: of those w_ih is W_hr (P, H), and the rest is NULL.
+// Weights of one direction of one layer, row-major, G gates: i f g o of an LSTM, r z n of a GRU, one of an
+// RNN; only read while packing. Where there is a projection, an array of them has as many members once more,
+// behind the others and in the same order: of those w_ih is W_hr (P, H), and the rest is NULL.
 typedef struct fastlstm_weights {
   const void *w_ih;  // (G H, I), I = input_size in layer 0, else directions * P
   const void *w_hh;  // (G H, P)
@@ -140,7 +145,7 @@ fastlstm_status fastlstm_model_bytes(const fastlstm_spec *spec, size_t *bytes);
 // weights[layer * directions + direction], and projections behind them; the model lives in memory, which must
 // outlive it, and is *model if all went well, else NULL. threads, 1 or more: at most so many; they make no
 // difference to the model. poll, poll_arg: as in fastlstm_io. For the forward pass finite weights must be
-// below 1 / (2 log2 e) of the largest `real` (of gate g, twice that of the others): FASTLSTM_OUT_OF_RANGE
+// below 1 / (2 log2 e) of the largest `real` (of gates with a sigmoid, twice that): FASTLSTM_OUT_OF_RANGE
 // else. Packing into the memory of a model ends the life of its plans too.
 fastlstm_status fastlstm_model_pack(const fastlstm_spec *spec, const fastlstm_weights *weights, void *memory,
                                     int32_t threads, fastlstm_poll *poll, void *poll_arg,
@@ -206,7 +211,7 @@ fastlstm_status fastlstm_forward(const fastlstm_model *model, const fastlstm_pla
 // behind the others likewise.
 typedef struct fastlstm_gradients {
   void *w_ih, *w_hh;
-  void *b_ih, *b_hh;  // both get the same; each may be NULL
+  void *b_ih, *b_hh;  // both get the same, but for gate n of a GRU; each may be NULL
 } fastlstm_gradients;
 
 typedef struct fastlstm_back_io {

@@ -39,10 +39,11 @@ void fl_model_assume_caches(fastlstm_model *model, fl_cache_kind kind);
 // How a layer's hidden units are cut into panels (kernels/product/tile.inc.h), for reports.
 typedef struct fl_panels {
   int32_t lanes;      // of a vector
-  int32_t full;       // whole panels
-  int32_t units;      // that a whole panel has room for
-  int32_t remainder;  // vectors of the remainder panel: 0 (there is none), 1 or 2
-  int32_t rest;       // units that the remainder panel has room for
+  int32_t group;      // panels that hold whole unit vectors only together: 3 of a GRU, else 1
+  int32_t full;       // whole panels, or whole groups of them
+  int32_t units;      // that a whole one has room for
+  int32_t remainder;  // vectors of the remainder panel, or of the last group: 0 (there is none) or more
+  int32_t rest;       // units that it has room for
   int32_t chains;     // partial sums of the recurrent product
 } fl_panels;
 fl_panels fl_model_panels(const fastlstm_model *model);
@@ -66,8 +67,8 @@ typedef struct fastlstm_plan {
   int64_t layout[24];  // forward: where everything stands in the workspace, an fl_run_layout
 } fastlstm_plan;
 
-// What the cost model expects of a forward run, in nanoseconds of one of its threads. Its constants are of one
-// machine, so these are for comparing with each other.
+// What the cost model expects of a forward run, in nanoseconds of one of its threads. Its constants are of
+// one machine, so these are for comparing with each other.
 typedef struct fl_estimate {
   double total;     // with activations, latency, ends of tiles, barriers and the start of a team
   double multiply;  // the multiply-adds alone, at their peak

@@ -49,10 +49,11 @@ typedef struct fl_tape_layout {
   int32_t streaming;  // it outgrows the caches, so it is written past them
 } fl_tape_layout;
 
-//   workspace of a backward pass:  barriers | order, lengths, counts | dc carried from step to step |
-//       dh_n of every row | sums of bias gradients: of the chunk, of all | gate gradients of a chunk and
-//       a step, and gradients of h, if it is projected | inputs packed for weight gradients | row pointers of
-//       every thread | weight gradients of every shard | gradients of inner layers' outputs (two, by turns)
+//   workspace of a backward pass:  barriers | order, lengths, counts | dc, or what else is carried from step
+//       to step beside the products | dh_n of every row | sums of bias gradients: of the chunk, of all | gate
+//       gradients of a chunk and a step, and gradients of h, if it is projected | inputs packed for weight
+//       gradients | row pointers of every thread | weight gradients of every shard | gradients of inner
+//       layers' outputs (two, by turns)
 typedef struct fl_back_layout {
   fl_common_layout common;
   // bytes from the workspace's start

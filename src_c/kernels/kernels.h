@@ -4,7 +4,8 @@
 //
 // VL is the number of lanes of a vector. Hidden units stand in *unit vectors* of VL; weights of the forward
 // pass in *panels* of FL_PANEL vectors an input (product/tile.inc.h): all sums of one unit vector where a
-// cell has four (LSTM), or four unit vectors where it has one (RNN).
+// cell has four (LSTM), four unit vectors where it has one (RNN), or four thirds of one where it has three
+// (GRU): there three panels are a *group* of four unit vectors.
 #ifndef FL_KERNELS_H
 #define FL_KERNELS_H
 
@@ -23,22 +24,40 @@ enum {
 // log2 e, of which gate scales and activations are made: bits depend on it.
 #define FL_LOG2E 1.44269504088896340736
 
+// Which gate gradients of a unit the products of the backward pass take, with the weights of x or of h: as
+// many as there are gates, from place `first` on, and of which gates they are.
+typedef struct fl_gate_order {
+  int32_t first;
+  int32_t gate[FL_PANEL];
+} fl_gate_order;
+
 // A cell, as everything but its arithmetic sees it. No instruction set stands here.
 typedef struct fl_cell {
   const char *name;
-  int32_t gates;           // blocks of H rows in the weights and in their gradients
-  int32_t sums;            // sums of a unit that the product leaves; divides FL_PANEL
-  int32_t has_c;           // it has a state c besides h
-  int32_t activations;     // activations of a unit that the backward pass needs besides the states
-  int32_t phases;          // of a step: before each but the first, all workers of a row meet
+  int32_t gates;        // blocks of H rows in the weights and in their gradients
+  int32_t sums;         // sums of a unit that a product leaves: 1, 3 or 4
+  int32_t apart;        // sums of x and of h stay apart, each from its own bias; a step goes by groups then
+  int32_t has_c;        // it has a state c besides h
+  int32_t carries_h;    // part of the gradient of h goes from step to step beside the products
+  int32_t activations;  // activations of a unit that the backward pass needs besides the states
+  int32_t phases;       // of a step: before each but the first, all workers of a row meet
+  int32_t grads;        // gate gradients of a unit that the backward pass keeps, `gates` or more
+  fl_gate_order of_x, of_h;
   double scale[FL_PANEL];  // of a gate's weights and bias when packed
 } fl_cell;
 
 enum {
-  FL_CELLS = 3,              // members of fastlstm_cell_kind
+  FL_CELLS = 4,              // members of fastlstm_cell_kind
   FL_PROJECTION = FL_CELLS,  // the projection of a cell's output, laid out and run as a cell without memory
   FL_STAGES,                 // kinds of fl_layer
 };
+
+// A group is the smallest number of panels that holds whole unit vectors.
+static inline int32_t fl_group_panels(const fl_cell *cell) { return FL_PANEL % cell->sums ? cell->sums : 1; }
+static inline int32_t fl_group_vectors(const fl_cell *cell)
+{
+  return fl_group_panels(cell) * FL_PANEL / cell->sums;
+}
 
 // How a packed matrix stores its weights. The unblocked step and packing find their functions by it; the
 // blocked product and the backward pass know FL_NATIVE only.
@@ -58,14 +77,16 @@ typedef struct fl_matrix {
 // What a kernel must know about one direction of one layer.
 typedef struct fl_layer {
   const fl_cell *cell;
-  int32_t kind;             // of the cell, a fastlstm_cell_kind; or FL_PROJECTION
-  int64_t inputs;           // I of this layer
-  int64_t units;            // H; of a projection P
-  int32_t full;             // whole panels
-  int32_t remainder;        // vectors of the remainder panel: 0 (there is none), 1 or 2
-  int32_t chains;           // partial sums of the recurrent product, a function of H alone
-  fl_matrix w_x, w_h;       // input and recurrent weights, see product/tile.inc.h
-  const void *bias;         // (b_ih + b_hh) times the gate scale, laid out as a row of sums
+  int32_t kind;        // of the cell, a fastlstm_cell_kind; or FL_PROJECTION
+  int64_t inputs;      // I of this layer
+  int64_t units;       // H; of a projection P
+  int32_t full;        // whole panels
+  int32_t remainder;   // vectors of the remainder panel: 0 (there is none), 1 or 2
+  int32_t last;        // of a cell whose sums stay apart: vectors of the sums of the last unit vector, 1 to 3
+  int32_t chains;      // partial sums of the recurrent product, a function of H alone
+  fl_matrix w_x, w_h;  // input and recurrent weights, see product/tile.inc.h
+  const void *bias;    // (b_ih + b_hh) times the gate scale, laid out as a row of sums
+  const void *bias_h;  // where sums stay apart: b_hh likewise, and `bias` is of b_ih alone; else NULL
   const void *wt_x, *wt_h;  // transposed weights for the backward pass, see product/dgrad.inc.h
   // Of a layer whose output m is projected, h = W_hr m. `projection` computes that in a second phase of each
   // step: w_h is W_hr, its h_prev is m. Backward, the gradient of m comes from those of h, and the gradient
@@ -125,7 +146,7 @@ typedef struct fl_step {
   int32_t panel_begin, panel_end;
   int32_t descending;  // visit the panels from last to first: on odd steps the cache holds the last ones
   fl_blocking blocking;
-  void *sums;  // room for `blocked_rows` rows of 4 VL, if there is a block
+  void *sums;  // room for fl_sums_rows rows of 4 VL, or NULL if that is 0
 } fl_step;
 
 // Many steps of one row, all panels; only for layers of at most `persistent_vectors` vectors.
@@ -144,8 +165,8 @@ typedef struct fl_persistent {
   int64_t cells_stride;
 } fl_persistent;
 
-// Gradients of pre-activations ("gate gradients") stand as vectors: vector v = gates * unit vector + gate of
-// row r at v * stride + r * VL. Rows of a chunk of steps follow each other.
+// Gradients of pre-activations ("gate gradients") stand as vectors: vector v = grads * unit vector + place of
+// row r at v * stride + r * VL, where places are as fl_cell says. Rows of a chunk of steps follow each other.
 
 // One time step backwards of rows [0, rows) for column panels [panel_begin, panel_end), which are panels of
 // two unit vectors.
@@ -158,12 +179,14 @@ typedef struct fl_back_step {
   const void *dh_last;    // [rows] more gradients of h, at r * dh_stride, or NULL
   int64_t dh_stride;
   const void *activations;  // as in fl_step
-  const void *h;            // of this step, row r at r * h_stride
+  const void *h, *h_prev;   // of this step and of the one before, row r at r * h_stride
   int64_t h_stride;
   const void *c, *c_prev;  // [unit vector][row][VL], or NULL
-  void *dc_carry;          // [unit vector][row][VL] gradient of c that steps hand back to each other
+  // [unit vector][row][VL] what steps hand back to each other beside the products: the gradient of c, or a
+  // part of that of h; NULL for a cell that has neither.
+  void *dc_carry;
   int64_t c_stride;
-  void *bias;  // [unit vector][gate][VL] sums of the gate gradients
+  void *bias;  // [unit vector][place][VL] sums of the gate gradients
   int64_t rows;
   int32_t panel_begin, panel_end;
   int32_t descending;
@@ -182,6 +205,7 @@ typedef struct fl_dgrad {
   const void *grads;
   int64_t stride;
   const void *weights;  // wt_x or wt_h
+  int32_t recurrent;    // they are wt_h
   int64_t columns;      // I or H
   void *const *out;     // [rows]
   int32_t add;
@@ -191,7 +215,7 @@ typedef struct fl_dgrad {
 } fl_dgrad;
 
 // Weight gradients: dw (gates * H, columns) (+)= gate gradients^T times the rows of `in`, for the vectors
-// [begin, end) of gate gradients.
+// [begin, end) of those gate gradients that the product takes.
 typedef struct fl_wgrad {
   const void *grads;
   int64_t stride;
@@ -201,7 +225,8 @@ typedef struct fl_wgrad {
   void *dw;
   int32_t add;
   int32_t begin, end;
-  void *scratch;  // rows * FL_WGRAD_SCRATCH vectors
+  int32_t recurrent;  // of W_hh, `in` is of h
+  void *scratch;      // rows * FL_WGRAD_SCRATCH vectors
 } fl_wgrad;
 
 enum { FL_WGRAD_SCRATCH = 12 };  // vectors of `in` that are packed at a time
@@ -237,7 +262,7 @@ struct fl_kernels {
   int32_t lanes;               // VL
   int32_t tile_rows;           // rows of the tallest tile
   int32_t persistent_vectors;  // vectors of gates of the largest layer that `persistent` takes
-  int32_t blocked_rows;        // see fl_step
+  int32_t blocked_rows;        // rows of a step that takes its sums in blocks, at a time
   void (*project)(const fl_layer *, const fl_project *);
   void (*step)(const fl_layer *, const fl_step *);
   fl_persistent_fn *persistent[FL_CELLS];  // NULL: the cell has none
@@ -249,6 +274,17 @@ struct fl_kernels {
   double (*fma_flops)(int64_t repeats);                               // returns the flops done
   double (*read_all)(const void *data, int64_t bytes, int prefetch);  // a value that depends on all
 };
+
+// Tiles of rows of a step whose sums stay apart, at a time: the sums of two tiles of a group stay in a
+// first-level cache (with AVX-512 18 of its 32 or 48 KiB) until the cell takes them.
+enum { FL_APART_TILES = 2 };
+
+// Rows of 4 VL that fl_step.sums has room for. `blocks`: whether a step may take its sums in blocks.
+static inline int64_t fl_sums_rows(const fl_kernels *kernels, const fl_cell *cell, int blocks)
+{
+  const int64_t rows = blocks ? kernels->blocked_rows : cell->apart ? FL_APART_TILES * kernels->tile_rows : 0;
+  return cell->apart ? 2 * fl_group_panels(cell) * rows : rows;
+}
 
 extern const fl_kernels fl_kernels_generic_f32, fl_kernels_generic_f64;
 #if defined(__x86_64__)

@@ -59,6 +59,10 @@ static void FL_NAMED(step)(const fl_layer *layer, const fl_step *job)
 {
   const cell_kernels *cell = cell_table[layer->kind];
   const product_kernels *product = &products[layer->w_h.format];
+  if (layer->cell->apart) {
+    FL_NAMED(step_apart)(layer, job);
+    return;
+  }
   const int64_t height = FL_TILE_ROWS / layer->chains, tiles = tile_count(job->rows, height);
   if (job->blocking.block && tiles > 1 && layer->chains == 1) {
     const int64_t parts = tile_count(job->rows, FL_BLOCKED_STEP_ROWS);
@@ -110,15 +114,16 @@ static void FL_NAMED(back_step_group)(const fl_layer *layer, const fl_back_step 
   const cell_kernels *cell = cell_table[layer->kind];
   const fl_layer *reader = fl_reader(layer);
   const int nv = walk->wide ? 2 * walk->wide : 1;
-  const int64_t vector = 2 * walk->panel, apart = layer->cell->gates * job->stride;
+  const int64_t vector = 2 * walk->panel, apart = layer->cell->grads * job->stride;
   real z[FL_SUMS * VL] __attribute__((aligned(64)));
   const sums_at dh = {z, nv * VL, VL};
   if (job->next) {
     const int ends = block->end == block->all;
-    // Unfinished sums stand where the gradients of the first gate will.
+    // Unfinished sums stand where the first gate gradients will.
     const sums_at sums = {(real *)job->now + vector * apart + row * VL, VL, apart};
     for (int v = 0; v < nv && job->streaming && ends; ++v) prefetch_tape(rows, layer, job, vector + v, row);
-    const dgrad_factors f = {reader, (const real *)job->next + row * VL, job->stride,
+    const int64_t first = reader->cell->of_h.first * job->stride + row * VL;
+    const dgrad_factors f = {reader, (const real *)job->next + first, job->stride,
                              column_weights(reader, layer->wt_h, walk->panel)};
     dgrad_tiles[rows - 1][walk->wide](&f, block, block->begin ? sums : (sums_at){0}, ends ? dh : sums);
     if (!ends) return;

@@ -9,6 +9,8 @@
 #define SIGMOID (-FL_LOG2E)
 #define TANH    (-2 * FL_LOG2E)
 
+#define IN_ORDER {0, {0, 1, 2, 3}}
+
 static const fl_cell cell_kinds[FL_STAGES] = {
     [FASTLSTM_LSTM] = {.name = "LSTM",
                        .gates = 4,
@@ -16,10 +18,47 @@ static const fl_cell cell_kinds[FL_STAGES] = {
                        .has_c = 1,
                        .activations = 4,
                        .phases = 1,
+                       .grads = 4,
+                       .of_x = IN_ORDER,
+                       .of_h = IN_ORDER,
                        .scale = {SIGMOID, SIGMOID, TANH, SIGMOID}},
-    [FASTLSTM_RNN_TANH] = {.name = "RNN (tanh)", .gates = 1, .sums = 1, .phases = 1, .scale = {TANH}},
-    [FASTLSTM_RNN_RELU] = {.name = "RNN (relu)", .gates = 1, .sums = 1, .phases = 1, .scale = {1}},
-    [FL_PROJECTION] = {.name = "projection", .gates = 1, .sums = 1, .phases = 1, .scale = {1}},
+    [FASTLSTM_RNN_TANH] = {.name = "RNN (tanh)",
+                           .gates = 1,
+                           .sums = 1,
+                           .phases = 1,
+                           .grads = 1,
+                           .of_x = IN_ORDER,
+                           .of_h = IN_ORDER,
+                           .scale = {TANH}},
+    [FASTLSTM_RNN_RELU] = {.name = "RNN (relu)",
+                           .gates = 1,
+                           .sums = 1,
+                           .phases = 1,
+                           .grads = 1,
+                           .of_x = IN_ORDER,
+                           .of_h = IN_ORDER,
+                           .scale = {1}},
+    // The gradient of the candidate n with respect to x is not the one with respect to h, which r has
+    // multiplied. Kept in the order n of x, r, z, n of h, each product takes three that follow each other.
+    [FASTLSTM_GRU] = {.name = "GRU",
+                      .gates = 3,
+                      .sums = 3,
+                      .apart = 1,
+                      .carries_h = 1,
+                      .activations = 4,
+                      .phases = 1,
+                      .grads = 4,
+                      .of_x = {0, {2, 0, 1}},
+                      .of_h = {1, {0, 1, 2}},
+                      .scale = {SIGMOID, SIGMOID, TANH}},
+    [FL_PROJECTION] = {.name = "projection",
+                       .gates = 1,
+                       .sums = 1,
+                       .phases = 1,
+                       .grads = 1,
+                       .of_x = IN_ORDER,
+                       .of_h = IN_ORDER,
+                       .scale = {1}},
 };
 
 const fl_cell *fl_cell_of(int32_t kind) { return &cell_kinds[kind]; }

@@ -55,8 +55,8 @@ fastlstm_status fl_take_spec(const fastlstm_spec *given, fastlstm_spec *spec)
   memset(spec, 0, sizeof *spec);
   memcpy(spec, given, given->struct_size < sizeof *spec ? given->struct_size : sizeof *spec);
   if (!within(spec->isa, 0, FASTLSTM_ISA_COUNT - 1) || !within(spec->dtype, FASTLSTM_F32, FASTLSTM_F64) ||
-      !within(spec->cell, FASTLSTM_LSTM, FASTLSTM_RNN_RELU) || spec->input_size < 1 ||
-      spec->hidden_size < 1 || spec->num_layers < 1 || !within(spec->directions, 1, 2) ||
+      !within(spec->cell, FASTLSTM_LSTM, FASTLSTM_GRU) || spec->input_size < 1 || spec->hidden_size < 1 ||
+      spec->num_layers < 1 || !within(spec->directions, 1, 2) ||
       !within(spec->passes, FASTLSTM_PASS_FORWARD, FASTLSTM_PASS_FORWARD | FASTLSTM_PASS_BACKWARD) ||
       !within(spec->gemm_blas, 0, spec->cell == FASTLSTM_LSTM) ||
       !within(spec->proj_size, 0, spec->cell == FASTLSTM_LSTM ? spec->hidden_size - 1 : 0))

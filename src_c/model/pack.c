@@ -16,14 +16,26 @@ static const int64_t ALONE_WEIGHTS = 1 << 20;    // bytes that one thread packs 
 static int32_t chains_of(int64_t units) { return units <= 24 ? 2 : 1; }
 
 // Units into panels. What is left over gets a remainder panel where that saves products: where the gates of
-// the units fit into one vector or two, or the vectors of units of a cell with one sum are one or two.
+// the units fit into one vector or two, or the vectors of units of a cell with one sum are one or two, or
+// the vectors that are left of one with three.
 static void divide_units(fl_layer *layer, int32_t kind, int64_t units, const fl_kernels *kernels)
 {
   const int64_t lanes = kernels->lanes;
   layer->cell = fl_cell_of(kind);
   layer->kind = kind;
   layer->units = units;
-  layer->chains = chains_of(units);
+  layer->chains = layer->cell->apart ? 1 : chains_of(units);
+  if (layer->cell->apart) {
+    const int64_t left = units % lanes, sums = layer->cell->sums;
+    layer->last = left == 0                      ? (int32_t)sums
+                  : FL_PANEL * left <= lanes     ? 1
+                  : FL_PANEL * left <= 2 * lanes ? 2
+                                                 : 3;
+    const int64_t all = sums * (fl_ceil_div(units, lanes) - 1) + layer->last;
+    layer->full = (int32_t)(all / FL_PANEL) + (all % FL_PANEL > 2);
+    layer->remainder = all % FL_PANEL > 2 ? 0 : (int32_t)(all % FL_PANEL);
+    return;
+  }
   const int64_t panel = lanes * FL_PANEL / layer->cell->sums, rest = units % panel;
   const int64_t vectors = fl_ceil_div(rest * layer->cell->sums, lanes);  // that the sums of the rest fill
   layer->full = (int32_t)(units / panel) + (vectors > 2);
@@ -31,8 +43,8 @@ static void divide_units(fl_layer *layer, int32_t kind, int64_t units, const fl_
 }
 
 typedef struct layout {
-  int64_t w_x, w_h, bias, wt_x, wt_h;  // bytes of one direction's parts
-  int64_t w_r, zeros, wt_r;            // of its projection, whose sums start from zeros
+  int64_t w_x, w_h, bias, bias_h, wt_x, wt_h;  // bytes of one direction's parts
+  int64_t w_r, zeros, wt_r;                    // of its projection, whose sums start from zeros
 } layout;
 
 static int64_t layer_inputs(const fastlstm_spec *spec, int64_t layer)
@@ -57,6 +69,7 @@ static layout layer_layout(const fastlstm_spec *spec, const fl_layer *layer, con
   layout part = {.w_x = fl_round_up(inputs * sums * elem, FASTLSTM_ALIGN),
                  .w_h = fl_round_up(outputs * sums * elem, FASTLSTM_ALIGN),
                  .bias = fl_round_up(sums * elem, FASTLSTM_ALIGN),
+                 .bias_h = layer->cell->apart ? fl_round_up(sums * elem, FASTLSTM_ALIGN) : 0,
                  .wt_x = fl_round_up(rows * fl_round_up(inputs, lanes) * elem, FASTLSTM_ALIGN),
                  .wt_h = fl_round_up(rows * fl_round_up(outputs, lanes) * elem, FASTLSTM_ALIGN)};
   if (!spec->proj_size) return part;
@@ -68,8 +81,10 @@ static layout layer_layout(const fastlstm_spec *spec, const fl_layer *layer, con
   return part;
 }
 
-// Those of the forward pass stand first.
-static int64_t forward_bytes(layout part) { return part.w_x + part.w_h + part.bias + part.w_r + part.zeros; }
+// Those of the forward pass stand first, the projection's behind them.
+static int64_t gate_bytes(layout part) { return part.w_x + part.w_h + part.bias + part.bias_h; }
+
+static int64_t forward_bytes(layout part) { return gate_bytes(part) + part.w_r + part.zeros; }
 
 static int64_t layout_bytes(layout part) { return forward_bytes(part) + part.wt_x + part.wt_h + part.wt_r; }
 
@@ -109,11 +124,15 @@ fastlstm_status fastlstm_model_bytes(const fastlstm_spec *given, size_t *bytes)
 
 static int64_t panels_of(const fl_layer *layer) { return layer->full + (layer->remainder != 0); }
 
-// Where one gate of one unit vector stands in a row of sums, in elements: of a remainder panel, gates share
-// vectors.
+// Where one gate of one unit vector stands in a row of sums, in elements: of the last unit vector, gates may
+// share vectors.
 static int64_t gate_place(const fl_layer *layer, int64_t lanes, int64_t vector, int gate)
 {
   const int64_t sums = layer->cell->sums, vectors = FL_PANEL / sums, panel = vector / vectors;
+  if (layer->cell->apart) {
+    const int narrow = layer->last < sums && (vector + 1) * lanes > layer->units;
+    return vector * sums * lanes + gate * (narrow ? layer->last * lanes / FL_PANEL : lanes);
+  }
   const int shared = sums == FL_PANEL && panel == layer->full;
   const int64_t step = shared ? layer->remainder * lanes / FL_PANEL : lanes;
   return panel * FL_PANEL * lanes + vector % vectors * sums * lanes + gate * step;
@@ -144,11 +163,12 @@ static int ended(packing *job, int thread)
 }
 
 // Unit vectors [begin, end) of w (gates * H, inputs) -> out, for the forward pass, and transposed, for the
-// backward pass; each may be NULL. Element (input k, column j of panel p) goes to
+// backward pass, its gates in `order`; each may be NULL. Element (input k, column j of panel p) goes to
 // out + p * 4 * lanes * inputs + k * (vectors of the panel) * lanes + j, or, if merged, to out + k * (vectors
 // of a row) * lanes + p * 4 * lanes + j.
 static void pack_matrix(packing *p, int thread, const fl_layer *layer, const void *w, int64_t inputs,
-                        int merged, char *out, char *transposed, int64_t begin, int64_t end)
+                        int merged, char *out, char *transposed, const fl_gate_order *order, int64_t begin,
+                        int64_t end)
 {
   const fastlstm_model *model = p->model;
   const fl_kernels *kernels = model->kernels;
@@ -156,22 +176,24 @@ static void pack_matrix(packing *p, int thread, const fl_layer *layer, const voi
   fl_pack job = {.inputs = inputs, .transposed = transposed, .transposed_rows = gates * layer->units};
   job.streaming = model->weight_bytes > CACHED_WEIGHTS;
   for (int64_t vector = begin; vector < end && !ended(p, thread); ++vector) {
-    const int64_t panel = vector * layer->cell->sums / FL_PANEL, left = layer->units - vector * lanes;
-    const int64_t start = panel * FL_PANEL * lanes;  // of the panel in a row of sums
+    const int64_t left = layer->units - vector * lanes;
     job.rows = (int32_t)(left < lanes ? left : lanes);
-    job.stride = (merged ? row_vectors(layer) : panel < layer->full ? FL_PANEL : layer->remainder) * lanes;
-    for (int gate = 0; gate < gates; ++gate) {
+    for (int i = 0; i < gates; ++i) {
+      const int gate = order->gate[i];
+      const int64_t place = gate_place(layer, lanes, vector, gate), panel = place / (FL_PANEL * lanes);
+      const int64_t start = panel * FL_PANEL * lanes;  // of the panel in a row of sums
+      job.stride = (merged ? row_vectors(layer) : panel < layer->full ? FL_PANEL : layer->remainder) * lanes;
       job.w = (const char *)w + (gate * layer->units + vector * lanes) * inputs * elem;
       job.scale = layer->cell->scale[gate];
-      const int64_t place = gate_place(layer, lanes, vector, gate);
       if (out) job.out = out + (merged ? place : start * inputs + place - start) * elem;
-      job.first = gates * vector * lanes + gate * job.rows;
+      job.first = gates * vector * lanes + i * job.rows;
       if (kernels->pack[layer->w_x.format](&job)) atomic_store(&p->status, FASTLSTM_OUT_OF_RANGE);
     }
   }
 }
 
-static void pack_bias(packing *p, const fl_layer *layer, const fastlstm_weights *w, char *out)
+// The sum of two biases, each of which may be NULL.
+static void pack_bias(packing *p, const fl_layer *layer, const void *a, const void *b, char *out)
 {
   const fl_kernels *kernels = p->model->kernels;
   const int64_t lanes = kernels->lanes, elem = fl_elem(kernels->dtype);
@@ -182,11 +204,11 @@ static void pack_bias(packing *p, const fl_layer *layer, const fastlstm_weights 
       char sums[FL_VECTOR_BYTES] __attribute__((aligned(FASTLSTM_ALIGN)));
       for (int64_t i = 0; i < count; ++i) {
         if (kernels->dtype == FASTLSTM_F64)
-          ((double *)sums)[i] = (w->b_ih ? ((const double *)w->b_ih)[first + i] : 0) +
-                                (w->b_hh ? ((const double *)w->b_hh)[first + i] : 0);
+          ((double *)sums)[i] =
+              (a ? ((const double *)a)[first + i] : 0) + (b ? ((const double *)b)[first + i] : 0);
         else
-          ((float *)sums)[i] = (w->b_ih ? ((const float *)w->b_ih)[first + i] : 0) +
-                               (w->b_hh ? ((const float *)w->b_hh)[first + i] : 0);
+          ((float *)sums)[i] =
+              (a ? ((const float *)a)[first + i] : 0) + (b ? ((const float *)b)[first + i] : 0);
       }
       const fl_pack job = {.w = sums,
                            .inputs = 1,
@@ -215,16 +237,20 @@ static void pack_share(void *arg, int thread, int threads)
     const int64_t vectors = job->model->unit_vectors;
     const int64_t begin = vectors * thread / threads, end = vectors * (thread + 1) / threads;
     pack_matrix(job, thread, layer, w->w_ih, layer->inputs, spec->gemm_blas,
-                forward ? (char *)layer->w_x.data : NULL, backward ? (char *)layer->wt_x : NULL, begin, end);
+                forward ? (char *)layer->w_x.data : NULL, backward ? (char *)layer->wt_x : NULL,
+                &layer->cell->of_x, begin, end);
     const fl_layer *writer = layer->projection ? layer->projection : layer;  // of what w_hh reads
     pack_matrix(job, thread, layer, w->w_hh, job->model->outputs, 0, forward ? (char *)layer->w_h.data : NULL,
-                backward ? (char *)writer->wt_h : NULL, begin, end);
-    if (forward && thread == 0) pack_bias(job, layer, w, (char *)layer->bias);
-    if (!layer->projection) continue;
-    const int64_t outputs = job->model->output_vectors;  // W_hr reads m, the layer's output
-    pack_matrix(job, thread, writer, w[layers].w_ih, layer->units, 0,
-                forward ? (char *)writer->w_h.data : NULL, backward ? (char *)layer->wt_h : NULL,
-                outputs * thread / threads, outputs * (thread + 1) / threads);
+                backward ? (char *)writer->wt_h : NULL, &layer->cell->of_h, begin, end);
+    if (layer->projection) {
+      const int64_t outputs = job->model->output_vectors;  // W_hr reads m, the layer's output
+      pack_matrix(job, thread, writer, w[layers].w_ih, layer->units, 0,
+                  forward ? (char *)writer->w_h.data : NULL, backward ? (char *)layer->wt_h : NULL,
+                  &writer->cell->of_h, outputs * thread / threads, outputs * (thread + 1) / threads);
+    }
+    if (!forward || thread != 0) continue;
+    pack_bias(job, layer, w->b_ih, layer->cell->apart ? NULL : w->b_hh, (char *)layer->bias);
+    if (layer->cell->apart) pack_bias(job, layer, NULL, w->b_hh, (char *)layer->bias_h);
   }
   fl_fp_leave(mode);
 }
@@ -259,12 +285,13 @@ static fastlstm_model *lay_out(const fastlstm_spec *spec, void *memory, size_t b
     layer->bias = at + part.w_x + part.w_h;
     layer->wt_x = at + forward_bytes(part);
     layer->wt_h = (const char *)layer->wt_x + part.wt_x;
+    layer->bias_h = layer->cell->apart ? (const char *)layer->bias + part.bias : NULL;
     // Columns of padding.
-    const int64_t panel_units = lanes * FL_PANEL / layer->cell->sums;
-    if (layer->units % panel_units) memset(at, 0, (size_t)(part.w_x + part.w_h + part.bias));
+    if (row_vectors(layer) * lanes != layer->cell->sums * layer->units)
+      memset(at, 0, (size_t)gate_bytes(part));
     if (spec->proj_size) {
       projection.w_x = projection.w_h = native;
-      projection.w_h.data = (const char *)layer->bias + part.bias;
+      projection.w_h.data = at + gate_bytes(part);
       projection.w_h.inputs = layer->units;
       projection.bias = (const char *)projection.w_h.data + part.w_r;
       projection.wt_h = layer->wt_h;  // W_hh, which reads what is projected
@@ -316,7 +343,20 @@ fl_panels fl_model_panels(const fastlstm_model *model)
 {
   const fl_layer *layer = &model->layers[0];
   const int32_t lanes = model->kernels->lanes, sums = layer->cell->sums;
+  if (layer->cell->apart) {
+    const int32_t group = lanes * fl_group_vectors(layer->cell), rest = (int32_t)(layer->units % group);
+    const int32_t whole = (rest - 1) / lanes * lanes;  // of the rest, in unit vectors before the last one
+    const int32_t room = whole + (layer->last == sums ? lanes : layer->last * lanes / FL_PANEL);
+    return (fl_panels){.lanes = lanes,
+                       .group = fl_group_panels(layer->cell),
+                       .full = (int32_t)(layer->units / group),
+                       .units = group,
+                       .remainder = rest ? whole / lanes * sums + layer->last : 0,
+                       .rest = rest ? room : 0,
+                       .chains = layer->chains};
+  }
   return (fl_panels){.lanes = lanes,
+                     .group = 1,
                      .full = layer->full,
                      .units = lanes * FL_PANEL / sums,
                      .remainder = layer->remainder,

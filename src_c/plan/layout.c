@@ -66,9 +66,8 @@ int fl_run_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_
   layout->state_bytes = (model->projections ? 3 : 2) * layout->h_bytes + layout->c_bytes;
   layout->projected_bytes = fl_round_up((int64_t)projected, FASTLSTM_ALIGN);
   layout->gathered_bytes = fl_round_up((int64_t)gathered, FASTLSTM_ALIGN);
-  layout->sums_bytes = model->caches.block_bytes
-                           ? model->kernels->blocked_rows * FL_PANEL * (int64_t)lanes * fl_elem(spec->dtype)
-                           : 0;
+  layout->sums_bytes = fl_sums_rows(model->kernels, model->cell, model->caches.block_bytes > 0) * FL_PANEL *
+                       (int64_t)lanes * fl_elem(spec->dtype);
   layout->pointer_count = fl_round_up((int64_t)pointers, FASTLSTM_ALIGN / 8);
   layout->inner_bytes = fl_round_up((int64_t)inner, FASTLSTM_ALIGN);
 
@@ -135,7 +134,8 @@ int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl
   const double elem = (double)fl_elem(spec->dtype), batch = (double)plan->batch;
   const int64_t lanes = model->kernels->lanes, vectors = model->unit_vectors, gates = model->cell->gates;
   // Of the gradients that are kept of a row: of the gates, and of h where it is projected.
-  const int64_t kept = gates * vectors + (model->projections ? model->output_vectors : 0);
+  const int64_t of_gates = model->cell->grads * vectors;
+  const int64_t kept = of_gates + (model->projections ? model->output_vectors : 0);
   const double vector_bytes = (double)lanes * elem, chunk = (double)plan->chunk_rows;
   const double teams = plan->unit_groups > 1 ? 1 : plan->threads;  // that work apart from each other
   const double rows = (double)fl_ceil_div(plan->batch, plan->row_groups);
@@ -160,19 +160,20 @@ int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl
       weights * elem > LARGEST || chunk * FL_WGRAD_SCRATCH * vector_bytes > LARGEST)
     return 0;
   layout->grads_stride = ((int64_t)grads_rows | 1) * lanes;
-  layout->dh = gates * vectors * layout->grads_stride * (int64_t)elem;
+  layout->dh = of_gates * layout->grads_stride * (int64_t)elem;
   layout->grads_bytes = fl_round_up(kept * layout->grads_stride * (int64_t)elem, FASTLSTM_ALIGN);
   layout->scratch_bytes = fl_round_up((int64_t)(chunk * FL_WGRAD_SCRATCH * vector_bytes), FASTLSTM_ALIGN);
   layout->pointer_count = fl_round_up((int64_t)(4 * chunk + 4 * rows), FASTLSTM_ALIGN / 8);
   layout->inner_bytes = fl_round_up((int64_t)inner, FASTLSTM_ALIGN);
-  layout->bias_bytes = fl_round_up((int64_t)((double)(gates * vectors) * vector_bytes), FASTLSTM_ALIGN);
+  layout->bias_bytes = fl_round_up((int64_t)((double)of_gates * vector_bytes), FASTLSTM_ALIGN);
   layout->shard_bytes = plan->row_groups > 1 ? fl_round_up((int64_t)(weights * elem), FASTLSTM_ALIGN) : 0;
 
   const double threads = plan->threads, shards = plan->row_groups;
   const double layer_dirs = (double)(spec->num_layers * spec->directions);
   double total = 0;
   layout->common = take_common(&total, plan);
-  layout->dc = take(&total, model->cell->has_c ? batch * (double)vectors * vector_bytes : 0);
+  const int carries = model->cell->has_c || model->cell->carries_h;
+  layout->dc = take(&total, carries ? batch * (double)vectors * vector_bytes : 0);
   layout->dh_last = take(&total, batch * (double)layout->dh_stride * elem);
   layout->bias = take(&total, 2 * (double)layout->bias_bytes * shards * layer_dirs);
   layout->grads = take(&total, (double)layout->grads_bytes * teams);

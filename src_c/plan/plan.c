@@ -32,10 +32,6 @@ enum { FEW_ROWS = 3 };
 // no ratio was recorded.
 static const double TEAM_SHARE = 0.9;
 
-// A third level is shared, so weights must leave this many times their size of it to count as staying there.
-// Estimated; no ratio was recorded.
-static const double L3_RESERVE = 1.5;
-
 // Training: shards of the batch, and rows of gate gradients of a chunk, which become weight gradients while
 // they are still in cache. Bytes of a shard's weight gradients at most: they stay in a second level.
 static const double SHARD_BYTES = 256e3;
@@ -93,7 +89,7 @@ static double weights_rate(const fastlstm_model *model, double bytes)
 static int32_t level_of(const fastlstm_model *model, double bytes)
 {
   const fl_caches *c = &model->caches;
-  return bytes <= c->l1_bytes ? 1 : bytes <= c->l2_bytes ? 2 : bytes * L3_RESERVE <= c->l3_bytes ? 3 : 4;
+  return bytes <= c->l1_bytes ? 1 : bytes <= c->l2_bytes ? 2 : bytes <= c->l3_bytes ? 3 : 4;
 }
 
 // Adds `times` steps of one worker: rows by panels, the product of `units` with recurrent weights and the
@@ -111,7 +107,8 @@ static void add_steps(const fastlstm_model *model, int64_t rows, int64_t panels,
   const double all =
       steps == 1 ? (double)model->weight_bytes * (double)panels / (double)model->panels : bytes;
   const int32_t level = level_of(model, all);
-  const double read = level == 1 ? 0 : bytes / weights_rate(model, all);
+  const double rate = level == 4 ? model->caches.memory_rate : weights_rate(model, all);
+  const double read = level == 1 ? 0 : bytes / rate;
   const double tiles = (double)(fl_ceil_div(rows, k->tile_rows) * panels);
   const double rest = tiles * TILE_NS + (double)(rows * panels) * cell_ns + STEP_NS;
   sum->total += times * ((fma > read ? fma : read) + rest);
@@ -120,15 +117,23 @@ static void add_steps(const fastlstm_model *model, int64_t rows, int64_t panels,
   if (level > sum->level) sum->level = level;
 }
 
+// Into how many shares the hidden units can be divided: forward, by panels that hold whole unit vectors;
+// backward, by two vectors.
+static int32_t unit_shares(const fastlstm_model *model, fastlstm_purpose purpose)
+{
+  return purpose == FASTLSTM_BACK ? (model->unit_vectors + 1) / 2
+                                  : (int32_t)fl_ceil_div(model->panels, fl_group_panels(model->cell));
+}
+
 fl_estimate fl_plan_estimate(const fastlstm_model *model, const fastlstm_plan *plan)
 {
   const fastlstm_spec *spec = &model->spec;
   const int64_t rows = fl_ceil_div(plan->batch, plan->row_groups);
-  const int64_t panels = fl_ceil_div(model->panels, plan->unit_groups);
+  const int64_t group = fl_group_panels(model->cell);
+  const int64_t panels = fl_ceil_div(unit_shares(model, FASTLSTM_INFER), plan->unit_groups) * group;
   const int64_t output_panels = fl_ceil_div(model->output_panels, plan->unit_groups);
   const double turns = (double)spec->directions / plan->dir_groups;
-  const int threads = plan->dir_groups * plan->row_groups * plan->unit_groups;
-  fl_estimate sum = {.total = threads > 1 ? LAUNCH_NS : 0, .level = 1};
+  fl_estimate sum = {.total = plan->threads > 1 ? LAUNCH_NS : 0, .level = 1};
   for (int64_t l = 0; l < spec->num_layers && l < 2; ++l) {
     const int64_t inputs = model->layers[l * spec->directions].inputs;
     const double layers = l == 0 ? 1 : (double)(spec->num_layers - 1);
@@ -157,8 +162,7 @@ static void choose_split(const fastlstm_model *model, int32_t threads, fastlstm_
     return;
   }
   const int32_t most_dirs = plan->purpose == FASTLSTM_BACK ? 1 : model->spec.directions;
-  // Backward, hidden units are shared out by two vectors.
-  const int32_t most_units = plan->purpose == FASTLSTM_BACK ? (model->unit_vectors + 1) / 2 : model->panels;
+  const int32_t most_units = unit_shares(model, plan->purpose);
   fastlstm_plan best = *plan;
   best.threads = best.dir_groups = best.row_groups = best.unit_groups = 1;
   double best_ns = TEAM_SHARE * plan_ns(model, &best);
@@ -375,7 +379,7 @@ fastlstm_status fl_plan_force(const fastlstm_model *model, const fl_choice *choi
   const int64_t most_rows = infer ? plan->batch : plan->row_groups;
   const int one_shard = infer || plan->row_groups == 1;
   const int64_t most_dirs = one_shard && !back ? model->spec.directions : 1;
-  const int64_t most_units = !one_shard ? 1 : back ? (model->unit_vectors + 1) / 2 : model->panels;
+  const int64_t most_units = one_shard ? unit_shares(model, plan->purpose) : 1;
   if (choice->dir_groups < 1 || choice->dir_groups > most_dirs || choice->row_groups < 1 ||
       choice->row_groups > most_rows || choice->unit_groups < 1 || choice->unit_groups > most_units ||
       threads > fl_team_most() || (model->spec.gemm_blas && !back && (threads > 1 || !choice->ahead)))

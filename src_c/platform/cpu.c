@@ -91,7 +91,8 @@ static fl_cache_kind kind_of_cpu(void)
 }
 
 // Three kinds of machines, rounded from measurements of one thread; rates in bytes a nanosecond.
-// - Fast: a Zen 5, whose last level gives 118 and whose second one holds 1 MiB. Also all that nobody measured.
+// - Fast: a Zen 5, whose last level gives 118 and whose second one holds 1 MiB. Also all that nobody
+// measured.
 // - Slow: a Xeon with AMX, whose last level gives 30; 2 MiB. All of Intel's. Blocks of weights are two thirds
 //   of its first level.
 // - Middle: a Zen 3, whose last level gives 19 to 67; 512 KiB. Two shapes were measured there with blocks of
@@ -103,9 +104,9 @@ fl_caches fl_caches_of(int32_t kind)
     fl_caches caches;
     double l1, l2;  // bytes of the machine that was measured
   } known[] = {
-      [FL_CACHES_FAST] = {{40e3, 900e3, 32 << 20, 200, 90, 0, 0}, 48 << 10, 1 << 20},
-      [FL_CACHES_SLOW] = {{40e3, 2100e3, 480 << 20, 180, 25, 32 << 10, 0}, 48 << 10, 2 << 20},
-      [FL_CACHES_MIDDLE] = {{27e3, 450e3, 32 << 20, 97, 40, 21 << 10, 1}, 32 << 10, 512 << 10},
+      [FL_CACHES_FAST] = {{40e3, 900e3, 32 << 20, 200, 90, 45, 0, 0}, 48 << 10, 1 << 20},
+      [FL_CACHES_SLOW] = {{40e3, 2100e3, 480 << 20, 180, 25, 15, 32 << 10, 0}, 48 << 10, 2 << 20},
+      [FL_CACHES_MIDDLE] = {{27e3, 450e3, 32 << 20, 97, 40, 12, 21 << 10, 1}, 32 << 10, 512 << 10},
   };
   const int of_cpu = kind == FL_CACHES_OF_CPU;
   const int at = of_cpu ? (int)kind_of_cpu() : kind;

@@ -12,9 +12,9 @@
 // that of the third level, which others share, is all of it.
 typedef struct fl_caches {
   double l1_bytes, l2_bytes, l3_bytes;
-  double l2_rate,
-      llc_rate;         // bytes a nanosecond that one thread reads from the second level, and from beyond
-  int64_t block_bytes;  // of a panel's weights that tiles take at a time; 0: all of them
+  // bytes a nanosecond that one thread reads from the second level, the last one and memory
+  double l2_rate, llc_rate, memory_rate;
+  int64_t block_bytes;   // of a panel's weights that tiles take at a time; 0: all of them
   int32_t whole_panels;  // no shorter block than a panel gains anything, nor does any other prefetch
 } fl_caches;
 fl_caches fl_caches_of(int32_t kind);  // an fl_cache_kind

@@ -152,6 +152,19 @@ static void sum_shards(const run *r, const char *in, int64_t shard_bytes, int64_
   for (int shard = 0; shard < r->plan->row_groups; ++shard) fl_add(r, out, in + shard * shard_bytes, count);
 }
 
+// Gradients of one bias, or NULL, for `count` units from `unit` on, from those of the shards at `in`.
+static void gather_bias(const run *r, const char *in, const fl_layer *layer, const fl_gate_order *order,
+                        int64_t unit, int64_t count, void *out)
+{
+  const int64_t lanes = r->model->kernels->lanes,
+                layer_dirs = r->model->spec.num_layers * r->model->spec.directions;
+  for (int i = 0; out && i < layer->cell->gates; ++i) {
+    char *to = (char *)out + (order->gate[i] * layer->units + unit) * r->elem;
+    sum_shards(r, in + (order->first + i) * lanes * r->elem, 2 * r->back_layout.bias_bytes * layer_dirs,
+               count, to, r->back->accumulate);
+  }
+}
+
 // Gradients of the weights, if shards have their own, and of the biases.
 static void gather_gradients(const run *r)
 {
@@ -172,14 +185,9 @@ static void gather_gradients(const run *r)
     }
     for (int64_t unit = 0; unit < layer->units; unit += lanes) {
       const int64_t count = layer->units - unit < lanes ? layer->units - unit : lanes;
-      for (int gate = 0; gate < layer->cell->gates; ++gate) {
-        const char *in =
-            fl_bias_sums(r, 0, layer_dir, 1) + (layer->cell->gates * unit + gate * lanes) * r->elem;
-        const int64_t to = (gate * layer->units + unit) * r->elem,
-                      apart = 2 * r->back_layout.bias_bytes * layer_dirs;
-        if (out->b_ih) sum_shards(r, in, apart, count, (char *)out->b_ih + to, r->back->accumulate);
-        if (out->b_hh) sum_shards(r, in, apart, count, (char *)out->b_hh + to, r->back->accumulate);
-      }
+      const char *in = fl_bias_sums(r, 0, layer_dir, 1) + layer->cell->grads * unit * r->elem;
+      gather_bias(r, in, layer, &layer->cell->of_x, unit, count, out->b_ih);
+      gather_bias(r, in, layer, &layer->cell->of_h, unit, count, out->b_hh);
     }
   }
 }

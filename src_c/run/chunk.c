@@ -39,6 +39,9 @@ static char *dh_last(const back_worker *b)
   return r->space + r->back_layout.dh_last + b->w.row_begin * r->back_layout.dh_stride * r->elem;
 }
 
+// What steps carry beside the products: the gradient of c, or part of that of h.
+static int has_carry(const run *r) { return r->model->cell->has_c || r->model->cell->carries_h; }
+
 // dh_n and dc_n, in the worker's unit vectors.
 static void begin_rows(const back_worker *b, const back_segment *s, int64_t begin, int64_t end)
 {
@@ -56,7 +59,7 @@ static void begin_rows(const back_worker *b, const back_segment *s, int64_t begi
       if (r->back->dh_n) memcpy(dh, (const char *)r->back->dh_n + from, bytes);
     }
   }
-  for (int64_t v = b->w.vector_begin; r->model->cell->has_c && v < b->w.vector_end; ++v) {
+  for (int64_t v = b->w.vector_begin; has_carry(r) && v < b->w.vector_end; ++v) {
     const size_t bytes = (size_t)(fl_vector_units(r, units, v, &unit) * r->elem);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t from = ((s->layer_dir * batch + r->order[b->w.row_begin + i]) * units + unit) * r->elem;
@@ -71,7 +74,7 @@ static void begin_segment(const back_worker *b, const back_segment *s)
 {
   const worker *w = &b->w;
   const int64_t rows = w->row_end - w->row_begin;
-  const int64_t sums = w->r->model->cell->gates * w->r->model->kernels->lanes * w->r->elem;  // of a vector
+  const int64_t sums = w->r->model->cell->grads * w->r->model->kernels->lanes * w->r->elem;  // of a vector
   for (int64_t i = 0; i < rows && !fl_polled(w); i += FL_POLL_ROWS)
     begin_rows(b, s, i, i + FL_POLL_ROWS < rows ? i + FL_POLL_ROWS : rows);
   for (int64_t v = w->vector_begin; v < w->vector_end; ++v)
@@ -100,10 +103,12 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
       .dh_stride = r->back_layout.dh_stride,
       .activations = activations ? activations + r->model->cell->activations * row : NULL,
       .h = fl_h_buffer(r, s->layer_dir, t) + (b->w.row_begin + from) * r->tape_layout.h_stride * r->elem,
+      .h_prev =
+          fl_h_buffer(r, s->layer_dir, t - 1) + (b->w.row_begin + from) * r->tape_layout.h_stride * r->elem,
       .h_stride = r->tape_layout.h_stride,
       .c = has_c ? fl_c_buffer(r, s->layer_dir, t) + row : NULL,
       .c_prev = has_c ? fl_c_buffer(r, s->layer_dir, t - 1) + row : NULL,
-      .dc_carry = has_c ? dc_carry + from * vector_bytes : NULL,
+      .dc_carry = has_carry(r) ? dc_carry + from * vector_bytes : NULL,
       .c_stride = r->plan->batch * lanes,
       .bias = fl_bias_sums(r, b->shard, s->layer_dir, 0),
       .rows = to - from,
@@ -163,7 +168,7 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
   const run *r = b->w.r;
   const fl_kernels *kernels = r->model->kernels;
   const int64_t gates = r->model->cell->gates, lanes = kernels->lanes;
-  const int64_t vectors = gates * r->model->unit_vectors, sums = gates * lanes;
+  const int64_t vectors = gates * r->model->unit_vectors, sums = r->model->cell->grads * lanes;
   if (s->dw_x) {
     fl_wgrad job = {.grads = b->grads,
                     .stride = r->back_layout.grads_stride,
@@ -174,10 +179,12 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
                     .add = add,
                     .begin = (int32_t)fl_share(vectors, b, b->share),
                     .end = (int32_t)fl_share(vectors, b, b->share + 1),
+                    .recurrent = 1,
                     .scratch = b->scratch};
     fl_wgrad_slabs(&b->w, s->layer, &job);
     job.in = (const void *const *)b->x_at;
     job.columns = s->layer->inputs;
+    job.recurrent = 0;
     job.dw = s->dw_x;
     fl_wgrad_slabs(&b->w, s->layer, &job);
   }
@@ -225,7 +232,7 @@ static const char *keep_last_step(const back_worker *b, const char *last, int64_
   const run *r = b->w.r;
   const int64_t vector_bytes = r->model->kernels->lanes * r->elem,
                 stride = r->back_layout.grads_stride * r->elem;
-  const int64_t vectors = r->model->cell->gates * (int64_t)r->model->unit_vectors;
+  const int64_t vectors = r->model->cell->grads * (int64_t)r->model->unit_vectors;
   char *kept = b->grads + r->plan->chunk_rows * vector_bytes;
   fl_wait_for(&b->w, b->w.group);  // nobody reads the chunk any more
   for (int64_t v = fl_share(vectors, b, b->share); v < fl_share(vectors, b, b->share + 1); ++v)
@@ -234,11 +241,13 @@ static const char *keep_last_step(const back_worker *b, const char *last, int64_
   return kept;
 }
 
-// dh_0 and dc_0 from the first step's gate gradients, which `rows` rows have; the others never ran.
+// dh_0 and dc_0 from the first step's gate gradients, which `rows` rows have, and from what it carried; the
+// others never ran.
 static void end_segment(const back_worker *b, const back_segment *s, const char *grads, int64_t rows)
 {
   const run *r = b->w.r;
   const fastlstm_back_io *io = r->back;
+  const int carries_h = r->model->cell->carries_h;
   const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch;
   const int64_t units = r->model->spec.hidden_size, outputs = r->model->outputs;
   int64_t unit;
@@ -251,10 +260,12 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
     }
     if (!io->dh_0) continue;
     b->dy_now[i] = (char *)io->dh_0 + place * outputs * r->elem;
-    for (int64_t v = b->w.output_begin; i >= rows && v < b->w.output_end; ++v) {
+    if (i < rows && !carries_h) continue;
+    for (int64_t v = b->w.output_begin; v < b->w.output_end; ++v) {
       const size_t bytes = (size_t)(fl_vector_units(r, outputs, v, &unit) * r->elem);
-      memcpy(b->dy_now[i] + unit * r->elem, dh_last(b) + (i * r->back_layout.dh_stride + unit) * r->elem,
-             bytes);
+      const char *from = i < rows ? carry(b) + (v * batch + i) * lanes * r->elem
+                                  : dh_last(b) + (i * r->back_layout.dh_stride + unit) * r->elem;
+      memcpy(b->dy_now[i] + unit * r->elem, from, bytes);
     }
   }
   if (!io->dh_0 || rows == 0) return;
@@ -262,8 +273,10 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
   const fl_dgrad job = {.grads = grads,
                         .stride = r->back_layout.grads_stride,
                         .weights = writer->wt_h,
+                        .recurrent = 1,
                         .columns = outputs,
                         .out = (void *const *)b->dy_now,
+                        .add = carries_h,
                         .rows = rows,
                         .panel_begin = b->output_column_begin,
                         .panel_end = b->output_column_end,

@@ -87,8 +87,6 @@ static void run_worker(const worker *w)
   zero_padding(w, r->io->cells, r->io->cells_t, r->io->cells_b, spec->hidden_size);
 }
 
-static int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
-
 // The worker of one place in the plan's grid, or of a whole row group when `alone`.
 static void start_worker(run *r, int dir, int row, int share, int thread, int alone)
 {
@@ -99,18 +97,21 @@ static void start_worker(run *r, int dir, int row, int share, int thread, int al
   w.last_dir = by_dir ? dir : r->model->spec.directions - 1;
   w.row_begin = fl_slice_begin(p->batch, p->row_groups, row);
   w.row_end = fl_slice_begin(p->batch, p->row_groups, row + 1);
-  w.panel_begin = (int32_t)((int64_t)r->model->panels * share / shares);
-  w.panel_end = (int32_t)((int64_t)r->model->panels * (share + 1) / shares);
-  const int32_t vectors = FL_PANEL / r->model->cell->sums;  // unit vectors of a panel
-  w.vector_begin = w.panel_begin * vectors;
-  w.vector_end = least(w.panel_end * vectors, r->model->unit_vectors);
+  const int64_t group = fl_group_panels(r->model->cell), vectors = fl_group_vectors(r->model->cell);
+  const int64_t groups = fl_ceil_div(r->model->panels, group);
+  const int64_t begin = groups * share / shares, end = groups * (share + 1) / shares;
+  w.panel_begin = (int32_t)(begin * group);
+  w.panel_end = end < groups ? (int32_t)(end * group) : r->model->panels;
+  w.vector_begin = (int32_t)(begin * vectors);
+  w.vector_end = end < groups ? (int32_t)(end * vectors) : r->model->unit_vectors;
   w.output_begin = w.vector_begin;
   w.output_end = w.vector_end;
   if (r->model->projections) {
-    w.output_panel_begin = (int32_t)((int64_t)r->model->output_panels * share / shares);
-    w.output_panel_end = (int32_t)((int64_t)r->model->output_panels * (share + 1) / shares);
+    const int64_t panels = r->model->output_panels;
+    w.output_panel_begin = (int32_t)(panels * share / shares);
+    w.output_panel_end = (int32_t)(panels * (share + 1) / shares);
     w.output_begin = w.output_panel_begin * FL_PANEL;
-    w.output_end = least(w.output_panel_end * FL_PANEL, r->model->output_vectors);
+    w.output_end = w.output_panel_end < panels ? w.output_panel_end * FL_PANEL : r->model->output_vectors;
   }
   w.team = alone ? NULL : r->team;
   w.group = shares > 1 ? r->team + 1 + dir * p->row_groups + row : NULL;

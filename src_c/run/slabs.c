@@ -60,14 +60,15 @@ void fl_step_slabs(const worker *w, const fl_layer *layer, const fl_step *job)
       2.0 * FL_PANEL * (double)lanes * (double)(layer->w_h.inputs + (job->x ? layer->inputs : 0));
   if (fl_polled(w)) return;
   // Multiples of 6 split neither groups of two panels nor one of three (next_group in product/tile.inc.h).
-  const slabs s = cut(job->rows, panels, job->rows <= 3 ? 6 : 1, flops);
+  const slabs s = cut(job->rows, panels, job->rows <= 3 ? 6 : fl_group_panels(layer->cell), flops);
   if (s.rows == job->rows && s.columns == panels) {
     kernels->step(layer, job);
     return;
   }
-  for (int64_t done = 0; done < panels; done += s.columns) {
-    const int64_t count = least(s.columns, panels - done);
-    const int64_t begin = job->descending ? job->panel_end - done - count : job->panel_begin + done;
+  const int64_t slabs_of_panels = fl_ceil_div(panels, s.columns);
+  for (int64_t i = 0; i < slabs_of_panels; ++i) {
+    const int64_t done = (job->descending ? slabs_of_panels - 1 - i : i) * s.columns;
+    const int64_t count = least(s.columns, panels - done), begin = job->panel_begin + done;
     for (int64_t row = 0; row < job->rows && !fl_polled(w); row += s.rows) {
       fl_step part = *job;
       part.panel_begin = (int32_t)begin;
@@ -132,9 +133,10 @@ void fl_back_step_slabs(const worker *w, const fl_layer *layer, const fl_back_st
       if (job->activations)
         part.activations = (const char *)job->activations + layer->cell->activations * row_bytes;
       part.h = (const char *)job->h + row * job->h_stride * elem;
+      part.h_prev = (const char *)job->h_prev + row * job->h_stride * elem;
       if (job->c) part.c = (const char *)job->c + row_bytes;
       if (job->c) part.c_prev = (const char *)job->c_prev + row_bytes;
-      if (job->c) part.dc_carry = (char *)job->dc_carry + row_bytes;
+      if (job->dc_carry) part.dc_carry = (char *)job->dc_carry + row_bytes;
       kernels->back_step(layer, &part);
       if (part.rows < job->rows && fl_polled(w)) return;
     }

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 import fastlstm
-from fastlstm import reference
+from fastlstm import reference, runtime
 from fastlstm.__main__ import main
 from fastlstm.bench import (
     agreement,
     cli,
+    files,
     peers,
     protocol,
     report,
@@ -313,3 +314,15 @@ def test_absent_engines_are_left_out_with_one_line_each(
 def test_info_shows_the_configuration(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     assert fastlstm.__version__ in capfd.readouterr().out
+
+
+def test_files_are_named_after_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"model name": "AMD EPYC 7R13 (R)", "cpu family": "25", "model": "1"}
+    monkeypatch.setattr(runtime, "cpu_field", lambda name: known.get(name, ""))
+    best, worst = (runtime.available_isas()[i] for i in (0, -1))
+    monkeypatch.setattr(runtime, "_isa", best)
+    assert files.machine_name() == "amd-epyc-7r13-r-family-25-model-1"
+    monkeypatch.setattr(runtime, "_isa", worst)
+    assert files.machine_name() == f"amd-epyc-7r13-r-family-25-model-1-{worst}"
+    known["cpu family"] = known["model"] = ""
+    assert files.machine_name() == f"amd-epyc-7r13-r-{worst}"

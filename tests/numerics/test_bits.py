@@ -20,6 +20,7 @@ import pytest
 
 import fastlstm
 from support import helpers
+from support.classes import CLASSES
 from support.engine_runs import (
     Case,
     Outputs,
@@ -305,19 +306,17 @@ def test_stream_keeps_what_the_caller_keeps(isa: str) -> None:
 
 
 @pytest.mark.parametrize("units", [1, 8, 17, 33, 64])
-def test_cell_by_cell(isa: str, dtype: str, units: int) -> None:
-    case = case_of(helpers.Config(12, 3, 5, units, with_state=True, dtype=dtype), units)
-    cell = fastlstm.LSTMCell(5, units, dtype=dtype)
-    cell.load_state_dict({n.removesuffix("_l0"): p for n, p in case.params.items()})
-    whole = run(case.lstm(), case.inputs)
-    h, c = (part[0] for part in case.inputs.state or ())
+def test_cell_by_cell(isa: str, dtype: str, cell: str, units: int) -> None:
+    config = helpers.Config(12, 3, 5, units, with_state=True, dtype=dtype, cell=cell)
+    case, of = case_of(config, units), CLASSES[cell]
+    step, whole = case.step(), run(case.model(), case.inputs)
+    state = tuple(part[0] for part in case.inputs.state or ())[: 1 + of.has_c]
     for t, x_t in enumerate(case.inputs.x):
-        alone = cell(x_t[1], (h[1], c[1]))
-        h, c = cell(x_t, (h, c))
-        assert_same_bits(h, whole.y[t])
-        assert_same_bits(c, whole.cells[t])
-        assert_same_bits(alone[0], h[1])
-        assert_same_bits(alone[1], c[1])
+        alone = of.stepped(step, x_t[1], tuple(part[1] for part in state))
+        state = of.stepped(step, x_t, state)
+        for part, one, expected in zip(state, alone, (whole.y, whole.cells), strict=False):
+            assert_same_bits(part, expected[t])
+            assert_same_bits(one, part[1])
 
 
 # ---- layers and directions ----

@@ -132,7 +132,7 @@ def test_public_docstrings() -> None:
     found = {name: fault(*rest) for module in modules() for name, *rest in public(module)}
     assert {
         "fastlstm.LSTM", "fastlstm.LSTM.__call__", "fastlstm.RNN.backward", "fastlstm.load",
-        "fastlstm.LSTMCell.from_torch", "fastlstm.Tape.nbytes", "fastlstm.optim.SGD.step",
+        "fastlstm.RNNCell.from_torch", "fastlstm.Tape.nbytes", "fastlstm.optim.SGD.step",
         "fastlstm.reference.rnn_forward",
     } <= found.keys()  # fmt: skip
     assert not {name: why for name, why in found.items() if why}

@@ -46,6 +46,7 @@ loaded: LSTM = fastlstm.load("model")
 rnn = fastlstm.RNN(3, 4, nonlinearity="relu", dtype=np.float64)
 y, h_n = rnn(x, h_n, lengths=[5, 3])
 y, h_n, tape = rnn.forward(x, h_n)
+print(fastlstm.RNNCell(3, 4, nonlinearity="relu")(x[0], h_n[0]).shape)
 print(h_n.shape, rnn.backward(tape, y, h_n).params["weight_ih_l0"] + 1, rnn.nonlinearity)
 assert_type(fastlstm.RNN.from_state_dict(rnn.state_dict()), fastlstm.RNN)
 lstm.save("model")
@@ -73,6 +74,8 @@ cell.hiden_size  # wrong
 LSTM("3", 4)  # wrong
 LSTM(3, 4, gemm="magic")  # wrong
 fastlstm.RNN(3, 4, nonlinearity="elu")  # wrong
+fastlstm.RNNCell(3, 4)(x[0], (h_n, h_n))  # wrong
+cell(x[0], h_n)  # wrong
 rnn(x, (h_n, c_n))  # wrong
 rnn(x)[1].shap  # wrong
 lstm(x, lenghts=[5, 3])  # wrong

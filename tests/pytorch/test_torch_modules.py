@@ -160,7 +160,7 @@ FOREIGN: dict[str, tuple[Callable[[], Any], str]] = {
     "GRU": (lambda: nn.GRU(F, H), "GRU: fastlstm has no GRU"),
     "RNN": (lambda: nn.RNN(F, H), "RNN: fastlstm.RNN.from_torch takes it"),
     "GRUCell": (lambda: nn.GRUCell(F, H), "GRUCell: fastlstm has no GRU"),
-    "RNNCell": (lambda: nn.RNNCell(F, H), "RNNCell: fastlstm has no RNN"),
+    "RNNCell": (lambda: nn.RNNCell(F, H), "RNNCell: fastlstm.RNNCell.from_torch takes it"),
     "scripted cell": (
         lambda: quietly(torch.jit.script, nn.LSTMCell(F, H)),
         "scripted.*LSTMCell.*jit",

@@ -9,6 +9,7 @@ import numpy as np
 
 import fastlstm
 from support import helpers
+from support.classes import CLASSES
 
 
 class Outputs(NamedTuple):
@@ -46,6 +47,14 @@ class Case(NamedTuple):
         )
         rnn.load_state_dict(self.params)
         return rnn
+
+    def step(self) -> Any:
+        """The first layer's cell."""
+        of, config = CLASSES[self.config.cell], self.config
+        sizes = (config.input_size, config.hidden_size, config.bias)
+        cell = of.step(*sizes, dtype=config.dtype, **of.options)
+        cell.load_state_dict({name: self.params[f"{name}_l0"] for name in cell.state_dict()})
+        return cell
 
 
 # Every cell with each of its ways to project inputs.

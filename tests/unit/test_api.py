@@ -229,20 +229,6 @@ def test_load(kind: str, dtype: Any) -> None:
         assert lstm.weight_ih_l0.any()
 
 
-def test_cell_and_layer_agree() -> None:
-    cell = fastlstm.LSTMCell(F, H, seed=5)
-    lstm = fastlstm.LSTM(F, H)
-    lstm.load_state_dict({f"{name}_l0": value for name, value in cell.state_dict().items()})
-    h = c = np.zeros((B, H), np.float32)
-    for x_t, y_t in zip(X, lstm(X)[0], strict=True):
-        h, c = cell(x_t, (h, c))
-        assert np.array_equal(h, y_t)
-    one_h, one_c = cell(X[0, 0])
-    assert one_h.shape == one_c.shape == (H,)
-    with pytest.raises(ValueError, match=r"missing: weight_ih, .*unexpected: weight_ih_l0"):
-        cell.load_state_dict(lstm.state_dict())
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_from_torch(dtype: str) -> None:
     torch = pytest.importorskip("torch")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import fastlstm
+from support.labels import label
 from support.refusals import BAD_COUNTS, CELL, LSTM, X_STEP, B, T, X, refused, unharmed
 
 pytestmark = pytest.mark.sanitize
@@ -65,7 +66,7 @@ def test_too_many_threads(what: str) -> None:
     refused(name, ValueError, lambda: call(1025))
 
 
-@pytest.mark.parametrize("value", [np.int8(3), np.uint64(3), np.array(3)], ids=repr)
+@pytest.mark.parametrize("value", [np.int8(3), np.uint64(3), np.array(3)], ids=label)
 def test_any_integer_is_a_count(value: Any) -> None:
     assert fastlstm.LSTM(value, 2).input_size == 3
     assert type(fastlstm.LSTM(value, 2).input_size) is int
@@ -83,7 +84,7 @@ FLAGS: dict[str, tuple[str, Callable[[Any], object]]] = {
 
 
 @pytest.mark.parametrize(
-    "value", [0, 1, None, 1.0, NAN, "True", [True], np.array([True])], ids=repr
+    "value", [0, 1, None, 1.0, NAN, "True", [True], np.array([True])], ids=label
 )
 @pytest.mark.parametrize("what", FLAGS)
 def test_bad_flag(what: str, value: Any) -> None:
@@ -136,7 +137,7 @@ def test_bad_dropout(value: Any, error: type[Exception]) -> None:
         {"names": ["a"]},
         np.array([1.0]),
     ],
-    ids=repr,
+    ids=label,
 )
 def test_bad_dtype(make: Any, value: Any) -> None:
     refused("dtype", TypeError, lambda: make(3, 3, dtype=value))
@@ -147,7 +148,7 @@ def test_bad_dtype(make: Any, value: Any) -> None:
     ("value", "error"),
     [(-1, ValueError), ([1, -1], ValueError)]
     + [(v, TypeError) for v in (1.5, NAN, "1", b"1", {}, object(), [0.5], 1j, True)],
-    ids=repr,
+    ids=label,
 )
 def test_bad_seed(make: Any, value: Any, error: type[Exception]) -> None:
     refused("seed", error, lambda: make(3, 3, seed=value))
@@ -164,7 +165,7 @@ def test_most_layers() -> None:
         *(None, True, 1, "BLAS", "", b"auto", ["auto"], ("auto", "native")),
         np.array(["auto", "x"]),
     ],
-    ids=repr,
+    ids=label,
 )
 def test_bad_gemm(value: Any) -> None:
     refused("gemm", ValueError, lambda: fastlstm.LSTM(3, 3, gemm=value))

@@ -13,6 +13,7 @@ import pytest
 
 import fastlstm
 from fastlstm.optim import SGD, Adam, AdamW, Optimizer, clip_grad_norm, clip_grad_value
+from support.labels import label
 from support.optim_reference import Gradients, made
 from support.refusals import misaligned, refused
 
@@ -91,13 +92,13 @@ def test_beta_of_one(betas: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "betas", [0.9, None, (0.9,), (0.9, 0.9, 0.9), "ab", {0.9, 0.99}, np.ones((2, 2)) / 2], ids=repr
+    "betas", [0.9, None, (0.9,), (0.9, 0.9, 0.9), "ab", {0.9, 0.99}, np.ones((2, 2)) / 2], ids=label
 )
 def test_betas_are_a_pair(betas: Any) -> None:
     refused("betas", TypeError, lambda: Adam(params(), betas=betas))
 
 
-@pytest.mark.parametrize("value", [0, 1, None, "yes", np.array(True)], ids=repr)
+@pytest.mark.parametrize("value", [0, 1, None, "yes", np.array(True)], ids=label)
 def test_bad_flag(value: Any) -> None:
     refused("nesterov", TypeError, lambda: SGD(params(), momentum=0.5, nesterov=value))
     refused("amsgrad", TypeError, lambda: Adam(params(), amsgrad=value))
@@ -164,7 +165,7 @@ def test_bad_gradient_to_clip(bad: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, 1, "w", [np.ones(3)], np.ones(3), {1: np.ones(3)}, iter(()), SGD({})], ids=repr
+    "value", [None, 1, "w", [np.ones(3)], np.ones(3), {1: np.ones(3)}, iter(()), SGD({})], ids=label
 )
 def test_no_mapping(value: Any) -> None:
     for maker in MAKERS.values():

@@ -133,7 +133,7 @@ def test_explain_names_the_limit() -> None:
             for name, size, steps, batch in (
                 ("dense", 256, 100, 64),
                 ("one row", 512, 100, 1),
-                ("one row, large", 1500, 3, 1),
+                ("one row, large", 1600, 3, 1),
                 ("tiny", 3, 100, 1),
             )
         }

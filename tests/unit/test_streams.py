@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import fastlstm
+from support.classes import CLASSES
+from support.labels import label
 
 pytestmark = pytest.mark.sanitize
 
@@ -76,7 +78,7 @@ class Liar(np.ndarray):
         return np.zeros((1, 1, 1), np.float32)
 
 
-@pytest.mark.parametrize("kind", [memoryview, Holder, lambda a: a.view(Liar)], ids=str)
+@pytest.mark.parametrize("kind", [memoryview, Holder, lambda a: a.view(Liar)], ids=label)
 def test_whatever_holds_a_batch_first_chunk(kind: Any) -> None:
     """Nothing passes as if its axes were the other way round."""
     first, _ = pair()
@@ -137,25 +139,27 @@ def test_a_stream_never_made() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_the_stream_of_a_cell(dtype: Any, bias: bool) -> None:
+def test_the_stream_of_a_cell(cell: str, dtype: Any, bias: bool) -> None:
     """Its steps are those of the cell, bit by bit; chunks are steps."""
-    cell = fastlstm.LSTMCell(F, H, bias, dtype=dtype, seed=0)
+    of = CLASSES[cell]
+    step = of.step(F, H, bias, dtype=dtype, seed=0, **of.options)
     x = random(T, B, F, dtype=dtype)
-    stream, chunked = cell.stream(B), cell.stream(B, num_threads=2)
+    stream, chunked = step.stream(B), step.stream(B, num_threads=2)
     assert isinstance(stream, fastlstm.Stream)
-    h = c = np.zeros((B, H), dtype)
-    steps = []
+    state, steps = None, []
     for x_t in x:
-        h, c = cell(x_t, (h, c))
-        assert np.array_equal(stream(x_t), h)
-        steps.append(h)
-    assert np.array_equal(stream.state, (h[None], c[None]))
+        state = of.stepped(step, x_t, state)
+        assert np.array_equal(stream(x_t), state[0])
+        steps.append(state[0])
+    assert state is not None
+    kept = np.stack(state)[:, None]  # with an axis of layers
+    assert np.array_equal(stream.state, kept if of.has_c else kept[0])
     assert np.array_equal(chunked(x), steps)
     stream.reset()
     assert np.array_equal(stream(x[0]), steps[0])
-    stream.state = h[None], c[None]
-    assert np.array_equal(stream(x[0]), cell(x[0], (h, c))[0])
-    assert np.array_equal(cell.stream()(x[0, :1]), steps[0][:1])
+    stream.state = tuple(kept) if of.has_c else kept[0]
+    assert np.array_equal(stream(x[0]), of.stepped(step, x[0], state)[0])
+    assert np.array_equal(step.stream()(x[0, :1]), steps[0][:1])
 
 
 def test_the_stream_of_a_cell_keeps_its_parameters() -> None:

@@ -220,8 +220,8 @@ static void FL_NAMED(lstm_backward)(const fl_layer *layer, const fl_back_step *j
 // ---- persistent kernel ----
 //
 // Many steps of one row for a layer so small that all its gates fit in registers: no call, no dispatch and no
-// trip of c to memory between steps. The same sums as the tiles. With two chains there can be more sums than
-// registers, and some go to the stack. Panels in groups that fit lost more by their further loops of few
+// trip of c to memory between steps. The same sums as the tiles. Where two chains are more sums than
+// registers, they run one after the other. Panels in groups that fit lost by their further loops of few
 // inputs: 0.90 to 0.99 of the speed (AVX2, H 16 to 20; AVX-512, float64, H 18 to 24; Zen 5), and gained at H
 // 24 alone.
 

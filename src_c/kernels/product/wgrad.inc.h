@@ -83,14 +83,16 @@ FL_INLINE void pack_columns(const fl_wgrad *job, int64_t first, int64_t count, r
 static void FL_NAMED(wgrad)(const fl_layer *layer, const fl_wgrad *job)
 {
   const int64_t vectors = (job->columns + VL - 1) / VL, gates = layer->cell->gates;
+  const fl_gate_order *order = job->recurrent ? &layer->cell->of_h : &layer->cell->of_x;
   for (int64_t first = 0; first < vectors; first += FL_WGRAD_SCRATCH) {
     const int64_t count = vectors - first < FL_WGRAD_SCRATCH ? vectors - first : FL_WGRAD_SCRATCH;
     pack_columns(job, first, count, job->scratch);
     for (int64_t b = job->begin; b < job->end; ++b) {
-      const int64_t unit = b / gates * VL, gate = b % gates, units = layer->units - unit;
+      const int64_t unit = b / gates * VL, units = layer->units - unit, gate = order->gate[b % gates];
+      const int64_t place = b / gates * layer->cell->grads + order->first + b % gates;
       const int count_lanes = units < VL ? (int)units : VL;
       for (int m = 0; m < count_lanes; m += FL_WGRAD_LANES) {
-        const real *grads = (const real *)job->grads + b * job->stride + m, *in = job->scratch;
+        const real *grads = (const real *)job->grads + place * job->stride + m, *in = job->scratch;
         real *dw = (real *)job->dw + (gate * layer->units + unit + m) * job->columns;
         const int lanes = count_lanes - m < FL_WGRAD_LANES ? count_lanes - m : FL_WGRAD_LANES;
         for (int64_t i = 0; group_begin(count, i) < count; ++i) {

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The GRU layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .checks import Array, SupportsArray
+from .recurrent import Recurrent
+from .spec import CELLS
+
+
+class GRU(Recurrent[SupportsArray, Array, SupportsArray]):
+    """A stack of GRU layers with the semantics and names of ``torch.nn.GRU``.
+
+    A state is h alone, as in torch: ``y, h_n = gru(x, h_0)``; whatever asks for a cell state
+    (`return_cells`, `dcells`) is refused. Models may be called from many threads at once, pickled
+    and copied.
+
+    Parameters
+    ----------
+    input_size : int
+        Features I of each step.
+    hidden_size : int
+        Hidden units H.
+    num_layers : int, default 1
+        Layers L, 10,000 at most, each reading the outputs of the one before.
+    bias : bool, default True
+        Whether there are biases b_ih and b_hh.
+    batch_first : bool, default False
+        Whether x and y are (B, T, ...) instead of (T, B, ...).
+    dropout : float, default 0.0
+        Probability of dropout between layers; training only, idle in inference.
+    bidirectional : bool, default False
+        Whether a second set of weights runs from each sequence's last step to its first.
+    dtype : dtype, default numpy.float32
+        float32 or float64, of parameters, inputs and outputs.
+    seed : None, int >= 0, or what numpy.random.default_rng takes
+        Of the first parameters, uniform in +-1/sqrt(H); None for other ones each time.
+
+    Attributes
+    ----------
+    weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, ...
+        The parameters, arrays named as in torch: (3H, I), (3H, H), (3H,) and (3H,) in the first
+        layer (type checkers know those of layer 0). They are read-only until `train`; replace them
+        with `load_state_dict`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A wrong argument.
+    MemoryError
+        The model does not fit.
+
+    Warns
+    -----
+    UserWarning
+        Dropout with one layer, where it does nothing.
+
+    Notes
+    -----
+    With gates in the order r, z, n::
+
+        r, z = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
+        n = tanh(W_in x_t + b_in + r * (W_hn h_{t-1} + b_hn))
+        h_t = (1 - z) * n + z * h_{t-1}
+
+    r comes after the product with h_{t-1}, as in torch and cuDNN; Keras calls this ``reset_after``,
+    ONNX ``linear_before_reset``. The backward pass and the sources stand in
+    ``fastlstm.reference.gru``.
+    """
+
+    _kind = "GRU"
+    _cell = CELLS["gru"]
+    _has_c = _cell.has_c
+    _states = ("h_0",)
+    _defaults: ClassVar[dict[str, object]] = {
+        "num_layers": 1,
+        "bias": True,
+        "batch_first": False,
+        "dropout": 0.0,
+        "bidirectional": False,
+    }
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        dtype: DTypeLike = np.float32,
+        seed: object = None,
+    ) -> None:
+        super().__init__(
+            "gru",
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            dtype,
+            seed,
+        )
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state_dict: Mapping[str, Any],
+        prefix: str | None = None,
+        *,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        dtype: DTypeLike | None = None,
+    ) -> Self:
+        """A GRU whose sizes, layers, directions and bias names and shapes of a state dict say.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to tensor, array, or what `load_state_dict` takes
+            Of a model that has a GRU in it, of a GRU or of a ``torch.nn.GRUCell``; or a checkpoint
+            in which such a mapping stands (under "state_dict" or "model", for example). Each value
+            is read once at most.
+        prefix : str, optional
+            Where the GRU stands, "encoder.gru." for example; None: the only one. What DataParallel
+            ("module.") and torch.compile ("_orig_mod.") put into names may be left out.
+        batch_first, dropout
+            Of the constructor, which no state dict tells.
+        dtype : dtype, optional
+            float32 or float64: values of any float dtype (float64 for a float32 model too) and
+            lists of numbers are converted to it. None: that of the values, float32 if they are
+            narrower; lists are an error.
+
+        Returns
+        -------
+        Self
+            A model of this class.
+
+        Raises
+        ------
+        TypeError
+            No mapping, or a value that is no array of floats.
+        ValueError
+            No GRU or several, listed; names missing or left over; shapes that are no GRU's; a value
+            beyond `dtype`.
+        MemoryError
+            It does not fit.
+        """
+        options = {"batch_first": batch_first, "dropout": dropout}
+        return cls._of_state_dict(state_dict, prefix, dtype, "gru", **options)

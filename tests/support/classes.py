@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The classes of each recurrent cell, by the names of the `cell` fixture."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import fastlstm
+
+
+class Classes(NamedTuple):
+    """What `fastlstm` has for a cell; ``torch.nn`` has classes of the same names."""
+
+    layer: Any
+    step: Any
+    options: dict[str, Any]  # that both constructors need to be of that cell
+    has_c: bool = False
+
+    def stepped(self, cell: Any, x: Any, state: Any = None) -> tuple[Any, ...]:
+        """(h, c) of one step, or (h,); `state` likewise."""
+        if state is not None and not self.has_c:
+            (state,) = state
+        new = cell(x, state)
+        return tuple(new) if self.has_c else (new,)
+
+
+CLASSES = {
+    "lstm": Classes(fastlstm.LSTM, fastlstm.LSTMCell, {}, has_c=True),
+    "rnn_tanh": Classes(fastlstm.RNN, fastlstm.RNNCell, {"nonlinearity": "tanh"}),
+    "rnn_relu": Classes(fastlstm.RNN, fastlstm.RNNCell, {"nonlinearity": "relu"}),
+}
