@@ -4,7 +4,7 @@
 from typing import TYPE_CHECKING
 
 from .cell import LSTMCell
-from .gru import GRU
+from .gru import GRU, GRUCell
 from .loading import load
 from .lstm import LSTM
 from .rnn import RNN, RNNCell
@@ -23,6 +23,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "GRUCell",
     "Gradients",
     "LSTMCell",
     "RNNCell",

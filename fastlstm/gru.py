@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The GRU layer."""
+"""The GRU layer and its single step."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .cell import RecurrentCell
 from .checks import Array, SupportsArray
 from .recurrent import Recurrent
 from .spec import CELLS
@@ -157,3 +158,51 @@ class GRU(Recurrent[SupportsArray, Array, SupportsArray]):
         """
         options = {"batch_first": batch_first, "dropout": dropout}
         return cls._of_state_dict(state_dict, prefix, dtype, "gru", **options)
+
+
+class GRUCell(RecurrentCell[SupportsArray, Array]):
+    """One step of a GRU layer with the semantics of ``torch.nn.GRUCell``.
+
+    A state is h alone: ``h = cell(x, h)``. A cell has no ``save``: `state_dict` gives what a file
+    should hold, and `GRU.from_state_dict` makes a layer of it. Calls use the process's number of
+    threads.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        Features I and hidden units H.
+    bias : bool, default True
+        Whether there are biases b_ih and b_hh.
+    dtype : dtype, default numpy.float32
+        float32 or float64.
+    seed : None, int >= 0, or what numpy.random.default_rng takes
+        Of the first parameters, as for `GRU`.
+
+    Attributes
+    ----------
+    weight_ih, weight_hh, bias_ih, bias_hh : ndarray
+        The parameters: (3H, I), (3H, H), (3H,) and (3H,), as those of `GRU`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A wrong argument.
+    MemoryError
+        The cell does not fit.
+    """
+
+    _kind = "GRUCell"
+    _has_c = CELLS["gru"].has_c
+    _states = ("h_0",)
+    _defaults: ClassVar[dict[str, object]] = {"bias": True}
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike = np.float32,
+        seed: object = None,
+    ) -> None:
+        super().__init__("gru", input_size, hidden_size, bias, dtype, seed)

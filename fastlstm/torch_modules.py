@@ -23,7 +23,11 @@ _OWN: dict[str, dict[str, object]] = {
     "RNN": {"nonlinearity": "tanh"},
     "GRU": {},
 }
-_CELLS: dict[str, tuple[str, ...]] = {"LSTMCell": (), "RNNCell": ("nonlinearity",)}  # own arguments
+_CELLS: dict[str, tuple[str, ...]] = {  # own arguments
+    "LSTMCell": (),
+    "RNNCell": ("nonlinearity",),
+    "GRUCell": (),
+}
 _MODES = {"LSTM": ("LSTM",), "RNN": ("RNN_TANH", "RNN_RELU"), "GRU": ("GRU",)}
 _QUANTISED = ("torch.ao.nn.quantized.", "torch.ao.nn.quantizable.", "torch.nn.quantiz")
 _LAYER = "torch.nn.modules.rnn."
@@ -158,9 +162,7 @@ def _described(module: Any, wanted: str) -> str:
             f"a scripted or traced module ({kind} of {name}): hand over the module that "
             "torch.jit.script or trace was given, or module.state_dict() to load_state_dict"
         )
-    if _is(module, _LAYER + "GRUCell"):
-        return f"{kind}, a torch.nn.GRUCell: fastlstm has no GRUCell yet"
-    for other in ("LSTM", "LSTMCell", "RNN", "RNNCell", "GRU"):
+    for other in ("LSTM", "LSTMCell", "RNN", "RNNCell", "GRU", "GRUCell"):
         if other != wanted and _is(module, _LAYER + other):
             return f"{kind}: fastlstm.{other}.from_torch takes it"
     if _is(module, "torch.nn.modules.module.Module"):

@@ -7,7 +7,7 @@
 
 typedef struct back_data {
   int64_t rows, stride, c_stride, h_stride;
-  real *next, *dy, *dc, *dh_last, *activations, *h, *c, *c_prev, *carry, *bias;
+  real *next, *dy, *dc, *dh_last, *activations, *h, *h_prev, *c, *c_prev, *carry, *bias;
 } back_data;
 
 typedef struct back_out {
@@ -22,11 +22,12 @@ typedef struct back_mode {
 // Gate gradients of lanes that no unit has must not be read: they are NaN.
 static real *take_gradients(const layer_case *c, const back_data *d, uint64_t *state)
 {
-  real *grads = take_random(state, c->gates * c->unit_vectors * d->stride, 1);
+  const int64_t kept = c->cell->grads;
+  real *grads = take_random(state, kept * c->unit_vectors * d->stride, 1);
   for (int64_t unit = c->units; unit < c->unit_vectors * c->lanes; ++unit)
-    for (int64_t gate = 0; gate < c->gates; ++gate)
+    for (int64_t place = 0; place < kept; ++place)
       for (int64_t r = 0; r < d->rows; ++r)
-        grads[(c->gates * (unit / c->lanes) + gate) * d->stride + r * c->lanes + unit % c->lanes] = NAN;
+        grads[(kept * (unit / c->lanes) + place) * d->stride + r * c->lanes + unit % c->lanes] = NAN;
   return grads;
 }
 
@@ -41,19 +42,20 @@ static back_data make_data(const layer_case *c, int64_t rows, uint64_t seed)
   d.dh_last = take_random(&seed, rows * d.h_stride, 1);
   d.activations = take_random(&seed, states * c->cell->activations, 0.99);
   d.h = take_random(&seed, rows * d.h_stride, 0.9);
+  d.h_prev = take_random(&seed, rows * d.h_stride, 0.9);
   d.c = take_random(&seed, states, 2);
   d.c_prev = take_random(&seed, states, 2);
   d.carry = take_random(&seed, states, 1);
-  d.bias = take_random(&seed, c->gates * c->unit_vectors * c->lanes, 1);
+  d.bias = take_random(&seed, c->cell->grads * c->unit_vectors * c->lanes, 1);
   return d;
 }
 
 static back_out make_out(const layer_case *c, const back_data *d)
 {
-  const int64_t states = c->unit_vectors * d->c_stride, biases = c->gates * c->unit_vectors * c->lanes;
-  const back_out out = {.now = TAKE(real, c->gates * c->unit_vectors * d->stride),
-                        .carry = TAKE(real, states),
-                        .bias = TAKE(real, biases)};
+  const int64_t states = c->unit_vectors * d->c_stride, kept = c->cell->grads * c->unit_vectors;
+  const int64_t biases = kept * c->lanes;
+  const back_out out = {
+      .now = TAKE(real, kept * d->stride), .carry = TAKE(real, states), .bias = TAKE(real, biases)};
   memcpy(out.carry, d->carry, (size_t)states * sizeof(real));
   memcpy(out.bias, d->bias, (size_t)biases * sizeof(real));
   return out;
@@ -64,7 +66,7 @@ static void run(const layer_case *c, const back_data *d, int64_t first, int64_t 
                 const back_out *out)
 {
   const int64_t at = first * c->lanes;
-  const int has_c = c->cell->has_c, given = !mode.no_given;
+  const int has_c = c->cell->has_c, carries = has_c || c->cell->carries_h, given = !mode.no_given;
   fl_back_step job = {
       .next = mode.no_next ? NULL : d->next + at,
       .now = out->now + at,
@@ -75,10 +77,11 @@ static void run(const layer_case *c, const back_data *d, int64_t first, int64_t 
       .dh_stride = d->h_stride,
       .activations = d->activations + c->cell->activations * at,
       .h = d->h + first * d->h_stride,
+      .h_prev = d->h_prev + first * d->h_stride,
       .h_stride = d->h_stride,
       .c = has_c ? d->c + at : NULL,
       .c_prev = has_c ? d->c_prev + at : NULL,
-      .dc_carry = has_c ? out->carry + at : NULL,
+      .dc_carry = carries ? out->carry + at : NULL,
       .c_stride = d->c_stride,
       .bias = out->bias,
       .rows = rows,
@@ -96,11 +99,12 @@ static void run(const layer_case *c, const back_data *d, int64_t first, int64_t 
 // Gradient of a row's h, in exact arithmetic.
 static wide output_gradient(const layer_case *c, const back_data *d, back_mode mode, int64_t r, int64_t unit)
 {
+  const product_side side = side_of(c, 1);
   wide sum = mode.no_given ? 0 : (wide)d->dy[r * c->units + unit] + d->dh_last[r * d->h_stride + unit];
   for (int64_t from = 0; from < c->units && !mode.no_next; ++from)
     for (int64_t gate = 0; gate < c->gates; ++gate)
       sum +=
-          (wide)d->next[(c->gates * (from / c->lanes) + gate) * d->stride + r * c->lanes + from % c->lanes] *
+          (wide)d->next[gradient_vector(c, &side, gate, from) * d->stride + r * c->lanes + from % c->lanes] *
           c->w_h[(gate * c->units + from) * c->units + unit];
   return sum;
 }
@@ -111,7 +115,7 @@ static int is_exact(const layer_case *c, const back_data *d, back_mode mode, int
   for (int64_t unit = 0; unit < c->units; ++unit) {
     const int64_t vector = unit / c->lanes, lane = unit % c->lanes;
     const int64_t state = vector * d->c_stride + r * c->lanes;
-    const real *now = out->now + c->gates * vector * d->stride + r * c->lanes + lane;
+    const real *now = out->now + c->cell->grads * vector * d->stride + r * c->lanes + lane;
     const wide dh = output_gradient(c, d, mode, r, unit);
     if (c->layer.kind == FASTLSTM_LSTM) {
       const real *kept = d->activations + state * 4 + lane;
@@ -123,6 +127,16 @@ static int is_exact(const layer_case *c, const back_data *d, back_mode mode, int
       right &= is_near(now[2 * d->stride], dc * i * (1 - g * g));
       right &= is_near(now[3 * d->stride], dh * tanh_c * o * (1 - o));
       right &= is_near(out->carry[state + lane], dc * f);
+    } else if (c->layer.kind == FASTLSTM_GRU) {
+      const real *kept = d->activations + state * 4 + lane;
+      const wide reset = kept[0], z = kept[c->lanes], n = kept[2 * c->lanes];
+      const wide of_h = kept[3 * c->lanes] / c->cell->scale[2];
+      const wide total = dh + d->carry[state + lane], dn = total * (1 - z) * (1 - n * n);
+      right &= is_near(now[0], dn);
+      right &= is_near(now[d->stride], dn * of_h * reset * (1 - reset));
+      right &= is_near(now[2 * d->stride], total * (d->h_prev[r * d->h_stride + unit] - n) * z * (1 - z));
+      right &= is_near(now[3 * d->stride], dn * reset);
+      right &= is_near(out->carry[state + lane], total * z);
     } else {
       const wide h = d->h[r * d->h_stride + unit];
       right &= is_near(now[0], c->layer.kind == FASTLSTM_RNN_TANH ? dh * (1 - h * h) : h > 0 ? dh : 0);
@@ -136,8 +150,8 @@ static int has_bias(const layer_case *c, const back_data *d, int64_t rows, const
 {
   int right = 1;
   for (int64_t unit = 0; unit < c->units; ++unit) {
-    for (int64_t gate = 0; gate < c->gates; ++gate) {
-      const int64_t vector = c->gates * (unit / c->lanes) + gate, lane = unit % c->lanes;
+    for (int64_t place = 0; place < c->cell->grads; ++place) {
+      const int64_t vector = c->cell->grads * (unit / c->lanes) + place, lane = unit % c->lanes;
       real sum = d->bias[vector * c->lanes + lane];
       for (int64_t r = 0; r < rows; ++r) sum += out->now[vector * d->stride + r * c->lanes + lane];
       right &= same(out->bias[vector * c->lanes + lane], sum);
@@ -154,8 +168,8 @@ static int have_same_bits(const layer_case *c, const back_data *d, int64_t rows,
     const int64_t vector = unit / c->lanes, lane = unit % c->lanes;
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t state = vector * d->c_stride + r * c->lanes + lane;
-      for (int64_t gate = 0; gate < c->gates; ++gate) {
-        const int64_t at = (c->gates * vector + gate) * d->stride + r * c->lanes + lane;
+      for (int64_t place = 0; place < c->cell->grads; ++place) {
+        const int64_t at = (c->cell->grads * vector + place) * d->stride + r * c->lanes + lane;
         right &= same(a->now[at], b->now[at]);
       }
       right &= same(a->carry[state], b->carry[state]);
@@ -212,8 +226,9 @@ void test_back_step(const fl_kernels *kernels, fastlstm_cell_kind kind)
     release_all();
   }
   // So many rows that the sum is taken in blocks.
-  const layer_case c = make_layer(kernels, kind, 1, kind == FASTLSTM_LSTM ? 45 : 90, 1, 3);
-  const int64_t rows = kind == FASTLSTM_LSTM ? 300 : 500;
+  const int gated = fl_cell_of(kind)->gates > 1;
+  const layer_case c = make_layer(kernels, kind, 1, gated ? 45 : 90, 1, 3);
+  const int64_t rows = gated ? 300 : 500;
   const back_data d = make_data(&c, rows, 8);
   const back_out alone = make_out(&c, &d);
   for (int64_t r = 0; r < rows; ++r) run(&c, &d, r, 1, (back_mode){0}, &alone);

@@ -49,7 +49,7 @@ static void check_projection(const layer_case *c, int64_t rows, fl_blocking bloc
     for (int64_t gate = 0; gate < c->gates; ++gate)
       for (int64_t unit = 0; unit < c->units; ++unit)
         right &=
-            same(out[(panel_of_unit(c, unit) * rows + r) * FL_PANEL * c->lanes + column_of(c, gate, unit)],
+            same(out[(panel_of(c, gate, unit) * rows + r) * FL_PANEL * c->lanes + column_of(c, gate, unit)],
                  projected_sum(c, x + r * c->inputs, gate, unit));
   CHECK(right, "project: %s %s, %d inputs, %d units, %d rows, block %d, distance %d",
         fastlstm_isa_name(c->kernels->isa), c->cell->name, (int)c->inputs, (int)c->units, (int)rows,
@@ -143,8 +143,9 @@ static void run_step(const layer_case *c, const forward_data *d, int64_t first, 
       .rows = rows,
       .descending = mode.descending,
       .blocking = {.block = mode.block, .distance = mode.distance, .one_panel = mode.one_panel},
-      .sums = TAKE(real, c->kernels->blocked_rows * width)};
-  const int32_t middle = mode.split ? (int32_t)c->panels / 2 : 0;
+      .sums = TAKE(real, fl_sums_rows(c->kernels, c->cell, mode.block > 0) * width)};
+  const int32_t group = fl_group_panels(c->cell);
+  const int32_t middle = mode.split ? (int32_t)c->panels / 2 / group * group : 0;
   for (int part = middle > 0 ? 0 : 1; part < 2; ++part) {
     job.panel_begin = part ? middle : 0;
     job.panel_end = part ? (int32_t)c->panels : middle;
@@ -160,14 +161,16 @@ static int is_exact(const layer_case *c, const forward_data *d, const forward_ou
 {
   int right = 1;
   for (int64_t unit = 0; unit < c->units; ++unit) {
-    wide t[FL_PANEL];
+    wide t[FL_PANEL], of_h[FL_PANEL];
     for (int64_t gate = 0; gate < c->gates; ++gate) {
       const int64_t row = gate * c->units + unit;
       t[gate] = c->bias[row];
+      of_h[gate] = c->bias_h ? c->bias_h[row] : 0;
       for (int64_t k = 0; k < c->inputs; ++k)
         t[gate] += (wide)d->x[r * c->inputs + k] * c->w_x[row * c->inputs + k];
       for (int64_t k = 0; k < c->units; ++k)
-        t[gate] += (wide)d->h_prev[r * d->h_stride + k] * c->w_h[row * c->units + k];
+        of_h[gate] += (wide)d->h_prev[r * d->h_stride + k] * c->w_h[row * c->units + k];
+      if (c->layer.kind != FASTLSTM_GRU || gate < 2) t[gate] += of_h[gate];
     }
     const int64_t at = unit / c->lanes * d->c_stride + r * c->lanes + unit % c->lanes;
     const int64_t activations = (at - unit % c->lanes) * c->cell->activations + unit % c->lanes;
@@ -177,6 +180,12 @@ static int is_exact(const layer_case *c, const forward_data *d, const forward_ou
       const wide state = kept[1] * d->c_prev[at] + kept[0] * kept[2];
       h = kept[3] * tanhl(state);
       right &= is_near(out->c[at], state) && is_near(out->cells[r * (c->units + GUARD) + unit], state);
+      for (int gate = 0; gate < 4; ++gate)
+        right &= is_near(out->activations[activations + gate * c->lanes], kept[gate]);
+    } else if (c->layer.kind == FASTLSTM_GRU) {
+      const wide reset = sigmoid(t[0]), z = sigmoid(t[1]), n = tanh_of(t[2] + reset * of_h[2]);
+      const wide kept[4] = {reset, z, n, of_h[2]};
+      h = (1 - z) * n + z * d->h_prev[r * d->h_stride + unit];
       for (int gate = 0; gate < 4; ++gate)
         right &= is_near(out->activations[activations + gate * c->lanes], kept[gate]);
     } else {
@@ -252,7 +261,8 @@ void test_forward(const fl_kernels *kernels, fastlstm_cell_kind kind)
 {
   int at = 0;
   for (int64_t units; (units = next_units(kernels->lanes, &at)) > 0;) {
-    for (int32_t chains = 1; chains <= most_chains(kernels, units); ++chains) {
+    const int32_t most = fl_cell_of(kind)->apart ? 1 : most_chains(kernels, units);
+    for (int32_t chains = 1; chains <= most; ++chains) {
       const layer_case c = make_layer(kernels, kind, 1 + units % 13, units, chains, (uint64_t)units);
       check_step(&c, 2 * kernels->tile_rows + 1, 1);
       release_all();

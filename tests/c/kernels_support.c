@@ -51,24 +51,55 @@ real multiply_add(const fl_kernels *kernels, real a, real b, real c)
 #endif
 }
 
-int64_t panel_of_unit(const layer_case *c, int64_t unit)
-{
-  return unit * c->cell->sums / FL_PANEL / c->lanes;
-}
-
 static int64_t panel_vectors(const layer_case *c, int64_t panel)
 {
   return panel < c->layer.full ? FL_PANEL : c->layer.remainder;
 }
 
-int64_t column_of(const layer_case *c, int64_t gate, int64_t unit)
+// Where a gate of a unit stands in a row of the sums of all panels.
+static int64_t place_of(const layer_case *c, int64_t gate, int64_t unit)
 {
-  if (c->cell->sums == 1) return unit % (FL_PANEL * c->lanes);
-  const int64_t step = panel_vectors(c, panel_of_unit(c, unit)) * c->lanes / FL_PANEL;
-  return gate * step + unit % c->lanes;
+  const int64_t vector = unit / c->lanes, lane = unit % c->lanes, left = c->units - vector * c->lanes;
+  if (c->cell->sums == 1) return unit;
+  if (c->cell->sums == 3) {
+    const int64_t step = 4 * left <= c->lanes ? c->lanes / 4 : 2 * left <= c->lanes ? c->lanes / 2 : c->lanes;
+    return 3 * vector * c->lanes + gate * step + lane;
+  }
+  return vector * FL_PANEL * c->lanes + gate * (panel_vectors(c, vector) * c->lanes / FL_PANEL) + lane;
 }
 
-int64_t transposed_place(const layer_case *c, int64_t gate, int64_t unit, int64_t columns, int64_t column)
+int64_t panel_of(const layer_case *c, int64_t gate, int64_t unit)
+{
+  return place_of(c, gate, unit) / (FL_PANEL * c->lanes);
+}
+
+int64_t column_of(const layer_case *c, int64_t gate, int64_t unit)
+{
+  return place_of(c, gate, unit) % (FL_PANEL * c->lanes);
+}
+
+product_side side_of(const layer_case *c, int recurrent)
+{
+  return recurrent ? (product_side){1, &c->cell->of_h, c->w_h, c->layer.wt_h, c->units}
+                   : (product_side){0, &c->cell->of_x, c->w_x, c->layer.wt_x, c->inputs};
+}
+
+// Which of the gates, in the order that a product takes them in, is this one.
+static int64_t turn_of(const fl_gate_order *order, int64_t gate)
+{
+  int64_t turn = 0;
+  while (order->gate[turn] != gate) ++turn;
+  return turn;
+}
+
+int64_t gradient_vector(const layer_case *c, const product_side *side, int64_t gate, int64_t unit)
+{
+  return c->cell->grads * (unit / c->lanes) + side->order->first + turn_of(side->order, gate);
+}
+
+// The place of a transposed weight of `columns` columns: of a unit's gate, and a column.
+static int64_t transposed_place(const layer_case *c, int64_t gate, int64_t unit, int64_t columns,
+                                int64_t column)
 {
   const int64_t vector = unit / c->lanes, left = c->units - vector * c->lanes;
   const int64_t together = left < c->lanes ? left : c->lanes;  // units of the vector
@@ -82,22 +113,43 @@ static void pack_forward(const layer_case *c, const real *w, int64_t inputs, rea
 {
   for (int64_t gate = 0; gate < c->gates; ++gate) {
     for (int64_t unit = 0; unit < c->units; ++unit) {
-      const int64_t panel = panel_of_unit(c, unit), row = panel_vectors(c, panel) * c->lanes;
+      const int64_t panel = panel_of(c, gate, unit), row = panel_vectors(c, panel) * c->lanes;
       real *at = out + panel * FL_PANEL * c->lanes * inputs + column_of(c, gate, unit);
       for (int64_t k = 0; k < inputs; ++k) at[k * row] = w[(gate * c->units + unit) * inputs + k];
     }
   }
 }
 
-static const real *pack_transposed(const layer_case *c, const real *w, int64_t inputs)
+static const real *pack_transposed(const layer_case *c, const real *w, int64_t inputs,
+                                   const fl_gate_order *order)
 {
   const int64_t vectors = (inputs + c->lanes - 1) / c->lanes;
   real *out = TAKE(real, c->gates * c->units * vectors * c->lanes);
   for (int64_t gate = 0; gate < c->gates; ++gate)
     for (int64_t unit = 0; unit < c->units; ++unit)
       for (int64_t k = 0; k < inputs; ++k)
-        out[transposed_place(c, gate, unit, inputs, k)] = w[(gate * c->units + unit) * inputs + k];
+        out[transposed_place(c, turn_of(order, gate), unit, inputs, k)] =
+            w[(gate * c->units + unit) * inputs + k];
   return out;
+}
+
+static real *pack_bias(const layer_case *c, const real *bias, int64_t row)
+{
+  real *out = TAKE(real, row);
+  for (int64_t gate = 0; gate < c->gates; ++gate)
+    for (int64_t unit = 0; unit < c->units; ++unit)
+      out[place_of(c, gate, unit)] = bias[gate * c->units + unit];
+  return out;
+}
+
+// Vectors of a row of sums of all panels.
+static int64_t sum_vectors(const layer_case *c)
+{
+  const int64_t whole = c->units / c->lanes, rest = c->units % c->lanes;
+  if (c->cell->sums == 3)
+    return 3 * whole + (rest == 0 ? 0 : 4 * rest <= c->lanes ? 1 : 2 * rest <= c->lanes ? 2 : 3);
+  const int64_t panel = c->lanes * FL_PANEL / c->cell->sums, left = c->units % panel;
+  return c->units / panel * FL_PANEL + (left * c->cell->sums + c->lanes - 1) / c->lanes;
 }
 
 layer_case make_layer(const fl_kernels *kernels, fastlstm_cell_kind kind, int64_t inputs, int64_t units,
@@ -107,12 +159,12 @@ layer_case make_layer(const fl_kernels *kernels, fastlstm_cell_kind kind, int64_
   layer_case c = {.kernels = kernels, .cell = cell, .lanes = kernels->lanes, .gates = cell->gates};
   c.units = units;
   c.inputs = inputs;
-  const int64_t panel = c.lanes * FL_PANEL / cell->sums, rest = units % panel;
-  const int64_t vectors = (rest * cell->sums + c.lanes - 1) / c.lanes;
+  const int64_t vectors = sum_vectors(&c);
   fl_layer *layer = &c.layer;
   *layer = (fl_layer){.cell = cell, .kind = kind, .inputs = inputs, .units = units, .chains = chains};
-  layer->full = (int32_t)(units / panel) + (vectors > 2);
-  layer->remainder = vectors > 2 ? 0 : (int32_t)vectors;
+  layer->full = (int32_t)(vectors / FL_PANEL + (vectors % FL_PANEL > 2));
+  layer->remainder = vectors % FL_PANEL > 2 ? 0 : (int32_t)(vectors % FL_PANEL);
+  if (cell->apart) layer->last = (int32_t)(vectors - 3 * ((units - 1) / c.lanes));
   c.unit_vectors = (units + c.lanes - 1) / c.lanes;
   c.panels = layer->full + (layer->remainder > 0);
   c.columns = (c.unit_vectors + 1) / 2;
@@ -120,18 +172,18 @@ layer_case make_layer(const fl_kernels *kernels, fastlstm_cell_kind kind, int64_
   c.w_h = take_random(&seed, c.gates * units * units, 0.4);
   c.bias = take_random(&seed, c.gates * units, 0.5);
   const int64_t row = (FL_PANEL * (int64_t)layer->full + layer->remainder) * c.lanes;
-  real *w_x = TAKE(real, row * inputs), *w_h = TAKE(real, row * units), *bias = TAKE(real, row);
+  real *w_x = TAKE(real, row * inputs), *w_h = TAKE(real, row * units);
   pack_forward(&c, c.w_x, inputs, w_x);
   pack_forward(&c, c.w_h, units, w_h);
-  for (int64_t gate = 0; gate < c.gates; ++gate)
-    for (int64_t unit = 0; unit < units; ++unit)
-      bias[panel_of_unit(&c, unit) * FL_PANEL * c.lanes + column_of(&c, gate, unit)] =
-          c.bias[gate * units + unit];
   layer->w_x = (fl_matrix){.data = w_x, .inputs = inputs, .interleave = 1};
   layer->w_h = (fl_matrix){.data = w_h, .inputs = units, .interleave = 1};
-  layer->bias = bias;
-  layer->wt_x = pack_transposed(&c, c.w_x, inputs);
-  layer->wt_h = pack_transposed(&c, c.w_h, units);
+  layer->bias = pack_bias(&c, c.bias, row);
+  if (cell->apart) {
+    c.bias_h = take_random(&seed, c.gates * units, 0.5);
+    layer->bias_h = pack_bias(&c, c.bias_h, row);
+  }
+  layer->wt_x = pack_transposed(&c, c.w_x, inputs, &cell->of_x);
+  layer->wt_h = pack_transposed(&c, c.w_h, units, &cell->of_h);
   return c;
 }
 

@@ -44,6 +44,7 @@ typedef struct layer_case {
   int64_t lanes, gates, units, inputs;
   int64_t unit_vectors, panels, columns;  // columns: panels of two unit vectors
   real *w_x, *w_h, *bias;  // (gates * H, inputs), (gates * H, H), (gates * H): scaled as packed
+  real *bias_h;            // likewise, where the cell takes sums apart
 } layer_case;
 
 layer_case make_layer(const fl_kernels *kernels, fastlstm_cell_kind kind, int64_t inputs, int64_t units,
@@ -51,10 +52,19 @@ layer_case make_layer(const fl_kernels *kernels, fastlstm_cell_kind kind, int64_
 
 // Where a gate of a unit stands in its panel's row of sums; and the panel.
 int64_t column_of(const layer_case *c, int64_t gate, int64_t unit);
-int64_t panel_of_unit(const layer_case *c, int64_t unit);
+int64_t panel_of(const layer_case *c, int64_t gate, int64_t unit);
 
-// The place of a transposed weight in wt_x or wt_h (`columns` wide): of a unit's gate, and a column.
-int64_t transposed_place(const layer_case *c, int64_t gate, int64_t unit, int64_t columns, int64_t column);
+// One of the products of the backward pass: with W_ih or with W_hh.
+typedef struct product_side {
+  int recurrent;
+  const fl_gate_order *order;
+  const real *w, *transposed;
+  int64_t columns;
+} product_side;
+product_side side_of(const layer_case *c, int recurrent);
+
+// Which of the vectors of gate gradients holds those of a unit's gate that a product takes.
+int64_t gradient_vector(const layer_case *c, const product_side *side, int64_t gate, int64_t unit);
 
 // Sizes of layers that have every kind of panel: `next_units` returns them one after another, then 0.
 int64_t next_units(int64_t lanes, int *at);

@@ -63,7 +63,10 @@ typedef struct arrays {
   uint64_t hash;
 } arrays;
 
-static int64_t gates_of(const config *c) { return c->spec.cell == FASTLSTM_LSTM ? 4 : 1; }
+static int64_t gates_of(const config *c)
+{
+  return c->spec.cell == FASTLSTM_LSTM ? 4 : c->spec.cell == FASTLSTM_GRU ? 3 : 1;
+}
 
 // Width of h.
 static int64_t outputs_of(const config *c)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The specification of the RNN against PyTorch, forward and autograd, against finite differences,
-and at its edges; all in float64."""
+"""The specifications of the RNN and the GRU against PyTorch, forward and autograd, against finite
+differences, and at their edges; all in float64."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from fastlstm import reference
 from support import rnn_runs
-from support.rnn_runs import NONLINEARITIES, Case
+from support.rnn_runs import KINDS, Case
 
 # Both sides round to 2^-53 some I + H times in each sum, and a step hands its error on. Measured
 # over the cases here: 1e-14 of the largest number for tanh, 5e-13 for relu, whose states grow.
@@ -24,11 +24,14 @@ def close(actual: Any, expected: Any, tolerance: float, what: object) -> None:
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale, err_msg=str(what))
 
 
-@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
-@pytest.mark.parametrize("seed", range(40))
-def test_agrees_with_torch(nonlinearity: str, seed: int) -> None:
+# PyTorch has no fast GRU: twelve of these take as long as forty RNNs.
+@pytest.mark.parametrize(
+    ("kind", "seed"),
+    [(kind, seed) for kind in KINDS for seed in range(12 if kind == "gru" else 40)],
+)
+def test_agrees_with_torch(kind: str, seed: int) -> None:
     """Forward, and the gradients of a random loss; ragged rows of length 0 are left to promise."""
-    case = rnn_runs.random_case(seed, nonlinearity, "float64")
+    case = rnn_runs.random_case(seed, kind, "float64")
     theirs = rnn_runs.torch_results(case)
     ours = rnn_runs.reference_results(case)
     assert ours.keys() == theirs.keys()
@@ -47,17 +50,17 @@ def test_the_cases_cover_every_option() -> None:
     assert any((np.diff(lengths) > 0).any() for lengths in ragged)
 
 
-@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_finite_differences_of_every_entry(nonlinearity: str, dropout: float) -> None:
-    case = Case(4, 3, 2, 3, 2, True, True, True, True, nonlinearity, "float64", 3)
+def test_finite_differences_of_every_entry(kind: str, dropout: float) -> None:
+    case = Case(4, 3, 2, 3, 2, True, True, True, True, kind, "float64", 3)
     inputs = case.inputs()
 
     def loss(moved: dict[str, np.ndarray]) -> float:
-        result = reference.rnn_forward(
+        result = rnn_runs.reference_forward(
+            case,
             moved["x"],
             {name: moved[name] for name in inputs.params},
-            nonlinearity=nonlinearity,
             h_0=moved["h_0"],
             lengths=inputs.lengths,
             dropout=dropout,
@@ -65,10 +68,10 @@ def test_finite_differences_of_every_entry(nonlinearity: str, dropout: float) ->
         )
         return float(np.sum(inputs.dy * result.y) + np.sum(inputs.dh_n * result.h_n))
 
-    grads = reference.rnn_backward(
+    grads = rnn_runs.reference_backward(
+        case,
         inputs.x,
         inputs.params,
-        nonlinearity=nonlinearity,
         h_0=inputs.h_0,
         lengths=inputs.lengths,
         dy=inputs.dy,
@@ -112,6 +115,28 @@ def test_one_step_by_hand() -> None:
     assert grads.h_0.tolist() == [[[0.0, 3.0]]]
     assert grads.params["weight_hh_l0"].tolist() == [[1.5, -3.0], [0.0, 0.0]]
     assert grads.params["bias_ih_l0"].tolist() == [3.0, 0.0]
+
+
+def test_one_step_of_a_gru_by_hand() -> None:
+    params = {
+        "weight_ih_l0": [[0.0], [0.0], [2.0]],
+        "weight_hh_l0": [[0.0], [0.0], [4.0]],
+        "bias_ih_l0": [0.0, np.log(3.0), 0.5],
+        "bias_hh_l0": [0.0, 0.0, -2.0],
+    }
+    h_0 = [[[0.75]]]
+    # r = 1/2, z = 3/4, b_n = 4 * 0.75 - 2 = 1, n = tanh(2 + 0.5 + 1/2)
+    n, z, r, b_n = np.tanh(3.0), 0.75, 0.5, 1.0
+    result = reference.gru_forward([[[1.0]]], params, h_0=h_0)
+    np.testing.assert_allclose(result.y, [[[0.25 * n + 0.75 * 0.75]]], rtol=1e-15)
+    grads = reference.gru_backward([[[1.0]]], params, h_0=h_0, dy=[[[8.0]]])
+    da_n = 8 * (1 - z) * (1 - n**2)
+    da_z = 8 * (0.75 - n) * z * (1 - z)
+    da_r = da_n * b_n * r * (1 - r)
+    np.testing.assert_allclose(grads.x, [[[2 * da_n]]], rtol=1e-13)
+    np.testing.assert_allclose(grads.h_0, [[[8 * z + 4 * da_n * r]]], rtol=1e-13)
+    np.testing.assert_allclose(grads.params["bias_ih_l0"], [da_r, da_z, da_n], rtol=1e-13)
+    np.testing.assert_allclose(grads.params["bias_hh_l0"], [da_r, da_z, da_n * r], rtol=1e-13)
 
 
 def test_edges() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""fastlstm.RNN against the reference and PyTorch, and the promise on its bits."""
+"""fastlstm.RNN and GRU against the reference and PyTorch, and the promise on their bits."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 import fastlstm
-from fastlstm import reference
 from support import rnn_runs
-from support.rnn_runs import NONLINEARITIES, Case
+from support.rnn_runs import KINDS, Case
 
-every_nonlinearity = pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def assert_same_bits(actual: np.ndarray, expected: np.ndarray, what: object = "") -> None:
@@ -42,10 +41,10 @@ def assert_close(actual: dict[str, Any], expected: dict[str, Any], case: Case) -
         )
 
 
-@every_nonlinearity
+@every_kind
 @pytest.mark.parametrize("seed", range(20))
-def test_agrees_with_the_reference(isa: str, dtype: str, nonlinearity: str, seed: int) -> None:
-    case = rnn_runs.clear_case(seed, nonlinearity, dtype)
+def test_agrees_with_the_reference(isa: str, dtype: str, kind: str, seed: int) -> None:
+    case = rnn_runs.clear_case(seed, kind, dtype)
     rnn = rnn_runs.model(case)
     found = rnn_runs.core_results(case, rnn)
     assert_close(found, rnn_runs.reference_results(case), case)
@@ -55,11 +54,11 @@ def test_agrees_with_the_reference(isa: str, dtype: str, nonlinearity: str, seed
     assert_same_bits(h_n, found["h_n"])
 
 
-@every_nonlinearity
+@every_kind
 @pytest.mark.parametrize("seed", range(8))
-def test_agrees_with_torch(dtype: str, nonlinearity: str, seed: int) -> None:
-    """All as torch.nn.RNN names and lays it out, batch_first too."""
-    case = rnn_runs.clear_case(100 + seed, nonlinearity, dtype)
+def test_agrees_with_torch(dtype: str, kind: str, seed: int) -> None:
+    """All as torch.nn names and lays it out, batch_first too."""
+    case = rnn_runs.clear_case(100 + seed, kind, dtype)
     rnn, i = rnn_runs.model(case), case.inputs()
     expected = rnn_runs.torch_results(case)
     assert_close(rnn_runs.core_results(case, rnn), expected, case)
@@ -70,11 +69,11 @@ def test_agrees_with_torch(dtype: str, nonlinearity: str, seed: int) -> None:
     assert_same_bits(h_n, whole[1])
 
 
-@every_nonlinearity
+@every_kind
 @pytest.mark.parametrize("sizes", [(3, 2, 5, 300, 1), (2, 70, 300, 130, 2), (200, 1, 1, 20, 1)])
-def test_large_sizes(isa: str, dtype: str, nonlinearity: str, sizes: tuple[int, ...]) -> None:
+def test_large_sizes(isa: str, dtype: str, kind: str, sizes: tuple[int, ...]) -> None:
     """Many steps, sequences and units, forward and, in float64, backward."""
-    case = Case(*sizes, True, True, True, True, nonlinearity, dtype, 7)  # type: ignore[arg-type]
+    case = Case(*sizes, True, True, True, True, kind, dtype, 7)  # type: ignore[arg-type]
     found, expected = rnn_runs.core_results(case, rnn_runs.model(case)), {}
     expected = rnn_runs.reference_results(case)
     for name in [] if dtype == "float64" else [n for n in expected if n.startswith("d")]:
@@ -82,15 +81,15 @@ def test_large_sizes(isa: str, dtype: str, nonlinearity: str, sizes: tuple[int, 
     assert_close(found, expected, case)
 
 
-@every_nonlinearity
-def test_no_gradient_of_one_kind(isa: str, nonlinearity: str) -> None:
+@every_kind
+def test_no_gradient_of_one_kind(isa: str, kind: str) -> None:
     """dy or dh_n alone are what zeros in place of the other give."""
-    case = rnn_runs.random_case(3, nonlinearity, "float64")
+    case = rnn_runs.random_case(3, kind, "float64")
     rnn, i = rnn_runs.model(case), case.inputs()
     _, _, tape = rnn.forward(i.x, i.h_0, lengths=i.lengths)
-    options: dict[str, Any] = {"nonlinearity": nonlinearity, "h_0": i.h_0, "lengths": i.lengths}
+    options: dict[str, Any] = {"h_0": i.h_0, "lengths": i.lengths}
     for given in ({"dy": i.dy}, {"dh_n": i.dh_n}):
-        expected = reference.rnn_backward(i.x, i.params, **given, **options)
+        expected = rnn_runs.reference_backward(case, i.x, i.params, **given, **options)
         grads = rnn.backward(tape, given.get("dy"), given.get("dh_n"))
         wanted = {"dx": expected.x, "dh_0": expected.h_0, **expected.params}
         found: dict[str, Any] = {"dx": grads.x, "dh_0": grads.h_0, **grads.params}
@@ -106,20 +105,20 @@ def test_no_gradient_of_one_kind(isa: str, nonlinearity: str) -> None:
         )
 
 
-@every_nonlinearity
-def test_dropout(isa: str, dtype: str, nonlinearity: str) -> None:
+@every_kind
+def test_dropout(isa: str, dtype: str, kind: str) -> None:
     """Between layers, in training mode, by the masks of the reference."""
-    case = Case(6, 5, 4, 33, 3, True, True, True, True, nonlinearity, dtype, 1)
+    case = Case(6, 5, 4, 33, 3, True, True, True, True, kind, dtype, 1)
     rnn, i = rnn_runs.model(case, dropout=0.4).train(), case.inputs()
     y, h_n, tape = rnn.forward(i.x, i.h_0, lengths=i.lengths, seed=11)
     assert tape.seed == 11
-    options: dict[str, Any] = {"nonlinearity": nonlinearity, "h_0": i.h_0, "lengths": i.lengths}
-    options |= {"dropout": 0.4, "seed": 11}
-    expected = dict(zip(("y", "h_n"), reference.rnn_forward(i.x, i.params, **options), strict=True))
+    options: dict[str, Any] = {"h_0": i.h_0, "lengths": i.lengths, "dropout": 0.4, "seed": 11}
+    forward = rnn_runs.reference_forward(case, i.x, i.params, **options)
+    expected = dict(zip(("y", "h_n"), forward, strict=True))
     assert_close({"y": y, "h_n": h_n}, expected, case)
-    if nonlinearity == "tanh" or dtype == "float64":  # else rounding may turn relu's gradients over
+    if kind != "relu" or dtype == "float64":  # else rounding may turn relu's gradients over
         grads = rnn.backward(tape, i.dy, i.dh_n)
-        wanted = reference.rnn_backward(i.x, i.params, dy=i.dy, dh_n=i.dh_n, **options)
+        wanted = rnn_runs.reference_backward(case, i.x, i.params, dy=i.dy, dh_n=i.dh_n, **options)
         found: Any = rnn_runs.named(y, h_n, grads.x, grads.h_0, grads.params)
         assert_close(found, rnn_runs.named(*expected.values(), *wanted), case)
     assert_same_bits(
@@ -131,12 +130,10 @@ def test_dropout(isa: str, dtype: str, nonlinearity: str) -> None:
 # ---- bits ----
 
 
-@every_nonlinearity
+@every_kind
 @pytest.mark.parametrize("hidden", [1, 5, 16, 33, 130])
-def test_stream_in_chunks_is_the_whole(
-    isa: str, dtype: str, nonlinearity: str, hidden: int
-) -> None:
-    case = Case(23, 3, 6, hidden, 2, True, False, False, False, nonlinearity, dtype, hidden)
+def test_stream_in_chunks_is_the_whole(isa: str, dtype: str, kind: str, hidden: int) -> None:
+    case = Case(23, 3, 6, hidden, 2, True, False, False, False, kind, dtype, hidden)
     rnn, i = rnn_runs.model(case), case.inputs()
     y, h_n = rnn(i.x)
     for sizes in ([1] * 23, [1, 2, 3, 17], [22, 1], [23]):
@@ -157,12 +154,10 @@ def test_stream_in_chunks_is_the_whole(
     assert_same_bits(stream(i.x[0]), y[0])
 
 
-@every_nonlinearity
+@every_kind
 @pytest.mark.parametrize("seed", range(4))
-def test_a_sequence_alone_and_in_a_batch(
-    isa: str, dtype: str, nonlinearity: str, seed: int
-) -> None:
-    case = rnn_runs.random_case(200 + seed, nonlinearity, dtype)
+def test_a_sequence_alone_and_in_a_batch(isa: str, dtype: str, kind: str, seed: int) -> None:
+    case = rnn_runs.random_case(200 + seed, kind, dtype)
     rnn, i = rnn_runs.model(case), case.inputs()
     y, h_n = rnn(i.x, i.h_0, lengths=i.lengths)
     for b in range(min(case.batch, 8)):
@@ -173,10 +168,10 @@ def test_a_sequence_alone_and_in_a_batch(
         assert not y[steps:, b].any()
 
 
-@every_nonlinearity
-def test_any_number_of_threads(isa: str, dtype: str, nonlinearity: str) -> None:
+@every_kind
+def test_any_number_of_threads(isa: str, dtype: str, kind: str) -> None:
     """Sizes at which more than one thread is used."""
-    case = Case(40, 24, 64, 160, 2, True, True, True, True, nonlinearity, dtype, 5)
+    case = Case(40, 24, 64, 160, 2, True, True, True, True, kind, dtype, 5)
     rnn, i = rnn_runs.model(case), case.inputs()
     results = []
     for threads in (1, 2, 3):
@@ -191,36 +186,35 @@ def test_any_number_of_threads(isa: str, dtype: str, nonlinearity: str) -> None:
             assert_same_bits(other[name], value, name)
 
 
-@every_nonlinearity
-def test_instruction_sets_agree(
-    dtype: str, nonlinearity: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """AVX2 and AVX-512 have the same operations, so the same bits."""
+@every_kind
+def test_instruction_sets_agree(dtype: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AVX2 and AVX-512 have the same operations, so the same bits; but gradients of a GRU are sums
+    over its gates in an order that vectors give."""
     if not {"avx2", "avx512"} <= set(fastlstm.available_isas()):
         pytest.skip("needs AVX2 and AVX-512")
-    case = rnn_runs.random_case(17, nonlinearity, dtype)
+    case = rnn_runs.random_case(17, kind, dtype)
     results = []
     for name in ("avx2", "avx512"):
         monkeypatch.setattr("fastlstm.runtime._isa", name)
         results.append(rnn_runs.core_results(case, rnn_runs.model(case)))
-    for name, value in results[0].items():
-        assert_same_bits(results[1][name], value, name)
+    for name in ("y", "h_n") if kind == "gru" else results[0]:
+        assert_same_bits(results[1][name], results[0][name], name)
 
 
 # ---- values that are no numbers ----
 
 
-@every_nonlinearity
+@every_kind
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinity_travel(isa: str, dtype: str, nonlinearity: str, value: float) -> None:
+def test_nan_and_infinity_travel(isa: str, dtype: str, kind: str, value: float) -> None:
     """As in the reference, and in the sequence that has them only."""
-    case = Case(7, 5, 3, 17, 2, True, False, False, False, nonlinearity, dtype, 2)
+    case = Case(7, 5, 3, 17, 2, True, False, False, False, kind, dtype, 2)
     rnn, i = rnn_runs.model(case), case.inputs()
     clean = rnn(i.x)[0]
     x = i.x.copy()
     x[3, 2, 1] = value
     y = rnn(x)[0]
-    expected = reference.rnn_forward(x, i.params, nonlinearity=nonlinearity, dtype=dtype).y
+    expected = rnn_runs.reference_forward(case, x, i.params, dtype=dtype).y
     assert np.array_equal(np.isnan(y), np.isnan(expected))
     assert np.array_equal(np.isinf(y), np.isinf(expected))
     assert not np.array_equal(y[:, 2], clean[:, 2])
@@ -229,14 +223,17 @@ def test_nan_and_infinity_travel(isa: str, dtype: str, nonlinearity: str, value:
     assert_same_bits(y[:3], clean[:3])
 
 
-@every_nonlinearity
-def test_sums_that_overflow_into_a_bound(isa: str, dtype: str, nonlinearity: str) -> None:
-    """tanh of what is large is 1; relu of it is it."""
-    rnn = fastlstm.RNN(1, 9, nonlinearity=nonlinearity, dtype=dtype, seed=0)  # type: ignore[arg-type]
+@every_kind
+def test_sums_that_overflow_into_a_bound(isa: str, dtype: str, kind: str) -> None:
+    """tanh of what is large is 1; relu of it is it; a GRU keeps all of its state, or nothing."""
+    rnn = rnn_runs.model(Case(1, 1, 1, 9, 1, True, False, False, False, kind, dtype, 0))
     rnn.load_state_dict({name: np.ones_like(v) for name, v in rnn.state_dict().items()})
     large = np.array([[[1e30]], [[-1e30]]], dtype)
     y = rnn(large)[0][:, 0]
-    if nonlinearity == "tanh":
+    if kind == "gru":
+        assert (y[0] == 0).all()
+        assert (y[1] == -1).all()
+    elif kind == "tanh":
         assert (y[0] == 1).all()
         assert (y[1] == -1).all()
     else:

@@ -157,9 +157,9 @@ def quantized(name: str) -> Any:
 
 # Module, and what both classes say of it.
 FOREIGN: dict[str, tuple[Callable[[], Any], str]] = {
-    "GRU": (lambda: nn.GRU(F, H), "GRU: fastlstm has no GRU"),
+    "GRU": (lambda: nn.GRU(F, H), "GRU: fastlstm.GRU.from_torch takes it"),
     "RNN": (lambda: nn.RNN(F, H), "RNN: fastlstm.RNN.from_torch takes it"),
-    "GRUCell": (lambda: nn.GRUCell(F, H), "GRUCell: fastlstm has no GRU"),
+    "GRUCell": (lambda: nn.GRUCell(F, H), "GRUCell: fastlstm.GRUCell.from_torch takes it"),
     "RNNCell": (lambda: nn.RNNCell(F, H), "RNNCell: fastlstm.RNNCell.from_torch takes it"),
     "scripted cell": (
         lambda: quietly(torch.jit.script, nn.LSTMCell(F, H)),

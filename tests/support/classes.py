@@ -27,5 +27,6 @@ class Classes(NamedTuple):
 CLASSES = {
     "lstm": Classes(fastlstm.LSTM, fastlstm.LSTMCell, {}, has_c=True),
     "rnn_tanh": Classes(fastlstm.RNN, fastlstm.RNNCell, {"nonlinearity": "tanh"}),
+    "gru": Classes(fastlstm.GRU, fastlstm.GRUCell, {}),
     "rnn_relu": Classes(fastlstm.RNN, fastlstm.RNNCell, {"nonlinearity": "relu"}),
 }

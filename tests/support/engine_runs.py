@@ -34,17 +34,15 @@ class Case(NamedTuple):
         return lstm
 
     def model(self, **options: Any) -> Any:
-        """An LSTM, or an RNN where the configuration says so."""
+        """An LSTM, or a GRU or an RNN where the configuration says so."""
         if self.config.cell in ("lstm", "lstmp"):
             return self.lstm(**options)
         assert options.pop("gemm", "native") == "native", "BLAS is for an LSTM"
-        rnn = fastlstm.RNN(
-            **self.config.lstm_arguments,
-            nonlinearity=self.config.cell.removeprefix("rnn_"),
-            dtype=self.config.dtype,
-            seed=0,
-            **options,
-        )
+        kind: Any = fastlstm.GRU
+        if self.config.cell != "gru":
+            kind = fastlstm.RNN
+            options["nonlinearity"] = self.config.cell.removeprefix("rnn_")
+        rnn = kind(**self.config.lstm_arguments, dtype=self.config.dtype, seed=0, **options)
         rnn.load_state_dict(self.params)
         return rnn
 
@@ -65,6 +63,7 @@ CELLS_AND_GEMM = [
     ("lstmp", "blas"),
     ("rnn_tanh", "native"),
     ("rnn_relu", "native"),
+    ("gru", "native"),
 ]
 
 
@@ -74,7 +73,7 @@ def case_of(config: helpers.Config, seed: int) -> Case:
 
 
 def run(model: Any, inputs: helpers.Inputs, **options: Any) -> Outputs:
-    """Of the states that are given, an RNN takes h_0 alone."""
+    """Of the states that are given, an RNN or a GRU takes h_0 alone."""
     x, state, lengths = inputs
     if isinstance(model, fastlstm.LSTM):
         y, (h_n, c_n), cells = model(x, state, lengths=lengths, return_cells=True, **options)

@@ -37,13 +37,13 @@ class Config:
     with_state: bool = False
     lengths: tuple[int, ...] | None = None
     dtype: str = "float32"
-    cell: str = "lstm"  # or "lstmp" (projected to about 5/8 of H), "rnn_tanh", "rnn_relu"
+    cell: str = "lstm"  # or "lstmp" (projected to about 5/8 of H), "rnn_tanh", "rnn_relu", "gru"
     proj: int = 0  # of an "lstm", what its output is projected to
 
     @property
     def gates(self) -> int:
         """How many times H rows a weight has."""
-        return 4 if self.cell in ("lstm", "lstmp") else 1
+        return {"lstm": 4, "lstmp": 4, "gru": 3}.get(self.cell, 1)
 
     @property
     def proj_size(self) -> int:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Random RNNs, their inputs, and what the reference and PyTorch make of them. Time-major."""
+"""Random RNNs and GRUs, their inputs, and what the reference and PyTorch make of them.
+
+All time-major."""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from fastlstm.reference.layers import Model, run_forward, weighted_sums
 from fastlstm.reference.rnn import RNN
 from fastlstm.spec import Spec
 
-NONLINEARITIES = ("tanh", "relu")
+KINDS = ("tanh", "relu", "gru")
 # Sizes at and around the vector widths and tile heights of the kernels, where tails begin.
 EDGE_SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65)
 
@@ -31,7 +33,7 @@ class Inputs(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """One RNN and one batch for it."""
+    """One model whose state is h alone, and one batch for it."""
 
     steps: int
     batch: int
@@ -42,20 +44,27 @@ class Case:
     bidirectional: bool
     with_state: bool
     ragged: bool
-    nonlinearity: str
+    kind: str
+    """"gru", or the nonlinearity of an RNN"""
     dtype: str
     seed: int
 
     @property
     def spec(self) -> Spec:
         sizes = (self.input_size, self.hidden_size, self.num_layers, 1 + self.bidirectional)
-        return Spec(f"rnn_{self.nonlinearity}", *sizes, self.bias, np.dtype(self.dtype))
+        cell = "gru" if self.kind == "gru" else f"rnn_{self.kind}"
+        return Spec(cell, *sizes, self.bias, np.dtype(self.dtype))
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Those that torch.nn.RNN and fastlstm.RNN share, but for the dtype."""
-        names = ("input_size", "hidden_size", "num_layers", "nonlinearity", "bias", "bidirectional")
-        return {name: getattr(self, name) for name in names}
+        """Those that PyTorch's module and ours share, but for the dtype."""
+        names = ("input_size", "hidden_size", "num_layers", "bias", "bidirectional")
+        return {name: getattr(self, name) for name in names} | self.options
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What tells an RNN from another one."""
+        return {} if self.kind == "gru" else {"nonlinearity": self.kind}
 
     def lengths(self) -> np.ndarray:
         """In any order, with zeros in between."""
@@ -87,13 +96,13 @@ class Case:
         )
 
 
-def random_case(seed: int, nonlinearity: str, dtype: str) -> Case:
+def random_case(seed: int, kind: str, dtype: str) -> Case:
     rng = np.random.default_rng(seed)
     sizes = [
         int(rng.choice(EDGE_SIZES) if rng.random() < 0.5 else rng.integers(1, 40)) for _ in range(4)
     ]
     flags = [bool(flag) for flag in rng.random(4) < (0.75, 0.5, 0.5, 0.5)]
-    return Case(*sizes, int(rng.integers(1, 4)), *flags, nonlinearity, dtype, seed)  # type: ignore[misc]
+    return Case(*sizes, int(rng.integers(1, 4)), *flags, kind, dtype, seed)  # type: ignore[misc]
 
 
 def named(y: Any, h_n: Any, x: Any, h_0: Any, params: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -102,18 +111,29 @@ def named(y: Any, h_n: Any, x: Any, h_0: Any, params: dict[str, Any]) -> dict[st
     return {"y": y, "h_n": h_n, "dx": x, "dh_0": h_0, **grads}
 
 
+def reference_forward(case: Case, x: Any, params: Any, **options: Any) -> Any:
+    """By the specification: y and h_n."""
+    run = reference.gru_forward if case.kind == "gru" else reference.rnn_forward
+    return run(x, params, **case.options, **options)
+
+
+def reference_backward(case: Case, x: Any, params: Any, **options: Any) -> Any:
+    """By the specification: gradients of x, h_0 and the parameters."""
+    run = reference.gru_backward if case.kind == "gru" else reference.rnn_backward
+    return run(x, params, **case.options, **options)
+
+
 def reference_results(case: Case, dtype: Any = np.float64) -> dict[str, np.ndarray]:
     """Outputs, and the gradients of sum(dy y) + sum(dh_n h_n)."""
     i = case.inputs()
-    options: dict[str, Any] = {"nonlinearity": case.nonlinearity, "h_0": i.h_0}
-    options |= {"lengths": i.lengths, "dtype": dtype}
-    y, h_n = reference.rnn_forward(i.x, i.params, **options)
-    grads = reference.rnn_backward(i.x, i.params, dy=i.dy, dh_n=i.dh_n, **options)
+    options: dict[str, Any] = {"h_0": i.h_0, "lengths": i.lengths, "dtype": dtype}
+    y, h_n = reference_forward(case, i.x, i.params, **options)
+    grads = reference_backward(case, i.x, i.params, dy=i.dy, dh_n=i.dh_n, **options)
     return named(y, h_n, *grads)
 
 
 def torch_results(case: Case, dtype: str = "float64") -> dict[str, np.ndarray]:
-    """The same by torch.nn.RNN and autograd. Packed sequences refuse length 0: such rows are kept
+    """The same by torch.nn and autograd. Packed sequences refuse length 0: such rows are kept
     from PyTorch and get y = 0 and the initial state."""
     torch = pytest.importorskip("torch")
     rnn, i = torch.nn.utils.rnn, case.inputs()
@@ -121,7 +141,8 @@ def torch_results(case: Case, dtype: str = "float64") -> dict[str, np.ndarray]:
     def tensor(a: np.ndarray, grad: bool = False) -> Any:
         return torch.tensor(a, dtype=getattr(torch, dtype), requires_grad=grad)
 
-    module = torch.nn.RNN(**case.arguments, dtype=getattr(torch, dtype))
+    kind = torch.nn.GRU if case.kind == "gru" else torch.nn.RNN
+    module = kind(**case.arguments, dtype=getattr(torch, dtype))
     module.load_state_dict({name: tensor(value) for name, value in i.params.items()})
     x = tensor(np.nan_to_num(i.x), True)
     h_0 = tensor(np.zeros_like(i.dh_n) if i.h_0 is None else i.h_0, True)
@@ -147,9 +168,9 @@ def torch_results(case: Case, dtype: str = "float64") -> dict[str, np.ndarray]:
 
 
 def least_sum(case: Case) -> float:
-    """The smallest |z| of all sums that the nonlinearity is applied to. relu's derivative jumps at
+    """The smallest |z| of all sums that the kind is applied to. relu's derivative jumps at
     0: where a sum is nearer to it than rounding reaches, two right answers may differ."""
-    i, cell = case.inputs(), RNN[case.nonlinearity]
+    i, cell = case.inputs(), RNN[case.kind]
     model = Model.of(cell, i.x, i.params, {"h_0": i.h_0}, i.lengths, np.float64)
     least = np.inf
     for layer, params in zip(run_forward(cell, model, 0.0, 0), model.params, strict=True):
@@ -161,25 +182,26 @@ def least_sum(case: Case) -> float:
     return least
 
 
-def clear_case(seed: int, nonlinearity: str, dtype: str) -> Case:
+def clear_case(seed: int, kind: str, dtype: str) -> Case:
     """A random case whose gradients rounding cannot turn over."""
-    if nonlinearity == "tanh" or dtype == "float64":
-        return random_case(seed, nonlinearity, dtype)
+    if kind != "relu" or dtype == "float64":
+        return random_case(seed, kind, dtype)
     for attempt in range(1000):
-        case = random_case(1000 * seed + attempt, nonlinearity, dtype)
+        case = random_case(1000 * seed + attempt, kind, dtype)
         small = replace(case, steps=min(case.steps, 7), batch=min(case.batch, 5))
         if least_sum(small) > 3e-5:
             return small
     raise AssertionError("there is no such case")
 
 
-def model(case: Case, **options: Any) -> fastlstm.RNN:
-    rnn = fastlstm.RNN(**case.arguments, dtype=case.dtype, seed=0, **options)
+def model(case: Case, **options: Any) -> Any:
+    kind: Any = fastlstm.GRU if case.kind == "gru" else fastlstm.RNN
+    rnn = kind(**case.arguments, dtype=case.dtype, seed=0, **options)
     rnn.load_state_dict(case.inputs().params)
     return rnn
 
 
-def core_results(case: Case, rnn: fastlstm.RNN) -> dict[str, np.ndarray]:
+def core_results(case: Case, rnn: Any) -> dict[str, np.ndarray]:
     """As `reference_results`, by the engine."""
     i = case.inputs()
     y, h_n, tape = rnn.forward(i.x, i.h_0, lengths=i.lengths)
