@@ -210,7 +210,7 @@ cdef int check_lengths(const int64_t *lengths, const int64_t *starts, const Exte
 cdef int take_peepholes(Call call, parts, int flags, char format, int64_t units,
                         fastlstm_peephole_gradients *to) except -1:
     """The last three of the arrays of a layer and direction, of i, f and o."""
-    p_i, p_f, p_o = parts[4:]
+    p_i, p_f, p_o = parts[5:]
     if p_i is None or p_f is None or p_o is None:
         raise TypeError("a layer lacks arrays of its peepholes")
     to.i = call.whole("weight_ci or its gradient", p_i, flags, format, units)

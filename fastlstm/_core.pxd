@@ -95,6 +95,7 @@ cdef extern from "fastlstm.h" nogil:
         fastlstm_isa isa
         int32_t gemm_blas
         int32_t passes
+        int64_t proj_size
         fastlstm_options options
         const fastlstm_peepholes *peepholes
 

@@ -150,6 +150,7 @@ cdef fastlstm_spec make_spec(object spec, str isa, int passes) except *:
     made.isa = isa_from_name(isa)
     made.gemm_blas = spec.gemm == "blas"
     made.passes = passes
+    made.proj_size = spec.proj_size
     made.options = make_options(spec.options)
     return made
 

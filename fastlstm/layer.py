@@ -20,8 +20,9 @@ from .spec import FORWARD, Cell, Spec
 from .stream import Stream
 
 # The checked input of a call, arrays as the core takes them and shapes as the caller sees them:
-# x (T, B, I), h_0, c_0, lengths, shape of y, shape of a state. Plain, since every call makes one.
-Checked = tuple[Array, Array | None, Array | None, Any, tuple[int, ...], tuple[int, ...]]
+# x (T, B, I), h_0, c_0, lengths, shapes of y, h and c. Plain, since every call makes one.
+Shape = tuple[int, ...]
+Checked = tuple[Array, Array | None, Array | None, Any, Shape, Shape, Shape]
 
 
 class Layer(Module):
@@ -71,6 +72,7 @@ class Layer(Module):
         dtype: DTypeLike,
         seed: object,
         gemm: str = "auto",
+        proj_size: int = 0,
         equations: LSTMOptions | None = None,
     ) -> None:
         self.input_size = checks.count("input_size", input_size, 1)
@@ -95,6 +97,7 @@ class Layer(Module):
             self.bias,
             self.dtype,
             gemm,
+            proj_size,
             equations,
         )
         self._shapes = self._spec.shapes
@@ -128,20 +131,25 @@ class Layer(Module):
             raise ValueError(
                 f"x must have shape {shape} or (T, I) with I = {self.input_size}, got {x.shape}"
             )
-        y_shape = (*x.shape[:-1], self._directions * self.hidden_size)
+        y_shape = (*x.shape[:-1], self._directions * self._spec.outputs)
         x = self._time_major(checks.readable(x))
         steps, batch, _ = x.shape
         middle = () if rank == 2 else (batch,)
-        state_shape = (self._directions * self.num_layers, *middle, self.hidden_size)
+        h_shape = (self._directions * self.num_layers, *middle, self._spec.outputs)
+        c_shape = (*h_shape[:-1], self.hidden_size)
         h_0 = c_0 = None
         if pair is not None:
-            h_0 = checks.whole("h_0", pair[0], self.dtype, state_shape)
-            c_0 = checks.whole("c_0", pair[1], self.dtype, state_shape)
+            h_0 = checks.whole("h_0", pair[0], self.dtype, h_shape)
+            c_0 = checks.whole("c_0", pair[1], self.dtype, c_shape)
         if steps_of is not None:
             if rank == 2:
                 raise ValueError("lengths needs a batch: x of shape (T, I) is one whole sequence")
             steps_of = checks.lengths(steps_of, batch, steps)
-        return x, h_0, c_0, steps_of, y_shape, state_shape
+        return x, h_0, c_0, steps_of, y_shape, h_shape, c_shape
+
+    def _cells_shape(self, y_shape: Shape) -> Shape:
+        """Of all c, where y has this shape."""
+        return (*y_shape[:-1], self._directions * self.hidden_size)
 
     def _time_major(self, y: Array) -> Array:
         if y.ndim == 2:
@@ -242,8 +250,6 @@ class Layer(Module):
         ------
         TypeError
             Another module or dtype; the message says what the module is and what to do.
-        NotImplementedError
-            The module has a projection.
         """
         config = torch_modules.layer_config(module, cls._kind)
         with warnings.catch_warnings():

@@ -43,7 +43,7 @@ class LSTM(Recurrent[Given, State, Slope]):
     bidirectional : bool, default False
         Whether a second set of weights runs from each sequence's last step to its first.
     proj_size : int, default 0
-        Must be 0: projections are not supported yet.
+        P, 0 < P < H: each step's output is projected from H values to P, as in torch; 0: it is not.
     dtype : dtype, default numpy.float32
         float32 or float64, of parameters, inputs and outputs.
     seed : None, int >= 0, or what numpy.random.default_rng takes
@@ -59,16 +59,15 @@ class LSTM(Recurrent[Given, State, Slope]):
     ----------
     weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, ...
         The parameters, arrays named as in torch: (4H, I), (4H, H), (4H,) and (4H,) in the first
-        layer (type checkers know those of layer 0), and with peepholes weight_ci_l0, weight_cf_l0
-        and weight_co_l0, (H,) each. They are read-only until `train`; replace them
-        with `load_state_dict`.
+        layer (type checkers know those of layer 0); with a projection (4H, I), (4H, P), (4H,),
+        (4H,) and ``weight_hr_l0``, (P, H); with peepholes ``weight_ci_l0``, ``weight_cf_l0`` and
+        ``weight_co_l0``, (H,) each, too. They are read-only until `train`; replace them with
+        `load_state_dict`.
 
     Raises
     ------
     TypeError, ValueError
         A wrong argument.
-    NotImplementedError
-        `proj_size` > 0.
     MemoryError
         The model does not fit.
     ImportError
@@ -85,6 +84,9 @@ class LSTM(Recurrent[Given, State, Slope]):
 
         i, f, o = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)     g = tanh(likewise)
         c_t = f * c_{t-1} + i * g        h_t = o * tanh(c_t)
+
+    With a projection (LSTMP) h_t = W_hr (o * tanh(c_t)), of P values: so are y, h_0 and h_n, and
+    layers above the first read D*P inputs.
 
     The backward pass and the sources stand in ``fastlstm.reference.lstm``, those of options in
     ``fastlstm.reference.options``.
@@ -123,8 +125,10 @@ class LSTM(Recurrent[Given, State, Slope]):
         options: LSTMOptions | Mapping[str, Any] | None = None,
     ) -> None:
         self.proj_size = checks.count("proj_size", proj_size)
-        if self.proj_size:
-            raise NotImplementedError("proj_size > 0 is not supported yet")
+        if self.proj_size >= checks.count("hidden_size", hidden_size, 1):
+            raise ValueError(
+                f"proj_size must be below hidden_size = {hidden_size}, or 0, got {self.proj_size}"
+            )
         if not isinstance(gemm, str) or gemm not in ("auto", "native", "blas"):
             raise ValueError(f"gemm must be 'auto', 'native' or 'blas', got {gemm!r}")
         if gemm == "blas":
@@ -144,6 +148,7 @@ class LSTM(Recurrent[Given, State, Slope]):
             dtype,
             seed,
             gemm,
+            self.proj_size,
             equations,
         )
         if chosen is not None and chosen.forget_bias is not None:
@@ -213,8 +218,6 @@ class LSTM(Recurrent[Given, State, Slope]):
         ValueError
             No LSTM or several, listed; names missing or left over; shapes that are no LSTM's; a
             value beyond `dtype`.
-        NotImplementedError
-            Projections (``weight_hr_l0``).
         MemoryError
             It does not fit.
         """

@@ -54,6 +54,8 @@ class Spec:
     """float32 or float64"""
     gemm: str = "native"
     """how input weights are packed: "blas" as SciPy's BLAS takes them, else for our kernels"""
+    proj_size: int = 0
+    """what the output of an LSTM's cell is projected to; 0: it is not"""
     options: Any = None
     """what makes an LSTM a general one, `fastlstm.LSTMOptions`; None for any other cell"""
 
@@ -71,7 +73,7 @@ class Spec:
 
     def _fields(self) -> tuple[Any, ...]:
         sizes = (self.cell, self.input_size, self.hidden_size, self.num_layers, self.directions)
-        return (*sizes, self.bias, self.dtype, self.gemm, self.options)
+        return (*sizes, self.bias, self.dtype, self.gemm, self.proj_size, self.options)
 
     @functools.cached_property
     def has_c(self) -> bool:
@@ -85,8 +87,13 @@ class Spec:
 
     @functools.cached_property
     def rows(self) -> int:
-        """Rows of every weight matrix."""
+        """Rows of every weight matrix but a projection's."""
         return self.gates * self.hidden_size
+
+    @functools.cached_property
+    def outputs(self) -> int:
+        """Width of h: what a layer puts out in each direction."""
+        return self.proj_size or self.hidden_size
 
     @functools.cached_property
     def double(self) -> bool:
@@ -96,9 +103,10 @@ class Spec:
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
         """Parameters of one layer and direction, without the ending of their names."""
-        weights = ("weight_ih", "weight_hh")
         biases = ("bias_ih", "bias_hh") if self.bias else ()
-        return (*weights, *biases, *(PEEPHOLES if self.has_peepholes else ()))
+        projection = ("weight_hr",) if self.proj_size else ()
+        peepholes = PEEPHOLES if self.has_peepholes else ()
+        return ("weight_ih", "weight_hh", *biases, *projection, *peepholes)
 
     @functools.cached_property
     def has_peepholes(self) -> bool:
@@ -114,17 +122,21 @@ class Spec:
     @functools.cached_property
     def widths(self) -> list[int]:
         """Inputs of each layer."""
-        above = self.directions * self.hidden_size
+        above = self.directions * self.outputs
         return [self.input_size, *[above] * (self.num_layers - 1)]
 
     @functools.cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every parameter, in torch's order."""
         found: dict[str, tuple[int, ...]] = {}
-        rows, units = (self.rows,), (self.hidden_size,)
-        one = {"weight_hh": (self.rows, self.hidden_size), "bias_ih": rows, "bias_hh": rows}
-        one |= dict.fromkeys(PEEPHOLES, units)
+        one = {
+            "weight_hh": (self.rows, self.outputs),
+            "bias_ih": (self.rows,),
+            "bias_hh": (self.rows,),
+            "weight_hr": (self.proj_size, self.hidden_size),
+        }
+        one |= dict.fromkeys(PEEPHOLES, (self.hidden_size,))
         for at, end in enumerate(self.suffixes):
-            shapes = {**one, "weight_ih": (self.rows, self.widths[at // self.directions])}
-            found |= {name + end: shapes[name] for name in self.names}
+            one["weight_ih"] = (self.rows, self.widths[at // self.directions])
+            found |= {name + end: one[name] for name in self.names}
         return found

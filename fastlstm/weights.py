@@ -63,11 +63,11 @@ def forget_biases(spec: Spec, arrays: Mapping[str, Array], value: float) -> dict
 
 
 def by_layer(spec: Spec, arrays: Mapping[str, Array]) -> list[tuple[Array | None, ...]]:
-    """What the core takes for each layer and direction: (w_ih, w_hh, b_ih, b_hh), None for a bias
-    that is not there, and the peepholes behind them if there are some. The names may be those of a
+    """What the core takes for each layer and direction: (w_ih, w_hh, b_ih, b_hh, w_hr), None for
+    what is not there, and the peepholes behind them if there are some. The names may be those of a
     cell, which lack the ending."""
     peepholes = PEEPHOLES if spec.has_peepholes else ()
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", *peepholes)
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", *peepholes)
     ends = spec.suffixes if "weight_hh_l0" in arrays else [""]
     return [tuple(arrays.get(name + end) for name in names) for end in ends]
 

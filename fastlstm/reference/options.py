@@ -27,8 +27,9 @@ c_t from step t + 1 and from outside; K'(v) is 1 where |v| < gate_clip, else 0, 
     dc_{t-1} = ds f + dz_i p_i + dz_f p_f
     dp_i     = sum dz_i c_{t-1},  dp_f = sum dz_f c_{t-1},  dp_o = sum dz_o c_t
 
-and from dz on as in the plain LSTM. Where f is no gate of its own, its block of the weights, its
-biases and p_f are there and have no effect; their gradients are zero.
+and from dz on as in the plain LSTM, which also says what a projection of h_t means. Where f is no
+gate of its own, its block of the weights, its biases and p_f are there and have no effect; their
+gradients are zero.
 
 Sources: F. Gers and J. Schmidhuber, "Recurrent nets that time and count", IJCNN 2000 (peepholes);
 K. Greff et al., "LSTM: a search space odyssey", IEEE TNNLS 28(10), 2017 (coupled gates, CIFG; each
@@ -47,7 +48,15 @@ import numpy as np
 
 from .activations import activation
 from .dropout import Array
-from .layers import Cell, Params, States, sums_backward, weighted_sums
+from .layers import (
+    Cell,
+    Params,
+    States,
+    project,
+    project_backward,
+    sums_backward,
+    weighted_sums,
+)
 
 DEFAULTS: dict[str, Any] = {
     "peepholes": False,
@@ -134,7 +143,7 @@ class _Variant:
         _, _, _, whole = self.state(z, c)
         c_t = _clip(self.cell_clip)(whole)
         o = self.gate(self.clip(self.output_sum(z[3], c_t, params)))
-        return o * self.output(c_t), c_t
+        return project(o * self.output(c_t), params), c_t
 
     def backward(
         self, x: Array, states: States, params: Params, dstates: States
@@ -145,6 +154,7 @@ class _Variant:
         c_t = _clip(self.cell_clip)(whole)
         z_o = self.output_sum(z_o, c_t, params)
         o = self.gate(self.clip(z_o))
+        dh, of_projection = project_backward(o * self.output(c_t), dh, params)
 
         dz_o = dh * self.output(c_t) * self.slope_of_gate(z_o)
         dc = dc + dh * o * self.output_slope(c_t)
@@ -165,7 +175,7 @@ class _Variant:
 
         dz = np.concatenate([dz_i, dz_f, dz_g, dz_o], axis=-1)
         dx, dh, dparams = sums_backward(x, h, params, dz)
-        return dx, (dh, dc_prev), {**dparams, **peepholes}
+        return dx, (dh, dc_prev), {**dparams, **of_projection, **peepholes}
 
     def slope_of_gate(self, z: Array) -> Array:
         return _within(z, self.gate_clip, self.gate_slope(self.clip(z)))

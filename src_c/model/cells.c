@@ -11,7 +11,7 @@
 
 #define IN_ORDER {0, {0, 1, 2, 3}}
 
-static const fl_cell cell_kinds[FL_CELLS] = {
+static const fl_cell cell_kinds[FL_STAGES] = {
     [FASTLSTM_LSTM] = {.name = "LSTM",
                        .gates = 4,
                        .sums = 4,
@@ -67,6 +67,15 @@ static const fl_cell cell_kinds[FL_CELLS] = {
                                .of_x = IN_ORDER,
                                .of_h = IN_ORDER,
                                .scale = {1, 1, 1, 1}},
+    [FL_PROJECTION] = {.name = "projection",
+                       .gates = 1,
+                       .sums = 1,
+                       .phases = 1,
+                       .grads = 1,
+                       .unit_sums = 1,
+                       .of_x = IN_ORDER,
+                       .of_h = IN_ORDER,
+                       .scale = {1}},
 };
 
-const fl_cell *fl_cell_of(fastlstm_cell_kind kind) { return &cell_kinds[kind]; }
+const fl_cell *fl_cell_of(int32_t kind) { return &cell_kinds[kind]; }

@@ -43,7 +43,7 @@ static fastlstm_status check_struct(const void *given, size_t first, size_t know
   if (!given) return FASTLSTM_INVALID;
   if (unaligned(given, _Alignof(size_t))) return FASTLSTM_UNALIGNED;
   const size_t size = *(const size_t *)given;
-  if (size < first || size > LARGEST_STRUCT) return FASTLSTM_INVALID;
+  if (size < first || size > LARGEST_STRUCT || size % _Alignof(size_t)) return FASTLSTM_INVALID;
   for (size_t i = known; i < size; ++i)
     if (((const char *)given)[i]) return FASTLSTM_UNKNOWN_FIELD;
   return FASTLSTM_OK;
@@ -84,19 +84,35 @@ static int are_options(const fastlstm_spec *spec)
 
 fastlstm_status fl_take_spec(const fastlstm_spec *given, fastlstm_spec *spec)
 {
-  const fastlstm_status status = take_struct(given, offsetof(fastlstm_spec, options), sizeof *spec, spec);
+  const fastlstm_status status = take_struct(given, offsetof(fastlstm_spec, proj_size), sizeof *spec, spec);
   if (status != FASTLSTM_OK) return status;
   if (!within(spec->isa, 0, FASTLSTM_ISA_COUNT - 1) || !within(spec->dtype, FASTLSTM_F32, FASTLSTM_F64) ||
       !within(spec->cell, FASTLSTM_LSTM, FASTLSTM_LSTM_GENERAL) || spec->input_size < 1 ||
       spec->hidden_size < 1 || spec->num_layers < 1 || !within(spec->directions, 1, 2) ||
       !within(spec->passes, FASTLSTM_PASS_FORWARD, FASTLSTM_PASS_FORWARD | FASTLSTM_PASS_BACKWARD) ||
-      !within(spec->gemm_blas, 0, fl_cell_of(spec->cell)->has_c) || !are_options(spec))
+      !within(spec->gemm_blas, 0, fl_cell_of(spec->cell)->has_c) ||
+      !within(spec->proj_size, 0, fl_cell_of(spec->cell)->has_c ? spec->hidden_size - 1 : 0) ||
+      !are_options(spec))
     return FASTLSTM_INVALID;
   // Hidden units by four gates by two directions stay within the largest size as well.
   if (spec->input_size > LARGEST_SIZE || spec->hidden_size > LARGEST_SIZE / 8 ||
       spec->num_layers > LARGEST_SIZE)
     return FASTLSTM_TOO_LARGE;
   return fastlstm_isa_available(spec->isa) ? FASTLSTM_OK : FASTLSTM_UNSUPPORTED;
+}
+
+static fastlstm_status check_peepholes(const fastlstm_spec *spec)
+{
+  if (!spec->options.peepholes) return FASTLSTM_OK;
+  if (!spec->peepholes) return FASTLSTM_INVALID;
+  if (unaligned(spec->peepholes, _Alignof(fastlstm_peepholes))) return FASTLSTM_UNALIGNED;
+  const size_t elem = (size_t)fl_elem(spec->dtype);
+  for (int64_t i = 0; i < spec->num_layers * spec->directions; ++i) {
+    const fastlstm_peepholes *p = &spec->peepholes[i];
+    if (!p->i || !p->f || !p->o) return FASTLSTM_INVALID;
+    if (unaligned(p->i, elem) || unaligned(p->f, elem) || unaligned(p->o, elem)) return FASTLSTM_UNALIGNED;
+  }
+  return FASTLSTM_OK;
 }
 
 fastlstm_status fl_check_weights(const fastlstm_spec *spec, const fastlstm_weights *weights,
@@ -106,20 +122,15 @@ fastlstm_status fl_check_weights(const fastlstm_spec *spec, const fastlstm_weigh
   if (unaligned(memory, FASTLSTM_ALIGN) || unaligned(weights, _Alignof(fastlstm_weights)))
     return FASTLSTM_UNALIGNED;
   const size_t elem = (size_t)fl_elem(spec->dtype);
-  for (int64_t i = 0; i < spec->num_layers * spec->directions; ++i) {
+  const int64_t count = spec->num_layers * spec->directions;
+  for (int64_t i = 0; i < (spec->proj_size ? 2 * count : count); ++i) {
     const fastlstm_weights *w = &weights[i];
-    if (!w->w_ih || !w->w_hh) return FASTLSTM_INVALID;
+    if (!w->w_ih || (!w->w_hh && i < count)) return FASTLSTM_INVALID;
     if (unaligned(w->w_ih, elem) || unaligned(w->w_hh, elem) || unaligned(w->b_ih, elem) ||
         unaligned(w->b_hh, elem))
       return FASTLSTM_UNALIGNED;
-    if (!spec->options.peepholes) continue;
-    if (!spec->peepholes) return FASTLSTM_INVALID;
-    if (unaligned(spec->peepholes, _Alignof(fastlstm_peepholes))) return FASTLSTM_UNALIGNED;
-    const fastlstm_peepholes *p = &spec->peepholes[i];
-    if (!p->i || !p->f || !p->o) return FASTLSTM_INVALID;
-    if (unaligned(p->i, elem) || unaligned(p->f, elem) || unaligned(p->o, elem)) return FASTLSTM_UNALIGNED;
   }
-  return FASTLSTM_OK;
+  return check_peepholes(spec);
 }
 
 fastlstm_status fl_check_extent(const fastlstm_spec *spec, fastlstm_purpose purpose, int64_t steps,
@@ -230,9 +241,9 @@ fastlstm_status fl_take_backward(const fastlstm_model *model, const fastlstm_pla
   if (any_unaligned(model, arrays, COUNT(arrays))) return FASTLSTM_UNALIGNED;
   if (unaligned(io->gradients, _Alignof(fastlstm_gradients))) return FASTLSTM_UNALIGNED;
   const int64_t count = io->gradients ? model->spec.num_layers * model->spec.directions : 0;
-  for (int64_t i = 0; i < count; ++i) {
+  for (int64_t i = 0; i < (model->projections ? 2 * count : count); ++i) {
     const fastlstm_gradients *g = &io->gradients[i];
-    if (!g->w_ih || !g->w_hh) return FASTLSTM_INVALID;
+    if (!g->w_ih || (!g->w_hh && i < count)) return FASTLSTM_INVALID;
     const void *const outs[] = {g->w_ih, g->w_hh, g->b_ih, g->b_hh};
     if (any_unaligned(model, outs, COUNT(outs))) return FASTLSTM_UNALIGNED;
   }

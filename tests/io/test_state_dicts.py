@@ -150,8 +150,6 @@ def test_the_only_lstm_beside_other_layers() -> None:
         ValueError, "rnn.weight_hh_l0 must have .* one gate, as an RNN", model.state_dict(), "rnn"
     )
     refused(ValueError, "three gates, as a GRU has", model["gru"].state_dict())
-    projected = torch.nn.LSTM(F, H, proj_size=2).state_dict()
-    refused(NotImplementedError, "proj_size.*weight_hr_l0", projected)
 
 
 def without(*names: str) -> dict[str, Any]:

@@ -192,7 +192,7 @@ def test_stream_in_chunks_is_the_whole(
 @every_variant
 def test_a_sequence_alone_and_in_a_batch(isa: str, dtype: str, options: LSTMOptions) -> None:
     """Forward, and the gradients that are a sequence's own."""
-    case = Case(9, 8, 7, 37, 2, True, True, True, True, options, dtype, 5)
+    case = Case(9, 8, 7, 37, 2, True, True, True, True, options, dtype, 5, 21)
     lstm, i = option_runs.model(case), case.inputs()
     assert i.state is not None
     assert i.lengths is not None
@@ -217,8 +217,8 @@ def test_a_sequence_alone_and_in_a_batch(isa: str, dtype: str, options: LSTMOpti
 @every_variant
 def test_any_number_of_threads(isa: str, dtype: str, options: LSTMOptions) -> None:
     """Sizes at which more than one thread is used, also between the hidden units."""
-    for sizes in ((30, 24, 64, 100, 2), (12, 2, 64, 300, 1)):
-        case = Case(*sizes, True, True, True, True, options, dtype, 5)  # type: ignore[arg-type]
+    for sizes, proj_size in (((30, 24, 64, 100, 2), 0), ((12, 2, 64, 300, 1), 70)):
+        case = Case(*sizes, True, True, True, True, options, dtype, 5, proj_size)  # type: ignore[arg-type]
         lstm = option_runs.model(case)
         results = [option_runs.core_results(case, lstm, num_threads=n) for n in (1, 2, 3)]
         for other in results[1:]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The C library as a caller sees it: its structures by what the header declares, and a model."""
+"""The C interface through ctypes: structures as the header declares them, and models of zeros."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SPEC, IO, BACK_IO, WEIGHTS, GRADIENTS = map(
 PEEPHOLES = struct("fastlstm_peepholes")
 SIZE = ctypes.c_size_t
 # Sizes of the first version of structures that have grown.
-FIRST_SPEC, FIRST_BACK_IO = SPEC.options.offset, BACK_IO.peepholes.offset
+FIRST_SPEC, FIRST_BACK_IO = SPEC.proj_size.offset, BACK_IO.peepholes.offset
 library: Any = ctypes.CDLL(_core.__file__)
 library.fastlstm_status_text.restype = ctypes.c_char_p
 library.fastlstm_plan_bytes.restype = library.fastlstm_plan_workspace_bytes.restype = SIZE
@@ -81,7 +81,7 @@ class Model:
         self.spec, size = spec(**changes), SIZE()
         assert library.fastlstm_model_bytes(at(self.spec), at(size)) == 0
         self.memory, self.zeros = Memory(size.value), Memory(1 << 16)
-        layers = self.spec.num_layers * self.spec.directions
+        layers = self.spec.num_layers * self.spec.directions * (2 if self.spec.proj_size else 1)
         zeros = self.zeros.address
         self.weights = (WEIGHTS * layers)(*[WEIGHTS(zeros, zeros, None, zeros)] * layers)
         pointer = ctypes.c_void_p()

@@ -65,6 +65,8 @@ CELLS_AND_GEMM = [
     ("lstm", "blas"),
     ("lstm_general", "native"),
     ("lstm_general", "blas"),
+    ("lstmp", "native"),
+    ("lstmp", "blas"),
     ("rnn_tanh", "native"),
     ("rnn_relu", "native"),
     ("gru", "native"),

@@ -47,13 +47,26 @@ class Case:
     options: LSTMOptions
     dtype: str
     seed: int
+    proj_size: int = 0
+
+    @property
+    def outputs(self) -> int:
+        """Width of h."""
+        return self.proj_size or self.hidden_size
 
     @property
     def spec(self) -> Spec:
         sizes = (self.input_size, self.hidden_size, self.num_layers, 1 + self.bidirectional)
         options = self.options.equations()
         cell = "lstm" if options is None else "lstm_general"
-        return Spec(cell, *sizes, self.bias, np.dtype(self.dtype), options=options)
+        return Spec(
+            cell,
+            *sizes,
+            self.bias,
+            np.dtype(self.dtype),
+            proj_size=self.proj_size,
+            options=options,
+        )
 
     def inputs(self) -> Inputs:
         rng = np.random.default_rng((self.seed, 2))
@@ -62,18 +75,22 @@ class Case:
             name: rng.uniform(-bound, bound, shape).astype(self.dtype)
             for name, shape in self.spec.shapes.items()
         }
-        width = (1 + self.bidirectional) * self.hidden_size
-        shape = ((1 + self.bidirectional) * self.num_layers, self.batch, self.hidden_size)
+        directions = 1 + self.bidirectional
+        width, units = directions * self.outputs, directions * self.hidden_size
+        shape = (directions * self.num_layers, self.batch)
 
         def normal(*shape: int) -> np.ndarray:
             return rng.standard_normal(shape).astype(self.dtype)
 
-        x, dy, dcells = (normal(self.steps, self.batch, n) for n in (self.input_size, width, width))
+        def pair() -> tuple[np.ndarray, np.ndarray]:  # as h and c
+            return normal(*shape, self.outputs), normal(*shape, self.hidden_size)
+
+        x, dy, dcells = (normal(self.steps, self.batch, n) for n in (self.input_size, width, units))
         lengths = rng.integers(0, self.steps + 1, self.batch) if self.ragged else None
         for row, length in enumerate([] if lengths is None else lengths):
             x[length:, row] = np.nan
-        state = (normal(*shape), normal(*shape)) if self.with_state else None
-        return Inputs(params, x, state, lengths, dy, (normal(*shape), normal(*shape)), dcells)
+        state = pair() if self.with_state else None
+        return Inputs(params, x, state, lengths, dy, pair(), dcells)
 
 
 def random_activation(rng: np.random.Generator) -> Any:
@@ -113,8 +130,9 @@ def random_case(seed: int, dtype: str) -> Case:
     ]
     steps = int(rng.integers(1, 9))
     flags = [bool(flag) for flag in rng.random(4) < (0.75, 0.5, 0.5, 0.5)]
-    layers = int(rng.integers(1, 4))
-    return Case(steps, *sizes, layers, *flags, random_options(rng), dtype, seed)  # type: ignore[misc]
+    layers, options = int(rng.integers(1, 4)), random_options(rng)
+    proj_size = int(rng.integers(1, sizes[2])) if sizes[2] > 1 and rng.random() < 0.3 else 0
+    return Case(steps, *sizes, layers, *flags, options, dtype, seed, proj_size)  # type: ignore[misc]
 
 
 NAMES = ("y", "h_n", "c_n", "cells", "dx", "dh_0", "dc_0")
@@ -226,7 +244,8 @@ def conditions(case: Case) -> dict[str, float]:
 
 
 def model(case: Case, **options: Any) -> fastlstm.LSTM:
-    names = ("input_size", "hidden_size", "num_layers", "bias", "bidirectional", "options", "dtype")
+    names = ("input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size")
+    names += ("options", "dtype")
     arguments = {name: getattr(case, name) for name in names}
     lstm = fastlstm.LSTM(**arguments, seed=0, **options)
     lstm.load_state_dict(case.inputs().params)

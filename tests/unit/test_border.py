@@ -58,6 +58,10 @@ BAD_SPECS: list[dict[str, Any]] = [
     {"struct_size": 0},
     {"struct_size": FIRST_SPEC - 1},
     {"struct_size": 2**63},
+    {"proj_size": -1},
+    {"proj_size": 5},
+    {"proj_size": 2**62},
+    {"proj_size": 2, "cell": 1},
 ]
 LARGE_SPECS = [
     {"input_size": 2**31},
