@@ -97,10 +97,9 @@ static void FL_NAMED(step_apart)(const fl_layer *layer, const fl_step *job)
     const int panel = job->panel_begin + at * bundle, left = job->panel_end - panel;
     const int count = left < bundle ? left : bundle;
     // The fewer panels there are, the more rows have sums that stay in a first-level cache.
-    const int64_t tall = FL_APART_TILES * FL_TILE_ROWS * (count == bundle ? 1 : bundle / count);
-    const int64_t most = job->blocking.block ? FL_BLOCKED_STEP_ROWS : tall;
-    const int64_t parts =
-        job->rows <= most ? 1 : tile_count(job->rows, most);  // spares one row its divisions
+    const int tiles = count == bundle ? FL_APART_TILES : FL_APART_TILES * bundle / count;
+    const int64_t most = job->blocking.block ? FL_BLOCKED_STEP_ROWS : tiles * FL_TILE_ROWS;
+    const int64_t parts = job->rows <= most ? 1 : tile_count(job->rows, most);  // few rows: no division
     for (int64_t part = 0, first = 0, end; part < parts; ++part, first = end) {
       end = part + 1 < parts ? job->rows * (part + 1) / parts : job->rows;
       const int next = part + 1 < parts || i + 1 == bundles ? panel : job->panel_begin + after * bundle;
