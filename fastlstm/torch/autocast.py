@@ -5,11 +5,13 @@ gives there.
 PyTorch's own LSTM fails under autocast where its library has no kernel of that dtype: bfloat16 on
 CPUs without AVX-512, float16 on most. There the core computes in float32 and rounds once, at the
 end. Where PyTorch has kernels of that dtype it keeps the call: with instructions for bfloat16 it is
-up to 1.8 times as fast (Zen 5, B32 H512).
+up to 1.8 times as fast (Zen 5, B32 H512). It has kernels for the LSTM only; other cells it makes of
+products, step by step, so those run in the core.
 
 What PyTorch gives on a CPU that has the kernels: the autocast dtype from an LSTM; from one of a
 ragged PackedSequence and from an LSTMCell, which it computes step by step, the dtype that this one
-and c_0's promote to; where there is no c_0, x's dtype takes its place.
+and c_0's promote to; where there is no c_0, x's dtype takes its place. From an RNN and an RNNCell
+always the autocast dtype; from a GRU and a GRUCell always the promoted one.
 """
 
 from __future__ import annotations
@@ -33,15 +35,18 @@ def _supported(name: str) -> bool:
 _BFLOAT16, _FLOAT16 = _supported("bf16"), _supported("fp16")  # here, where no compiler traces
 
 
-def takes(x: Any, hx: Any, weights: list[Tensor]) -> bool:
+def takes(module: Any, x: Any, hx: Any, weights: list[Tensor]) -> bool:
     """Whether the core does this call: float32 weights, x and states in float32 or the dtype of
-    autocast, all on the CPU, and PyTorch has no kernels of that dtype here.
+    autocast, all on the CPU, and PyTorch has no kernels of that cell and dtype here.
     """
     low = torch.get_autocast_dtype("cpu")
-    if _has_kernels(low):
+    has_c = module._fastlstm_has_c
+    if has_c and _has_kernels(low):
         return False
-    states = () if hx is None else hx
-    if low not in _LOW or not isinstance(states, (tuple, list)) or len(states) not in (0, 2):
+    states = () if hx is None else hx if has_c else (hx,)
+    if low not in _LOW or not isinstance(states, (tuple, list)):
+        return False
+    if len(states) not in (0, 1 + has_c):
         return False
     if any(weight.dtype is not torch.float32 or not weight.is_cpu for weight in weights):
         return False
@@ -56,25 +61,29 @@ def _has_kernels(low: Any) -> bool:
     return _BFLOAT16 if low is torch.bfloat16 else _FLOAT16 and not torch.is_grad_enabled()
 
 
-def run(forward: Any, module: Any, x: Any, hx: Any) -> tuple[Any, Any]:
+def run(forward: Any, module: Any, x: Any, hx: Any) -> Any:
     """``forward(module, x, hx)`` of arguments that `takes` accepts; x may be a PackedSequence."""
     low = torch.get_autocast_dtype("cpu")
-    packed = isinstance(x, PackedSequence)
-    data = x.data if packed else x
-    ragged = packed and int(x.batch_sizes[0]) * len(x.batch_sizes) != len(data)
-    if ragged or isinstance(module, torch.nn.LSTMCell):
-        low = torch.promote_types(low, data.dtype if hx is None else hx[1].dtype)
-    if hx is not None:
-        hx = (hx[0].float(), hx[1].float())
+    if _promotes(module, x):
+        of_state = x.data if hx is None else hx[1]
+        low = torch.promote_types(low, of_state.dtype)
     with torch.autocast("cpu", enabled=False):
-        first, second = forward(module, _with(x, data.float()) if packed else data.float(), hx)
-    first = _with(first, first.data.to(low)) if packed else first.to(low)
-    if isinstance(module, torch.nn.LSTMCell):
-        return first, second.to(low)
-    h_n, c_n = second
-    return first, (h_n.to(low), c_n.to(low))
+        return _to(forward(module, _to(x, torch.float32), _to(hx, torch.float32)), low)
 
 
-def _with(packed: Any, data: Tensor) -> Any:
-    """A PackedSequence with other data."""
-    return PackedSequence(data, *packed[1:])
+def _promotes(module: Any, x: Any) -> bool:
+    """Whether the dtype of the state has a say in that of the results."""
+    if not module._fastlstm_has_c:
+        return bool(module._fastlstm_cell == "gru")
+    if not isinstance(x, PackedSequence):
+        return isinstance(module, torch.nn.LSTMCell)
+    return int(x.batch_sizes[0]) * len(x.batch_sizes) != len(x.data)
+
+
+def _to(value: Any, dtype: Any) -> Any:
+    """A tensor, a PackedSequence, a state or a tuple of them in another dtype."""
+    if isinstance(value, PackedSequence):
+        return PackedSequence(value.data.to(dtype), *value[1:])
+    if isinstance(value, (tuple, list)):
+        return tuple(_to(one, dtype) for one in value)
+    return None if value is None else value.to(dtype)

@@ -11,9 +11,10 @@ from torch.nn.utils import parametrize
 
 from . import fallback
 from .copies import torch_class
-from .module import LSTM, LSTMCell
+from .layers import Recurrent
+from .module import CLASSES
 
-_OURS: dict[Any, Any] = {torch.nn.LSTM: LSTM, torch.nn.LSTMCell: LSTMCell}
+_OURS: dict[Any, Any] = {kind._torch_class: kind for kind in CLASSES}
 
 # What the forward of ours or of PyTorch's goes through: with one of these of its own, a subclass
 # may compute something else.
@@ -21,6 +22,7 @@ _FORWARD = """
     forward check_forward_args check_input check_hidden_size get_expected_hidden_size
     get_expected_cell_size permute_hidden _update_flat_weights _weights_have_changed
     _init_flat_weights _flat_weights _flat_weights_names _parameters dropout proj_size
+    mode nonlinearity
     weight_ih weight_hh bias_ih bias_hh
     __call__ _call_impl _wrapped_call_impl __getattr__ __getattribute__
 """
@@ -45,7 +47,7 @@ def ours(kind: Any) -> Any:
         return _OURS[kind]
     found = _extended.get(kind)
     if found is None:
-        base = LSTM if issubclass(kind, torch.nn.LSTM) else LSTMCell
+        base = next(mine for theirs, mine in _OURS.items() if issubclass(kind, theirs))
         same = {key: getattr(kind, key) for key in ("__module__", "__qualname__", "__doc__")}
         found = type(kind.__name__, (base, kind), {**same, "_torch_class": kind})
         _extended[kind] = found
@@ -53,7 +55,8 @@ def ours(kind: Any) -> Any:
 
 
 def obstacle(module: Any) -> str:
-    """Why the class of a torch.nn.LSTM or LSTMCell cannot be exchanged for ours; "" if it can."""
+    """Why the class of a module cannot be exchanged for ours, of PyTorch's classes that have one of
+    ours, or of their subclasses; "" if it can."""
     kind = plain_class(module)
     if "forward" in module.__dict__:
         return "its forward was replaced"
@@ -87,7 +90,7 @@ def exchange(module: Any, back: bool) -> None:
 
 def left(module: Any) -> str:
     """Why `accelerate` leaves a module; "" for one that it takes; "-" for no recurrent layer."""
-    if isinstance(module, (LSTM, LSTMCell)):
+    if isinstance(module, Recurrent):
         return "it runs in the core already"
     kind = plain_class(module)
     if isinstance(module, torch.jit.ScriptModule):
@@ -99,7 +102,7 @@ def left(module: Any) -> str:
     if isinstance(module, tuple(_OURS)):
         return obstacle(module) or unfit(module)
     if isinstance(module, (torch.nn.RNNBase, torch.nn.RNNCellBase)):
-        return f"{kind.__qualname__} is no LSTM"
+        return f"fastlstm.torch has no {kind.__qualname__}"
     return "-"
 
 

@@ -17,7 +17,7 @@ FROZEN = "_fastlstm_frozen"  # in a module's __dict__: its weights are frozen, s
 
 
 class Copies:
-    """A base of LSTM and LSTMCell. `_torch_class` of a class is the one that it stands for; users'
+    """A base of all our modules. `_torch_class` of a class is the one that it stands for; users'
     subclasses have none of their own, and are copied and pickled as what they are.
     """
 

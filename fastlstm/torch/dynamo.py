@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Lets torch.compile trace into our LSTM.
+"""Lets torch.compile trace into our layers.
 
-Dynamo breaks the graph at every instance of torch.nn.LSTM, since it would unroll PyTorch's own
-forward step by step, unless ``torch._dynamo.config.allow_rnn`` says otherwise. Ours is one
-operator. The setting would hold for plain RNNs too, so it is switched on only while Dynamo
-looks at a module of ours that runs in the core.
+Dynamo breaks the graph at every instance of torch.nn.LSTM, GRU and RNN, since it would unroll
+PyTorch's own forward step by step, unless ``torch._dynamo.config.allow_rnn`` says otherwise. Ours
+is one operator. The setting would hold for PyTorch's own too, so it is switched on only while
+Dynamo looks at a module of ours that runs in the core.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from . import fallback
-from .module import LSTM
+from .layers import Layer
 
 _NAME = "torch._dynamo.variables.builder"
 
@@ -27,7 +27,7 @@ def _patch(builder: Any) -> None:
     wrap = builder.VariableBuilder.wrap_module
 
     def wrap_module(self: Any, value: Any) -> Any:
-        if isinstance(value, LSTM) and not fallback.unsupported(value, list(value.parameters())):
+        if isinstance(value, Layer) and not fallback.unsupported(value, list(value.parameters())):
             with builder.config.patch(allow_rnn=True):
                 return wrap(self, value)
         return wrap(self, value)

@@ -27,22 +27,24 @@ _DOUBLE = np.dtype(np.float64)
 SMALL = 1 << 16  # bytes of weights that are worth packing for both passes at once
 
 
-def spec_of(weights: list[Tensor], bidirectional: bool) -> Spec:
+def spec_of(weights: list[Tensor], cell: str, bidirectional: bool) -> Spec:
     """What the shapes say of w_ih, w_hh[, b_ih, b_hh] of each layer and direction, in order.
 
-    Raises ValueError where the number of tensors is impossible.
+    Raises ValueError where the number of tensors is impossible, or the cell unknown.
     """
+    if cell not in CELLS:
+        raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
     directions = 2 if bidirectional else 1
     count = len(weights)
     bias = count > 2 and weights[2].dim() == 1
     tensors = 4 if bias else 2
     layers = count // (tensors * directions)
     if layers == 0 or layers * tensors * directions != count or weights[0].dim() != 2:
-        raise ValueError(f"weights must hold all parameters of an LSTM, got {count} tensors")
+        raise ValueError(f"weights must hold all parameters of a model, got {count} tensors")
     rows, inputs = weights[0].shape
     dtype = _DOUBLE if weights[0].dtype is torch.float64 else FLOAT32
-    hidden = int(rows) // CELLS["lstm"].gates
-    return Spec("lstm", int(inputs), hidden, layers, directions, bias, dtype)
+    hidden = int(rows) // CELLS[cell].gates
+    return Spec(cell, int(inputs), hidden, layers, directions, bias, dtype)
 
 
 def dtype_of(spec: Spec) -> Any:
@@ -53,7 +55,10 @@ def dtype_of(spec: Spec) -> Any:
 def grouped(addresses: list[int], spec: Spec) -> list[tuple[int | None, ...]]:
     """Those of each layer and direction as the core takes them; None for a bias not there."""
     count = len(spec.names)
-    return [(*addresses[at : at + count], None, None)[:4] for at in range(0, len(addresses), count)]
+    return [
+        (*addresses[at : at + count], None, None, None)[:5]
+        for at in range(0, len(addresses), count)
+    ]
 
 
 def located(tensor: Tensor) -> tuple[Tensor, int]:
@@ -117,8 +122,9 @@ class _Entry:
     swapping it (`torch.utils.swap_tensors`, by which modules may be converted).
     """
 
-    def __init__(self, key: int, weights: list[Tensor], spec: Spec, bidirectional: bool) -> None:
-        self.spec, self.bidirectional, self.dtype = spec, bidirectional, dtype_of(spec)
+    def __init__(self, key: int, weights: list[Tensor], spec: Spec) -> None:
+        self.spec, self.dtype = spec, dtype_of(spec)
+        self.cell, self.bidirectional = spec.cell, spec.directions == 2
         self.shapes = list(spec.shapes.values())
         self.sizes = [math.prod(shape) * spec.dtype.itemsize for shape in self.shapes]
         self.nbytes, self.isa = sum(self.sizes), runtime.active_isa()
@@ -126,10 +132,10 @@ class _Entry:
         self.seen: Any = None  # addresses and versions of the last call
         self.kept: _Kept | None = None
 
-    def fits(self, weights: list[Tensor], bidirectional: bool) -> bool:
+    def fits(self, weights: list[Tensor], cell: str, bidirectional: bool) -> bool:
         if self.owner() is not weights[0].untyped_storage():
             return False
-        if self.bidirectional is not bidirectional:
+        if self.bidirectional is not bidirectional or self.cell != cell:
             return False
         dtype, expected = self.dtype, self.shapes
         if len(weights) != len(expected) or self.isa != runtime.active_isa():
@@ -145,6 +151,7 @@ _entries: dict[int, _Entry] = {}
 
 def engine_for(
     weights: list[Tensor],
+    cell: str,
     bidirectional: bool,
     passes: int,
     lean: bool = False,
@@ -159,7 +166,7 @@ def engine_for(
 
     Raises ValueError for a weight of the wrong shape, dtype or device.
     """
-    entry = _entry_of(weights, bidirectional)
+    entry = _entry_of(weights, cell, bidirectional)
     spec, isa = entry.spec, entry.isa
     found = [located(weight) for weight in weights]
     addresses = [at for _, at in found]
@@ -197,21 +204,21 @@ def forget(weights: Any) -> None:
             _entries.pop(weight.data_ptr(), None)
 
 
-def backward_engine(weights: list[Tensor], bidirectional: bool) -> tuple[Spec, Any]:
+def backward_engine(weights: list[Tensor], cell: str, bidirectional: bool) -> tuple[Spec, Any]:
     """An engine for one backward pass, of which nothing is kept."""
-    entry = _entry_of(weights, bidirectional)
+    entry = _entry_of(weights, cell, bidirectional)
     found = [located(weight) for weight in weights]
     return entry.spec, _pack(entry, [at for _, at in found], BACKWARD)
 
 
-def _entry_of(weights: list[Tensor], bidirectional: bool) -> _Entry:
+def _entry_of(weights: list[Tensor], cell: str, bidirectional: bool) -> _Entry:
     """What is known of the weights: from an earlier call, or their shapes, checked now."""
     key = weights[0].data_ptr()
     entry = _entries.get(key)
-    if entry is None or not entry.fits(weights, bidirectional):
-        spec = spec_of(weights, bidirectional)
+    if entry is None or not entry.fits(weights, cell, bidirectional):
+        spec = spec_of(weights, cell, bidirectional)
         _check(weights, spec)
-        entry = _entries[key] = _Entry(key, weights, spec, bidirectional)
+        entry = _entries[key] = _Entry(key, weights, spec)
     return entry
 
 

@@ -32,7 +32,7 @@ def unsupported(module: Any, weights: list[Tensor]) -> str:
 
 def _lacks_a_bias(module: Any) -> bool:
     """Of a cell, which PyTorch takes all the same."""
-    is_cell = isinstance(module, torch.nn.LSTMCell)
+    is_cell = isinstance(module, torch.nn.RNNCellBase)
     return is_cell and None not in (module.weight_ih, module.weight_hh)
 
 
@@ -74,7 +74,7 @@ def warn(module: Any, reason: str) -> None:
     key = type(module).__name__, reason
     if key not in _warned:
         _warned.add(key)
-        name = torch.nn.LSTM.__name__ if isinstance(module, torch.nn.LSTM) else "LSTMCell"
+        name = module._fastlstm_kind
         warnings.warn(
             f"fastlstm.torch.{name} runs as torch.nn.{name} where it meets {reason}: the core "
             "does not support it",

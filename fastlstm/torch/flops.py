@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
+from . import schemas
 from .engines import spec_of
 from .kernels import extent
 
@@ -31,6 +32,7 @@ def _forward(
     weights: list[Tensor],
     batch_sizes: Tensor | None,
     seed: Tensor | None,
+    cell: str,
     layout: str,
     bidirectional: bool,
     dropout: float,
@@ -38,7 +40,7 @@ def _forward(
     *rest: Any,
     **_: Any,
 ) -> int:
-    spec = spec_of(weights, bidirectional)
+    spec = spec_of(weights, cell, bidirectional)
     rows, _first, _last = _rows(x, layout, batch_sizes, batch)
     inputs = sum(spec.widths) + spec.num_layers * spec.hidden_size
     return 2 * rows * spec.rows * inputs * spec.directions
@@ -53,6 +55,7 @@ def _backward(
     dy: Tensor | None,
     dh_n: Tensor | None,
     dc_n: Tensor | None,
+    cell: str,
     layout: str,
     bidirectional: bool,
     dropout: float,
@@ -60,7 +63,7 @@ def _backward(
     needs: list[bool],
     **_: Any,
 ) -> int:
-    spec = spec_of(weights, bidirectional)
+    spec = spec_of(weights, cell, bidirectional)
     rows, *ends = _rows(x, layout, batch_sizes, batch)
     needs_x, needs_h, needs_c, *of_weights = needs
     total, below = 0, needs_x  # below: whether anything under a layer needs its gradients
@@ -78,5 +81,6 @@ def _backward(
     return 2 * spec.rows * total
 
 
-register_flop_formula(torch.ops.fastlstm.lstm_forward, get_raw=True)(_forward)
-register_flop_formula(torch.ops.fastlstm.lstm_backward, get_raw=True)(_backward)
+for _name, _formula in (("forward", _forward), ("backward", _backward)):
+    for _operator, _adapted in schemas.both(_name, _formula).items():
+        register_flop_formula(getattr(torch.ops.fastlstm, _operator), get_raw=True)(_adapted)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What PyTorch's own LSTM and LSTMCell do not check before they read memory.
+"""What PyTorch's own modules do not check before they read memory.
 
-A call that the core does not take runs in PyTorch's own forward. That one lets states of a wrong
-size pass beside a PackedSequence, weights of a wrong size and resized storages, and then reads or
-writes where nothing is. The texts here are those that PyTorch has for the like.
+A call that the core does not take runs in PyTorch's own forward. That one lets resized storages
+pass, and that of an LSTM states of a wrong size beside a PackedSequence and weights of a wrong
+size, and then reads or writes where nothing is. The texts here are those that PyTorch has for the
+like.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from .engines import check_memory
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 
 
-def lstm(module: Any, x: Any, hx: Any) -> Any:
-    """x, as torch.nn.LSTM.forward may have it. RuntimeError for what it would not survive."""
+def layer(module: Any, x: Any, hx: Any) -> Any:
+    """x, as PyTorch's forward may have it. RuntimeError for what it would not survive."""
     if torch.compiler.is_compiling():
         return x
     packed = isinstance(x, PackedSequence)
@@ -29,21 +30,22 @@ def lstm(module: Any, x: Any, hx: Any) -> Any:
         return x
     module._update_flat_weights()
     weights = dict(zip(module._flat_weights_names, module._flat_weights, strict=True))
-    for (name, weight), shape in zip(weights.items(), _shapes(module), strict=False):
+    shapes = _shapes(module) if module._fastlstm_has_c else []
+    for (name, weight), shape in zip(weights.items(), shapes, strict=False):
         if isinstance(weight, torch.Tensor) and weight.shape != shape:
             raise RuntimeError(f"Expected {name} size {shape}, got {list(weight.shape)}")
-    states = _tensors(hx)
+    states = _tensors(module, hx)
     if packed:
         x = _packed(module, x, hx)
     _memory(data, *states, *weights.values())
     return x
 
 
-def cell(module: Any, x: Any, hx: Any) -> None:
-    """RuntimeError for arguments that torch.nn.LSTMCell.forward would not survive."""
+def step(module: Any, x: Any, hx: Any) -> None:
+    """RuntimeError for arguments that the forward of PyTorch's cell would not survive."""
     if torch.compiler.is_compiling() or not isinstance(x, torch.Tensor):
         return
-    states = _tensors(hx)
+    states = _tensors(module, hx)
     ranks = [state.dim() for state in states]
     if x.dim() in (1, 2) and len(ranks) == 2 and ranks != [x.dim()] * 2 and set(ranks) <= {1, 2}:
         kind = "unbatched 1-D" if x.dim() == 1 else "batched 2-D"
@@ -64,7 +66,7 @@ def _packed(module: Any, packed: Any, hx: Any) -> Any:
             f"{list(batch_sizes.shape)}"
         )
     _memory(batch_sizes)
-    if len(_tensors(hx)) == 2:
+    if module._fastlstm_has_c and len(_tensors(module, hx)) == 2:
         names = ("hidden[0]", "hidden[1]")
         sizes = (module.get_expected_hidden_size, module.get_expected_cell_size)
         states = module.permute_hidden((hx[0], hx[1]), order)
@@ -77,14 +79,16 @@ def _packed(module: Any, packed: Any, hx: Any) -> Any:
     return packed if sizes is batch_sizes else PackedSequence(data, sizes, order, back)
 
 
-def _tensors(hx: Any) -> list[Tensor]:
+def _tensors(module: Any, hx: Any) -> list[Tensor]:
     """The states, if they are tensors; PyTorch has the error message for all else."""
+    if not module._fastlstm_has_c:
+        return [hx] if isinstance(hx, torch.Tensor) else []
     found = list(hx) if isinstance(hx, (tuple, list, torch.Tensor)) and len(hx) else []
     return found if all(isinstance(state, torch.Tensor) for state in found) else []
 
 
 def _shapes(module: Any) -> list[tuple[int, ...]]:
-    """Of all weights, in the order of `_flat_weights_names`."""
+    """Of all weights of an LSTM, in the order of `_flat_weights_names`."""
     rows = CELLS["lstm"].gates * module.hidden_size
     width = module.proj_size or module.hidden_size
     directions, found = 2 if module.bidirectional else 1, []

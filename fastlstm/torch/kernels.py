@@ -144,6 +144,7 @@ def forward(
     weights: list[Tensor],
     batch_sizes: Tensor | None,
     seed: Tensor | None,
+    cell: str,
     layout: str,
     bidirectional: bool,
     dropout: float,
@@ -151,8 +152,9 @@ def forward(
     with_tape: bool,
     spec: Spec | None = None,
     engine: Engine | None = None,
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-    """(y, h_n, c_n, tape). The tape is None unless asked for, and so is h_n of a cell (it is y).
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """(y, h_n, c_n, tape). The tape is None unless asked for, and so is h_n in the layout "cell"
+    (it is y), and c_n where the cell has no c.
 
     seed: a scalar int64 tensor, or None for no dropout. spec, engine: of these weights, if there
     are any. Callers have checked what is no tensor.
@@ -161,7 +163,7 @@ def forward(
     storage is too short.
     """
     if spec is None or engine is None:
-        spec, engine, _ = engine_for(weights, bidirectional, FORWARD)
+        spec, engine, _ = engine_for(weights, cell, bidirectional, FORWARD)
     extents, dtype = x.shape, dtype_of(spec)
     _check_x(x, extents, layout, spec, dtype)
     x = _last_unit(x)
@@ -170,8 +172,12 @@ def forward(
     shape = state_shape(layout, rows.batch, spec)
     h_0, h_at = _state("h_0", h_0, shape, dtype)
     c_0, c_at = _state("c_0", c_0, shape, dtype)
-    c_n = x.new_empty(shape) if c_0 is None else torch.empty_like(c_0)  # the faster of the two
-    h_n = None if layout == "cell" else torch.empty_like(c_n)
+    h_n = c_n = None
+    if spec.has_c:
+        c_n = x.new_empty(shape) if c_0 is None else torch.empty_like(c_0)
+    if layout != "cell":
+        like = h_0 if c_n is None else c_n
+        h_n = x.new_empty(shape) if like is None else torch.empty_like(like)  # the faster one
     tape = None
     if with_tape or seed is not None:  # the core draws dropout masks only in a pass with a tape
         tape = _aligned(tape_bytes(spec, rows.steps, rows.batch))
@@ -181,7 +187,7 @@ def forward(
         h_at,
         c_at,
         None if h_n is None else h_n.data_ptr(),
-        c_n.data_ptr(),
+        None if c_n is None else c_n.data_ptr(),
         None,
         rows.lengths,
         runtime.call_threads(None),
@@ -204,6 +210,7 @@ def backward(
     dy: Tensor | None,
     dh_n: Tensor | None,
     dc_n: Tensor | None,
+    cell: str,
     layout: str,
     bidirectional: bool,
     dropout: float,
@@ -218,7 +225,7 @@ def backward(
     errors: as there, and the tape is checked, since hooks on saved tensors may change all of them.
     """
     if spec is None or engine is None:
-        spec, engine = backward_engine(weights, bidirectional)
+        spec, engine = backward_engine(weights, cell, bidirectional)
     extents, dtype = x.shape, dtype_of(spec)
     _check_x(x, extents, layout, spec, dtype)
     x = _last_unit(x)

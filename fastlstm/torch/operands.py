@@ -47,6 +47,7 @@ def checked(
     weights: list[Tensor],
     batch_sizes: Tensor | None,
     seed: Tensor | None,
+    cell: str,
     layout: str,
     bidirectional: bool,
     dropout: float,
@@ -58,7 +59,7 @@ def checked(
         raise ValueError(f"layout must be one of {', '.join(kernels.RANKS)}, got {layout!r}")
     if (layout == "packed") != (batch_sizes is not None):
         raise ValueError("batch_sizes goes with layout='packed' and with no other")
-    spec = spec_of(weights, bidirectional)
+    spec = spec_of(weights, cell, bidirectional)
     dtype = dtype_of(spec)
     if weights[0].dtype not in (torch.float32, torch.float64):
         raise ValueError(f"weights must be float32 or float64, got {weights[0].dtype}")

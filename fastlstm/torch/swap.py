@@ -15,14 +15,14 @@ import torch
 from .. import _core, checks
 from . import classes, engines
 from .copies import FROZEN
-from .module import LSTM, LSTMCell
+from .layers import Recurrent
 
 Model = TypeVar("Model")
 
 
 @dataclass(frozen=True)
 class Report:
-    """What runs in the core and what does not. A model that is itself an LSTM has the name "".
+    """What runs in the core and what does not. A model that is itself a layer has the name "".
 
     Attributes
     ----------
@@ -47,9 +47,9 @@ class Report:
 
 
 def accelerate(model: Model, *, freeze: bool = False) -> Model:
-    """Let every ``torch.nn.LSTM`` and ``torch.nn.LSTMCell`` in a model run in the core.
+    """Let every LSTM, GRU, RNN and cell of these of ``torch.nn`` in a model run in the core.
 
-    A subclass of ``torch.nn.LSTM`` is taken, and stays one of its class, if it leaves alone what
+    A subclass of one of these is taken, and stays one of its class, if it leaves alone what
     PyTorch's forward goes through: one with an ``__init__``, ``reset_parameters``, ``extra_repr``
     or new methods. All other subclasses, and modules that the core cannot run, are left; `report`
     says why.
@@ -97,11 +97,11 @@ def accelerate(model: Model, *, freeze: bool = False) -> Model:
     """
     freeze = checks.flag("freeze", freeze)
     modules = list(_checked(model).modules())
-    taken = [m for m in modules if isinstance(m, (LSTM, LSTMCell)) or not classes.left(m)]
+    taken = [m for m in modules if isinstance(m, Recurrent) or not classes.left(m)]
     if freeze and any(module.training for module in taken):
         raise ValueError("freeze=True is for inference, and a layer is in training mode")
     for module in taken:
-        if not isinstance(module, (LSTM, LSTMCell)):
+        if not isinstance(module, Recurrent):
             classes.exchange(module, back=False)
         module.__dict__.pop(FROZEN, None)
         if freeze:
@@ -113,9 +113,9 @@ def accelerate(model: Model, *, freeze: bool = False) -> Model:
 def restore(model: Model) -> Model:
     """Undo `accelerate` in place: every module of ours becomes the torch module that it extends.
 
-    That includes a `fastlstm.torch.LSTM` that was made as such. Subclasses of ours stay as they
-    are. The memory of packed weights, and what the core keeps for later calls, goes back to the
-    system.
+    That includes those that were made as such, a `fastlstm.torch.LSTM` for example. Subclasses of
+    ours stay as they are. The memory of packed weights, and what the core keeps for later calls,
+    goes back to the system.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def restore(model: Model) -> Model:
         `model` is no module.
     """
     for module in _checked(model).modules():
-        if isinstance(module, (LSTM, LSTMCell)):
+        if isinstance(module, Recurrent):
             classes.exchange(module, back=True)
             module.__dict__.pop(FROZEN, None)
             engines.forget(module.parameters())
@@ -164,7 +164,7 @@ def report(model: Any) -> Report:
     for name, module in _checked(model).named_modules():
         if any(module in whole.modules() for whole in quantised):
             continue
-        if isinstance(module, (LSTM, LSTMCell)):
+        if isinstance(module, Recurrent):
             unfit = classes.unfit(module)
             if unfit:
                 result.left[name] = unfit

@@ -60,13 +60,21 @@ class Forgetful(torch.nn.LSTMCell):  # type: ignore[misc]
         return {**self.__dict__, "kept": True}
 
 
+class Deep(torch.nn.RNN):  # type: ignore[misc]
+    """Attributes of its own that are called like words of ours."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 6, nonlinearity="relu", batch_first=True)
+        self._cell = self._kind = self._has_c = self.cell = "mine"
+
+
 class Model(torch.nn.Module):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
-        self.lstm, self.cell = Orthogonal(6, "hello"), Forgetful(6, 6)
+        self.lstm, self.cell, self.rnn = Orthogonal(6, "hello"), Forgetful(6, 6), Deep()
 
     def forward(self, x: Any) -> Any:
-        return self.cell(self.lstm(x)[0][:, -1])[0]
+        return self.cell(self.rnn(self.lstm(x)[0])[0][:, -1])[0]
 
 
 def test_subclasses_are_taken() -> None:
@@ -83,7 +91,9 @@ def test_subclasses_are_taken() -> None:
     assert type(model.lstm).__module__ == __name__
     assert [name for name, _ in model.named_modules()] == names
     assert (repr(model), model.lstm.shout(), model.lstm.note) == (text, "mine", "hello")
-    assert fltorch.report(model).swapped.keys() == {"lstm", "cell"}
+    assert isinstance(model.rnn, Deep)
+    assert isinstance(model.rnn, fltorch.RNN)
+    assert fltorch.report(model).swapped.keys() == {"lstm", "cell", "rnn"}
     assert type(fltorch.accelerate(Model()).lstm) is type(model.lstm)
     found = model(x)
     assert torch.allclose(found, want, atol=1e-6)
@@ -187,7 +197,7 @@ def test_compiled_and_traced_subclasses() -> None:
 
 
 def overriding(name: str, value: Any) -> Any:
-    return type("Own", (torch.nn.LSTM,), {name: value})
+    return type("Own", (torch.nn.RNN if name == "mode" else torch.nn.LSTM,), {name: value})
 
 
 def doubled(lstm: Any) -> Any:
@@ -208,6 +218,7 @@ class Meta(type):
     ("__getattr__", lambda self, name: torch.nn.LSTM.__getattr__(self, name)),
     ("weight_hh_l0", property(lambda self: doubled(self))),
     ("hidden_size", property(lambda self: 8, lambda self, value: None)),
+    ("mode", property(lambda self: "RNN_RELU", lambda self, value: None)),
     ("__deepcopy__", lambda self, memo: self),
     ("__reduce__", lambda self: (torch.nn.LSTM, (3, 8))),
     ("__slots__", ("extra",)),
@@ -241,10 +252,7 @@ def test_report_names_every_recurrent_layer() -> None:
         )
         model = torch.nn.ModuleDict(
             {
-                "gru": torch.nn.GRU(3, 8),
-                "rnn": torch.nn.RNN(3, 8),
-                "gru_cell": torch.nn.GRUCell(3, 8),
-                "rnn_cell": torch.nn.RNNCell(3, 8),
+                "base": torch.nn.RNNBase("RNN_TANH", 3, 8),
                 "quantised": quantised,
                 "prepared": torch.ao.nn.quantizable.LSTM(3, 8, 2),
                 "scripted": torch.jit.script(torch.nn.LSTMCell(3, 8)),
@@ -254,10 +262,7 @@ def test_report_names_every_recurrent_layer() -> None:
     left = fltorch.report(fltorch.accelerate(model)).left
     rnn = "of torch.ao.nn.quantized.dynamic.modules.rnn, quantised"
     assert left == {
-        "gru": "GRU is no LSTM",
-        "rnn": "RNN is no LSTM",
-        "gru_cell": "GRUCell is no LSTM",
-        "rnn_cell": "RNNCell is no LSTM",
+        "base": "fastlstm.torch has no RNNBase",
         "quantised.0": f"LSTM {rnn}",
         "quantised.1": f"GRU {rnn}",
         "quantised.2": f"LSTMCell {rnn}",

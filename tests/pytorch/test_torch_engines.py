@@ -91,6 +91,33 @@ def test_kept_engine_is_used() -> None:
     assert key not in engines._entries
 
 
+def test_the_same_weights_under_another_nonlinearity() -> None:
+    """What is kept of weights is kept for one cell."""
+    tanh, relu = fltorch.RNN(3, 8), fltorch.RNN(3, 8, nonlinearity="relu")
+    for name, parameter in list(tanh.named_parameters()):
+        setattr(relu, name, parameter)
+    x = torch.randn(6, 2, 3)
+    with torch.no_grad():
+        for _ in range(4):
+            assert float(tanh(x)[0].min()) < 0
+            assert float(relu(x)[0].min()) == 0
+
+
+@pytest.mark.parametrize("kind", ["RNN", "RNNCell"])
+def test_attributes_that_say_another_nonlinearity(kind: str) -> None:
+    """A layer goes by its mode, a cell by its nonlinearity, as PyTorch's do; and refuses others."""
+    module, x = getattr(fltorch, kind)(3, 8), torch.randn(2, 3)
+    name = "mode" if kind == "RNN" else "nonlinearity"
+    setattr(module, name, "RNN_RELU" if kind == "RNN" else "relu")
+    found = module(x)[0]
+    assert float(found.detach().min()) >= 0
+    assert torch.allclose(found, fltorch.restore(module)(x)[0], atol=1e-6)
+    fltorch.accelerate(module)
+    setattr(module, name, "elu")
+    with pytest.raises((RuntimeError, AssertionError), match=r"RNN_RELU|nonlinearity"):
+        module(x)
+
+
 def test_parameters_can_be_swapped() -> None:
     """PyTorch refuses that for a tensor with weak references."""
     ours, theirs = pair("LSTM", 3, 8)
@@ -247,7 +274,7 @@ def test_large_memory_comes_from_the_pool_and_returns(monkeypatch: pytest.Monkey
     monkeypatch.setattr(_core, "Block", Watched)
     lstm = fltorch.LSTM(300, 300)  # 1.44 MB of w_ih, and of w_hh
     x = torch.randn(900, 1, 300, requires_grad=True)  # 1.08 MB, like y
-    spec = engines.spec_of(list(lstm.parameters()), False)
+    spec = engines.spec_of(list(lstm.parameters()), "lstm", False)
     tape = kernels.tape_bytes(spec, 900, 1)
     y, _ = lstm(x)
     assert sorted(block.size for block in alive) == sorted([x.nbytes, tape])
@@ -264,11 +291,13 @@ def test_large_memory_comes_from_the_pool_and_returns(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("steps,batch", [(1, 1), (3, 5), (17, 9), (128, 64), (1000, 1), (1, 999)])
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (7, 19, 3, 2), (64, 100, 2, 1)])
-def test_size_of_the_tape(isa: str, steps: int, batch: int, sizes: tuple[int, ...]) -> None:
+def test_size_of_the_tape(
+    isa: str, cell: str, steps: int, batch: int, sizes: tuple[int, ...]
+) -> None:
     """Bilinear in T and B, never too small, and no more above the core's own than it rounds."""
     inputs, hidden, layers, directions = sizes
     for double in (False, True):
         dtype = np.dtype(np.float64 if double else np.float32)
-        spec = Spec("lstm", inputs, hidden, layers, directions, dtype=dtype)
+        spec = Spec(cell, inputs, hidden, layers, directions, dtype=dtype)
         least = _core.tape_bytes(spec, isa, steps, batch)
         assert least <= kernels.tape_bytes(spec, steps, batch) <= least + 64 * layers * 7

@@ -74,9 +74,11 @@ def test_dropout_that_was_set_wrong_is_pytorchs_error(dropout: float) -> None:
         ((6, 3), (1, 1, 8)),
     ],
 )
-def test_errors_are_pytorchs(shape: Any, state: Any) -> None:
-    ours, theirs = fltorch.LSTM(3, 8), torch.nn.LSTM(3, 8)
-    hx = state and (torch.zeros(state), torch.zeros(state))
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
+def test_errors_are_pytorchs(kind: str, shape: Any, state: Any) -> None:
+    ours, theirs = twins(kind, 3, 8)
+    hx = state and torch.zeros(state)
+    hx = (hx, hx) if state and kind == "LSTM" else hx
     with pytest.raises((RuntimeError, ValueError)) as want:
         theirs(torch.zeros(shape), hx)
     with pytest.raises(type(want.value)) as got:
@@ -84,12 +86,15 @@ def test_errors_are_pytorchs(shape: Any, state: Any) -> None:
     assert str(got.value) == str(want.value)
 
 
+@pytest.mark.parametrize("kind", ["LSTMCell", "RNNCell", "GRUCell"])
 @pytest.mark.parametrize("hx", [torch.zeros(2, 8, dtype=torch.float64), torch.zeros(3, 8)])
-def test_errors_of_the_cell_are_pytorchs(hx: Any) -> None:
+def test_errors_of_the_cell_are_pytorchs(kind: str, hx: Any) -> None:
+    ours, theirs = twins(kind, 3, 8)
+    hx = (hx, hx) if kind == "LSTMCell" else hx
     with pytest.raises(RuntimeError) as want:
-        torch.nn.LSTMCell(3, 8)(torch.zeros(2, 3), (hx, hx))
+        theirs(torch.zeros(2, 3), hx)
     with pytest.raises(RuntimeError) as got:
-        fltorch.LSTMCell(3, 8)(torch.zeros(2, 3), (hx, hx))
+        ours(torch.zeros(2, 3), hx)
     assert str(got.value) == str(want.value)
 
 
@@ -100,15 +105,16 @@ def test_wrong_dtype_and_empty_batch() -> None:
     assert lstm(torch.zeros(6, 0, 3))[0].shape == (6, 0, 8)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell"])
+@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell", "RNN", "RNNCell", "GRU", "GRUCell"])
 @pytest.mark.parametrize("name", ["weight_ih", "weight_hh", "bias_ih", "bias_hh"])
 def test_a_parameter_that_is_none(kind: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fallback, "_warned", set())
     modules = twins(kind, 3, 8)
-    x = torch.randn(*((6, 2, 3) if kind == "LSTM" else (2, 3)))
+    cell = "Cell" in kind
+    x = torch.randn(*((2, 3) if cell else (6, 2, 3)))
     for module in modules:
-        setattr(module, name + "_l0" * (kind == "LSTM"), None)
-    if kind == "LSTMCell" and "bias" in name:  # which PyTorch takes
+        setattr(module, name + "_l0" * (not cell), None)
+    if cell and "bias" in name:  # which PyTorch takes
         with pytest.warns(UserWarning, match="one bias without the other"):
             found = modules[0](x)
         assert torch.equal(found[0], modules[1](x)[0])
@@ -133,11 +139,14 @@ H_0 = torch.zeros(2, 1, 3, 8)
     [H_0, H_0[0], H_0[:1], (H_0[0],), (H_0[0],) * 3, (None, None), 5, "hc", {0: H_0[0], 1: H_0[1]}],
     ids=["two", "one", "rank 4", "1-tuple", "3-tuple", "none", "int", "str", "dict"],
 )
-@pytest.mark.parametrize("kind", ["LSTM", "packed", "LSTMCell"])
-def test_states_that_are_no_pair(kind: str, hx: Any) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell", "RNN", "RNNCell", "GRU", "GRUCell"])
+def test_states_that_are_none(kind: str, packed: bool, hx: Any) -> None:
     x = torch.zeros(4, 3, 2)
-    ours, theirs = twins("LSTM" if kind == "packed" else kind, 2, 8)
-    given = {"LSTM": x, "packed": rnn_packed(12, 3), "LSTMCell": x[0]}[kind]
+    ours, theirs = twins(kind, 2, 8)
+    given = x[0] if "Cell" in kind else rnn_packed(12, 3) if packed else x
+    if kind in ("RNN", "GRU") and getattr(hx, "shape", None) == (1, 3, 8):  # which is one
+        hx = (hx, hx)
     found, want = (refused(lambda m=m: m(given, hx)) for m in (ours, theirs))
     assert (type(found), str(found)) == (type(want), str(want))
 
@@ -278,19 +287,22 @@ def test_attributes_that_were_changed(attribute: str, value: Any) -> None:
     [
         ("packed", "batch_sizes"),
         *itertools.product(("LSTM", "packed", "LSTMCell"), ("x", "h_0", "c_0", "weight", "bias")),
+        *itertools.product(("RNN", "RNN packed", "RNNCell"), ("x", "h_0", "weight")),
     ],
 )
 @pytest.mark.parametrize("left", [0, 64])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_storages_that_were_made_shorter(kind: str, which: str, left: int, dtype: str) -> None:
     dt = getattr(torch, dtype)
-    module = getattr(fltorch, "LSTMCell" if kind == "LSTMCell" else "LSTM")(2, 1024, dtype=dt)
+    cell, packed = "Cell" in kind, "packed" in kind
+    name = "LSTM" if kind == "packed" else kind.removesuffix(" packed")
+    module = getattr(fltorch, name)(2, 1024, dtype=dt)
     x, sizes = torch.zeros(1000, 2, dtype=dt), torch.full((100,), 10)
-    states = [torch.zeros(1000 if kind == "LSTMCell" else 10, 1024, dtype=dt) for _ in range(2)]
-    suffix = "" if kind == "LSTMCell" else "_l0"
-    if kind != "LSTMCell":
+    states = [torch.zeros(1000 if cell else 10, 1024, dtype=dt) for _ in range(2)]
+    suffix = "" if cell else "_l0"
+    if not cell:
         states = [state.unsqueeze(0) for state in states]
-    given = {"LSTM": x.view(100, 10, 2), "packed": PackedSequence(x, sizes), "LSTMCell": x}[kind]
+    given = x if cell else PackedSequence(x, sizes) if packed else x.view(100, 10, 2)
     victim = {
         "x": x, "h_0": states[0], "c_0": states[1], "batch_sizes": sizes,
         "weight": getattr(module, f"weight_hh{suffix}"),
@@ -298,4 +310,4 @@ def test_storages_that_were_made_shorter(kind: str, which: str, left: int, dtype
     }[which]  # fmt: skip
     victim.untyped_storage().resize_(left)
     with torch.no_grad(), pytest.raises(RuntimeError, match=NO_MEMORY):
-        module(given, tuple(states))
+        module(given, tuple(states) if "LSTM" in name else states[0])

@@ -33,19 +33,21 @@ def test_proj_size_warns_once_and_runs_in_torch() -> None:
     assert_close(found, want, torch.float32, outputs=3)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell"])
+@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell", "RNN", "RNNCell", "GRU", "GRUCell"])
 def test_low_precision_runs_in_torch(kind: str) -> None:
     ours = getattr(fltorch, kind)(3, 8, dtype=torch.bfloat16)
-    x = torch.randn(*((6, 2, 3) if kind == "LSTM" else (2, 3)), dtype=torch.bfloat16)
-    with pytest.warns(UserWarning, match="dtype bfloat16"):
+    x = torch.randn(*((2, 3) if "Cell" in kind else (6, 2, 3)), dtype=torch.bfloat16)
+    words = f"fastlstm.torch.{kind} runs as torch.nn.{kind} where it meets dtype bfloat16"
+    with pytest.warns(UserWarning, match=words):
         found = ours(x)
     want = getattr(torch.nn, kind)(3, 8, dtype=torch.bfloat16)
     want.load_state_dict(ours.state_dict())
     assert torch.equal(found[0], want(x)[0])
 
 
-def test_torchscript_runs_in_torch() -> None:
-    model = torch.nn.Sequential(fltorch.LSTM(3, 8))
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
+def test_torchscript_runs_in_torch(kind: str) -> None:
+    model = torch.nn.Sequential(getattr(fltorch, kind)(3, 8))
     x = torch.randn(6, 2, 3)
     want = model(x)[0]
     with warnings.catch_warnings(record=True) as seen:
@@ -56,7 +58,7 @@ def test_torchscript_runs_in_torch() -> None:
     for module in (traced, scripted):
         assert float((module(x)[0] - want).detach().abs().max()) < 1e-6
     assert "accelerate would take it" in str(fltorch.report(model))  # scripting put torch's there
-    assert type(fltorch.accelerate(model)[0]) is fltorch.LSTM
+    assert type(fltorch.accelerate(model)[0]) is getattr(fltorch, kind)
     assert torch.equal(model(x)[0], want)
 
 
@@ -65,10 +67,11 @@ def test_fx_keeps_our_modules_whole() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.lstm, self.cell = torch.nn.LSTM(3, 8), torch.nn.LSTMCell(8, 8)
+            self.rnn, self.rnn_cell = torch.nn.RNN(8, 8), torch.nn.RNNCell(8, 8)
 
         def forward(self, x: Any, h: Any, c: Any) -> Any:
-            y, _ = self.lstm(x)
-            return self.cell(y[-1], (h, c))
+            y, _ = self.rnn(self.lstm(x)[0])
+            return self.cell(self.rnn_cell(y[-1], h), (h, c))
 
     model = Step()
     of_torch = [node.target for node in torch.fx.symbolic_trace(model).graph.nodes]
@@ -77,7 +80,7 @@ def test_fx_keeps_our_modules_whole() -> None:
     inputs = torch.randn(6, 2, 3), torch.randn(2, 8), torch.randn(2, 8)
     for found, expected in zip(traced(*inputs), model(*inputs), strict=True):
         assert torch.equal(found, expected)
-    assert type(traced.lstm) is fltorch.LSTM
+    assert (type(traced.lstm), type(traced.rnn)) == (fltorch.LSTM, fltorch.RNN)
 
 
 def test_meta_device() -> None:
@@ -88,8 +91,9 @@ def test_meta_device() -> None:
     assert y.is_meta
 
 
-def test_functional_transforms_run_in_torch() -> None:
-    ours, theirs = pair("LSTM", 3, 8, dtype=torch.float64)
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
+def test_functional_transforms_run_in_torch(kind: str) -> None:
+    ours, theirs = pair(kind, 3, 8, dtype=torch.float64)
     x = torch.randn(6, 2, 3, dtype=torch.float64)
 
     def value(module: Any) -> Any:
@@ -100,9 +104,10 @@ def test_functional_transforms_run_in_torch() -> None:
     assert torch.equal(found, value(theirs))  # the very same code ran
 
 
-def test_forward_mode_is_never_silently_dropped() -> None:
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
+def test_forward_mode_is_never_silently_dropped(kind: str) -> None:
     forward_ad = torch.autograd.forward_ad
-    ours, theirs = pair("LSTM", 3, 8, dtype=torch.float64)
+    ours, theirs = pair(kind, 3, 8, dtype=torch.float64)
     x, v = torch.randn(2, 6, 2, 3, dtype=torch.float64)
     found = []
     for module in (ours, theirs):
@@ -117,8 +122,9 @@ def test_forward_mode_is_never_silently_dropped() -> None:
 # ---- errors ----
 
 
-def test_double_backward_is_refused() -> None:
-    lstm = fltorch.LSTM(3, 8)
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
+def test_double_backward_is_refused(kind: str) -> None:
+    lstm = getattr(fltorch, kind)(3, 8)
     x = torch.randn(6, 2, 3, requires_grad=True)
     (first,) = torch.autograd.grad(loss([lstm(x)[0]]), x, create_graph=True)
     (plain,) = torch.autograd.grad(loss([lstm(x)[0]]), x)
@@ -127,8 +133,9 @@ def test_double_backward_is_refused() -> None:
         first.sum().backward()
 
 
-def test_batches_of_gradients_are_refused() -> None:
-    lstm = fltorch.LSTM(3, 8)
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
+def test_batches_of_gradients_are_refused(kind: str) -> None:
+    lstm = getattr(fltorch, kind)(3, 8)
     x = torch.randn(6, 2, 3, requires_grad=True)
     y, _ = lstm(x)
     with pytest.raises(NotImplementedError, match=r"one gradient at a time.*vectorize=False"):

@@ -45,10 +45,12 @@ def run(module: Any, x: Any) -> Any:
         return module(x)[0]
 
 
-@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.LSTMCell])
+@pytest.mark.parametrize(
+    "kind", [torch.nn.LSTM, torch.nn.LSTMCell, torch.nn.RNN, torch.nn.RNNCell, torch.nn.GRU]
+)
 def test_weights_are_read_once(kind: Any, hashes: list[int]) -> None:
     ours, theirs = pair(kind)
-    x = torch.randn(3, 5) if kind is torch.nn.LSTMCell else torch.randn(4, 3, 5)
+    x = torch.randn(3, 5) if issubclass(kind, torch.nn.RNNCellBase) else torch.randn(4, 3, 5)
     for _ in range(3):
         torch.testing.assert_close(run(ours, x), run(theirs, x))
     first = len(hashes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""fastlstm.torch.LSTM and LSTMCell against torch.nn: outputs, gradients, dropout."""
+"""Modules of fastlstm.torch against those of torch.nn: outputs, gradients, dropout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,20 @@ import numpy as np
 import pytest
 
 import fastlstm
-from support.torch_runs import assert_close, leaves, loss, no_warnings, pair, run
+from support.torch_runs import (
+    CELLS,
+    LAYERS,
+    OTHER_LAYERS,
+    assert_close,
+    joined,
+    leaves,
+    loss,
+    no_warnings,
+    pair,
+    parts,
+    run,
+    states,
+)
 
 torch = pytest.importorskip("torch")
 rnn = torch.nn.utils.rnn
@@ -22,13 +35,16 @@ from fastlstm.torch import kernels  # noqa: E402
 __all__ = ["no_warnings"]  # a fixture of every test here
 
 OPTIONS = list(itertools.product((1, 3), (False, True), (False, True), (False, True)))
+CASES = [("LSTM", *options) for options in OPTIONS]
+CASES += [(kind, *options) for kind in OTHER_LAYERS for options in OPTIONS[::3]]
 
 
-@pytest.mark.parametrize("num_layers,bias,batch_first,bidirectional", OPTIONS)
+@pytest.mark.parametrize("kind,num_layers,bias,batch_first,bidirectional", CASES)
 @pytest.mark.parametrize("with_state,ragged", [(False, False), (True, True)])
 def test_batches(
     isa: str,
     dtype: str,
+    kind: str,
     num_layers: int,
     bias: bool,
     batch_first: bool,
@@ -37,32 +53,34 @@ def test_batches(
     ragged: bool,
 ) -> None:
     torch.manual_seed(num_layers + 2 * bias + 4 * batch_first + 8 * bidirectional)
-    kind = getattr(torch, dtype)
+    of = getattr(torch, dtype)
     options = {"num_layers": num_layers, "bias": bias, "batch_first": batch_first}
-    ours, theirs = pair("LSTM", 5, 19, bidirectional=bidirectional, dtype=kind, **options)
+    ours, theirs = pair(kind, 5, 19, bidirectional=bidirectional, dtype=of, **options)
     x = torch.randn(*((4, 7) if batch_first else (7, 4)), 5, dtype=torch.float64)
-    shape = (num_layers * (1 + bidirectional), 4, 19)
-    state = [torch.randn(shape, dtype=torch.float64) for _ in range(2)] if with_state else None
+    shape, count = (num_layers * (1 + bidirectional), 4, 19), states(kind)
+    state = [torch.randn(shape, dtype=torch.float64) for _ in range(count)] if with_state else None
     packing = None
     if ragged:
         packing = {"lengths": [2, 7, 1, 4], "batch_first": batch_first, "enforce_sorted": False}
-    x, state = x.to(kind).double(), state and [s.to(kind).double() for s in state]
+    x, state = x.to(of).double(), state and [s.to(of).double() for s in state]
     found = run(ours, x, state, packing)
-    assert_close(found, run(theirs, x, state, packing), kind, outputs=3)
+    assert_close(found, run(theirs, x, state, packing), of, outputs=1 + count)
 
 
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("lengths", [[6, 3, 3, 1], [6, 6, 6, 6], [6]])
-def test_sorted_packed_sequence(lengths: list[int]) -> None:
-    ours, theirs = pair("LSTM", 3, 8, 2, bidirectional=True)
-    packing = {"lengths": lengths}
+def test_sorted_packed_sequence(kind: str, lengths: list[int]) -> None:
+    torch.manual_seed(0)
+    ours, theirs = pair(kind, 3, 8, 2, bidirectional=True)
+    packing, outputs = {"lengths": lengths}, 1 + states(kind)
     x = torch.randn(6, len(lengths), 3)
-    assert_close(
-        run(ours, x, None, packing), run(theirs, x, None, packing), torch.float32, outputs=3
-    )
+    found, want = (run(module, x, None, packing) for module in (ours, theirs))
+    assert_close(found, want, torch.float32, outputs=outputs)
 
 
-def test_packed_sequence_keeps_its_order() -> None:
-    ours, theirs = pair("LSTM", 3, 8)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_packed_sequence_keeps_its_order(kind: str) -> None:
+    ours, theirs = pair(kind, 3, 8)
     x = torch.randn(6, 3, 3)
     mine, _ = ours(rnn.pack_padded_sequence(x, [2, 6, 4], enforce_sorted=False))
     want, _ = theirs(rnn.pack_padded_sequence(x.double(), [2, 6, 4], enforce_sorted=False))
@@ -89,57 +107,68 @@ def test_every_result_of_a_packed_sequence_is_written(monkeypatch: pytest.Monkey
     assert_close(run(ours, x, None, packing), want, torch.float32, outputs=3)
 
 
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("with_state", [False, True])
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_unbatched(with_state: bool, batch_first: bool) -> None:
-    ours, theirs = pair("LSTM", 3, 8, 2, batch_first=batch_first, bidirectional=True)
-    state = [torch.randn(4, 8) for _ in range(2)] if with_state else None
+def test_unbatched(kind: str, with_state: bool, batch_first: bool) -> None:
+    torch.manual_seed(0)
+    ours, theirs = pair(kind, 3, 8, 2, batch_first=batch_first, bidirectional=True)
+    state = [torch.randn(4, 8) for _ in range(states(kind))] if with_state else None
     x = torch.randn(6, 3)
-    assert_close(run(ours, x, state), run(theirs, x, state), torch.float32, outputs=3)
+    found, want = run(ours, x, state), run(theirs, x, state)
+    assert_close(found, want, torch.float32, outputs=1 + states(kind))
 
 
+@pytest.mark.parametrize("kind", CELLS)
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize("with_state", [False, True])
-def test_cell(isa: str, dtype: str, bias: bool, batched: bool, with_state: bool) -> None:
-    kind = getattr(torch, dtype)
-    ours, theirs = pair("LSTMCell", 5, 19, bias=bias, dtype=kind)
+def test_cell(isa: str, dtype: str, kind: str, bias: bool, batched: bool, with_state: bool) -> None:
+    torch.manual_seed(0)
+    of = getattr(torch, dtype)
+    ours, theirs = pair(kind, 5, 19, bias=bias, dtype=of)
     found = []
-    x = torch.randn(3, *((4, 5) if batched else (5,))).to(kind).double()
-    start = [torch.randn(*((4, 19) if batched else (19,))).to(kind).double() for _ in range(2)]
+    x = torch.randn(3, *((4, 5) if batched else (5,))).to(of).double()
+    shape = (4, 19) if batched else (19,)
+    start = [torch.randn(shape).to(of).double() for _ in range(states(kind))]
     for module in (ours, theirs):
         steps, *state = leaves(x, *(start if with_state else ()), like=module)
-        now = tuple(state) or None
+        now = joined(state)
         for step in steps:  # several steps with the same weights: the engine is kept
             now = module(step, now)
-        loss(list(now)).backward()
+        loss(parts(now)).backward()
         gradients = [t.grad for t in (steps, *state, *module.parameters())]
-        found.append([*now, *gradients])
-    assert_close(*found, kind, outputs=2)
+        found.append([*parts(now), *gradients])
+    assert_close(*found, of, outputs=states(kind))
 
 
-@pytest.mark.parametrize("used", ["y", "h_n", "c_n"])
-def test_one_output_used(used: str) -> None:
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("used", [0, 1, 2], ids=["y", "h_n", "c_n"])
+def test_one_output_used(kind: str, used: int) -> None:
     """The other gradients reach backward as None."""
-    ours, theirs = pair("LSTM", 3, 8, 2)
+    torch.manual_seed(0)
+    ours, theirs = pair(kind, 3, 8, 2)
     found = []
     x = torch.randn(6, 2, 3)
     for module in (ours, theirs):
         (x_leaf,) = leaves(x, like=module)
-        y, (h_n, c_n) = module(x_leaf)
-        loss([{"y": y, "h_n": h_n, "c_n": c_n}[used]]).backward()
-        found.append([y, h_n, c_n, x_leaf.grad, *(p.grad for p in module.parameters())])
-    assert_close(*found, torch.float32, outputs=3)
+        y, last = module(x_leaf)
+        outputs = [y, *parts(last)]
+        loss([outputs[min(used, states(kind))]]).backward()
+        found.append([*outputs, x_leaf.grad, *(p.grad for p in module.parameters())])
+    assert_close(*found, torch.float32, outputs=1 + states(kind))
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
 @pytest.mark.parametrize("frozen", [["weight_ih_l0"], ["bias_ih_l0", "bias_hh_l0"], "all"])
-def test_frozen_parameters(frozen: Any) -> None:
-    ours, theirs = pair("LSTM", 3, 8)
+def test_frozen_parameters(kind: str, frozen: Any) -> None:
+    ours, theirs = pair(kind, 3, 8)
     for module in (ours, theirs):
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(not (frozen == "all" or name in frozen))
     x = torch.randn(6, 2, 3)
-    assert_close(run(ours, x, None), run(theirs, x, None), torch.float32, outputs=3)
+    found, want = run(ours, x, None), run(theirs, x, None)
+    assert_close(found, want, torch.float32, outputs=1 + states(kind))
 
 
 def test_x_without_gradient() -> None:
@@ -153,9 +182,10 @@ def test_x_without_gradient() -> None:
     assert_close(*found, torch.float32)
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
 @pytest.mark.parametrize("view", ["transposed", "expanded", "sliced", "every other"])
-def test_strided_input_and_gradient(view: str) -> None:
-    ours, theirs = pair("LSTM", 4, 8)
+def test_strided_input_and_gradient(kind: str, view: str) -> None:
+    ours, theirs = pair(kind, 4, 8)
     base = torch.randn(9, 9, 9)
     x = {
         "transposed": base[:6, :4, :3].transpose(1, 2),
@@ -166,8 +196,10 @@ def test_strided_input_and_gradient(view: str) -> None:
     found = []
     for module in (ours, theirs):
         leaf = (x if module is ours else x.double()).detach().requires_grad_()
-        y, (h_n, _) = module(leaf)
-        (y.sum() + 2 * h_n.sum()).backward()  # sum's gradient is expanded: strides of zero
+        y, last = module(leaf)
+        (
+            y.sum() + 2 * parts(last)[0].sum()
+        ).backward()  # sum's gradient is expanded: strides of zero
         found.append([y, leaf.grad, *(p.grad for p in module.parameters())])
     assert_close(*found, torch.float32)
 
@@ -198,15 +230,17 @@ def test_negated_tensors() -> None:
     assert_close(*found, torch.float32, outputs=3)
 
 
-def test_several_gradients_at_once() -> None:
-    ours, theirs = pair("LSTM", 4, 8)
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
+def test_several_gradients_at_once(kind: str) -> None:
+    ours, theirs = pair(kind, 4, 8)
     several = torch.randn(3, 6, 2, 8)
     x = torch.randn(6, 2, 4)
     found = []
     for module in (ours, theirs):
         dtype = next(module.parameters()).dtype
         leaf = x.to(dtype).requires_grad_()
-        y, (h_n, _) = module(leaf)
+        y, last = module(leaf)
+        h_n = parts(last)[0]
         wanted = [leaf, *module.parameters()]
 
         def gradient(dy: Any, y: Any = y, h_n: Any = h_n, wanted: Any = wanted) -> Any:
@@ -220,13 +254,14 @@ def test_several_gradients_at_once() -> None:
     assert_close(*found, torch.float32)
 
 
-def test_outputs_share_no_memory_with_inputs() -> None:
-    lstm = fltorch.LSTM(3, 8)
-    x, state = torch.randn(6, 2, 3), (torch.randn(1, 2, 8), torch.randn(1, 2, 8))
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
+def test_outputs_share_no_memory_with_inputs(kind: str) -> None:
+    layer, _ = pair(kind, 3, 8)
+    x, state = torch.randn(6, 2, 3), [torch.randn(1, 2, 8) for _ in range(states(kind))]
     before = [t.clone() for t in (x, *state)]
-    y, (h_n, c_n) = lstm(x, state)
+    y, last = layer(x, joined(state))
     with torch.no_grad():
-        for out in (y, h_n, c_n):
+        for out in (y, *parts(last)):
             out.fill_(7)
     assert all(torch.equal(a, b) for a, b in zip(before, (x, *state), strict=True))
 
@@ -247,8 +282,9 @@ def test_backward_twice() -> None:
 # ---- dropout ----
 
 
-def test_dropout_is_reproducible_and_matches_its_own_gradient() -> None:
-    lstm = fltorch.LSTM(3, 8, 3, dropout=0.4, bidirectional=True, dtype=torch.float64)
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
+def test_dropout_is_reproducible_and_matches_its_own_gradient(kind: str) -> None:
+    lstm, _ = pair(kind, 3, 8, 3, dropout=0.4, bidirectional=True, dtype=torch.float64)
     x = torch.randn(6, 2, 3, dtype=torch.float64)
 
     def output(seed: int) -> Any:
@@ -274,12 +310,13 @@ def test_dropout_is_reproducible_and_matches_its_own_gradient() -> None:
     assert slope == pytest.approx(float(above - below) / (2 * step), rel=1e-6)
 
 
-def test_dropout_in_eval_mode_and_with_certainty() -> None:
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
+def test_dropout_in_eval_mode_and_with_certainty(kind: str) -> None:
     torch.manual_seed(0)
     x = torch.randn(6, 2, 3)
-    ours, theirs = pair("LSTM", 3, 8, 2, dropout=0.5)
+    ours, theirs = pair(kind, 3, 8, 2, dropout=0.5)
     assert_close(run(ours.eval(), x, None), run(theirs.eval(), x, None), torch.float32)
-    ours, theirs = pair("LSTM", 3, 8, 2, dropout=1.0)
+    ours, theirs = pair(kind, 3, 8, 2, dropout=1.0)
     with torch.no_grad():  # without a tape, dropout acts all the same
         assert_close([ours(x)[0]], [theirs(x.double())[0]], torch.float32)
 
@@ -301,8 +338,9 @@ def test_dropout_keeps_the_mean() -> None:
 # ---- surroundings ----
 
 
-def test_same_bits_for_any_number_of_threads() -> None:
-    lstm = fltorch.LSTM(32, 64, bidirectional=True)
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
+def test_same_bits_for_any_number_of_threads(kind: str) -> None:
+    lstm, _ = pair(kind, 32, 64, bidirectional=True)
     x, before, found = torch.randn(50, 32, 32), fastlstm.get_num_threads(), []
     try:
         for count in (1, 2):
@@ -314,8 +352,9 @@ def test_same_bits_for_any_number_of_threads() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-def test_inference_mode_and_offloaded_tapes() -> None:
-    ours, theirs = pair("LSTM", 3, 8)
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
+def test_inference_mode_and_offloaded_tapes(kind: str) -> None:
+    ours, theirs = pair(kind, 3, 8)
     x = torch.randn(6, 2, 3)
     with torch.inference_mode():
         assert_close([ours(x)[0]], [theirs(x.double())[0]], torch.float32)
@@ -329,11 +368,12 @@ def test_inference_mode_and_offloaded_tapes() -> None:
 
     want = run(theirs, x, None)
     with torch.autograd.graph.saved_tensors_hooks(moved, lambda t: t):
-        assert_close(run(ours, x, None), want, torch.float32, outputs=3)
+        assert_close(run(ours, x, None), want, torch.float32, outputs=1 + states(kind))
 
 
-def test_checkpointing() -> None:
-    lstm = fltorch.LSTM(3, 8, 2, dropout=0.5)
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
+def test_checkpointing(kind: str) -> None:
+    lstm, _ = pair(kind, 3, 8, 2, dropout=0.5)
     x = torch.randn(6, 2, 3, requires_grad=True)
     grads = []
     for run_it in (
@@ -345,8 +385,9 @@ def test_checkpointing() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
 
 
-def test_matches_numpy_bit_for_bit() -> None:
-    lstm = fltorch.LSTM(5, 24, 2, bidirectional=True)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_matches_numpy_bit_for_bit(kind: str) -> None:
+    layer, _ = pair(kind, 5, 24, 2, bidirectional=True)
     x = torch.randn(9, 3, 5)
-    want, _ = fastlstm.LSTM.from_torch(copy.deepcopy(lstm))(x.numpy())
-    assert np.array_equal(lstm(x)[0].detach().numpy(), want)
+    numpys = getattr(fastlstm, kind.split()[0]).from_torch(copy.deepcopy(layer))
+    assert np.array_equal(layer(x)[0].detach().numpy(), numpys(x.numpy())[0])

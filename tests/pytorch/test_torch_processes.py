@@ -22,10 +22,11 @@ class Tagger(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.lstm = torch.nn.LSTM(3, 16, 2, bidirectional=True, batch_first=True)
-        self.out = torch.nn.Linear(32, 4)
+        self.rnn = torch.nn.RNN(32, 8, batch_first=True)
+        self.out = torch.nn.Linear(8, 4)
 
     def forward(self, x):
-        return self.out(self.lstm(x)[0][:, -1])
+        return self.out(self.rnn(self.lstm(x)[0])[0][:, -1])
 
 def data():
     g = torch.Generator().manual_seed(1)
@@ -154,6 +155,7 @@ class Lazy(torch.nn.LSTMCell):  # a class of the script's own is found by its na
         return "mine"
 
 whole = torch.nn.ModuleDict({{"lstm": torch.nn.LSTM(3, 8), "cell": torch.nn.LSTMCell(8, 4)}})
+whole["rnn"] = torch.nn.RNN(8, 8, 2)
 torch.manual_seed(0)
 fastlstm.torch.accelerate(whole)
 x = torch.ones(4, 2, 3)
@@ -174,6 +176,7 @@ open({str(file) + ".pkl"!r}, "wb").write(pickle.dumps([whole, x, y], {protocol})
         ):
             assert type(whole["lstm"]) is torch.nn.LSTM
             assert type(whole["cell"]) is torch.nn.LSTMCell
+            assert type(whole["rnn"]) is torch.nn.RNN
             found = whole["lstm"](x)[0]
             assert torch.allclose(found, y, atol=1e-6)
             whole["cell"](found[-1])[0].sum().backward()

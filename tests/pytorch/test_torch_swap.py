@@ -34,6 +34,7 @@ class Model(torch.nn.Module):
         self.stack = torch.nn.ModuleList([torch.nn.LSTM(16, 8), torch.nn.LSTMCell(8, 4)])
         self.alias = self.stack[0]
         self.projected = torch.nn.LSTM(3, 8, proj_size=2)
+        self.rnn, self.rnn_cell = torch.nn.RNN(3, 8, 2), torch.nn.RNNCell(8, 8, nonlinearity="relu")
         self.own = Subclass(3, 8)
         self.gru = torch.nn.GRU(3, 8)
 
@@ -42,7 +43,8 @@ class Model(torch.nn.Module):
         y, _ = self.alias(y)
         h, c = self.stack[1](y[-1])
         z, _ = self.projected(x)
-        return h + c + z.sum() + self.own(x)[0].sum() + self.gru(x)[0].sum()
+        z = z.sum() + self.rnn_cell(self.rnn(x)[0][-1]).sum()
+        return h + c + z + self.own(x)[0].sum() + self.gru(x)[0].sum()
 
 
 def gradients(model: Any, x: Any) -> dict[str, Any]:
@@ -71,6 +73,7 @@ def test_accelerate_and_restore() -> None:
     assert type(model.alias) is fltorch.LSTM
     assert model.alias is model.stack[0]
     assert type(model.stack[1]) is fltorch.LSTMCell
+    assert (type(model.rnn), type(model.rnn_cell)) == (fltorch.RNN, fltorch.RNNCell)
     assert type(model.projected) is torch.nn.LSTM
     assert type(model.own) is Subclass
     assert dict(model.named_modules()) == modules
@@ -87,26 +90,29 @@ def test_report() -> None:
     model = Model()
     before = fltorch.report(model)
     assert not before.swapped
-    assert set(before.left) == {"encoder", "stack.0", "stack.1", "projected", "own", "gru"}
+    names = {"encoder", "stack.0", "stack.1", "projected", "rnn", "rnn_cell", "own", "gru"}
+    assert set(before.left) == names
     fltorch.accelerate(model)
     report = fltorch.report(model)
     assert report.swapped == {
         "encoder": "LSTM(3, 8, num_layers=2, bidirectional=True)",
         "stack.0": "LSTM(16, 8)",
         "stack.1": "LSTMCell(8, 4)",
+        "rnn": "RNN(3, 8, num_layers=2)",
+        "rnn_cell": "RNNCell(8, 8, nonlinearity=relu)",
+        "gru": "GRU(3, 8)",
     }
     assert report.left == {
         "projected": "the core does not support proj_size > 0",
         "own": "Subclass is a subclass with its own forward",
-        "gru": "GRU is no LSTM",
     }
-    assert str(report).splitlines()[0] == "3 modules run in fastlstm, 3 were left"
+    assert str(report).splitlines()[0] == "6 modules run in fastlstm, 2 were left"
     assert "own: left, Subclass is a subclass" in str(report)
     model.half()
     assert set(fltorch.report(model).left) == {*report.left, *report.swapped}
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell"])
+@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell", "RNN", "RNNCell", "GRU", "GRUCell"])
 def test_a_model_that_is_one(kind: str) -> None:
     model = getattr(torch.nn, kind)(3, 8)
     assert fltorch.accelerate(model) is model
@@ -123,7 +129,7 @@ def test_no_model(function: Any) -> None:
 
 def test_again_is_no_change() -> None:
     model = fltorch.accelerate(fltorch.accelerate(Model()))
-    assert len(fltorch.report(model).swapped) == 3
+    assert len(fltorch.report(model).swapped) == 6
     fltorch.restore(fltorch.restore(model))
     assert not fltorch.report(model).swapped
 

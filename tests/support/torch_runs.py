@@ -18,6 +18,12 @@ from fastlstm.torch import fallback  # noqa: E402
 TOLERANCE = {torch.float32: 4e-6, torch.float64: 1e-10}
 
 
+# Classes of torch.nn that fastlstm.torch has, but for the LSTM's; after a space the nonlinearity.
+OTHER_LAYERS = ["RNN", "RNN relu", "GRU"]
+OTHER_CELLS = ["RNNCell", "RNNCell relu", "GRUCell"]
+LAYERS, CELLS = ["LSTM", *OTHER_LAYERS], ["LSTMCell", *OTHER_CELLS]
+
+
 @pytest.fixture(autouse=True)
 def no_warnings() -> Any:
     """Every fallback would warn: a test that expects none must see none.
@@ -33,10 +39,34 @@ def no_warnings() -> Any:
     torch.set_num_threads(threads)
 
 
+def made(modules: Any, kind: str, *args: Any, **kwargs: Any) -> Any:
+    """One of `LAYERS` or `CELLS` of `modules`, which is fastlstm.torch or torch.nn."""
+    name, _, nonlinearity = kind.partition(" ")
+    if nonlinearity:
+        kwargs["nonlinearity"] = nonlinearity
+    return getattr(modules, name)(*args, **kwargs)
+
+
+def states(kind: str) -> int:
+    """How many tensors a state is: (h, c), or h alone."""
+    return 2 if kind.startswith("LSTM") else 1
+
+
+def joined(state: Any) -> Any:
+    """A state as modules take it, of one tensor or two; None of none."""
+    state = tuple(state or ())
+    return state[0] if len(state) == 1 else state or None
+
+
+def parts(state: Any) -> list[Any]:
+    """The tensors of a state that a module returned."""
+    return list(state) if isinstance(state, tuple) else [state]
+
+
 def pair(kind: str, *args: Any, dtype: Any = torch.float32, **kwargs: Any) -> tuple[Any, Any]:
     """Our module and torch's in float64, with the same weights."""
-    ours = getattr(fltorch, kind)(*args, dtype=dtype, **kwargs)
-    theirs = getattr(torch.nn, kind)(*args, dtype=torch.float64, **kwargs)
+    ours = made(fltorch, kind, *args, dtype=dtype, **kwargs)
+    theirs = made(torch.nn, kind, *args, dtype=torch.float64, **kwargs)
     theirs.load_state_dict(ours.state_dict())
     return ours, theirs
 
@@ -53,7 +83,7 @@ def loss(outputs: list[Any]) -> Any:
 
 
 def assert_close(ours: list[Any], theirs: list[Any], dtype: Any, *, outputs: int = 1) -> None:
-    """The first `outputs` are y, h_n, c_n, the rest are gradients.
+    """The first `outputs` are y and the state, the rest are gradients.
 
     In float64 every tensor is measured by its largest entry. In float32 the core's activations
     have an absolute error (some 1e-7), which is large beside an h or tanh(c) that is small itself:
@@ -78,17 +108,16 @@ def assert_close(ours: list[Any], theirs: list[Any], dtype: Any, *, outputs: int
 
 
 def run(module: Any, x: Any, state: Any, packing: dict[str, Any] | None = None) -> list[Any]:
-    """y, h_n, c_n and the gradients of x, the states and all parameters."""
+    """y, h_n, c_n if there is one, and the gradients of x, the states and all parameters."""
     x, *state = leaves(x, *(state or ()), like=module)
     given = x if packing is None else rnn.pack_padded_sequence(x, **packing)
-    y, (h_n, c_n) = module(given, tuple(state) or None)
+    y, last = module(given, joined(state))
     flat = y.data if packing else y
     module.zero_grad()
-    loss([flat, h_n, c_n]).backward()
+    loss([flat, *parts(last)]).backward()
     return [
         flat,
-        h_n,
-        c_n,
+        *parts(last),
         x.grad,
         *(s.grad for s in state),
         *(p.grad for p in module.parameters()),
