@@ -53,6 +53,7 @@ _State = NDArray[Any] | int
 class Engine:
     input_size: int
     hidden_size: int
+    outputs: int
     num_layers: int
     directions: int
     has_c: bool

@@ -39,8 +39,9 @@ cdef class Engine:
     """The packed, immutable weights of one model, and the runs on them.
 
     ``spec`` is a `fastlstm.spec.Spec`, ``gemm`` the address of a BLAS if it asks for one.
-    ``weights`` lists (w_ih, w_hh, b_ih or None, b_hh or None) for each layer and direction: arrays,
-    or addresses of what the caller keeps alive while they are packed.
+    ``weights`` lists (w_ih, w_hh, b_ih, b_hh, w_hr) for each layer and direction, the last three None
+    where they are not there, and behind them those of the peepholes of i, f and o where there are
+    some: arrays, or addresses of what the caller keeps alive while they are packed.
     ``passes`` is what they are packed for: 1 forward, 2 backward, 3 both; by ``threads`` at most.
     ``backoff`` may be shared with engines that come before and after, else it has its own.
     ``hold_gil``: no other Python thread runs while the weights are read.
@@ -49,6 +50,7 @@ cdef class Engine:
     cdef readonly Block memory
     cdef fastlstm_model *model
     cdef readonly int64_t input_size, hidden_size, num_layers
+    cdef readonly int64_t outputs  # width of h
     cdef readonly int directions
     cdef readonly str isa
     cdef fastlstm_spec spec
@@ -67,11 +69,13 @@ cdef class Engine:
         cdef fastlstm_model *model = NULL
         cdef fastlstm_status status
         cdef char format = b"d" if made.dtype == FASTLSTM_F64 else b"f"
-        cdef int64_t hidden = made.hidden_size, above = made.directions * hidden
+        cdef int64_t hidden = made.hidden_size, outputs = spec.outputs
+        cdef int64_t count = made.num_layers * made.directions, above = made.directions * outputs
         cdef int64_t inputs, rows = spec.rows
         cdef double per_row = rows  # multiply-adds of a row with one input
         cdef size_t size = 0
         cdef fastlstm_weights *table
+        cdef fastlstm_peepholes *peepholes
         cdef list calls = []
         cdef Call call
         cdef int64_t i
@@ -89,30 +93,38 @@ cdef class Engine:
         self.backoff = StragglerBackoff() if backoff is None else backoff
         self.input_size = made.input_size
         self.hidden_size = hidden
+        self.outputs = outputs
         self.num_layers = made.num_layers
         self.directions = made.directions
         self.isa = isa
         self.least_step = LEAST_STEP * made.num_layers * made.directions
         self.flops_per_row = 2.0 * made.directions * per_row * (
-            made.input_size + hidden + (made.num_layers - 1.0) * (above + hidden))
-        if <int64_t>len(weights) != made.num_layers * made.directions:
-            raise ValueError(f"weights must be those of {made.num_layers * made.directions} layers "
-                             f"and directions, got {len(weights)}")
-        table = <fastlstm_weights *>calloc(len(weights), sizeof(fastlstm_weights))
-        if table == NULL:
-            raise MemoryError()
+            made.input_size + outputs + (made.num_layers - 1.0) * (above + outputs))
+        self.flops_per_row += 2.0 * count * made.proj_size * hidden
+        if <int64_t>len(weights) != count:
+            raise ValueError(f"weights must be those of {count} layers and directions, got {len(weights)}")
+        table = <fastlstm_weights *>calloc(2 * count, sizeof(fastlstm_weights))
+        peepholes = <fastlstm_peepholes *>calloc(count, sizeof(fastlstm_peepholes))
         try:
-            for i in range(len(weights)):
+            if table == NULL or peepholes == NULL:
+                raise MemoryError()
+            for i in range(count):
                 call = Call()
                 calls.append(call)
-                w_ih, w_hh, b_ih, b_hh = weights[i]
-                if w_ih is None or w_hh is None:
+                w_ih, w_hh, b_ih, b_hh, w_hr = weights[i][:5]
+                if w_ih is None or w_hh is None or (w_hr is None) != (made.proj_size == 0):
                     raise TypeError("a layer lacks its weights")
                 inputs = made.input_size if i < made.directions else above
                 table[i].w_ih = call.whole("weight_ih", w_ih, 0, format, rows * inputs)
-                table[i].w_hh = call.whole("weight_hh", w_hh, 0, format, rows * hidden)
+                table[i].w_hh = call.whole("weight_hh", w_hh, 0, format, rows * outputs)
                 table[i].b_ih = call.whole("bias_ih", b_ih, 0, format, rows)
                 table[i].b_hh = call.whole("bias_hh", b_hh, 0, format, rows)
+                table[count + i].w_ih = call.whole("weight_hr", w_hr, 0, format, outputs * hidden)
+                if made.options.peepholes:
+                    take_peepholes(call, weights[i], 0, format, hidden,
+                                   <fastlstm_peephole_gradients *>&peepholes[i])
+            if made.options.peepholes:
+                made.peepholes = peepholes
             call = Call()
             if hold_gil:
                 status = fastlstm_model_pack(&made, table, self.memory.data, threads, check_signals,
@@ -123,6 +135,7 @@ cdef class Engine:
                                                  check_signals, <void *>call, &model)
         finally:
             free(table)
+            free(peepholes)
         if status == FASTLSTM_INTERRUPTED:
             raise call.error
         if status == FASTLSTM_OUT_OF_RANGE:
@@ -219,10 +232,11 @@ cdef class Engine:
 
     def forward(self, x, y, h_0, c_0, h_n, c_n, cells, lengths, int threads, bint out=False,
                 tape=None, double dropout=0.0, uint64_t seed=0, starts=None, size_t untouched=0):
-        """x (T, B, I) and y, cells (T, B, D*H) with unit last stride, arrays or Strided; states
-        contiguous, arrays or addresses. lengths and starts are arrays, as the tape is.
+        """x (T, B, I), y (T, B, D*P) and cells (T, B, D*H) with unit last stride, arrays or Strided;
+        states contiguous, arrays or addresses. P is the width of h, `outputs`. lengths and starts are
+        arrays, as the tape is.
 
-        With ``starts`` (T) they are (N, I) and (N, D*H), step t of sequence b being row
+        With ``starts`` (T) they are (N, I), (N, D*P) and (N, D*H), step t of sequence b being row
         starts[t] + b; lengths do not rise then. ``untouched``: bytes of the tape, if it is new, which
         like the results take no memory yet. ``out``: y does.
         """
@@ -231,7 +245,8 @@ cdef class Engine:
         cdef fastlstm_plan plan
         cdef Block space
         cdef Extent extent
-        cdef int64_t states, width = self.directions * self.hidden_size
+        cdef int64_t h_states, c_states
+        cdef int64_t width = self.directions * self.outputs, units = self.directions * self.hidden_size
         cdef char format = b"d" if self.spec.dtype == FASTLSTM_F64 else b"f"
         memset(&io, 0, sizeof(io))
         io.struct_size = sizeof(io)
@@ -241,13 +256,14 @@ cdef class Engine:
                                   extent.batch, 1 if self.backoff.held() else threads)
             io.x = call.rows("x", x, 0, format, &extent, self.input_size, &io.x_t, &io.x_b)
             io.y = call.rows("y", y, PyBUF_WRITABLE, format, &extent, width, &io.y_t, &io.y_b)
-            io.cells = call.rows("cells", cells, PyBUF_WRITABLE, format, &extent, width,
+            io.cells = call.rows("cells", cells, PyBUF_WRITABLE, format, &extent, units,
                                  &io.cells_t, &io.cells_b)
-            states = self.num_layers * extent.batch * width
-            io.h_0 = call.whole("h_0", h_0, 0, format, states)
-            io.c_0 = call.whole("c_0", c_0, 0, format, states)
-            io.h_n = call.whole("h_n", h_n, PyBUF_WRITABLE, format, states)
-            io.c_n = call.whole("c_n", c_n, PyBUF_WRITABLE, format, states)
+            h_states = self.num_layers * extent.batch * width
+            c_states = self.num_layers * extent.batch * units
+            io.h_0 = call.whole("h_0", h_0, 0, format, h_states)
+            io.c_0 = call.whole("c_0", c_0, 0, format, c_states)
+            io.h_n = call.whole("h_n", h_n, PyBUF_WRITABLE, format, h_states)
+            io.c_n = call.whole("c_n", c_n, PyBUF_WRITABLE, format, c_states)
             io.lengths = call.integers("lengths", lengths, extent.batch)
             io.starts = call.integers("starts", starts, extent.steps)
             check_lengths(io.lengths, io.starts, &extent)
@@ -256,7 +272,8 @@ cdef class Engine:
                 io.dropout = dropout
                 io.seed = seed
             untouched += self.item() * (
-                (1 + self.has_c) * states + width * count_rows(&extent) * ((not out) + (io.cells != NULL)))
+                h_states + self.has_c * c_states
+                + count_rows(&extent) * (width * (not out) + units * (io.cells != NULL)))
             space = self.workspace(plan.workspace_bytes, untouched)
             self.run(&plan, &io, space.data, call)
             self.keep(space)
@@ -267,8 +284,8 @@ cdef class Engine:
                  bint accumulate, int threads, double dropout=0.0, uint64_t seed=0, starts=None):
         """Gradients from the tape of a forward pass with the same x, lengths, dropout and seed.
 
-        Arrays as in `forward`; ``grads`` is None or lists (w_ih, w_hh, b_ih or None, b_hh or None)
-        for each layer and direction, contiguous.
+        Arrays as in `forward`; ``grads`` is None or lists (w_ih, w_hh, b_ih, b_hh, w_hr and those of
+        peepholes), as weights are given, for each layer and direction, contiguous.
         """
         cdef Call call = Call(), held
         cdef fastlstm_back_io io
@@ -276,11 +293,13 @@ cdef class Engine:
         cdef fastlstm_status status
         cdef Block space
         cdef Extent extent
-        cdef int64_t states, inputs
+        cdef int64_t h_states, c_states, inputs, count = self.num_layers * self.directions
         cdef size_t results  # elements of arrays that nobody has touched yet, as far as is known here
-        cdef int64_t width = self.directions * self.hidden_size, rows = self.rows
+        cdef int64_t width = self.directions * self.outputs, units = self.directions * self.hidden_size
+        cdef int64_t rows = self.rows
         cdef char format = b"d" if self.spec.dtype == FASTLSTM_F64 else b"f"
         cdef fastlstm_gradients *table = NULL
+        cdef fastlstm_peephole_gradients *peepholes = NULL
         cdef list calls = []
         cdef int32_t straggled = 0
         cdef int64_t i
@@ -296,39 +315,50 @@ cdef class Engine:
             io.starts = call.integers("starts", starts, extent.steps)
             check_lengths(io.lengths, io.starts, &extent)
             io.dy = call.rows("dy", dy, 0, format, &extent, width, &io.dy_t, &io.dy_b)
-            io.dcells = call.rows("dcells", dcells, 0, format, &extent, width, &io.dcells_t,
+            io.dcells = call.rows("dcells", dcells, 0, format, &extent, units, &io.dcells_t,
                                   &io.dcells_b)
             io.dx = call.rows("dx", dx, PyBUF_WRITABLE, format, &extent, self.input_size, &io.dx_t,
                               &io.dx_b)
-            states = self.num_layers * extent.batch * width
-            io.dh_n = call.whole("dh_n", dh_n, 0, format, states)
-            io.dc_n = call.whole("dc_n", dc_n, 0, format, states)
-            io.dh_0 = call.whole("dh_0", dh_0, PyBUF_WRITABLE, format, states)
-            io.dc_0 = call.whole("dc_0", dc_0, PyBUF_WRITABLE, format, states)
-            results = (1 + self.has_c) * states
+            h_states = self.num_layers * extent.batch * width
+            c_states = self.num_layers * extent.batch * units
+            io.dh_n = call.whole("dh_n", dh_n, 0, format, h_states)
+            io.dc_n = call.whole("dc_n", dc_n, 0, format, c_states)
+            io.dh_0 = call.whole("dh_0", dh_0, PyBUF_WRITABLE, format, h_states)
+            io.dc_0 = call.whole("dc_0", dc_0, PyBUF_WRITABLE, format, c_states)
+            results = h_states + self.has_c * c_states
             if grads is not None:
-                if <int64_t>len(grads) != self.num_layers * self.directions:
+                if <int64_t>len(grads) != count:
                     raise ValueError("gradients are missing")
-                table = <fastlstm_gradients *>calloc(len(grads), sizeof(fastlstm_gradients))
-                if table == NULL:
+                table = <fastlstm_gradients *>calloc(2 * count, sizeof(fastlstm_gradients))
+                peepholes = <fastlstm_peephole_gradients *>calloc(
+                    count, sizeof(fastlstm_peephole_gradients))
+                if table == NULL or peepholes == NULL:
                     raise MemoryError()
-                for i in range(len(grads)):
+                for i in range(count):
                     held = Call()
                     calls.append(held)
-                    w_ih, w_hh, b_ih, b_hh = grads[i]
-                    if w_ih is None or w_hh is None:
+                    w_ih, w_hh, b_ih, b_hh, w_hr = grads[i][:5]
+                    if w_ih is None or w_hh is None or (w_hr is None) != (self.spec.proj_size == 0):
                         raise TypeError("a layer lacks its gradients")
                     inputs = self.input_size if i < self.directions else width
                     table[i].w_ih = held.whole("gradient of weight_ih", w_ih, PyBUF_WRITABLE, format,
                                                rows * inputs)
                     table[i].w_hh = held.whole("gradient of weight_hh", w_hh, PyBUF_WRITABLE, format,
-                                               rows * self.hidden_size)
+                                               rows * self.outputs)
                     table[i].b_ih = held.whole("gradient of bias_ih", b_ih, PyBUF_WRITABLE, format,
                                                rows)
                     table[i].b_hh = held.whole("gradient of bias_hh", b_hh, PyBUF_WRITABLE, format,
                                                rows)
-                    results += 0 if accumulate else rows * (inputs + self.hidden_size)
+                    table[count + i].w_ih = held.whole("gradient of weight_hr", w_hr, PyBUF_WRITABLE, format,
+                                                       self.outputs * self.hidden_size)
+                    if not accumulate:
+                        results += rows * (inputs + self.outputs) + self.spec.proj_size * self.hidden_size
+                    if self.spec.options.peepholes:
+                        take_peepholes(held, grads[i], PyBUF_WRITABLE, format, self.hidden_size,
+                                       &peepholes[i])
                 io.gradients = table
+                if self.spec.options.peepholes:
+                    io.peepholes = peepholes
                 io.accumulate = accumulate
             io.dropout = dropout
             io.seed = seed
@@ -349,6 +379,7 @@ cdef class Engine:
         finally:
             call.release()
             free(table)
+            free(peepholes)
 
     def plan(self, int64_t steps, int64_t batch, int threads, str purpose="infer"):
         """The plan of a run ("infer", "train" or "back") as a dict, with what it takes in bytes."""

@@ -8,7 +8,7 @@ cdef class Stream:
     cdef readonly int64_t batch
     cdef readonly bint batch_first  # chunks are (B, t, I)
     cdef readonly object dtype
-    cdef readonly object h, c  # (L, B, H), written by every call; c is None where the cell has none
+    cdef readonly object h, c  # (L, B, P) and (L, B, H), written by every call; c is None where there is none
     cdef int threads
     cdef int32_t busy
     cdef int64_t forks  # when it became busy
@@ -23,11 +23,12 @@ cdef class Stream:
     cdef list outputs  # of recent steps; one that nobody else holds is used again
 
     def __init__(self, Engine engine not None, int64_t batch, int threads, bint batch_first=False):
-        cdef int64_t states
+        cdef int64_t h_states, c_states
         cdef size_t space
         if self.engine is not None or engine.model == NULL or engine.directions != 1 or batch < 1:
             raise RuntimeError("a stream is made by LSTM.stream, and once")
-        states = engine.num_layers * batch * engine.hidden_size
+        h_states = engine.num_layers * batch * engine.outputs
+        c_states = engine.num_layers * batch * engine.hidden_size
         self.batch = batch
         self.batch_first = batch_first
         self.threads = threads
@@ -36,22 +37,24 @@ cdef class Stream:
         self.step_plan = engine.make_plan(FASTLSTM_INFER, 1, batch, threads)
         self.step_plan_alone = engine.make_plan(FASTLSTM_INFER, 1, batch, 1)
         space = max(self.step_plan.workspace_bytes, self.step_plan_alone.workspace_bytes)
-        if not fits((1 + engine.has_c) * states * engine.item() + space):
+        if not fits((h_states + engine.has_c * c_states) * engine.item() + space):
             raise MemoryError(f"the state of {batch} sequences takes more than the memory available")
         self.space = Block(space)
-        shape = (engine.num_layers, batch, engine.hidden_size)
-        self.h = new_state(shape, self.dtype)
-        self.c = new_state(shape, self.dtype) if engine.has_c else None
+        shape = (engine.num_layers, batch)
+        self.h = new_state((*shape, engine.outputs), self.dtype)
+        self.c = new_state((*shape, engine.hidden_size), self.dtype) if engine.has_c else None
         self.state = Call()
-        self.h_data = self.state.whole("h", self.h, PyBUF_WRITABLE, self.format, states)
-        self.c_data = self.state.whole("c", self.c, PyBUF_WRITABLE, self.format, states)
+        self.h_data = self.state.whole("h", self.h, PyBUF_WRITABLE, self.format, h_states)
+        self.c_data = self.state.whole("c", self.c, PyBUF_WRITABLE, self.format, c_states)
         self.call = Call()
         self.outputs = []
         self.engine = engine
 
-    cdef size_t state_bytes(self) noexcept:
-        """Of h, and of c."""
+    cdef size_t h_bytes(self) noexcept:
         return self.state.buffers[0].len
+
+    cdef size_t c_bytes(self) noexcept:
+        return self.state.buffers[1].len if self.c_data != NULL else 0
 
     cdef int idle(self) except -1:
         if self.engine is None:
@@ -68,38 +71,38 @@ cdef class Stream:
         cdef Call copies = Call()
         self.idle()
         # Not the shape of self.h, which whoever holds it may change.
-        shape = (self.engine.num_layers, self.batch, self.engine.hidden_size)
-        h = np.empty(shape, self.dtype)
-        memcpy(copies.take("h", h, PyBUF_WRITABLE).buf, self.h_data, self.state_bytes())
+        shape = (self.engine.num_layers, self.batch)
+        h = np.empty((*shape, self.engine.outputs), self.dtype)
+        memcpy(copies.take("h", h, PyBUF_WRITABLE).buf, self.h_data, self.h_bytes())
         if self.c_data == NULL:
             return h
-        c = np.empty(shape, self.dtype)
-        memcpy(copies.take("c", c, PyBUF_WRITABLE).buf, self.c_data, self.state_bytes())
+        c = np.empty((*shape, self.engine.hidden_size), self.dtype)
+        memcpy(copies.take("c", c, PyBUF_WRITABLE).buf, self.c_data, self.c_bytes())
         return h, c
 
     def _set_state(self, h, c):
         """Both at once: contiguous arrays of the state's shape and dtype, or None for zeros. Where there
         is no c, it must be None."""
         cdef Call given = Call()
-        cdef int64_t states = self.engine.num_layers * self.batch * self.engine.hidden_size
-        cdef const void *h_from = given.whole("h", h, 0, self.format, states)
-        cdef const void *c_from = given.whole("c", c, 0, self.format, states)
+        cdef int64_t rows = self.engine.num_layers * self.batch
+        cdef const void *h_from = given.whole("h", h, 0, self.format, rows * self.engine.outputs)
+        cdef const void *c_from = given.whole("c", c, 0, self.format, rows * self.engine.hidden_size)
         self.idle()
         if self.c_data == NULL and c_from != NULL:
             raise ValueError("c must be None: this cell has no state of that name")
         if h_from == NULL:
-            memset(self.h_data, 0, self.state_bytes())
+            memset(self.h_data, 0, self.h_bytes())
         else:
-            memcpy(self.h_data, h_from, self.state_bytes())
+            memcpy(self.h_data, h_from, self.h_bytes())
         if self.c_data == NULL:
             pass
         elif c_from == NULL:
-            memset(self.c_data, 0, self.state_bytes())
+            memset(self.c_data, 0, self.c_bytes())
         else:
-            memcpy(self.c_data, c_from, self.state_bytes())
+            memcpy(self.c_data, c_from, self.c_bytes())
 
     cdef object step_output(self, void **data):
-        """An array (B, H) that nobody else holds, with a buffer of it in self.call."""
+        """An array (B, P) that nobody else holds, with a buffer of it in self.call."""
         cdef int i
         cdef object array
         cdef Py_buffer *buffer
@@ -113,19 +116,19 @@ cdef class Stream:
             except (BufferError, ValueError):
                 buffer = NULL
             if (buffer != NULL and buffer.ndim == 2 and buffer.shape[0] == self.batch
-                    and buffer.shape[1] == self.engine.hidden_size
+                    and buffer.shape[1] == self.engine.outputs
                     and has_format(buffer, self.format)
-                    and buffer.strides[0] == self.engine.hidden_size * buffer.itemsize
+                    and buffer.strides[0] == self.engine.outputs * buffer.itemsize
                     and buffer.strides[1] == buffer.itemsize):
                 data[0] = buffer.buf
                 return array
             del self.outputs[i]
             break
-        array = np.empty((self.batch, self.engine.hidden_size), self.dtype)
+        array = np.empty((self.batch, self.engine.outputs), self.dtype)
         self.outputs.insert(0, array)
         del self.outputs[3:]
         data[0] = self.call.whole("y", array, PyBUF_WRITABLE, self.format,
-                                  self.batch * self.engine.hidden_size)
+                                  self.batch * self.engine.outputs)
         return array
 
     cdef object input(self, object x):
@@ -169,20 +172,20 @@ cdef class Stream:
     cdef int run(self, fastlstm_plan *plan, fastlstm_io *io, Block space) except -1:
         """A run after which the state stands where it stood if it was interrupted. One thread writes it at
         the end or not at all; of several, some may have written theirs."""
-        cdef size_t size = self.state_bytes()
+        cdef size_t size = self.h_bytes(), c_size = self.c_bytes()
         if plan.threads == 1 or self.engine.is_small(plan):
             return self.engine.run(plan, io, space.data, self.call)
         if self.before is None:
-            self.before = Block((1 + self.engine.has_c) * size)
+            self.before = Block(size + c_size)
         memcpy(self.before.data, self.h_data, size)
         if self.c_data != NULL:
-            memcpy(<char *>self.before.data + size, self.c_data, size)
+            memcpy(<char *>self.before.data + size, self.c_data, c_size)
         try:
             return self.engine.run(plan, io, space.data, self.call)
         except BaseException:
             memcpy(self.h_data, self.before.data, size)
             if self.c_data != NULL:
-                memcpy(self.c_data, <char *>self.before.data + size, size)
+                memcpy(self.c_data, <char *>self.before.data + size, c_size)
             raise
 
     def __call__(self, x):
@@ -199,7 +202,7 @@ cdef class Stream:
         self.idle()
         alone = self.step_plan.threads > 1 and self.engine.backoff.held()
         used = &self.step_plan_alone if alone else &self.step_plan
-        units = self.engine.hidden_size
+        units = self.engine.outputs
         self.busy = 1
         self.forks = forks
         try:

@@ -66,6 +66,12 @@ def explain(title: str, spec: Spec, steps: int, plan: dict[str, Any]) -> str:
         project = f"{plan['project_steps']} steps ahead of the recurrence, by {how}"
     else:
         project = "inside each step"
+    output = []
+    if spec.proj_size:
+        output = [
+            f"output       projected to {spec.proj_size} of {spec.hidden_size} values, "
+            "after a barrier where threads share units"
+        ]
     chains = "one partial sum" if plan["chains"] == 1 else f"{plan['chains']} partial sums"
     return "\n".join(
         [
@@ -74,6 +80,7 @@ def explain(title: str, spec: Spec, steps: int, plan: dict[str, Any]) -> str:
             f"split        {_split(plan)}",
             f"panels       {panels}, recurrent products in {chains}",
             f"projection   {project}",
+            *output,
             f"blocks       {min(plan['block_steps'], max(steps, 1))} steps of a layer at a time",
             f"limit        {_limit(plan['estimate'])}",
             f"workspace    {_size(plan['workspace_bytes'])}",

@@ -15,12 +15,14 @@ from numpy.typing import ArrayLike, DTypeLike
 from . import _core, checks, explain, runtime, saving, state_dicts, torch_modules, weights
 from .checks import Array, SupportsArray
 from .module import Module
+from .options import LSTMOptions
 from .spec import FORWARD, Cell, Spec
 from .stream import Stream
 
 # The checked input of a call, arrays as the core takes them and shapes as the caller sees them:
-# x (T, B, I), h_0, c_0, lengths, shape of y, shape of a state. Plain, since every call makes one.
-Checked = tuple[Array, Array | None, Array | None, Any, tuple[int, ...], tuple[int, ...]]
+# x (T, B, I), h_0, c_0, lengths, shapes of y, h and c. Plain, since every call makes one.
+Shape = tuple[int, ...]
+Checked = tuple[Array, Array | None, Array | None, Any, Shape, Shape, Shape]
 
 
 class Layer(Module):
@@ -70,6 +72,8 @@ class Layer(Module):
         dtype: DTypeLike,
         seed: object,
         gemm: str = "auto",
+        proj_size: int = 0,
+        equations: LSTMOptions | None = None,
     ) -> None:
         self.input_size = checks.count("input_size", input_size, 1)
         self.hidden_size = checks.count("hidden_size", hidden_size, 1)
@@ -93,6 +97,8 @@ class Layer(Module):
             self.bias,
             self.dtype,
             gemm,
+            proj_size,
+            equations,
         )
         self._shapes = self._spec.shapes
         self._seed = seed
@@ -125,20 +131,25 @@ class Layer(Module):
             raise ValueError(
                 f"x must have shape {shape} or (T, I) with I = {self.input_size}, got {x.shape}"
             )
-        y_shape = (*x.shape[:-1], self._directions * self.hidden_size)
+        y_shape = (*x.shape[:-1], self._directions * self._spec.outputs)
         x = self._time_major(checks.readable(x))
         steps, batch, _ = x.shape
         middle = () if rank == 2 else (batch,)
-        state_shape = (self._directions * self.num_layers, *middle, self.hidden_size)
+        h_shape = (self._directions * self.num_layers, *middle, self._spec.outputs)
+        c_shape = (*h_shape[:-1], self.hidden_size)
         h_0 = c_0 = None
         if pair is not None:
-            h_0 = checks.whole("h_0", pair[0], self.dtype, state_shape)
-            c_0 = checks.whole("c_0", pair[1], self.dtype, state_shape)
+            h_0 = checks.whole("h_0", pair[0], self.dtype, h_shape)
+            c_0 = checks.whole("c_0", pair[1], self.dtype, c_shape)
         if steps_of is not None:
             if rank == 2:
                 raise ValueError("lengths needs a batch: x of shape (T, I) is one whole sequence")
             steps_of = checks.lengths(steps_of, batch, steps)
-        return x, h_0, c_0, steps_of, y_shape, state_shape
+        return x, h_0, c_0, steps_of, y_shape, h_shape, c_shape
+
+    def _cells_shape(self, y_shape: Shape) -> Shape:
+        """Of all c, where y has this shape."""
+        return (*y_shape[:-1], self._directions * self.hidden_size)
 
     def _time_major(self, y: Array) -> Array:
         if y.ndim == 2:
@@ -147,7 +158,7 @@ class Layer(Module):
 
     def _layout(self) -> tuple[object, ...]:
         """What a model must have in common with that of a tape."""
-        return self._spec.cell, self._shapes, self.dtype, self.batch_first
+        return self._spec.cell, self._spec.options, self._shapes, self.dtype, self.batch_first
 
     # ---- streams and reports ----
 
@@ -239,8 +250,6 @@ class Layer(Module):
         ------
         TypeError
             Another module or dtype; the message says what the module is and what to do.
-        NotImplementedError
-            The module has a projection.
         """
         config = torch_modules.layer_config(module, cls._kind)
         with warnings.catch_warnings():
@@ -258,7 +267,8 @@ class Layer(Module):
         cell: str,
         **options: Any,
     ) -> Self:
-        config, arrays = state_dicts.model_of(state_dict, prefix, dtype, cls._kind, cell)
+        peepholes = getattr(options.get("options"), "peepholes", False)
+        config, arrays = state_dicts.model_of(state_dict, prefix, dtype, cls._kind, cell, peepholes)
         layer = cls(**config, **options, seed=0)
         layer.load_state_dict(arrays)
         return layer

@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from . import blas, checks
+from . import blas, checks, weights
+from . import options as variants
 from .checks import Array, SupportsArray
+from .options import LSTMOptions
 from .recurrent import Recurrent
 from .spec import CELLS
 
@@ -41,7 +43,7 @@ class LSTM(Recurrent[Given, State, Slope]):
     bidirectional : bool, default False
         Whether a second set of weights runs from each sequence's last step to its first.
     proj_size : int, default 0
-        Must be 0: projections are not supported yet.
+        P, 0 < P < H: each step's output is projected from H values to P, as in torch; 0: it is not.
     dtype : dtype, default numpy.float32
         float32 or float64, of parameters, inputs and outputs.
     seed : None, int >= 0, or what numpy.random.default_rng takes
@@ -50,20 +52,22 @@ class LSTM(Recurrent[Given, State, Slope]):
         "auto" and "native" are our kernels. "blas" computes input projections by SciPy's BLAS,
         which forfeits the promise that bits do not depend on batch or chunks; forward passes then
         run on one thread beside those of BLAS.
+    options : LSTMOptions, or mapping of its arguments, optional
+        What makes it another LSTM than the plain one: peepholes, clips, coupled gates, activations.
 
     Attributes
     ----------
     weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, ...
         The parameters, arrays named as in torch: (4H, I), (4H, H), (4H,) and (4H,) in the first
-        layer (type checkers know those of layer 0). They are read-only until `train`; replace them
-        with `load_state_dict`.
+        layer (type checkers know those of layer 0); with a projection (4H, I), (4H, P), (4H,),
+        (4H,) and ``weight_hr_l0``, (P, H); with peepholes ``weight_ci_l0``, ``weight_cf_l0`` and
+        ``weight_co_l0``, (H,) each, too. They are read-only until `train`; replace them with
+        `load_state_dict`.
 
     Raises
     ------
     TypeError, ValueError
         A wrong argument.
-    NotImplementedError
-        `proj_size` > 0.
     MemoryError
         The model does not fit.
     ImportError
@@ -81,13 +85,18 @@ class LSTM(Recurrent[Given, State, Slope]):
         i, f, o = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)     g = tanh(likewise)
         c_t = f * c_{t-1} + i * g        h_t = o * tanh(c_t)
 
-    The backward pass and the sources stand in ``fastlstm.reference.lstm``.
+    With a projection (LSTMP) h_t = W_hr (o * tanh(c_t)), of P values: so are y, h_0 and h_n, and
+    layers above the first read D*P inputs.
+
+    The backward pass and the sources stand in ``fastlstm.reference.lstm``, those of options in
+    ``fastlstm.reference.options``.
     """
 
     _kind = "LSTM"
     _cell = CELLS["lstm"]
     _has_c = _cell.has_c
     _states = ("h_0", "c_0")
+    options: LSTMOptions | None = None  # of models pickled before there were options, too
     _defaults: ClassVar[dict[str, object]] = {
         "num_layers": 1,
         "bias": True,
@@ -96,6 +105,7 @@ class LSTM(Recurrent[Given, State, Slope]):
         "bidirectional": False,
         "proj_size": 0,
         "gemm": "auto",
+        "options": None,
     }
 
     def __init__(
@@ -112,17 +122,22 @@ class LSTM(Recurrent[Given, State, Slope]):
         dtype: DTypeLike = np.float32,
         seed: object = None,
         gemm: Literal["auto", "native", "blas"] = "auto",
+        options: LSTMOptions | Mapping[str, Any] | None = None,
     ) -> None:
         self.proj_size = checks.count("proj_size", proj_size)
-        if self.proj_size:
-            raise NotImplementedError("proj_size > 0 is not supported yet")
+        if self.proj_size >= checks.count("hidden_size", hidden_size, 1):
+            raise ValueError(
+                f"proj_size must be below hidden_size = {hidden_size}, or 0, got {self.proj_size}"
+            )
         if not isinstance(gemm, str) or gemm not in ("auto", "native", "blas"):
             raise ValueError(f"gemm must be 'auto', 'native' or 'blas', got {gemm!r}")
         if gemm == "blas":
             blas.gemm_address()
         self.gemm = gemm
+        self.options = chosen = variants.given(options)
+        equations = None if chosen is None else chosen.equations()
         super().__init__(
-            "lstm",
+            "lstm" if equations is None else "lstm_general",
             input_size,
             hidden_size,
             num_layers,
@@ -133,7 +148,28 @@ class LSTM(Recurrent[Given, State, Slope]):
             dtype,
             seed,
             gemm,
+            self.proj_size,
+            equations,
         )
+        if chosen is not None and chosen.forget_bias is not None:
+            if not self.bias:
+                raise ValueError("options with a forget_bias need bias=True")
+            biases = weights.forget_biases(self._spec, self._params.arrays, chosen.forget_bias)
+            self._params.load(biases)
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments but for `seed`, as plain Python values.
+
+        Returns
+        -------
+        dict
+            A new one: the class called with it makes a model of the same kind, with parameters of
+            its own. There is `options` in it only if there are some, so that a file of a model
+            without them can be read by versions that know of none.
+        """
+        config = super().config()
+        options = config.pop("options")
+        return config if options is None else {**config, "options": options.config()}
 
     @classmethod
     def from_state_dict(
@@ -145,6 +181,7 @@ class LSTM(Recurrent[Given, State, Slope]):
         dropout: float = 0.0,
         dtype: DTypeLike | None = None,
         gemm: Literal["auto", "native", "blas"] = "auto",
+        options: LSTMOptions | Mapping[str, Any] | None = None,
     ) -> Self:
         """An LSTM whose sizes, layers, directions and bias names and shapes of a state dict say.
 
@@ -166,6 +203,8 @@ class LSTM(Recurrent[Given, State, Slope]):
             narrower; lists are an error.
         gemm : {"auto", "native", "blas"}
             Of the constructor.
+        options : LSTMOptions, or mapping of its arguments, optional
+            Of the constructor; with peepholes there must be weights of them.
 
         Returns
         -------
@@ -179,10 +218,9 @@ class LSTM(Recurrent[Given, State, Slope]):
         ValueError
             No LSTM or several, listed; names missing or left over; shapes that are no LSTM's; a
             value beyond `dtype`.
-        NotImplementedError
-            Projections (``weight_hr_l0``).
         MemoryError
             It does not fit.
         """
-        options = {"batch_first": batch_first, "dropout": dropout, "gemm": gemm}
-        return cls._of_state_dict(state_dict, prefix, dtype, "lstm", **options)
+        chosen = variants.given(options)
+        rest = {"batch_first": batch_first, "dropout": dropout, "gemm": gemm, "options": chosen}
+        return cls._of_state_dict(state_dict, prefix, dtype, "lstm", **rest)

@@ -84,7 +84,8 @@ class Recurrent(Layer, Generic[Given, State, Slope]):
             float32) is converted, and an array whose last axis is not contiguous is copied; lists,
             integers and wider floats are a TypeError.
         state : (h_0, c_0), or h_0 alone where the cell has no c, optional
-            Arrays as `x`, each (D*L, B, H), or (D*L, H) for one sequence; zeros if None.
+            Arrays as `x`, each (D*L, B, H), or (D*L, H) for one sequence; zeros if None. With a
+            projection h_0 has P columns, `proj_size`, for H.
         lengths : array_like of B integers, optional
             Steps of each sequence, from 0 to T in any order; all have T if None.
         out : ndarray, optional
@@ -97,7 +98,8 @@ class Recurrent(Layer, Generic[Given, State, Slope]):
         Returns
         -------
         y : ndarray of shape (T, B, D*H), in the layout of `x`
-            h_t of the last layer; zero past a sequence's end. `out` if it was given.
+            h_t of the last layer, (T, B, D*P) with a projection; zero past a sequence's end. `out`
+            if it was given.
         state : (h_n, c_n), or h_n alone where the cell has no c
             The state after each sequence's last step, shaped as `state`.
         cells : ndarray of shape (T, B, D*H), in the layout of `x`
@@ -113,7 +115,7 @@ class Recurrent(Layer, Generic[Given, State, Slope]):
         if checks.flag("return_cells", return_cells):
             self._require_c("return_cells")
         threads = runtime.call_threads(num_threads)
-        x, h_0, c_0, steps_of, y_shape, state_shape = self._checked(x, state, lengths)
+        x, h_0, c_0, steps_of, y_shape, h_shape, c_shape = self._checked(x, state, lengths)
         engine = self._engine(FORWARD, threads)
         if out is None:
             y = np.empty(y_shape, self.dtype)
@@ -122,9 +124,9 @@ class Recurrent(Layer, Generic[Given, State, Slope]):
             if np.may_share_memory(x, y):
                 x = x.copy()
             h_0, c_0 = _apart(h_0, [y]), _apart(c_0, [y])
-        h_n = np.empty(state_shape, self.dtype)
-        c_n = np.empty(state_shape, self.dtype) if self._has_c else None
-        cells = np.empty(y_shape, self.dtype) if return_cells else None
+        h_n = np.empty(h_shape, self.dtype)
+        c_n = np.empty(c_shape, self.dtype) if self._has_c else None
+        cells = np.empty(self._cells_shape(y_shape), self.dtype) if return_cells else None
         engine.forward(
             x,
             self._time_major(y),
@@ -215,7 +217,7 @@ class Recurrent(Layer, Generic[Given, State, Slope]):
         if seed is not None:
             seed = checks.count("seed", seed, most=2**64 - 1)
         threads = runtime.call_threads(num_threads)
-        x, h_0, c_0, steps_of, y_shape, state_shape = self._checked(x, state, lengths)
+        x, h_0, c_0, steps_of, y_shape, h_shape, c_shape = self._checked(x, state, lengths)
         dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
         if seed is None and dropout:
             seed = self._draw_seed()
@@ -227,9 +229,9 @@ class Recurrent(Layer, Generic[Given, State, Slope]):
             before = tape._memory
             memory, kept = tape._room(x, tape_size(self._spec, steps, batch))
             y = empty(y_shape, self.dtype)
-            h_n = np.empty(state_shape, self.dtype)
-            c_n = np.empty(state_shape, self.dtype) if self._has_c else None
-            cells = np.empty(y_shape, self.dtype) if return_cells else None
+            h_n = np.empty(h_shape, self.dtype)
+            c_n = np.empty(c_shape, self.dtype) if self._has_c else None
+            cells = np.empty(self._cells_shape(y_shape), self.dtype) if return_cells else None
             engine.forward(
                 x,
                 self._time_major(y),
@@ -246,8 +248,9 @@ class Recurrent(Layer, Generic[Given, State, Slope]):
                 seed or 0,
                 untouched=memory.nbytes if memory is not before else 0,
             )
+            shapes = y_shape, h_shape, c_shape
             tape._record = Record(
-                self._layout(), engine, kept, steps_of, y_shape, state_shape, dropout, seed or 0
+                self._layout(), engine, kept, steps_of, *shapes, dropout, seed or 0
             )
         final: Any = h_n if c_n is None else (h_n, c_n)
         return (y, final, tape) if cells is None else (y, final, cells, tape)
@@ -275,7 +278,7 @@ class Recurrent(Layer, Generic[Given, State, Slope]):
             Gradient of y; zeros if None. What it holds past a sequence's end counts for nothing.
         dstate : (dh_n, dc_n), or dh_n alone where the cell has no c, optional
             Gradients of the final state, of its shape; zeros where None.
-        dcells : array of the shape of y, optional
+        dcells : array of the shape of the cells, optional
             Gradient of all c_t of the last layer; zeros if None. One of `dy`, dh_n, dc_n and
             `dcells` must be there.
         into : mapping of str to ndarray, or Gradients, optional
@@ -322,10 +325,11 @@ class Recurrent(Layer, Generic[Given, State, Slope]):
                 )
             shape = (*record.y_shape[:-1], self.input_size)
             params = grads_to_fill(given, self._shapes, self.dtype)
-            dh_n = checks.whole("dh_n", pair[0], self.dtype, record.state_shape)
-            dc_n = checks.whole("dc_n", pair[1], self.dtype, record.state_shape)
+            dh_n = checks.whole("dh_n", pair[0], self.dtype, record.h_shape)
+            dc_n = checks.whole("dc_n", pair[1], self.dtype, record.c_shape)
             dy = checks.gradient("dy", dy, self.dtype, record.y_shape)
-            dcells = checks.gradient("dcells", dcells, self.dtype, record.y_shape)
+            cells_shape = self._cells_shape(record.y_shape)
+            dcells = checks.gradient("dcells", dcells, self.dtype, cells_shape)
             if dy is None and dh_n is None and dc_n is None and dcells is None:
                 wanted = "dy, dstate or dcells" if self._has_c else "dy or dstate"
                 raise ValueError(f"{wanted} must be given: all are None")

@@ -13,9 +13,10 @@ from numpy.typing import DTypeLike
 
 from . import checks, weights
 from .checks import Array
-from .spec import CELLS, Spec
+from .options import LSTMOptions
+from .spec import CELLS, PEEPHOLES, Spec
 
-_KIND = "(?:weight|bias)_(?:ih|hh|hr)"
+_KIND = "(?:weight_(?:ih|hh|hr|ci|cf|co)|bias_(?:ih|hh))"
 _NAME = re.compile(f"({_KIND})(?:_l([0-9]{{1,4}})(_reverse)?)?")
 # What parametrizations, pruning and weight_norm keep in place of a weight.
 _PARTS = re.compile(
@@ -53,8 +54,10 @@ class _Found:
         """Rows of a recurrent weight for each hidden unit: 4 for an LSTM; 0 if they do not say."""
         for name in self.names:
             if name.startswith("weight_hh"):
-                shape = self.read(name).shape
-                return shape[0] // shape[1] if len(shape) == 2 and shape[1] else 0
+                shape, wide = self.read(name).shape, name.replace("hh", "hr")
+                reader = self.read(wide).shape if wide in self.names else shape  # its columns are H
+                both = len(shape) == 2 and len(reader) == 2 and reader[1] > 0
+                return shape[0] // reader[1] if both else 0
         return 0
 
     def __str__(self) -> str:
@@ -62,12 +65,17 @@ class _Found:
 
 
 def model_of(
-    state_dict: object, prefix: object, dtype: DTypeLike | None, kind: str, cell: str
+    state_dict: object,
+    prefix: object,
+    dtype: DTypeLike | None,
+    kind: str,
+    cell: str,
+    peepholes: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """The constructor's arguments that names and shapes say, and the parameters.
 
-    `kind` is what messages call the layer, `cell` what it is to `Spec`. Raises as
-    `LSTM.from_state_dict`.
+    `kind` is what messages call the layer, `cell` what it is to `Spec`, `peepholes` whether there
+    must be weights of them. Raises as `LSTM.from_state_dict`.
     """
     if not isinstance(state_dict, Mapping):
         hint = ": hand over its state_dict()" if hasattr(state_dict, "state_dict") else ""
@@ -77,7 +85,7 @@ def model_of(
     wanted = None if dtype is None else checks.real_dtype(dtype)
     found = _chosen(_search(state_dict), prefix, state_dict, kind, CELLS[cell].gates)
     names = _layer_names(found, kind)
-    config, shapes = _sizes(found, names, cell)
+    config, shapes = _sizes(found, names, cell, peepholes)
     arrays = {name: _converted(found, names[name], wanted) for name in shapes}
     if wanted is None:
         wide = any(array.dtype == np.float64 for array in arrays.values())
@@ -158,9 +166,6 @@ def _layer_names(found: _Found, kind: str) -> dict[str, str]:
             f"pruning makes a weight of: use {kind}.from_torch(module), or remove it from the "
             "module first (remove_parametrizations, prune.remove)"
         )
-    projected = [name for name in found.names if name.startswith("weight_hr")]
-    if projected:
-        raise NotImplementedError(f"proj_size > 0 is not supported yet: {prefix}{projected[0]}")
     names: dict[str, str] = {}
     unexpected = []
     for key in found.mapping:
@@ -171,7 +176,8 @@ def _layer_names(found: _Found, kind: str) -> dict[str, str]:
             unexpected.append(key)
             continue
         name = f"{match[1]}_l{int(match[2] or 0)}{match[3] or ''}"
-        if name in names or match[0] not in (name, name.removesuffix("_l0")):
+        odd = match[1] == "weight_hr" and kind != "LSTM"
+        if odd or name in names or match[0] not in (name, name.removesuffix("_l0")):
             unexpected.append(key)
         names.setdefault(name, match[0])
     if unexpected:
@@ -184,14 +190,26 @@ def _layer_names(found: _Found, kind: str) -> dict[str, str]:
 
 
 def _sizes(
-    found: _Found, names: Mapping[str, str], cell: str
+    found: _Found, names: Mapping[str, str], cell: str, peepholes: bool
 ) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
     """Arguments, and the shape of every parameter, which are all there in these shapes."""
     prefix, gates = found.prefix, CELLS[cell].gates
     layers = 1 + max(int(match[2] or 0) for match in map(_NAME.fullmatch, names) if match)
     both = any(name.endswith("_reverse") for name in names)
     bias = any(name.startswith("bias") for name in names)
-    expected = Spec(cell, 1, 1, layers, 1 + both, bias).shapes
+    others = [names[name] for name in names if name.startswith(PEEPHOLES)]
+    if others and not peepholes:
+        what = (
+            "hand over options=LSTMOptions(peepholes=True, ...)"
+            if gates == 4
+            else "an RNN has none"
+        )
+        raise ValueError(f"{prefix}{others[0]} is a peephole's weight: {what}")
+    options = LSTMOptions(peepholes=True) if peepholes else None
+    projected = any(name.startswith("weight_hr") for name in names)
+    expected = Spec(
+        cell, 1, 2, layers, 1 + both, bias, proj_size=int(projected), options=options
+    ).shapes
     hints = weights.lone_biases(names, names)
     missing = [name for name in expected if name not in names]
     if not names.keys() & set(names.values()):  # a cell's
@@ -203,17 +221,24 @@ def _sizes(
         raise ValueError("state_dict does not fit: " + "; ".join(problems))
     shapes = {name: found.read(there).shape for name, there in names.items()}
     w_hh, w_ih = shapes["weight_hh_l0"], shapes["weight_ih_l0"]
-    if len(w_hh) != 2 or len(w_ih) != 2 or w_hh[0] != gates * w_hh[1]:
+    if projected:
+        hidden, proj_size = _projection(found, names, shapes)
+    else:
+        hidden, proj_size = w_hh[1] if len(w_hh) == 2 else 0, 0
+    if len(w_hh) != 2 or len(w_ih) != 2 or w_hh[0] != gates * hidden:
         like = {4: "four gates, as an LSTM has", 3: "three gates, as a GRU has"}
         like[1] = "one gate, as an RNN has"
         rows = w_hh[0] / w_hh[1] if len(w_hh) == 2 and w_hh[1] else 0
         other = f": {like[rows]}" if rows in like and rows != gates else ""
         height = f"{gates} H" if gates > 1 else "H"
+        width = f"{proj_size}" if projected else "H"
         raise ValueError(
-            f"{prefix}{names['weight_hh_l0']} must have shape ({height}, H) and "
+            f"{prefix}{names['weight_hh_l0']} must have shape ({height}, {width}) and "
             f"{prefix}{names['weight_ih_l0']} ({height}, I), got {w_hh} and {w_ih}{other}"
         )
-    expected = Spec(cell, w_ih[1], w_hh[1], layers, 1 + both, bias).shapes
+    expected = Spec(
+        cell, w_ih[1], hidden, layers, 1 + both, bias, proj_size=proj_size, options=options
+    ).shapes
     wrong = [
         f"{prefix}{names[name]} has shape {shapes[name]}, must have {shape}"
         for name, shape in expected.items()
@@ -221,8 +246,22 @@ def _sizes(
     ]
     if wrong:
         raise ValueError("state_dict does not fit: " + "; ".join(wrong))
-    config = {"input_size": w_ih[1], "hidden_size": w_hh[1], "num_layers": layers}
+    config = {"input_size": w_ih[1], "hidden_size": hidden, "num_layers": layers}
+    config |= {"proj_size": proj_size} if projected else {}
     return {**config, "bias": bias, "bidirectional": both}, expected
+
+
+def _projection(
+    found: _Found, names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[int, int]:
+    """H and P, which the first projection says."""
+    w_hr = shapes["weight_hr_l0"]
+    if len(w_hr) != 2 or not 0 < w_hr[0] < w_hr[1]:
+        raise ValueError(
+            f"{found.prefix}{names['weight_hr_l0']} must have shape (P, H) with 0 < P < H, "
+            f"got {w_hr}"
+        )
+    return w_hr[1], w_hr[0]
 
 
 def _numbers(key: str, value: object) -> Array:

@@ -25,11 +25,11 @@ class _Signature:
 class Stream(_core.Stream):
     """Running sequences whose state lives here; made by the `stream` of a model.
 
-    ``stream(x)`` takes one step (B, I) and returns h_t of the last layer, (B, H); or a chunk
-    (t, B, I) and returns (t, B, H). The stream of a batch_first model takes chunks (B, t, I) and
-    returns (B, t, H); that of one sequence also takes a step (I,) and returns (H,). x is as for a
-    call of the model: an array, or what has `__array__`, of its dtype or a narrower float. The bits
-    are those of one call over the whole sequence.
+    ``stream(x)`` takes one step (B, I) and returns h_t of the last layer, (B, H), or (B, P) with a
+    projection; or a chunk (t, B, I) and returns (t, B, H). The stream of a batch_first model takes
+    chunks (B, t, I) and returns (B, t, H); that of one sequence also takes a step (I,) and returns
+    (H,). x is as for a call of the model: an array, or what has `__array__`, of its dtype or a
+    narrower float. The bits are those of one call over the whole sequence.
 
     A step allocates nothing as long as the caller lets go of earlier results: an output array
     that nobody refers to any more is used again, one that is kept stays as it is.
@@ -42,7 +42,7 @@ class Stream(_core.Stream):
     Attributes
     ----------
     state : (h, c), each an ndarray of shape (L, B, H), or h alone where the cell has no c
-        Copies; assigning the like sets the state.
+        Copies; assigning the like sets the state. With a projection h is (L, B, P).
     batch : int
         Sequences B.
     dtype : numpy.dtype
@@ -70,8 +70,11 @@ class Stream(_core.Stream):
             return f"<{type(self).__name__} that no model made>"
         sizes = f"{self.engine.input_size}, {self.engine.hidden_size}"
         layers = f", num_layers={self.engine.num_layers}" if self.engine.num_layers > 1 else ""
+        projected = self.engine.outputs != self.engine.hidden_size
+        proj_size = f", proj_size={self.engine.outputs}" if projected else ""
         first = ", batch_first=True" if self.batch_first else ""
-        return f"<Stream({sizes}{layers}{first}, dtype={self.dtype}) of {self.batch} at once>"
+        options = f"{layers}{proj_size}{first}, dtype={self.dtype}"
+        return f"<Stream({sizes}{options}) of {self.batch} at once>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Stream cannot be pickled or copied: hand on its state instead")
@@ -92,10 +95,10 @@ class Stream(_core.Stream):
     def state(self, value: Any) -> None:
         names = ("h_0", "c_0") if self.engine.has_c else ("h_0",)
         h, c = checks.given_state("state", names, value, self.dtype)
-        shape = (self.engine.num_layers, self.batch, self.engine.hidden_size)
+        rows = (self.engine.num_layers, self.batch)
         h, c = (
-            checks.whole("h_0", h, self.dtype, shape),
-            checks.whole("c_0", c, self.dtype, shape),
+            checks.whole("h_0", h, self.dtype, (*rows, self.engine.outputs)),
+            checks.whole("c_0", c, self.dtype, (*rows, self.engine.hidden_size)),
         )
         self._set_state(h, c)
 

@@ -52,7 +52,8 @@ class Record(NamedTuple):
     x: Array
     lengths: Any
     y_shape: tuple[int, ...]
-    state_shape: tuple[int, ...]
+    h_shape: tuple[int, ...]
+    c_shape: tuple[int, ...]
     dropout: float
     seed: int
 
@@ -163,8 +164,8 @@ def backward(
     """Run the core on checked arrays, all time-major; gives dx (T, B, I), dh_0 and dc_0."""
     x = record.x
     dx = empty(x.shape, x.dtype) if input_grad else None
-    dh_0 = np.empty(record.state_shape, x.dtype)
-    dc_0 = np.empty_like(dh_0) if has_c else None
+    dh_0 = np.empty(record.h_shape, x.dtype)
+    dc_0 = np.empty(record.c_shape, x.dtype) if has_c else None
     record.engine.backward(
         memory,
         x,

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Steps, layers and directions around a cell, whatever its equations: what all references share.
 
-A cell takes x_t (B, I) and its states, h first, (B, H) each, to new states. Layer l > 0 reads the
+A cell takes x_t (B, I) and its states, h first, (B, H) each, to new states. (Where an LSTM projects
+its output, h has P columns instead of H.) Layer l > 0 reads the
 output of layer l - 1, multiplied by a dropout mask in training. With two directions, the second one
 walks through the same input from the last step to the first, and the output of the layer is
 [forward, reverse].
@@ -22,6 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .dropout import Array, dropout_mask
+
+# Parameters of a cell, of which each has some.
+NAMES = (
+    *("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"),
+    *("weight_ci", "weight_cf", "weight_co"),
+)
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 States: TypeAlias = tuple[Array, ...]
@@ -68,9 +75,14 @@ class Model(NamedTuple):
             for layer in range(num_layers)
         ]
         num_steps, batch_size, _ = x.shape
-        hidden_size = weights["weight_hh_l0"].shape[0] // cell.gates
-        shape = (num_layers * len(directions), batch_size, hidden_size)
-        initial = tuple(array(name, value, shape, dtype) for name, value in states.items())
+        # weight_hh reads h, and has a block of rows for each gate.
+        rows, outputs = weights["weight_hh_l0"].shape
+        widths = (outputs, *(rows // cell.gates for _ in list(states)[1:]))
+        layers = (num_layers * len(directions), batch_size)
+        initial = tuple(
+            array(name, value, (*layers, width), dtype)
+            for (name, value), width in zip(states.items(), widths, strict=True)
+        )
         return cls(x, sorted_params, initial, _active_steps(num_steps, batch_size, lengths))
 
 
@@ -142,7 +154,7 @@ def run_backward(
                 dparams |= {name + suffix: value for name, value in down.items()}
             # Of the layer below, if there is one; nobody sees any of its states but h.
             dy = dx * layer.mask
-            doutputs = (dy, *(np.zeros_like(dy) for _ in doutputs[1:]))
+            doutputs = (dy, *(np.zeros_like(other) for other in doutputs[1:]))
     return dx, dstates, dparams
 
 
@@ -212,6 +224,19 @@ def sums_backward(
     return dx, dh, dparams
 
 
+def project(m: Array, params: Params) -> Array:
+    """m W_hr^T: (B, P), where the output is projected; else m."""
+    h: Array = m @ params["weight_hr"].T if "weight_hr" in params else m
+    return h
+
+
+def project_backward(m: Array, dh: Array, params: Params) -> tuple[Array, dict[str, Array]]:
+    """Back through `project`: the gradients of m and, if it is there, of weight_hr."""
+    if "weight_hr" not in params:
+        return dh, {}
+    return dh @ params["weight_hr"], {"weight_hr": dh.T @ m}
+
+
 def _walk(direction: int) -> slice:
     """The order in which a direction takes the steps; applied twice, it is undone."""
     return slice(None, None, -1 if direction else 1)
@@ -236,5 +261,4 @@ def _active_steps(
 
 def _cell_params(weights: Params, suffix: str) -> dict[str, Array]:
     """The parameters of one layer and direction under the names that a cell takes."""
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    return {name: weights[name + suffix] for name in names if name + suffix in weights}
+    return {name: weights[name + suffix] for name in NAMES if name + suffix in weights}

@@ -30,28 +30,44 @@ and, since all steps share the parameters, sums over the steps (and, in the prod
 
     dW_ih = sum_t dz_t^T x_t,  dW_hh = sum_t dz_t^T h_{t-1},  db_ih = db_hh = sum_t sum_B dz_t
 
-Layers, directions and the ends of sequences stand in ``fastlstm.reference.layers``.
+With a projection (LSTMP), where there is a weight_hr (P, H), the output has P values, 0 < P < H:
+h_t is (B, P) and W_hh (4H, P), layers above the first read D*P inputs, and
+
+    m_t = o * tanh(c_t)                                  what was h_t, (B, H)
+    h_t = m_t W_hr^T                                     (B, P), no bias
+
+m_t is read by h_t alone. So dm below takes the place of dh in dc_t and dz_o, and the rest stays:
+
+    dm       = dh W_hr
+    dW_hr    = sum_t dh^T m_t
+
+Layers, directions and the ends of sequences stand in ``fastlstm.reference.layers``, variants of the
+cell (peepholes, clips, other activations) in ``fastlstm.reference.options``.
 
 Sources: S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural Computation 9(8), 1997
 (cell, input and output gate); F. Gers, J. Schmidhuber and F. Cummins, "Learning to forget",
 Neural Computation 12(10), 2000 (forget gate); P. Werbos, "Backpropagation through time: what it
 does and how to do it", Proceedings of the IEEE 78(10), 1990; A. Graves and J. Schmidhuber,
 "Framewise phoneme classification with bidirectional LSTM", Neural Networks 18(5-6), 2005 (the
-gradient in full, where the papers before it cut it off at the gates); the documentation of
+gradient in full, where the papers before it cut it off at the gates); H. Sak, A. Senior and
+F. Beaufays, "Long short-term memory based recurrent neural network architectures for large
+vocabulary speech recognition", arXiv:1402.1128, 2014 (the projection); the documentation of
 `torch.nn.LSTM` (order of the gates, the two biases, parameter names, shapes of the states, layers
 and directions, where dropout acts).
 
-Letters in shapes: T steps, B sequences, I inputs, H hidden units, L layers, D directions (1 or 2).
+Letters in shapes: T steps, B sequences, I inputs, H hidden units, P values of h where it is
+projected and else H, L layers, D directions (1 or 2).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from .activations import sigmoid
 from .dropout import Array
 from .layers import (
     Cell,
@@ -60,20 +76,23 @@ from .layers import (
     States,
     array,
     final_states,
+    project,
+    project_backward,
     run_backward,
     run_forward,
     sums_backward,
     weighted_sums,
 )
+from .options import lstm_cell
 
 
 class Result(NamedTuple):
     """What `lstm_forward` computes."""
 
     y: Array
-    """(T, B, D*H): h_t of the last layer, zero where a sequence is over."""
+    """(T, B, D*P): h_t of the last layer, zero where a sequence is over."""
     h_n: Array
-    """(D*L, B, H): h after the last step taken, index = layer * D + direction."""
+    """(D*L, B, P): h after the last step taken, index = layer * D + direction."""
     c_n: Array
     """(D*L, B, H): c after the last step taken."""
     cells: Array
@@ -86,28 +105,11 @@ class Gradients(NamedTuple):
     x: Array
     """(T, B, I): zero where a sequence is over."""
     h_0: Array
-    """(D*L, B, H)"""
+    """(D*L, B, P)"""
     c_0: Array
     """(D*L, B, H)"""
     params: dict[str, Array]
     """Under the names of the parameters; both biases of a cell have the same gradient."""
-
-
-def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)) without overflow and with full relative accuracy in both tails.
-
-    Parameters
-    ----------
-    x : array of floats
-        Of any shape.
-
-    Returns
-    -------
-    ndarray of the shape and dtype of `x`
-        In 0..1.
-    """
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
 
 
 def cell_forward(
@@ -124,17 +126,17 @@ def cell_forward(
     ----------
     x : array_like of shape (B, I)
         Input of the step.
-    h, c : array_like of shape (B, H)
+    h, c : array_like of shape (B, P) and (B, H)
         The states before it.
     params : mapping of str to array_like
-        weight_ih (4H, I), weight_hh (4H, H) and, unless the cell has no bias, bias_ih and bias_hh
-        (4H,).
+        weight_ih (4H, I), weight_hh (4H, P), unless the cell has no bias, bias_ih and bias_hh (4H,)
+        and, if its output is projected, weight_hr (P, H).
     dtype : dtype, default numpy.float64
         Everything is converted to it and computed in it.
 
     Returns
     -------
-    h, c : ndarray of shape (B, H)
+    h, c : ndarray of shape (B, P) and (B, H)
         The states after it.
     """
     p = {name: np.asarray(value, dtype) for name, value in params.items()}
@@ -150,13 +152,13 @@ def cell_backward(
     ----------
     x, h, c, params
         Those of the step, arrays of one dtype.
-    dh, dc : ndarray of shape (B, H)
+    dh, dc : ndarray of shape (B, P) and (B, H)
         The gradients of the new h and c: dc without the path from c through h.
 
     Returns
     -------
     Gradients
-        Those of x, h and c are (B, I), (B, H) and (B, H).
+        Those of x, h and c are (B, I), (B, P) and (B, H).
     """
     dx, (dh, dc), dparams = _backward(x, (h, c), params, (dh, dc))
     return Gradients(dx, dh, dc, dparams)
@@ -168,6 +170,7 @@ def lstm_forward(
     *,
     state: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
     lengths: Sequence[int] | npt.ArrayLike | None = None,
+    options: Mapping[str, Any] | None = None,
     dropout: float = 0.0,
     seed: int = 0,
     dtype: npt.DTypeLike = np.float64,
@@ -180,13 +183,15 @@ def lstm_forward(
         Always time-major; T = 0 and B = 0 are allowed.
     params : mapping of str to array_like
         The state dict of the corresponding torch.nn.LSTM; the number of layers, the directions and
-        whether there are biases follow from the names in it.
-    state : (h_0, c_0), each array_like of shape (D*L, B, H), optional
+        whether there are biases and projections follow from the names in it.
+    state : (h_0, c_0), array_like of shapes (D*L, B, P) and (D*L, B, H), optional
         None means zeros.
     lengths : array_like of B integers in 0..T, optional
         Steps of each sequence; None means T for all. Steps from a sequence's length on are never
         read, give zeros in y and cells and leave its state as it is. The reverse direction hence
         starts at each sequence's last valid step, and length 0 returns the initial state.
+    options : mapping of str to value, optional
+        What makes it another LSTM than the plain one; see ``fastlstm.reference.options``.
     dropout : float in 0..1, default 0
         Probability with which an element of the output of every layer but the last is zero for the
         layer above; see `dropout_mask`.
@@ -205,8 +210,9 @@ def lstm_forward(
     ValueError
         `state` or `lengths` does not fit `x`; `dropout` and `seed` are checked where they are used.
     """
-    model = _model(x, params, state, lengths, dtype)
-    layers = run_forward(LSTM, model, dropout, seed)
+    cell = LSTM if options is None else lstm_cell(options)
+    model = _model(cell, x, params, state, lengths, dtype)
+    layers = run_forward(cell, model, dropout, seed)
     (y, cells), (h_n, c_n) = layers[-1].outputs, final_states(layers)
     return Result(y, h_n, c_n, cells)
 
@@ -217,6 +223,7 @@ def lstm_backward(
     *,
     state: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
     lengths: Sequence[int] | npt.ArrayLike | None = None,
+    options: Mapping[str, Any] | None = None,
     dy: npt.ArrayLike | None = None,
     dstate: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = None,
     dcells: npt.ArrayLike | None = None,
@@ -228,16 +235,16 @@ def lstm_backward(
 
     Parameters
     ----------
-    x, params, state, lengths
+    x, params, state, lengths, options
         Those of the forward pass. Without a state, h_0 and c_0 are zeros and have gradients
         nevertheless.
-    dy : array_like of shape (T, B, D*H), optional
+    dy : array_like of shape (T, B, D*P), optional
         The gradient of y; None means zeros. Where a sequence is over, it is not read.
-    dstate : (dh_n, dc_n), each array_like of shape (D*L, B, H) or None, optional
+    dstate : (dh_n, dc_n), array_like as (h_0, c_0) or None each, optional
         The gradients of h_n and c_n. Each gradient is for its own path only (y and h_n may well
         show the same h_t).
     dcells : array_like of shape (T, B, D*H), optional
-        The gradient of cells, as `dy`.
+        The gradient of cells; read as `dy`.
     dropout, seed, dtype
         Those of the forward pass.
 
@@ -251,18 +258,22 @@ def lstm_backward(
     ValueError
         As from `lstm_forward`, and for a gradient of another shape than its result's.
     """
-    model = _model(x, params, state, lengths, dtype)
-    layers = run_forward(LSTM, model, dropout, seed)
-    shape = layers[-1].outputs[0].shape
-    doutputs = array("dy", dy, shape, dtype), array("dcells", dcells, shape, dtype)
+    cell = LSTM if options is None else lstm_cell(options)
+    model = _model(cell, x, params, state, lengths, dtype)
+    layers = run_forward(cell, model, dropout, seed)
+    (y, cells), (h_0, c_0) = layers[-1].outputs, model.initial
+    doutputs = array("dy", dy, y.shape, dtype), array("dcells", dcells, cells.shape, dtype)
     dh_n, dc_n = (None, None) if dstate is None else dstate
-    shape = model.initial[0].shape
-    dfinal = array("dstate[0]", dh_n, shape, dtype), array("dstate[1]", dc_n, shape, dtype)
-    dx, (dh_0, dc_0), dparams = run_backward(LSTM, model, layers, doutputs, dfinal)
+    dfinal = (
+        array("dstate[0]", dh_n, h_0.shape, dtype),
+        array("dstate[1]", dc_n, c_0.shape, dtype),
+    )
+    dx, (dh_0, dc_0), dparams = run_backward(cell, model, layers, doutputs, dfinal)
     return Gradients(dx, dh_0, dc_0, {name: dparams[name] for name in params})
 
 
 def _model(
+    cell: Cell,
     x: npt.ArrayLike,
     params: Mapping[str, npt.ArrayLike],
     state: tuple[npt.ArrayLike, npt.ArrayLike] | None,
@@ -270,7 +281,7 @@ def _model(
     dtype: npt.DTypeLike,
 ) -> Model:
     h_0, c_0 = (None, None) if state is None else state
-    return Model.of(LSTM, x, params, {"state[0]": h_0, "state[1]": c_0}, lengths, dtype)
+    return Model.of(cell, x, params, {"state[0]": h_0, "state[1]": c_0}, lengths, dtype)
 
 
 def _gates(x: Array, h: Array, params: Params) -> tuple[Array, Array, Array, Array]:
@@ -283,8 +294,7 @@ def _forward(x: Array, states: States, params: Params) -> tuple[Array, Array]:
     h, c = states
     i, f, g, o = _gates(x, h, params)
     c_t = f * c + i * g
-    h_t = o * np.tanh(c_t)
-    return h_t, c_t
+    return project(o * np.tanh(c_t), params), c_t
 
 
 def _backward(
@@ -294,15 +304,16 @@ def _backward(
     i, f, g, o = _gates(x, h, params)
     tanh_c = np.tanh(f * c + i * g)
 
-    dc = dc + dh * o * (1 - tanh_c**2)
+    dm, dparams = project_backward(o * tanh_c, dh, params)
+    dc = dc + dm * o * (1 - tanh_c**2)
     dz_i = dc * g * i * (1 - i)
     dz_f = dc * c * f * (1 - f)
     dz_g = dc * i * (1 - g**2)
-    dz_o = dh * tanh_c * o * (1 - o)
+    dz_o = dm * tanh_c * o * (1 - o)
     dz = np.concatenate([dz_i, dz_f, dz_g, dz_o], axis=-1)
 
-    dx, dh, dparams = sums_backward(x, h, params, dz)
-    return dx, (dh, dc * f), dparams
+    dx, dh, of_sums = sums_backward(x, h, params, dz)
+    return dx, (dh, dc * f), {**of_sums, **dparams}
 
 
 LSTM = Cell(4, _forward, _backward)

@@ -55,7 +55,10 @@ def dtype_of(spec: Spec) -> Any:
 def grouped(addresses: list[int], spec: Spec) -> list[tuple[int | None, ...]]:
     """Those of each layer and direction as the core takes them; None for a bias not there."""
     count = len(spec.names)
-    return [(*addresses[at : at + count], None, None)[:4] for at in range(0, len(addresses), count)]
+    return [
+        (*addresses[at : at + count], None, None, None)[:5]
+        for at in range(0, len(addresses), count)
+    ]
 
 
 def located(tensor: Tensor) -> tuple[Tensor, int]:

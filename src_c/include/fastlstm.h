@@ -70,7 +70,8 @@ typedef enum {
   FASTLSTM_LSTM = 0,
   FASTLSTM_RNN_TANH = 1,
   FASTLSTM_RNN_RELU = 2,
-  FASTLSTM_GRU = 3,  // linear before reset: r multiplies W_hn h + b_hn
+  FASTLSTM_GRU = 3,           // linear before reset: r multiplies W_hn h + b_hn
+  FASTLSTM_LSTM_GENERAL = 4,  // an LSTM with fastlstm_options
 } fastlstm_cell_kind;
 typedef enum { FASTLSTM_PASS_FORWARD = 1, FASTLSTM_PASS_BACKWARD = 2 } fastlstm_pass;
 typedef enum {
@@ -114,6 +115,46 @@ void fastlstm_free(void *memory);  // of fastlstm_alloc, or NULL
 // Called by the calling thread now and then; not 0 stops what it is doing.
 typedef int fastlstm_poll(void *arg);
 
+// ---- options of FASTLSTM_LSTM_GENERAL ----
+// As the ONNX operators of these names, with their alpha and beta. FASTLSTM_USUAL: sigmoid of a gate, else
+// tanh.
+typedef enum {
+  FASTLSTM_USUAL = 0,
+  FASTLSTM_SIGMOID = 1,
+  FASTLSTM_TANH = 2,
+  FASTLSTM_HARD_SIGMOID = 3,  // alpha z + beta, between 0 and 1
+  FASTLSTM_RELU = 4,
+  FASTLSTM_LEAKY_RELU = 5,        // z where z > 0, else alpha z
+  FASTLSTM_THRESHOLDED_RELU = 6,  // z where z > alpha, else 0
+  FASTLSTM_ELU = 7,               // z where z > 0, else alpha (e^z - 1)
+  FASTLSTM_SOFTSIGN = 8,
+  FASTLSTM_SOFTPLUS = 9,
+  FASTLSTM_SCALED_TANH = 10,  // alpha tanh(beta z)
+  FASTLSTM_AFFINE = 11,       // alpha z + beta
+  FASTLSTM_LINEAR = 12,
+  FASTLSTM_ACTIVATION_COUNT = 13
+} fastlstm_activation_kind;
+
+typedef struct fastlstm_activation {
+  fastlstm_activation_kind kind;
+  double alpha, beta;  // between -1e30 and 1e30; read where the kind has them
+} fastlstm_activation;
+
+// The equations are in fastlstm/reference/options.py. All zeros: the plain LSTM's.
+typedef struct fastlstm_options {
+  int32_t peepholes;       // 0 or 1: fastlstm_spec.peepholes are there
+  int32_t coupled;         // 0 or 1: f = 1 - i; the forget gate's weights have no effect
+  int32_t no_forget_gate;  // 0 or 1: f = 1; likewise, and not together with `coupled`
+  double gate_clip;        // bound of what the activations of gates and candidate take, or 0: none
+  double cell_clip;        // bound of c, or 0: none
+  fastlstm_activation gate, candidate, output;
+} fastlstm_options;
+
+// Weights of the peepholes of one direction of one layer, (H) each.
+typedef struct fastlstm_peepholes {
+  const void *i, *f, *o;
+} fastlstm_peepholes;
+
 // ---- model ----
 typedef struct fastlstm_spec {
   size_t struct_size;  // sizeof(fastlstm_spec)
@@ -124,13 +165,19 @@ typedef struct fastlstm_spec {
   fastlstm_isa isa;
   int32_t gemm_blas;  // input weights of an LSTM laid out for one BLAS call instead of our kernels: 0 or 1
   int32_t passes;  // what the weights are packed for: FASTLSTM_PASS_FORWARD, FASTLSTM_PASS_BACKWARD or both
+  // P of an LSTM whose output is projected, h_t = W_hr (o tanh(c_t)), 1 to hidden_size - 1; 0: it is not.
+  // Below, P is the width of h; without a projection it is H.
+  int64_t proj_size;
+  fastlstm_options options;             // of FASTLSTM_LSTM_GENERAL, else zeros
+  const fastlstm_peepholes *peepholes;  // [layer * directions + direction], only read while packing, or NULL
 } fastlstm_spec;
 
 // Weights of one direction of one layer, row-major, G gates: i f g o of an LSTM, r z n of a GRU, one of an
-// RNN; only read while packing.
+// RNN; only read while packing. Where there is a projection, an array of them has as many members once more,
+// behind the others and in the same order: of those w_ih is W_hr (P, H), and the rest is NULL.
 typedef struct fastlstm_weights {
-  const void *w_ih;  // (G H, I), I = input_size in layer 0, else directions * H
-  const void *w_hh;  // (G H, H)
+  const void *w_ih;  // (G H, I), I = input_size in layer 0, else directions * P
+  const void *w_hh;  // (G H, P)
   const void *b_ih;  // (G H) or NULL
   const void *b_hh;  // (G H) or NULL
 } fastlstm_weights;
@@ -138,11 +185,11 @@ typedef struct fastlstm_weights {
 // FASTLSTM_INVALID, FASTLSTM_UNSUPPORTED, FASTLSTM_TOO_LARGE or FASTLSTM_UNKNOWN_FIELD for a spec that no
 // model can have.
 fastlstm_status fastlstm_model_bytes(const fastlstm_spec *spec, size_t *bytes);
-// weights[layer * directions + direction]; the model lives in memory, which must outlive it, and is *model
-// if all went well, else NULL. threads, 1 or more: at most so many; they make no difference to the model.
-// poll, poll_arg: as in fastlstm_io. For the forward pass finite weights must be below 1 / (2 log2 e) of the
-// largest `real` (of gates with a sigmoid, twice that): FASTLSTM_OUT_OF_RANGE else. Packing into the memory
-// of a model ends the life of its plans too.
+// weights[layer * directions + direction], and projections behind them; the model lives in memory, which must
+// outlive it, and is *model if all went well, else NULL. threads, 1 or more: at most so many; they make no
+// difference to the model. poll, poll_arg: as in fastlstm_io. For the forward pass finite weights must be
+// below 1 / (2 log2 e) of the largest `real` (of gates with a sigmoid, twice that): FASTLSTM_OUT_OF_RANGE
+// else. Packing into the memory of a model ends the life of its plans too.
 fastlstm_status fastlstm_model_pack(const fastlstm_spec *spec, const fastlstm_weights *weights, void *memory,
                                     int32_t threads, fastlstm_poll *poll, void *poll_arg,
                                     fastlstm_model **model);
@@ -176,11 +223,12 @@ typedef struct fastlstm_io {
   size_t struct_size;  // sizeof(fastlstm_io)
   const void *x;       // (T, B, I): element (t, b, k) at t * x_t + b * x_b + k
   int64_t x_t, x_b;
-  void *y;  // (T, B, D H) likewise; overlaps no input. Steps past a sequence's end become zero.
+  void *y;  // (T, B, D P) likewise; overlaps no input. Steps past a sequence's end become zero.
   int64_t y_t, y_b;
-  void *cells;  // c of every step of the last layer, shaped as y, or NULL; NULL for a cell without c
+  void *cells;  // (T, B, D H) c of every step of the last layer, or NULL; NULL for a cell without c
   int64_t cells_t, cells_b;
-  const void *h_0, *c_0;   // (L D, B, H) contiguous, or NULL for zeros; c_0 NULL for a cell without c
+  const void *h_0;         // (L D, B, P) contiguous, or NULL for zeros
+  const void *c_0;         // (L D, B, H) likewise; NULL for a cell without c
   void *h_n, *c_n;         // likewise, or NULL; may be h_0 and c_0 themselves
   const int64_t *lengths;  // (B), each 0 .. T, or NULL: all T
   // (T), or NULL. Given, x, y and cells hold only the steps that there are: (t, b) is their row
@@ -202,11 +250,17 @@ fastlstm_status fastlstm_forward(const fastlstm_model *model, const fastlstm_pla
                                  const fastlstm_io *io, void *workspace);
 
 // ---- backward ----
-// Gradients of one direction of one layer, contiguous, shaped as fastlstm_weights.
+// Gradients of one direction of one layer, contiguous, shaped as fastlstm_weights; those of projections stand
+// behind the others likewise.
 typedef struct fastlstm_gradients {
   void *w_ih, *w_hh;
   void *b_ih, *b_hh;  // both get the same, but for gate n of a GRU; each may be NULL
 } fastlstm_gradients;
+
+// Of its peepholes, (H) each.
+typedef struct fastlstm_peephole_gradients {
+  void *i, *f, *o;
+} fastlstm_peephole_gradients;
 
 typedef struct fastlstm_back_io {
   size_t struct_size;  // sizeof(fastlstm_back_io)
@@ -215,14 +269,14 @@ typedef struct fastlstm_back_io {
   int64_t x_t, x_b;
   const int64_t *lengths;  // as in fastlstm_io
   const int64_t *starts;   // as in fastlstm_io; for dy, dcells and dx as well
-  const void *dy;          // (T, B, D H) gradient of y, or NULL for zeros; padding is not read
+  const void *dy;          // (T, B, D P) gradient of y, or NULL for zeros; padding is not read
   int64_t dy_t, dy_b;
   const void *dcells;  // (T, B, D H) gradient of all c of the last layer, or NULL
   int64_t dcells_t, dcells_b;
-  const void *dh_n, *dc_n;  // (L D, B, H) contiguous, or NULL for zeros
+  const void *dh_n, *dc_n;  // (L D, B, P) and (L D, B, H) contiguous, or NULL for zeros
   void *dx;                 // (T, B, I) out, or NULL; padding becomes zero
   int64_t dx_t, dx_b;
-  void *dh_0, *dc_0;                    // (L D, B, H) contiguous out, or NULL
+  void *dh_0, *dc_0;                    // (L D, B, P) and (L D, B, H) contiguous out, or NULL
   const fastlstm_gradients *gradients;  // [layer * directions + direction] out, or NULL
   int32_t accumulate;                   // add to gradients instead of overwriting them
   double dropout;
@@ -230,6 +284,8 @@ typedef struct fastlstm_back_io {
   fastlstm_poll *poll;  // as in fastlstm_io, like the rest
   void *poll_arg;
   int32_t *straggled;
+  // [layer * directions + direction] out; given where there are peepholes and `gradients`, else NULL.
+  const fastlstm_peephole_gradients *peepholes;
 } fastlstm_back_io;
 
 // Statuses as of fastlstm_forward. dcells, dc_n and dc_0 are NULL for a cell without c.

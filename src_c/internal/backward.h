@@ -11,12 +11,13 @@
 typedef struct back_worker {
   worker w;  // rows, unit vectors, barriers
   int64_t shard;
-  int32_t share, shares;             // which share of its shard, of how many
-  int32_t column_begin, column_end;  // panels of two vectors of hidden units
-  int32_t prefetch;                  // of their weights, an fl_dgrad_prefetch
-  char *grads;                       // gate gradients of a chunk; behind them, one step of the chunk before
+  int32_t share, shares;                           // which share of its shard, of how many
+  int32_t column_begin, column_end;                // panels of two vectors of hidden units
+  int32_t output_column_begin, output_column_end;  // likewise of h
+  int32_t prefetch, output_prefetch;               // of their weights, an fl_dgrad_prefetch
+  char *grads;  // gate gradients of a chunk; behind them, one step of the chunk before
   char *scratch;
-  char **x_at, **h_at, **dx_at;                // rows of the chunk
+  char **x_at, **h_at, **m_at, **dx_at;        // rows of the chunk
   char **x_now, **dx_now, **dy_now, **dc_now;  // rows of a step
 } back_worker;
 
@@ -27,6 +28,7 @@ typedef struct back_segment {
   rows_of x, dy, dcells, dx;
   int has_dy, has_dcells, has_dx, add_dx;
   void *dw_x, *dw_h;  // or NULL
+  void *dw_m;         // of the projection, if there is one
   int add_dw;
 } back_segment;
 

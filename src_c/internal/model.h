@@ -8,7 +8,7 @@
 #include "platform/cpu.h"
 #include "kernels/kernels.h"
 
-const fl_cell *fl_cell_of(fastlstm_cell_kind kind);  // cells.c
+const fl_cell *fl_cell_of(int32_t kind);  // of an fl_layer; cells.c
 
 struct fastlstm_model {
   uint64_t mark;  // FL_MODEL_MARK once it is packed
@@ -16,21 +16,31 @@ struct fastlstm_model {
   const fl_cell *cell;
   const fl_kernels *kernels;
   fl_caches caches;
-  int32_t panels;        // of a layer, the remainder panel included
-  int32_t vectors;       // of a row of sums: 4 * full + remainder
-  int32_t unit_vectors;  // of H
+  int32_t panels;                         // of a layer, the remainder panel included
+  int32_t vectors;                        // of a row of sums: 4 * full + remainder
+  int32_t unit_vectors;                   // of H
+  int64_t outputs;                        // width of h: H, or P where it is projected
+  int32_t output_panels, output_vectors;  // likewise; the panels are those of the projection
   int64_t weight_bytes;
-  fl_layer *layers;  // [layer * directions + direction]
+  fl_layer *layers;       // [layer * directions + direction]
+  fl_layer *projections;  // likewise, or NULL
 };
 
 #define FL_MODEL_MARK UINT64_C(0x4c54534c74736166)  // "fastLSTL"; memory never packed holds it by chance only
 
 static inline int64_t fl_elem(fastlstm_dtype dtype) { return dtype == FASTLSTM_F64 ? 8 : 4; }
 
+// Width of h: P of an LSTM with a projection, else H.
+static inline int64_t fl_outputs(const fastlstm_spec *spec)
+{
+  return spec->proj_size ? spec->proj_size : spec->hidden_size;
+}
+
 // Whether one row of a layer may run in the cell's persistent kernel.
 static inline int fl_is_persistent(const fastlstm_model *model)
 {
-  return model->kernels->persistent[model->spec.cell] && model->vectors <= model->kernels->persistent_vectors;
+  return !model->projections && model->kernels->persistent[model->spec.cell] &&
+         model->vectors <= model->kernels->persistent_vectors;
 }
 
 static inline int64_t fl_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -12,7 +12,7 @@ typedef struct fl_common_layout {
   int64_t order, lengths, counts;  // see run
 } fl_common_layout;
 
-//   workspace:  barriers | order, lengths, counts | h, c of every (layer, direction) |
+//   workspace:  barriers | order, lengths, counts | h, c, m of every (layer, direction) |
 //               projected sums of every concurrent direction | rows gathered for BLAS |
 //               unfinished sums and row pointers of every thread | outputs of inner layers (two, by turns)
 typedef struct fl_run_layout {
@@ -20,9 +20,9 @@ typedef struct fl_run_layout {
   // bytes from the workspace's start
   int64_t state, projected, gathered, sums, pointers, inner;
   int64_t h_stride;         // elements between rows of h
-  int64_t h_bytes;          // one of the two h buffers of a (layer, direction)
+  int64_t h_bytes;          // one of the two h buffers of a (layer, direction), and m, if h is projected
   int64_t c_bytes;          // c of a (layer, direction)
-  int64_t state_bytes;      // 2 h_bytes + c_bytes
+  int64_t state_bytes;      // 2 h_bytes + c_bytes (+ h_bytes)
   int64_t projected_bytes;  // of one concurrent direction
   int64_t gathered_bytes;
   int64_t sums_bytes;     // of one thread
@@ -34,14 +34,14 @@ typedef struct fl_run_layout {
 
 //   tape:  for each (layer, direction), steps in the direction's own order:
 //              activations [T][unit vector][B][activations of a unit][VL] | c [T + 1][unit vector][B][VL] |
-//              h [T + 1][B][h_stride]
+//              h [T + 1][B][h_stride] | m [T][B][h_stride], if h is projected
 //          outputs of inner layers after dropout [T][B][inner_stride], steps in the order of time
 //
 // Slot 0 of c and h holds the initial state. Rows stand as in run.h; what is past a sequence's end
 // is never written nor read.
 typedef struct fl_tape_layout {
   int64_t activations_step, c_step, h_step;  // bytes of a step
-  int64_t c, h;                              // bytes from the start of a (layer, direction)
+  int64_t c, h, m;                           // bytes from the start of a (layer, direction)
   int64_t layer_dir_bytes;                   // of a (layer, direction)
   int64_t inner, inner_bytes;
   int64_t h_stride, inner_stride;  // elements
@@ -51,14 +51,16 @@ typedef struct fl_tape_layout {
 
 //   workspace of a backward pass:  barriers | order, lengths, counts | dc, or what else is carried from step
 //       to step beside the products | dh_n of every row | sums of bias gradients: of the chunk, of all | gate
-//       gradients of a chunk and a step | inputs packed for weight gradients | row pointers of every thread |
-//       weight gradients of every shard | gradients of inner layers' outputs (two, by turns)
+//       gradients of a chunk and a step, and gradients of h, if it is projected | inputs packed for weight
+//       gradients | row pointers of every thread | weight gradients of every shard | gradients of inner
+//       layers' outputs (two, by turns)
 typedef struct fl_back_layout {
   fl_common_layout common;
   // bytes from the workspace's start
   int64_t dc, dh_last, bias, grads, scratch, pointers, shards, inner;
   int64_t dh_stride, grads_stride, inner_stride;  // elements
   int64_t grads_bytes;                            // of one chunk
+  int64_t dh;                                     // gradients of h, from the start of gate gradients
   int64_t scratch_bytes;                          // of one thread
   int64_t pointer_count;                          // of one thread
   int64_t bias_bytes;   // of one (layer, direction) of one shard: one of the two sums
@@ -69,8 +71,8 @@ typedef struct fl_back_layout {
 
 // How `rows` rows read weights in the forward pass: each sum takes `inputs` of them, all sums take `bytes`.
 fl_blocking fl_blocking_of(const fastlstm_model *model, int64_t rows, int64_t inputs, double bytes);
-// How the backward pass reads `panels` column panels.
-fl_dgrad_prefetch fl_dgrad_prefetch_of(const fastlstm_model *model, int64_t panels);
+// How the backward pass reads `panels` column panels whose sums are over the gradients of `reader`'s gates.
+fl_dgrad_prefetch fl_dgrad_prefetch_of(const fastlstm_model *model, const fl_layer *reader, int64_t panels);
 
 // These return 0 when a size overflows.
 int fl_run_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_run_layout *layout);

@@ -50,15 +50,17 @@ typedef struct run {
 
 typedef struct worker {
   run *r;
-  int first_dir, last_dir;           // directions it runs
-  int64_t row_begin, row_end;        // of its row group
-  int32_t panel_begin, panel_end;    // forward
-  int32_t vector_begin, vector_end;  // unit vectors
-  fl_barrier *group;                 // workers that share its rows by hidden units, or NULL
-  fl_barrier *team;                  // NULL when alone
+  int first_dir, last_dir;                       // directions it runs
+  int64_t row_begin, row_end;                    // of its row group
+  int32_t panel_begin, panel_end;                // forward
+  int32_t vector_begin, vector_end;              // unit vectors
+  int32_t output_panel_begin, output_panel_end;  // forward: of the projection, if there is one
+  int32_t output_begin, output_end;              // unit vectors of h
+  fl_barrier *group;                             // workers that share its rows by hidden units, or NULL
+  fl_barrier *team;                              // NULL when alone
   int thread;
   char *projected, *gathered, *sums;
-  char **x_at, **y_at, **cells_at, **project_at;  // row pointers
+  char **x_at, **y_at, **cells_at, **m_at, **project_at;  // row pointers
 } worker;
 
 // Rows of an array of steps: row (t, b) at base + t * t_bytes + b * row_bytes, or, where starts are given,
@@ -82,13 +84,15 @@ typedef struct segment {
 int64_t fl_slice_begin(int64_t count, int64_t parts, int64_t part);
 void fl_order_rows(run *r, const int64_t *lengths);
 int64_t fl_running(const worker *w, int64_t t, int64_t end);  // end of the rows longer than t
-// Where step t leaves h, c (NULL for a cell without) and its activations (NULL without a tape).
+// Where step t leaves h, m (where h is its projection), c (NULL for a cell without) and its activations (NULL
+// without a tape).
 char *fl_h_buffer(const run *r, int64_t layer_dir, int64_t t);
+char *fl_m_buffer(const run *r, int64_t layer_dir, int64_t t);
 char *fl_c_buffer(const run *r, int64_t layer_dir, int64_t t);
 char *fl_activations(const run *r, int64_t layer_dir, int64_t t);
-// How many units a unit vector has; `begin`: the first of them.
-int64_t fl_vector_units(const run *r, int64_t v, int64_t *begin);
-rows_of fl_user_rows(const run *r, const void *base, int64_t t, int64_t b, int dir);
+// How many of `units` unit vector v has; `begin`: the first of them.
+int64_t fl_vector_units(const run *r, int64_t units, int64_t v, int64_t *begin);
+rows_of fl_user_rows(const run *r, const void *base, int64_t t, int64_t b, int64_t first_column);
 rows_of fl_inner_rows(const run *r, int64_t layer, int dir, int64_t block);
 void fl_set_rows(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t from, int64_t to,
                  char **at);

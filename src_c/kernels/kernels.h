@@ -42,11 +42,16 @@ typedef struct fl_cell {
   int32_t activations;  // activations of a unit that the backward pass needs besides the states
   int32_t phases;       // of a step: before each but the first, all workers of a row meet
   int32_t grads;        // gate gradients of a unit that the backward pass keeps, `gates` or more
+  int32_t unit_sums;    // sums over rows that it leaves for a unit: of those gradients, then of peepholes
   fl_gate_order of_x, of_h;
   double scale[FL_PANEL];  // of a gate's weights and bias when packed
 } fl_cell;
 
-enum { FL_CELLS = 4 };  // members of fastlstm_cell_kind
+enum {
+  FL_CELLS = 5,              // members of fastlstm_cell_kind
+  FL_PROJECTION = FL_CELLS,  // the projection of a cell's output, laid out and run as a cell without memory
+  FL_STAGES,                 // kinds of fl_layer
+};
 
 // A bundle is the smallest number of panels that holds whole unit vectors.
 static inline int32_t fl_bundle_panels(const fl_cell *cell) { return FL_PANEL % cell->sums ? cell->sums : 1; }
@@ -73,9 +78,9 @@ typedef struct fl_matrix {
 // What a kernel must know about one direction of one layer.
 typedef struct fl_layer {
   const fl_cell *cell;
-  int32_t kind;        // of the cell, a fastlstm_cell_kind
+  int32_t kind;        // of the cell, a fastlstm_cell_kind; or FL_PROJECTION
   int64_t inputs;      // I of this layer
-  int64_t units;       // H
+  int64_t units;       // H; of a projection P
   int32_t full;        // whole panels
   int32_t remainder;   // vectors of the remainder panel: 0 (there is none), 1 or 2
   int32_t last;        // of a cell whose sums stay apart: vectors of the sums of the last unit vector, 1 to 3
@@ -83,8 +88,20 @@ typedef struct fl_layer {
   fl_matrix w_x, w_h;  // input and recurrent weights, see product/tile.inc.h
   const void *bias;    // (b_ih + b_hh) times the gate scale, laid out as a row of sums
   const void *bias_h;  // where sums stay apart: b_hh likewise, and `bias` is of b_ih alone; else NULL
-  const void *wt_x, *wt_h;  // transposed weights for the backward pass, see product/dgrad.inc.h
+  const fastlstm_options *options;  // of FASTLSTM_LSTM_GENERAL: no activation is FASTLSTM_USUAL
+  const void *peepholes;            // [unit vector][i, f, o][VL], or NULL
+  const void *wt_x, *wt_h;          // transposed weights for the backward pass, see product/dgrad.inc.h
+  // Of a layer whose output m is projected, h = W_hr m. `projection` computes that in a second phase of each
+  // step: w_h is W_hr, its h_prev is m. Backward, the gradient of m comes from those of h, and the gradient
+  // of h from the gate gradients of the step after: wt_h belongs to what reads a layer's output, `reader`.
+  const struct fl_layer *projection;  // or NULL
+  const struct fl_layer *reader;      // or NULL: the layer itself, in the step after
 } fl_layer;
+
+static inline const fl_layer *fl_reader(const fl_layer *layer)
+{
+  return layer->reader ? layer->reader : layer;
+}
 
 static inline int64_t fl_unit_vectors(const fl_layer *layer, int64_t lanes)
 {
@@ -172,7 +189,7 @@ typedef struct fl_back_step {
   // part of that of h; NULL for a cell that has neither.
   void *dc_carry;
   int64_t c_stride;
-  void *bias;  // [unit vector][place][VL] sums of the gate gradients
+  void *bias;  // [unit vector][cell->unit_sums][VL] sums over rows
   int64_t rows;
   int32_t panel_begin, panel_end;
   int32_t descending;

@@ -112,6 +112,7 @@ static void FL_NAMED(back_step_group)(const fl_layer *layer, const fl_back_step 
                                       const back_block *block, int64_t row, int rows)
 {
   const cell_kernels *cell = cell_table[layer->kind];
+  const fl_layer *reader = fl_reader(layer);
   const int nv = walk->wide ? 2 * walk->wide : 1;
   const int64_t vector = 2 * walk->panel, apart = layer->cell->grads * job->stride;
   real z[FL_SUMS * VL] __attribute__((aligned(64)));
@@ -121,9 +122,9 @@ static void FL_NAMED(back_step_group)(const fl_layer *layer, const fl_back_step 
     // Unfinished sums stand where the first gate gradients will.
     const sums_at sums = {(real *)job->now + vector * apart + row * VL, VL, apart};
     for (int v = 0; v < nv && job->streaming && ends; ++v) prefetch_tape(rows, layer, job, vector + v, row);
-    const int64_t first = layer->cell->of_h.first * job->stride + row * VL;
-    const dgrad_factors f = {layer, (const real *)job->next + first, job->stride,
-                             column_weights(layer, layer->wt_h, walk->panel)};
+    const int64_t first = reader->cell->of_h.first * job->stride + row * VL;
+    const dgrad_factors f = {reader, (const real *)job->next + first, job->stride,
+                             column_weights(reader, layer->wt_h, walk->panel)};
     dgrad_tiles[rows - 1][walk->wide](&f, block, block->begin ? sums : (sums_at){0}, ends ? dh : sums);
     if (!ends) return;
   } else {
@@ -135,15 +136,16 @@ static void FL_NAMED(back_step_group)(const fl_layer *layer, const fl_back_step 
 static void FL_NAMED(back_step)(const fl_layer *layer, const fl_back_step *job)
 {
   const int64_t tiles = tile_count(job->rows, FL_DGRAD_ROWS);
+  const fl_layer *reader = fl_reader(layer);
   back_block block = {0};
-  while (next_block(layer, job->rows, &block)) {
+  while (next_block(reader, job->rows, &block)) {
     if (!job->next) block.end = block.all;
     column_walk walk =
         walk_columns(layer->units, job->panel_begin, job->panel_end, job->rows, job->descending);
     while (next_columns(&walk)) {
       for (int64_t q = 0; q < tiles; ++q) {
         const int64_t row = job->rows * q / tiles, end = job->rows * (q + 1) / tiles;
-        share_prefetch(&block, layer, layer->wt_h, &walk, job->next ? job->prefetch : 0, q, tiles);
+        share_prefetch(&block, reader, layer->wt_h, &walk, job->next ? job->prefetch : 0, q, tiles);
         FL_NAMED(back_step_group)(layer, job, &walk, &block, row, (int)(end - row));
       }
     }

@@ -11,12 +11,13 @@
 
 #define IN_ORDER {0, {0, 1, 2, 3}}
 
-static const fl_cell cell_kinds[FL_CELLS] = {
+static const fl_cell cell_kinds[FL_STAGES] = {
     [FASTLSTM_LSTM] = {.name = "LSTM",
                        .gates = 4,
                        .sums = 4,
                        .has_c = 1,
                        .activations = 4,
+                       .unit_sums = 4,
                        .phases = 1,
                        .grads = 4,
                        .of_x = IN_ORDER,
@@ -27,6 +28,7 @@ static const fl_cell cell_kinds[FL_CELLS] = {
                            .sums = 1,
                            .phases = 1,
                            .grads = 1,
+                           .unit_sums = 1,
                            .of_x = IN_ORDER,
                            .of_h = IN_ORDER,
                            .scale = {TANH}},
@@ -35,6 +37,7 @@ static const fl_cell cell_kinds[FL_CELLS] = {
                            .sums = 1,
                            .phases = 1,
                            .grads = 1,
+                           .unit_sums = 1,
                            .of_x = IN_ORDER,
                            .of_h = IN_ORDER,
                            .scale = {1}},
@@ -48,9 +51,31 @@ static const fl_cell cell_kinds[FL_CELLS] = {
                       .activations = 4,
                       .phases = 1,
                       .grads = 4,
+                      .unit_sums = 4,
                       .of_x = {0, {2, 0, 1}},
                       .of_h = {1, {0, 1, 2}},
                       .scale = {SIGMOID, SIGMOID, TANH}},
+    // Its activations scale by themselves. Behind the gate gradients, what three peepholes add is summed.
+    [FASTLSTM_LSTM_GENERAL] = {.name = "LSTM (general)",
+                               .gates = 4,
+                               .sums = 4,
+                               .has_c = 1,
+                               .activations = 4,
+                               .phases = 1,
+                               .grads = 4,
+                               .unit_sums = 7,
+                               .of_x = IN_ORDER,
+                               .of_h = IN_ORDER,
+                               .scale = {1, 1, 1, 1}},
+    [FL_PROJECTION] = {.name = "projection",
+                       .gates = 1,
+                       .sums = 1,
+                       .phases = 1,
+                       .grads = 1,
+                       .unit_sums = 1,
+                       .of_x = IN_ORDER,
+                       .of_h = IN_ORDER,
+                       .scale = {1}},
 };
 
-const fl_cell *fl_cell_of(fastlstm_cell_kind kind) { return &cell_kinds[kind]; }
+const fl_cell *fl_cell_of(int32_t kind) { return &cell_kinds[kind]; }

@@ -18,11 +18,11 @@ static int32_t chains_of(int64_t units) { return units <= 24 ? 2 : 1; }
 // Units into panels. What is left over gets a remainder panel where that saves products: where the gates of
 // the units fit into one vector or two, or the vectors of units of a cell with one sum are one or two, or
 // the vectors that are left of one with three.
-static void divide_units(fl_layer *layer, const fastlstm_spec *spec, const fl_kernels *kernels)
+static void divide_units(fl_layer *layer, int32_t kind, int64_t units, const fl_kernels *kernels)
 {
-  const int64_t lanes = kernels->lanes, units = spec->hidden_size;
-  layer->cell = fl_cell_of(spec->cell);
-  layer->kind = spec->cell;
+  const int64_t lanes = kernels->lanes;
+  layer->cell = fl_cell_of(kind);
+  layer->kind = kind;
   layer->units = units;
   layer->chains = layer->cell->apart ? 1 : chains_of(units);
   if (layer->cell->apart) {
@@ -44,11 +44,15 @@ static void divide_units(fl_layer *layer, const fastlstm_spec *spec, const fl_ke
 
 typedef struct layout {
   int64_t w_x, w_h, bias, bias_h, wt_x, wt_h;  // bytes of one direction's parts
+  int64_t w_r, zeros, wt_r;                    // of its projection, whose sums start from zeros
+  int64_t peepholes;
 } layout;
+
+enum { PEEPHOLES = 3 };  // of a unit
 
 static int64_t layer_inputs(const fastlstm_spec *spec, int64_t layer)
 {
-  return layer == 0 ? spec->input_size : spec->directions * spec->hidden_size;
+  return layer == 0 ? spec->input_size : spec->directions * fl_outputs(spec);
 }
 
 // Vectors of a row of sums.
@@ -57,44 +61,73 @@ static int64_t row_vectors(const fl_layer *layer)
   return FL_PANEL * (int64_t)layer->full + layer->remainder;
 }
 
-static layout layer_layout(const fastlstm_spec *spec, const fl_layer *layer, int64_t inputs, int64_t lanes)
+static layout layer_layout(const fastlstm_spec *spec, const fl_layer *layer, const fl_layer *projection,
+                           int64_t inputs, int64_t lanes)
 {
-  const int64_t elem = fl_elem(spec->dtype);
-  const int64_t sums = spec->passes & FASTLSTM_PASS_FORWARD ? row_vectors(layer) * lanes : 0;
-  const int64_t rows = spec->passes & FASTLSTM_PASS_BACKWARD ? layer->cell->gates * layer->units : 0;
-  return (layout){fl_round_up(inputs * sums * elem, FASTLSTM_ALIGN),
-                  fl_round_up(layer->units * sums * elem, FASTLSTM_ALIGN),
-                  fl_round_up(sums * elem, FASTLSTM_ALIGN),
-                  layer->cell->apart ? fl_round_up(sums * elem, FASTLSTM_ALIGN) : 0,
-                  fl_round_up(rows * fl_round_up(inputs, lanes) * elem, FASTLSTM_ALIGN),
-                  fl_round_up(rows * fl_round_up(layer->units, lanes) * elem, FASTLSTM_ALIGN)};
+  const int64_t elem = fl_elem(spec->dtype), outputs = fl_outputs(spec);
+  const int forward = (spec->passes & FASTLSTM_PASS_FORWARD) != 0,
+            backward = (spec->passes & FASTLSTM_PASS_BACKWARD) != 0;
+  const int64_t sums = forward ? row_vectors(layer) * lanes : 0;
+  const int64_t rows = backward ? layer->cell->gates * layer->units : 0;
+  layout part = {.w_x = fl_round_up(inputs * sums * elem, FASTLSTM_ALIGN),
+                 .w_h = fl_round_up(outputs * sums * elem, FASTLSTM_ALIGN),
+                 .bias = fl_round_up(sums * elem, FASTLSTM_ALIGN),
+                 .bias_h = layer->cell->apart ? fl_round_up(sums * elem, FASTLSTM_ALIGN) : 0,
+                 .wt_x = fl_round_up(rows * fl_round_up(inputs, lanes) * elem, FASTLSTM_ALIGN),
+                 .wt_h = fl_round_up(rows * fl_round_up(outputs, lanes) * elem, FASTLSTM_ALIGN)};
+  if (spec->options.peepholes)
+    part.peepholes = fl_round_up(PEEPHOLES * fl_round_up(layer->units, lanes) * elem, FASTLSTM_ALIGN);
+  if (!spec->proj_size) return part;
+  if (forward) {
+    part.w_r = fl_round_up(layer->units * row_vectors(projection) * lanes * elem, FASTLSTM_ALIGN);
+    part.zeros = fl_round_up(FL_PANEL * lanes * elem, FASTLSTM_ALIGN);
+  }
+  if (backward) part.wt_r = fl_round_up(outputs * fl_round_up(layer->units, lanes) * elem, FASTLSTM_ALIGN);
+  return part;
 }
+
+// Those of the forward pass stand first, the projection's behind them.
+static int64_t gate_bytes(layout part) { return part.w_x + part.w_h + part.bias + part.bias_h; }
+
+static int64_t forward_bytes(layout part) { return gate_bytes(part) + part.w_r + part.zeros; }
 
 static int64_t layout_bytes(layout part)
 {
-  return part.w_x + part.w_h + part.bias + part.bias_h + part.wt_x + part.wt_h;
+  return forward_bytes(part) + part.wt_x + part.wt_h + part.wt_r + part.peepholes;
 }
 
-fastlstm_status fastlstm_model_bytes(const fastlstm_spec *spec, size_t *bytes)
+// Of a model's head: itself and its layers.
+static int64_t head_bytes(const fastlstm_spec *spec)
 {
-  const fastlstm_status status = bytes ? fl_check_spec(spec) : FASTLSTM_INVALID;
-  if (status != FASTLSTM_OK) return status;
+  const int64_t count = spec->num_layers * spec->directions * (spec->proj_size ? 2 : 1);
+  return fl_round_up(sizeof(fastlstm_model), FASTLSTM_ALIGN) +
+         fl_round_up(count * (int64_t)sizeof(fl_layer), FASTLSTM_ALIGN);
+}
+
+static fastlstm_status bytes_of(const fastlstm_spec *spec, size_t *bytes)
+{
   const fl_kernels *kernels = fl_kernels_for(spec->isa, spec->dtype);
   const double inputs = (double)spec->input_size + 2.0 * (double)spec->hidden_size;
   const double about = (double)spec->num_layers * 2 * 4 * ((double)spec->hidden_size + 32) * 8 * 2 *
                        (inputs + (double)spec->hidden_size + 64);
   if (about > 4e18) return FASTLSTM_TOO_LARGE;  // a bound of all products below
-  fl_layer layer = {0};
-  divide_units(&layer, spec, kernels);
-  const int64_t count = spec->num_layers * spec->directions;
-  int64_t total = fl_round_up(sizeof(fastlstm_model), FASTLSTM_ALIGN) +
-                  fl_round_up(count * (int64_t)sizeof(fl_layer), FASTLSTM_ALIGN);
+  fl_layer layer = {0}, projection = {0};
+  divide_units(&layer, spec->cell, spec->hidden_size, kernels);
+  divide_units(&projection, FL_PROJECTION, spec->proj_size, kernels);
+  int64_t total = head_bytes(spec);
   for (int64_t l = 0; l < spec->num_layers && l < 2; ++l) {  // all layers after the first are alike
-    const layout part = layer_layout(spec, &layer, layer_inputs(spec, l), kernels->lanes);
+    const layout part = layer_layout(spec, &layer, &projection, layer_inputs(spec, l), kernels->lanes);
     total += spec->directions * layout_bytes(part) * (l == 0 ? 1 : spec->num_layers - 1);
   }
   *bytes = (size_t)total;
   return FASTLSTM_OK;
+}
+
+fastlstm_status fastlstm_model_bytes(const fastlstm_spec *given, size_t *bytes)
+{
+  fastlstm_spec spec;
+  const fastlstm_status status = bytes ? fl_take_spec(given, &spec) : FASTLSTM_INVALID;
+  return status == FASTLSTM_OK ? bytes_of(&spec, bytes) : status;
 }
 
 static int64_t panels_of(const fl_layer *layer) { return layer->full + (layer->remainder != 0); }
@@ -117,6 +150,7 @@ static int64_t gate_place(const fl_layer *layer, int64_t lanes, int64_t vector, 
 typedef struct packing {
   const fastlstm_model *model;
   const fastlstm_weights *weights;
+  const fastlstm_peepholes *peepholes;
   fastlstm_poll *poll;
   void *poll_arg;
   double polled;     // when poll was last called, by thread 0
@@ -196,6 +230,21 @@ static void pack_bias(packing *p, const fl_layer *layer, const void *a, const vo
   }
 }
 
+// As vectors of units, zeros behind the last one.
+static void pack_peepholes(const fl_layer *layer, const fastlstm_peepholes *p, int64_t vector_bytes,
+                           int64_t elem, char *out)
+{
+  const char *const from[PEEPHOLES] = {p->i, p->f, p->o};
+  const int64_t bytes = layer->units * elem;
+  for (int64_t at = 0; at < bytes; at += vector_bytes) {
+    const int64_t count = bytes - at < vector_bytes ? bytes - at : vector_bytes;
+    for (int i = 0; i < PEEPHOLES; ++i, out += vector_bytes) {
+      memset(out, 0, (size_t)vector_bytes);
+      memcpy(out, from[i] + at, (size_t)count);
+    }
+  }
+}
+
 // A thread's share: some unit vectors of every layer. It rounds to nearest, whatever the caller does.
 static void pack_share(void *arg, int thread, int threads)
 {
@@ -205,7 +254,8 @@ static void pack_share(void *arg, int thread, int threads)
             backward = (spec->passes & FASTLSTM_PASS_BACKWARD) != 0;
   const uint32_t mode = fl_fp_nearest();
   if (thread == 0) job->fp_mode = mode;
-  for (int64_t i = 0; i < spec->num_layers * spec->directions && !ended(job, thread); ++i) {
+  const int64_t layers = spec->num_layers * spec->directions;
+  for (int64_t i = 0; i < layers && !ended(job, thread); ++i) {
     const fl_layer *layer = &job->model->layers[i];
     const fastlstm_weights *w = &job->weights[i];
     const int64_t vectors = job->model->unit_vectors;
@@ -213,16 +263,98 @@ static void pack_share(void *arg, int thread, int threads)
     pack_matrix(job, thread, layer, w->w_ih, layer->inputs, spec->gemm_blas,
                 forward ? (char *)layer->w_x.data : NULL, backward ? (char *)layer->wt_x : NULL,
                 &layer->cell->of_x, begin, end);
-    pack_matrix(job, thread, layer, w->w_hh, layer->units, 0, forward ? (char *)layer->w_h.data : NULL,
-                backward ? (char *)layer->wt_h : NULL, &layer->cell->of_h, begin, end);
-    if (!forward || thread != 0) continue;
+    const fl_layer *writer = layer->projection ? layer->projection : layer;  // of what w_hh reads
+    pack_matrix(job, thread, layer, w->w_hh, job->model->outputs, 0, forward ? (char *)layer->w_h.data : NULL,
+                backward ? (char *)writer->wt_h : NULL, &layer->cell->of_h, begin, end);
+    if (layer->projection) {
+      const int64_t outputs = job->model->output_vectors;  // W_hr reads m, the layer's output
+      pack_matrix(job, thread, writer, w[layers].w_ih, layer->units, 0,
+                  forward ? (char *)writer->w_h.data : NULL, backward ? (char *)layer->wt_h : NULL,
+                  &writer->cell->of_h, outputs * thread / threads, outputs * (thread + 1) / threads);
+    }
+    if (thread != 0) continue;
+    if (layer->peepholes) {
+      const int64_t elem = fl_elem(spec->dtype);
+      pack_peepholes(layer, &job->peepholes[i], job->model->kernels->lanes * elem, elem,
+                     (char *)layer->peepholes);
+    }
+    if (!forward) continue;
     pack_bias(job, layer, w->b_ih, layer->cell->apart ? NULL : w->b_hh, (char *)layer->bias);
     if (layer->cell->apart) pack_bias(job, layer, NULL, w->b_hh, (char *)layer->bias_h);
   }
   fl_fp_leave(mode);
 }
 
-fastlstm_status fastlstm_model_pack(const fastlstm_spec *spec, const fastlstm_weights *weights, void *memory,
+// What FASTLSTM_USUAL stands for.
+static void name_activation(fastlstm_activation *a, fastlstm_activation_kind usual)
+{
+  if (a->kind == FASTLSTM_USUAL) a->kind = usual;
+}
+
+// The head of a model, with all that is known before its weights are packed. Padding is zero then.
+static fastlstm_model *lay_out(const fastlstm_spec *spec, void *memory, size_t bytes)
+{
+  const int64_t count = spec->num_layers * spec->directions, head = head_bytes(spec);
+  fastlstm_model *model = memory;
+  model->mark = 0;
+  model->spec = *spec;
+  model->spec.peepholes = NULL;  // the caller's
+  name_activation(&model->spec.options.gate, FASTLSTM_SIGMOID);
+  name_activation(&model->spec.options.candidate, FASTLSTM_TANH);
+  name_activation(&model->spec.options.output, FASTLSTM_TANH);
+  model->cell = fl_cell_of(spec->cell);
+  model->kernels = fl_kernels_for(spec->isa, spec->dtype);
+  model->caches = fl_caches_of(FL_CACHES_OF_CPU);
+  model->layers = (fl_layer *)((char *)memory + fl_round_up(sizeof(fastlstm_model), FASTLSTM_ALIGN));
+  model->projections = spec->proj_size ? model->layers + count : NULL;
+  model->weight_bytes = (int64_t)bytes - head;
+  model->outputs = fl_outputs(spec);
+  const int64_t lanes = model->kernels->lanes;
+  const fl_matrix native = {.format = FL_NATIVE, .interleave = 1};
+  char *at = (char *)memory + head;
+  for (int64_t i = 0; i < count; ++i) {
+    fl_layer *layer = &model->layers[i], projection = {0};
+    *layer = (fl_layer){.inputs = layer_inputs(spec, i / spec->directions), .w_x = native, .w_h = native};
+    divide_units(layer, spec->cell, spec->hidden_size, model->kernels);
+    divide_units(&projection, FL_PROJECTION, spec->proj_size, model->kernels);
+    const layout part = layer_layout(spec, layer, &projection, layer->inputs, lanes);
+    layer->w_x.data = at;
+    layer->w_x.inputs = layer->inputs;
+    layer->w_h.data = at + part.w_x;
+    layer->w_h.inputs = model->outputs;
+    layer->bias = at + part.w_x + part.w_h;
+    layer->wt_x = at + forward_bytes(part);
+    layer->wt_h = (const char *)layer->wt_x + part.wt_x;
+    layer->bias_h = layer->cell->apart ? (const char *)layer->bias + part.bias : NULL;
+    layer->options = &model->spec.options;
+    if (part.peepholes) layer->peepholes = at + layout_bytes(part) - part.peepholes;
+    // Columns of padding.
+    if (row_vectors(layer) * lanes != layer->cell->sums * layer->units)
+      memset(at, 0, (size_t)gate_bytes(part));
+    if (spec->proj_size) {
+      projection.w_x = projection.w_h = native;
+      projection.w_h.data = at + gate_bytes(part);
+      projection.w_h.inputs = layer->units;
+      projection.bias = (const char *)projection.w_h.data + part.w_r;
+      projection.wt_h = layer->wt_h;  // W_hh, which reads what is projected
+      layer->wt_h = (const char *)layer->wt_h + part.wt_h;
+      memset((char *)projection.w_h.data, 0, (size_t)(part.w_r + part.zeros));
+      model->projections[i] = projection;
+      layer->projection = layer->reader = &model->projections[i];
+      model->projections[i].reader = layer;
+    }
+    at += layout_bytes(part);
+  }
+  const fl_layer *writer = model->projections ? model->projections : model->layers;
+  model->panels = (int32_t)panels_of(&model->layers[0]);
+  model->vectors = (int32_t)row_vectors(&model->layers[0]);
+  model->unit_vectors = (int32_t)fl_ceil_div(spec->hidden_size, lanes);
+  model->output_panels = (int32_t)panels_of(writer);
+  model->output_vectors = (int32_t)fl_ceil_div(model->outputs, lanes);
+  return model;
+}
+
+fastlstm_status fastlstm_model_pack(const fastlstm_spec *given, const fastlstm_weights *weights, void *memory,
                                     int32_t threads, fastlstm_poll *poll, void *poll_arg,
                                     fastlstm_model **packed)
 {
@@ -230,44 +362,18 @@ fastlstm_status fastlstm_model_pack(const fastlstm_spec *spec, const fastlstm_we
   if (!packed) return FASTLSTM_INVALID;
   *packed = NULL;
   if (threads < 1) return FASTLSTM_INVALID;
-  fastlstm_status status = fastlstm_model_bytes(spec, &bytes);
-  if (status == FASTLSTM_OK) status = fl_check_weights(spec, weights, memory);
+  fastlstm_spec spec;
+  fastlstm_status status = fl_take_spec(given, &spec);
+  if (status == FASTLSTM_OK) status = bytes_of(&spec, &bytes);
+  if (status == FASTLSTM_OK) status = fl_check_weights(&spec, weights, memory);
   if (status != FASTLSTM_OK) return status;
-  const int64_t count = spec->num_layers * spec->directions;
-  char *at = memory;
-  fastlstm_model *model = (fastlstm_model *)at;
-  at += fl_round_up(sizeof(fastlstm_model), FASTLSTM_ALIGN);
-  model->mark = 0;
-  model->spec = *spec;
-  model->cell = fl_cell_of(spec->cell);
-  model->kernels = fl_kernels_for(spec->isa, spec->dtype);
-  model->caches = fl_caches_of(FL_CACHES_OF_CPU);
-  model->layers = (fl_layer *)at;
-  at += fl_round_up(count * (int64_t)sizeof(fl_layer), FASTLSTM_ALIGN);
-  model->weight_bytes = (int64_t)bytes - (at - (char *)memory);
-  const int64_t lanes = model->kernels->lanes;
-  for (int64_t i = 0; i < count; ++i) {
-    fl_layer *layer = &model->layers[i];
-    layer->inputs = layer_inputs(spec, i / spec->directions);
-    divide_units(layer, spec, model->kernels);
-    const layout part = layer_layout(spec, layer, layer->inputs, lanes);
-    layer->w_x = (fl_matrix){.data = at, .inputs = layer->inputs, .format = FL_NATIVE, .interleave = 1};
-    layer->w_h =
-        (fl_matrix){.data = at + part.w_x, .inputs = layer->units, .format = FL_NATIVE, .interleave = 1};
-    layer->bias = at + part.w_x + part.w_h;
-    layer->bias_h = layer->cell->apart ? (const char *)layer->bias + part.bias : NULL;
-    layer->wt_x = (const char *)layer->bias + part.bias + part.bias_h;
-    layer->wt_h = (const char *)layer->wt_x + part.wt_x;
-    // Columns of padding.
-    if (row_vectors(layer) * lanes != layer->cell->sums * layer->units)
-      memset(at, 0, (size_t)(part.w_x + part.w_h + part.bias + part.bias_h));
-    at += layout_bytes(part);
-  }
-  model->panels = (int32_t)panels_of(&model->layers[0]);
-  model->vectors = (int32_t)row_vectors(&model->layers[0]);
-  model->unit_vectors = (int32_t)fl_ceil_div(spec->hidden_size, lanes);
-  packing job = {
-      .model = model, .weights = weights, .poll = poll, .poll_arg = poll_arg, .polled = poll ? fl_now() : 0};
+  fastlstm_model *model = lay_out(&spec, memory, bytes);
+  packing job = {.model = model,
+                 .weights = weights,
+                 .peepholes = spec.peepholes,
+                 .poll = poll,
+                 .poll_arg = poll_arg,
+                 .polled = poll ? fl_now() : 0};
   atomic_init(&job.status, FASTLSTM_OK);
   fl_team_run(model->weight_bytes < ALONE_WEIGHTS ? 1 : threads, pack_share, &job);
   status = (fastlstm_status)atomic_load(&job.status);

@@ -32,7 +32,7 @@ static int64_t h_stride(int64_t width, fastlstm_dtype dtype) { return width + 64
 
 static int64_t inner_stride(const fastlstm_spec *spec)
 {
-  return fl_round_up(spec->directions * spec->hidden_size, 16) + 16;
+  return fl_round_up(spec->directions * fl_outputs(spec), 16) + 16;
 }
 
 int fl_run_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_run_layout *layout)
@@ -45,7 +45,7 @@ int fl_run_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_
   const int blas = spec->gemm_blas;
   memset(layout, 0, sizeof *layout);
   layout->h_stride = h_stride(width, spec->dtype);
-  const int64_t outputs = spec->directions * spec->hidden_size;
+  const int64_t outputs = spec->directions * model->outputs;
   layout->inner_stride = inner_stride(spec);
   const double h_bytes = batch * (double)layout->h_stride * elem;
   const double c_bytes = model->cell->has_c ? batch * (double)model->unit_vectors * lanes * elem : 0;
@@ -53,7 +53,7 @@ int fl_run_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_
       (double)plan->project_steps * batch * FL_PANEL * (double)model->panels * lanes * elem;
   double widest = (double)(spec->num_layers > 1 && outputs > spec->input_size ? outputs : spec->input_size);
   const double gathered = blas ? (double)plan->project_steps * rows_per_group * widest * elem : 0;
-  const double pointers = (double)plan->project_steps * rows_per_group + 3 * rows_per_group;
+  const double pointers = (double)plan->project_steps * rows_per_group + 4 * rows_per_group;
   const int taped = plan->purpose != FASTLSTM_INFER;  // states and inner outputs are on the tape
   const double inner_steps = spec->directions == 2 ? (double)plan->steps : (double)plan->block_steps;
   const double inner =
@@ -63,7 +63,7 @@ int fl_run_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_
     return 0;
   layout->h_bytes = fl_round_up((int64_t)h_bytes, FASTLSTM_ALIGN);
   layout->c_bytes = fl_round_up((int64_t)c_bytes, FASTLSTM_ALIGN);
-  layout->state_bytes = 2 * layout->h_bytes + layout->c_bytes;
+  layout->state_bytes = (model->projections ? 3 : 2) * layout->h_bytes + layout->c_bytes;
   layout->projected_bytes = fl_round_up((int64_t)projected, FASTLSTM_ALIGN);
   layout->gathered_bytes = fl_round_up((int64_t)gathered, FASTLSTM_ALIGN);
   layout->sums_bytes = fl_sums_rows(model->kernels, model->cell, model->caches.block_bytes > 0) * FL_PANEL *
@@ -95,10 +95,11 @@ int fl_tape_layout_of(const fastlstm_spec *spec, int64_t steps, int64_t batch, f
   layout->inner_stride = inner_stride(spec);
   const fl_cell *cell = fl_cell_of(spec->cell);
   const double vector_step = (double)batch * (double)width * elem, c_step = cell->has_c ? vector_step : 0;
-  const double h_step = (double)batch * (double)layout->h_stride * elem;
+  const double h_step = (double)batch * (double)layout->h_stride * elem,
+               m_step = spec->proj_size ? h_step : 0;
   const double inner = (double)steps * (double)batch * (double)layout->inner_stride * elem;
   const double one =
-      (cell->activations * vector_step + c_step + h_step) * ((double)steps + 1) + 3 * FASTLSTM_ALIGN;
+      (cell->activations * vector_step + c_step + h_step + m_step) * ((double)steps + 1) + 4 * FASTLSTM_ALIGN;
   const double count = (double)(spec->num_layers * spec->directions);
   if (one * count + (inner + FASTLSTM_ALIGN) * (double)spec->num_layers > LARGEST) return 0;
   layout->c_step = (int64_t)c_step;
@@ -106,7 +107,8 @@ int fl_tape_layout_of(const fastlstm_spec *spec, int64_t steps, int64_t batch, f
   layout->h_step = (int64_t)h_step;
   layout->c = fl_round_up(layout->activations_step * steps, FASTLSTM_ALIGN);
   layout->h = layout->c + fl_round_up(layout->c_step * (steps + 1), FASTLSTM_ALIGN);
-  layout->layer_dir_bytes = layout->h + fl_round_up(layout->h_step * (steps + 1), FASTLSTM_ALIGN);
+  layout->m = layout->h + fl_round_up(layout->h_step * (steps + 1), FASTLSTM_ALIGN);
+  layout->layer_dir_bytes = layout->m + fl_round_up((int64_t)m_step * steps, FASTLSTM_ALIGN);
   layout->inner = layout->layer_dir_bytes * spec->num_layers * spec->directions;
   layout->inner_bytes = fl_round_up((int64_t)inner, FASTLSTM_ALIGN);
   layout->total = layout->inner + layout->inner_bytes * (spec->num_layers - 1) + FASTLSTM_ALIGN;
@@ -114,13 +116,14 @@ int fl_tape_layout_of(const fastlstm_spec *spec, int64_t steps, int64_t batch, f
   return 1;
 }
 
-fastlstm_status fastlstm_tape_bytes(const fastlstm_spec *spec, int64_t steps, int64_t batch, size_t *bytes)
+fastlstm_status fastlstm_tape_bytes(const fastlstm_spec *given, int64_t steps, int64_t batch, size_t *bytes)
 {
-  fastlstm_status status = bytes ? fl_check_spec(spec) : FASTLSTM_INVALID;
-  if (status == FASTLSTM_OK) status = fl_check_extent(spec, FASTLSTM_TRAIN, steps, batch);
+  fastlstm_spec spec;
+  fastlstm_status status = bytes ? fl_take_spec(given, &spec) : FASTLSTM_INVALID;
+  if (status == FASTLSTM_OK) status = fl_check_extent(&spec, FASTLSTM_TRAIN, steps, batch);
   if (status != FASTLSTM_OK) return status;
   fl_tape_layout layout;
-  if (!fl_tape_layout_of(spec, steps, batch, &layout)) return FASTLSTM_TOO_LARGE;
+  if (!fl_tape_layout_of(&spec, steps, batch, &layout)) return FASTLSTM_TOO_LARGE;
   *bytes = (size_t)layout.total;
   return FASTLSTM_OK;
 }
@@ -130,17 +133,20 @@ int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl
   const fastlstm_spec *spec = &model->spec;
   const double elem = (double)fl_elem(spec->dtype), batch = (double)plan->batch;
   const int64_t lanes = model->kernels->lanes, vectors = model->unit_vectors, gates = model->cell->gates;
-  const int64_t kept = model->cell->grads * vectors;
+  // Of the gradients that are kept of a row: of the gates, and of h where it is projected.
+  const int64_t of_gates = model->cell->grads * vectors;
+  const int64_t kept = of_gates + (model->projections ? model->output_vectors : 0);
   const double vector_bytes = (double)lanes * elem, chunk = (double)plan->chunk_rows;
   const double teams = plan->unit_groups > 1 ? 1 : plan->threads;  // that work apart from each other
   const double rows = (double)fl_ceil_div(plan->batch, plan->row_groups);
-  const int64_t outputs = spec->directions * spec->hidden_size;
+  const int64_t outputs = spec->directions * model->outputs, units = spec->directions * spec->hidden_size;
   const double inner =
       spec->num_layers > 1 ? (double)plan->steps * batch * (double)inner_stride(spec) * elem : 0;
   double weights = 0;  // weight gradients of a shard
   for (int64_t l = 0; l < spec->num_layers && l < 2; ++l) {
     const double inputs = (double)(l == 0 ? spec->input_size : outputs);
-    weights += (double)(gates * outputs) * (inputs + (double)spec->hidden_size) *
+    weights += ((double)(gates * units) * (inputs + (double)model->outputs) +
+                (double)units * (double)spec->proj_size) *
                (l == 0 ? 1 : (double)(spec->num_layers - 1));
   }
   memset(layout, 0, sizeof *layout);
@@ -154,11 +160,13 @@ int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl
       weights * elem > LARGEST || chunk * FL_WGRAD_SCRATCH * vector_bytes > LARGEST)
     return 0;
   layout->grads_stride = ((int64_t)grads_rows | 1) * lanes;
+  layout->dh = of_gates * layout->grads_stride * (int64_t)elem;
   layout->grads_bytes = fl_round_up(kept * layout->grads_stride * (int64_t)elem, FASTLSTM_ALIGN);
   layout->scratch_bytes = fl_round_up((int64_t)(chunk * FL_WGRAD_SCRATCH * vector_bytes), FASTLSTM_ALIGN);
-  layout->pointer_count = fl_round_up((int64_t)(3 * chunk + 4 * rows), FASTLSTM_ALIGN / 8);
+  layout->pointer_count = fl_round_up((int64_t)(4 * chunk + 4 * rows), FASTLSTM_ALIGN / 8);
   layout->inner_bytes = fl_round_up((int64_t)inner, FASTLSTM_ALIGN);
-  layout->bias_bytes = fl_round_up((int64_t)((double)kept * vector_bytes), FASTLSTM_ALIGN);
+  layout->bias_bytes =
+      fl_round_up((int64_t)((double)(model->cell->unit_sums * vectors) * vector_bytes), FASTLSTM_ALIGN);
   layout->shard_bytes = plan->row_groups > 1 ? fl_round_up((int64_t)(weights * elem), FASTLSTM_ALIGN) : 0;
 
   const double threads = plan->threads, shards = plan->row_groups;

@@ -13,6 +13,7 @@
 // to rank candidates, not to be right. What differs most between machines, the caches, platform/cpu.c says.
 static const double VECTOR_FMA_PER_NS = 8;  // two a cycle at 4 GHz
 static const double CELL_NS = 8;            // the activations of one vector of an LSTM's cells
+static const double OUTPUT_NS = 2;          // a panel of one row of a projection, from sums to h and y
 static const double STEP_NS = 20;           // the chain of dependent operations of one step
 static const double TILE_NS = 3;            // the call of one tile
 static const double BARRIER_NS = 120;       // one barrier of two threads
@@ -91,13 +92,13 @@ static int32_t level_of(const fastlstm_model *model, double bytes)
   return bytes <= c->l1_bytes ? 1 : bytes <= c->l2_bytes ? 2 : bytes <= c->l3_bytes ? 3 : 4;
 }
 
-// Adds `times` steps of one worker: rows by panels, the input product included. A call of a single step finds
-// no weights from the step before, but what the call before has left of the whole model's.
+// Adds `times` steps of one worker: rows by panels, the product of `units` with recurrent weights and the
+// input product included; `cell_ns`: what follows for a row of a panel. A call of a single step finds no
+// weights from the step before, but what the call before has left of the whole model's.
 static void add_steps(const fastlstm_model *model, int64_t rows, int64_t panels, int64_t inputs,
-                      int64_t steps, double times, fl_estimate *sum)
+                      int64_t units, double cell_ns, int64_t steps, double times, fl_estimate *sum)
 {
   const fl_kernels *k = model->kernels;
-  const int64_t units = model->spec.hidden_size;
   const double vectors = FL_PANEL * (double)panels,
                row_bytes = vectors * k->lanes * (double)fl_elem(k->dtype);
   const double peak = (double)rows * vectors * (double)(units + inputs) / VECTOR_FMA_PER_NS,
@@ -109,7 +110,7 @@ static void add_steps(const fastlstm_model *model, int64_t rows, int64_t panels,
   const double rate = level == 4 ? model->caches.memory_rate : weights_rate(model, all);
   const double read = level == 1 ? 0 : bytes / rate;
   const double tiles = (double)(fl_ceil_div(rows, k->tile_rows) * panels);
-  const double rest = tiles * TILE_NS + (double)(rows * panels) * CELL_NS + STEP_NS;
+  const double rest = tiles * TILE_NS + (double)(rows * panels) * cell_ns + STEP_NS;
   sum->total += times * ((fma > read ? fma : read) + rest);
   sum->multiply += times * peak;
   sum->read += times * read;
@@ -130,13 +131,17 @@ fl_estimate fl_plan_estimate(const fastlstm_model *model, const fastlstm_plan *p
   const int64_t rows = fl_ceil_div(plan->batch, plan->row_groups);
   const int64_t bundle = fl_bundle_panels(model->cell);
   const int64_t panels = fl_ceil_div(unit_shares(model, FASTLSTM_INFER), plan->unit_groups) * bundle;
+  const int64_t output_panels = fl_ceil_div(model->output_panels, plan->unit_groups);
   const double turns = (double)spec->directions / plan->dir_groups;
   fl_estimate sum = {.total = plan->threads > 1 ? LAUNCH_NS : 0, .level = 1};
   for (int64_t l = 0; l < spec->num_layers && l < 2; ++l) {
     const int64_t inputs = model->layers[l * spec->directions].inputs;
     const double layers = l == 0 ? 1 : (double)(spec->num_layers - 1);
     const double times = layers * turns * (double)plan->steps;
-    add_steps(model, rows, panels, inputs, plan->steps, times, &sum);
+    add_steps(model, rows, panels, inputs, model->outputs, CELL_NS, plan->steps, times, &sum);
+    if (plan->unit_groups > 1) sum.total += times * BARRIER_NS;
+    if (!model->projections) continue;
+    add_steps(model, rows, output_panels, 0, spec->hidden_size, OUTPUT_NS, plan->steps, times, &sum);
     if (plan->unit_groups > 1) sum.total += times * BARRIER_NS;
   }
   return sum;
@@ -218,11 +223,11 @@ fl_blocking fl_blocking_of(const fastlstm_model *model, int64_t rows, int64_t in
   return blocking;
 }
 
-fl_dgrad_prefetch fl_dgrad_prefetch_of(const fastlstm_model *model, int64_t panels)
+fl_dgrad_prefetch fl_dgrad_prefetch_of(const fastlstm_model *model, const fl_layer *reader, int64_t panels)
 {
   const int64_t vectors = 2 * panels, lanes = model->kernels->lanes;
   const int64_t vector_bytes =  // of all k
-      model->cell->gates * model->spec.hidden_size * lanes * fl_elem(model->spec.dtype);
+      reader->cell->gates * reader->units * lanes * fl_elem(model->spec.dtype);
   if (model->caches.whole_panels) return FL_DGRAD_NO_PREFETCH;
   const int reasons = outgrows(model, 2 * vector_bytes) + beyond_l2(model, (double)(vectors * vector_bytes));
   return reasons == 0   ? FL_DGRAD_NO_PREFETCH
@@ -263,7 +268,7 @@ static int projects_ahead(const fastlstm_model *model, const fastlstm_plan *plan
   if (model->layers[0].chains > 1) return 1;
   const double share = 1.0 / plan->unit_groups;
   const double bytes = share * (double)row_bytes * (double)inputs;
-  const double all = bytes + share * (double)row_bytes * (double)model->spec.hidden_size;
+  const double all = bytes + share * (double)row_bytes * (double)model->outputs;
   const double read =
       bytes <= model->caches.l1_bytes ? 0 : unhidden(model, rows, all) * bytes / weights_rate(model, all);
   const double trip = 2 * share * (double)row_bytes * (double)rows / model->caches.l2_rate;
@@ -288,7 +293,7 @@ static int64_t choose_block_steps(const fastlstm_model *model, const fastlstm_pl
   double block = POLL_NS / (step > 1 ? step : 1);
   if (spec->directions == 1 && spec->num_layers > 1) {
     // Inner outputs of a block stay in cache; long enough to reuse each layer's weights.
-    const double row = (double)(plan->batch * spec->hidden_size * fl_elem(spec->dtype));
+    const double row = (double)(plan->batch * model->outputs * fl_elem(spec->dtype));
     const double cached = INNER_BYTES / (row > 1 ? row : 1);
     const double least = cached < INNER_STEPS ? INNER_STEPS : cached;
     if (block > least) block = least;
@@ -304,10 +309,10 @@ static int64_t choose_block_steps(const fastlstm_model *model, const fastlstm_pl
 static int32_t training_shards(const fastlstm_model *model, int64_t batch)
 {
   const fastlstm_spec *spec = &model->spec;
-  const int64_t inner = spec->num_layers > 1 ? spec->directions * spec->hidden_size : 0;
+  const int64_t inner = spec->num_layers > 1 ? spec->directions * model->outputs : 0;
   const double inputs = (double)(inner > spec->input_size ? inner : spec->input_size);
-  const double bytes = model->cell->gates * (double)spec->hidden_size * (inputs + (double)spec->hidden_size) *
-                       (double)fl_elem(spec->dtype);
+  const double each = model->cell->gates * (inputs + (double)model->outputs) + (double)spec->proj_size;
+  const double bytes = (double)spec->hidden_size * each * (double)fl_elem(spec->dtype);
   if (bytes > SHARD_BYTES || batch < 2 * SHARD_ROWS) return 1;
   const int64_t shards = batch / (4 * SHARD_ROWS);
   return shards < 2 ? 2 : shards > MOST_SHARDS ? MOST_SHARDS : (int32_t)shards;

@@ -11,20 +11,30 @@ static rows_of inner_grads(const run *r, int64_t layer, int dir)
 {
   const int64_t row = r->back_layout.inner_stride * r->elem;
   char *base = r->space + r->back_layout.inner + (layer & 1) * r->back_layout.inner_bytes;
-  return (rows_of){base + dir * r->model->spec.hidden_size * r->elem, r->plan->batch * row, row, 0, NULL};
+  return (rows_of){base + dir * r->model->outputs * r->elem, r->plan->batch * row, row, 0, NULL};
 }
 
-static int64_t weight_count(const run *r, int64_t layer_dir)
+// Elements of the weights of one layer and direction: those that read x, those that read h, the projection.
+typedef struct weight_counts {
+  int64_t x, h, m;
+} weight_counts;
+
+static weight_counts count_weights(const run *r, int64_t layer_dir)
 {
   const fl_layer *layer = &r->model->layers[layer_dir];
-  return layer->cell->gates * layer->units * (layer->inputs + layer->units);
+  const int64_t rows = layer->cell->gates * layer->units;
+  return (weight_counts){rows * layer->inputs, rows * r->model->outputs,
+                         layer->projection ? layer->projection->units * layer->units : 0};
 }
 
 // Weight gradients of one shard, where there are several shards.
 static char *shard_gradients(const run *r, int64_t shard, int64_t layer_dir)
 {
   char *at = r->space + r->back_layout.shards + shard * r->back_layout.shard_bytes;
-  for (int64_t i = 0; i < layer_dir; ++i) at += weight_count(r, i) * r->elem;
+  for (int64_t i = 0; i < layer_dir; ++i) {
+    const weight_counts counts = count_weights(r, i);
+    at += (counts.x + counts.h + counts.m) * r->elem;
+  }
   return at;
 }
 
@@ -40,16 +50,22 @@ static int run_layer(back_worker *b, int64_t layer, int dir)
   s.has_dy = !last || io->dy;
   s.has_dcells = last && io->dcells;
   s.has_dx = layer > 0 || io->dx;
-  if (s.has_dy) s.dy = last ? fl_user_rows(r, io->dy, io->dy_t, io->dy_b, dir) : inner_grads(r, layer, dir);
-  if (s.has_dcells) s.dcells = fl_user_rows(r, io->dcells, io->dcells_t, io->dcells_b, dir);
+  if (s.has_dy)
+    s.dy = last ? fl_user_rows(r, io->dy, io->dy_t, io->dy_b, dir * r->model->outputs)
+                : inner_grads(r, layer, dir);
+  if (s.has_dcells)
+    s.dcells = fl_user_rows(r, io->dcells, io->dcells_t, io->dcells_b, dir * spec->hidden_size);
   if (s.has_dx)
     s.dx = layer > 0 ? inner_grads(r, layer - 1, 0) : fl_user_rows(r, io->dx, io->dx_t, io->dx_b, 0);
   if (io->gradients && r->plan->row_groups > 1) {
     s.dw_x = shard_gradients(r, b->shard, s.layer_dir);
-    s.dw_h = (char *)s.dw_x + s.layer->cell->gates * s.layer->units * s.layer->inputs * r->elem;
+    const weight_counts counts = count_weights(r, s.layer_dir);
+    s.dw_h = (char *)s.dw_x + counts.x * r->elem;
+    s.dw_m = (char *)s.dw_h + counts.h * r->elem;
   } else if (io->gradients) {
     s.dw_x = io->gradients[s.layer_dir].w_ih;
     s.dw_h = io->gradients[s.layer_dir].w_hh;
+    if (s.layer->projection) s.dw_m = io->gradients[spec->num_layers * spec->directions + s.layer_dir].w_ih;
     s.add_dw = io->accumulate;
   }
   return fl_run_back_segment(b, &s);
@@ -65,7 +81,7 @@ static void run_worker(back_worker *b)
       if (run_layer(b, layer, dir)) return;
     if (layer > 0 && io->dropout > 0) {
       const rows_of rows = inner_grads(r, layer - 1, 0);
-      const int64_t columns = spec->directions * spec->hidden_size, begin = fl_share(columns, b, b->share);
+      const int64_t columns = spec->directions * r->model->outputs, begin = fl_share(columns, b, b->share);
       fl_drop(&b->w, &rows, layer - 1, 0, r->plan->steps, begin, fl_share(columns, b, b->share + 1) - begin);
       fl_wait_for(&b->w, b->w.group);
     }
@@ -76,27 +92,36 @@ static void run_worker(back_worker *b)
   }
 }
 
+static int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
+
 static void start_worker(run *r, int64_t shard, int32_t share, int32_t shares, int thread)
 {
   const fastlstm_plan *p = r->plan;
   const fl_back_layout *map = &r->back_layout;
-  const int32_t columns = (r->model->unit_vectors + 1) / 2;
+  const int32_t columns = (r->model->unit_vectors + 1) / 2, outputs = (r->model->output_vectors + 1) / 2;
   back_worker b = {.shard = shard, .share = share, .shares = shares};
   b.column_begin = (int32_t)fl_share(columns, &b, share);
   b.column_end = (int32_t)fl_share(columns, &b, share + 1);
-  b.prefetch = fl_dgrad_prefetch_of(r->model, b.column_end - b.column_begin);
+  b.output_column_begin = (int32_t)fl_share(outputs, &b, share);
+  b.output_column_end = (int32_t)fl_share(outputs, &b, share + 1);
+  const fl_layer *layer = &r->model->layers[0];  // all are alike in what their outputs go to
+  b.prefetch = fl_dgrad_prefetch_of(r->model, fl_reader(layer), b.column_end - b.column_begin);
+  b.output_prefetch = fl_dgrad_prefetch_of(r->model, layer, b.output_column_end - b.output_column_begin);
   b.w = (worker){.r = r, .thread = thread};
   b.w.row_begin = fl_slice_begin(p->batch, p->row_groups, shard);
   b.w.row_end = fl_slice_begin(p->batch, p->row_groups, shard + 1);
   b.w.vector_begin = 2 * b.column_begin;
-  b.w.vector_end = 2 * b.column_end < r->model->unit_vectors ? 2 * b.column_end : r->model->unit_vectors;
+  b.w.vector_end = least(2 * b.column_end, r->model->unit_vectors);
+  b.w.output_begin = 2 * b.output_column_begin;
+  b.w.output_end = least(2 * b.output_column_end, r->model->output_vectors);
   b.w.team = b.w.group = shares > 1 ? r->team : NULL;
   const int64_t team = shares > 1 ? 0 : thread, rows = b.w.row_end - b.w.row_begin;
   b.grads = r->space + map->grads + team * map->grads_bytes;
   b.scratch = r->space + map->scratch + thread * map->scratch_bytes;
   b.x_at = (char **)(r->space + map->pointers) + thread * map->pointer_count;
   b.h_at = b.x_at + p->chunk_rows;
-  b.dx_at = b.h_at + p->chunk_rows;
+  b.m_at = b.h_at + p->chunk_rows;
+  b.dx_at = b.m_at + p->chunk_rows;
   b.x_now = b.dx_at + p->chunk_rows;
   b.dx_now = b.x_now + rows;
   b.dy_now = b.dx_now + rows;
@@ -140,6 +165,17 @@ static void gather_bias(const run *r, const char *in, const fl_layer *layer, con
   }
 }
 
+// Gradients of the peepholes, likewise.
+static void gather_peepholes(const run *r, const char *in, int64_t layer_dir, int64_t unit, int64_t count)
+{
+  const fastlstm_peephole_gradients *out = &r->back->peepholes[layer_dir];
+  void *const to[] = {out->i, out->f, out->o};
+  const int64_t layer_dirs = r->model->spec.num_layers * r->model->spec.directions;
+  for (int i = 0; i < 3; ++i)
+    sum_shards(r, in + i * r->model->kernels->lanes * r->elem, 2 * r->back_layout.bias_bytes * layer_dirs,
+               count, (char *)to[i] + unit * r->elem, r->back->accumulate);
+}
+
 // Gradients of the weights, if shards have their own, and of the biases.
 static void gather_gradients(const run *r)
 {
@@ -149,25 +185,32 @@ static void gather_gradients(const run *r)
     const fl_layer *layer = &r->model->layers[layer_dir];
     const fastlstm_gradients *out = &r->back->gradients[layer_dir];
     if (r->plan->row_groups > 1) {
-      const int64_t inputs = layer->cell->gates * layer->units * layer->inputs;
+      const weight_counts counts = count_weights(r, layer_dir);
+      const int64_t apart = r->back_layout.shard_bytes;
       const char *in = shard_gradients(r, 0, layer_dir);
-      sum_shards(r, in, r->back_layout.shard_bytes, inputs, out->w_ih, r->back->accumulate);
-      sum_shards(r, in + inputs * r->elem, r->back_layout.shard_bytes,
-                 layer->cell->gates * layer->units * layer->units, out->w_hh, r->back->accumulate);
+      sum_shards(r, in, apart, counts.x, out->w_ih, r->back->accumulate);
+      in += counts.x * r->elem;
+      sum_shards(r, in, apart, counts.h, out->w_hh, r->back->accumulate);
+      in += counts.h * r->elem;
+      if (layer->projection) sum_shards(r, in, apart, counts.m, out[layer_dirs].w_ih, r->back->accumulate);
     }
     for (int64_t unit = 0; unit < layer->units; unit += lanes) {
       const int64_t count = layer->units - unit < lanes ? layer->units - unit : lanes;
-      const char *in = fl_bias_sums(r, 0, layer_dir, 1) + layer->cell->grads * unit * r->elem;
+      const char *in = fl_bias_sums(r, 0, layer_dir, 1) + layer->cell->unit_sums * unit * r->elem;
       gather_bias(r, in, layer, &layer->cell->of_x, unit, count, out->b_ih);
       gather_bias(r, in, layer, &layer->cell->of_h, unit, count, out->b_hh);
+      if (layer->peepholes)
+        gather_peepholes(r, in + layer->cell->grads * lanes * r->elem, layer_dir, unit, count);
     }
   }
 }
 
 fastlstm_status fastlstm_backward(const fastlstm_model *model, const fastlstm_plan *plan,
-                                  const fastlstm_back_io *io, void *workspace)
+                                  const fastlstm_back_io *given, void *workspace)
 {
-  const fastlstm_status status = fl_check_backward(model, plan, io, workspace);
+  fastlstm_back_io taken;
+  const fastlstm_back_io *const io = &taken;
+  const fastlstm_status status = fl_take_backward(model, plan, given, workspace, &taken);
   if (status != FASTLSTM_OK) return status;
   run r = {.model = model,
            .plan = plan,

@@ -46,17 +46,23 @@ static int has_carry(const run *r) { return r->model->cell->has_c || r->model->c
 static void begin_rows(const back_worker *b, const back_segment *s, int64_t begin, int64_t end)
 {
   const run *r = b->w.r;
-  const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
+  const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch;
+  const int64_t units = r->model->spec.hidden_size, outputs = r->model->outputs;
   const size_t full = (size_t)(lanes * r->elem);
-  for (int64_t v = b->w.vector_begin; v < b->w.vector_end; ++v) {
-    int64_t unit;
-    const size_t bytes = (size_t)(fl_vector_units(r, v, &unit) * r->elem);
+  int64_t unit;
+  for (int64_t v = b->w.output_begin; v < b->w.output_end; ++v) {
+    const size_t bytes = (size_t)(fl_vector_units(r, outputs, v, &unit) * r->elem);
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t from = ((s->layer_dir * batch + r->order[b->w.row_begin + i]) * units + unit) * r->elem;
+      const int64_t from = ((s->layer_dir * batch + r->order[b->w.row_begin + i]) * outputs + unit) * r->elem;
       char *dh = dh_last(b) + (i * r->back_layout.dh_stride + unit) * r->elem;
       memset(dh, 0, full);
       if (r->back->dh_n) memcpy(dh, (const char *)r->back->dh_n + from, bytes);
-      if (!has_carry(r)) continue;
+    }
+  }
+  for (int64_t v = b->w.vector_begin; has_carry(r) && v < b->w.vector_end; ++v) {
+    const size_t bytes = (size_t)(fl_vector_units(r, units, v, &unit) * r->elem);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t from = ((s->layer_dir * batch + r->order[b->w.row_begin + i]) * units + unit) * r->elem;
       char *dc = carry(b) + (v * batch + i) * lanes * r->elem;
       memset(dc, 0, full);
       if (r->back->dc_n) memcpy(dc, (const char *)r->back->dc_n + from, bytes);
@@ -68,7 +74,8 @@ static void begin_segment(const back_worker *b, const back_segment *s)
 {
   const worker *w = &b->w;
   const int64_t rows = w->row_end - w->row_begin;
-  const int64_t sums = w->r->model->cell->grads * w->r->model->kernels->lanes * w->r->elem;  // of a vector
+  const int64_t sums =
+      w->r->model->cell->unit_sums * w->r->model->kernels->lanes * w->r->elem;  // of a vector
   for (int64_t i = 0; i < rows && !fl_polled(w); i += FL_POLL_ROWS)
     begin_rows(b, s, i, i + FL_POLL_ROWS < rows ? i + FL_POLL_ROWS : rows);
   for (int64_t v = w->vector_begin; v < w->vector_end; ++v)
@@ -76,8 +83,8 @@ static void begin_segment(const back_worker *b, const back_segment *s)
       memset(fl_bias_sums(w->r, b->shard, s->layer_dir, total) + v * sums, 0, (size_t)sums);
 }
 
-// Step t for rows [from, to) of the worker. `next`: gate gradients of step t + 1 for these rows, or NULL
-// where t is their last step.
+// Step t for rows [from, to) of the worker. `next`: gradients that the layer's reader had of these rows, gate
+// gradients of step t + 1 if h is not projected; or NULL where nothing has read them.
 static void step_rows(const back_worker *b, const back_segment *s, int64_t t, int64_t from, int64_t to,
                       const char *next, char *now)
 {
@@ -85,13 +92,13 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
   const run *r = b->w.r;
   const int64_t lanes = r->model->kernels->lanes, vector_bytes = lanes * r->elem;
   const int64_t row = (b->w.row_begin + from) * vector_bytes;
-  const int has_c = r->model->cell->has_c;
+  const int has_c = r->model->cell->has_c, projected = s->layer->projection != NULL;
   char *activations = fl_activations(r, s->layer_dir, t), *dc_carry = carry(b);
   const fl_back_step job = {
       .next = next ? next + from * vector_bytes : NULL,
       .now = now + from * vector_bytes,
       .stride = r->back_layout.grads_stride,
-      .dy = s->has_dy ? (const void *const *)(b->dy_now + from) : NULL,
+      .dy = s->has_dy && !projected ? (const void *const *)(b->dy_now + from) : NULL,
       .dc = s->has_dcells ? (const void *const *)(b->dc_now + from) : NULL,
       .dh_last = next ? NULL : dh_last(b) + from * r->back_layout.dh_stride * r->elem,
       .dh_stride = r->back_layout.dh_stride,
@@ -115,19 +122,60 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
   fl_back_step_slabs(&b->w, s->layer, &job);
 }
 
+// Of a layer whose h is projected: gradients of h at step t, from the gate gradients of step t + 1.
+static void output_rows(const back_worker *b, const back_segment *s, int64_t t, int64_t from, int64_t to,
+                        const char *next, char *now)
+{
+  if (from >= to) return;
+  const run *r = b->w.r;
+  const int64_t vector_bytes = r->model->kernels->lanes * r->elem;
+  const fl_back_step job = {
+      .next = next ? next + from * vector_bytes : NULL,
+      .now = now + from * vector_bytes,
+      .stride = r->back_layout.grads_stride,
+      .dy = s->has_dy ? (const void *const *)(b->dy_now + from) : NULL,
+      .dh_last = next ? NULL : dh_last(b) + from * r->back_layout.dh_stride * r->elem,
+      .dh_stride = r->back_layout.dh_stride,
+      .h = fl_h_buffer(r, s->layer_dir, t) + (b->w.row_begin + from) * r->tape_layout.h_stride * r->elem,
+      .h_stride = r->tape_layout.h_stride,
+      .rows = to - from,
+      .panel_begin = b->output_column_begin,
+      .panel_end = b->output_column_end,
+      .descending = (int32_t)(t & 1),
+      .prefetch = b->output_prefetch,
+  };
+  fl_back_step_slabs(&b->w, s->layer->projection, &job);
+}
+
+// Step t of the worker's first `running` rows, of which `later` had the step after it.
+static void run_step(const back_worker *b, const back_segment *s, int64_t t, int64_t later, int64_t running,
+                     const char *next, char *now)
+{
+  if (!s->layer->projection) {
+    step_rows(b, s, t, 0, later, next, now);
+    step_rows(b, s, t, later, running, NULL, now);
+    return;
+  }
+  char *dh = now + b->w.r->back_layout.dh;
+  output_rows(b, s, t, 0, later, next, dh);
+  output_rows(b, s, t, later, running, NULL, dh);
+  fl_wait_for(&b->w, b->w.group);
+  step_rows(b, s, t, 0, running, dh, now);
+}
+
 // Weight gradients, bias gradients and input gradients of the rows of a chunk.
 static void finish_chunk(const back_worker *b, const back_segment *s, int64_t rows, int add)
 {
   const run *r = b->w.r;
   const fl_kernels *kernels = r->model->kernels;
   const int64_t gates = r->model->cell->gates, lanes = kernels->lanes;
-  const int64_t vectors = gates * r->model->unit_vectors, sums = r->model->cell->grads * lanes;
+  const int64_t vectors = gates * r->model->unit_vectors, sums = r->model->cell->unit_sums * lanes;
   if (s->dw_x) {
     fl_wgrad job = {.grads = b->grads,
                     .stride = r->back_layout.grads_stride,
                     .rows = rows,
                     .in = (const void *const *)b->h_at,
-                    .columns = s->layer->units,
+                    .columns = r->model->outputs,
                     .dw = s->dw_h,
                     .add = add,
                     .begin = (int32_t)fl_share(vectors, b, b->share),
@@ -140,6 +188,20 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
     job.recurrent = 0;
     job.dw = s->dw_x;
     fl_wgrad_slabs(&b->w, s->layer, &job);
+  }
+  if (s->dw_x && s->layer->projection) {
+    const int64_t outputs = r->model->output_vectors;
+    const fl_wgrad job = {.grads = b->grads + r->back_layout.dh,
+                          .stride = r->back_layout.grads_stride,
+                          .rows = rows,
+                          .in = (const void *const *)b->m_at,
+                          .columns = s->layer->units,
+                          .dw = s->dw_m,
+                          .add = add,
+                          .begin = (int32_t)fl_share(outputs, b, b->share),
+                          .end = (int32_t)fl_share(outputs, b, b->share + 1),
+                          .scratch = b->scratch};
+    fl_wgrad_slabs(&b->w, s->layer->projection, &job);
   }
   for (int64_t v = b->w.vector_begin; v < b->w.vector_end; ++v) {
     const int64_t at = v * sums * r->elem;
@@ -159,7 +221,7 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
                           .rows = fl_share(rows, b, b->share + 1) - begin,
                           .panel_begin = 0,
                           .panel_end = panels,
-                          .prefetch = fl_dgrad_prefetch_of(r->model, panels)};
+                          .prefetch = fl_dgrad_prefetch_of(r->model, s->layer, panels)};
     fl_dgrad_slabs(&b->w, s->layer, &job);
   }
 }
@@ -187,34 +249,39 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
   const run *r = b->w.r;
   const fastlstm_back_io *io = r->back;
   const int carries_h = r->model->cell->carries_h;
-  const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
+  const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch;
+  const int64_t units = r->model->spec.hidden_size, outputs = r->model->outputs;
+  int64_t unit;
   for (int64_t i = 0; i < b->w.row_end - b->w.row_begin; ++i) {
-    const int64_t place = (s->layer_dir * batch + r->order[b->w.row_begin + i]) * units * r->elem;
-    if (io->dh_0) b->dy_now[i] = (char *)io->dh_0 + place;
-    for (int64_t v = b->w.vector_begin; v < b->w.vector_end; ++v) {
-      int64_t unit;
-      const size_t bytes = (size_t)(fl_vector_units(r, v, &unit) * r->elem);
-      const char *carried = carry(b) + (v * batch + i) * lanes * r->elem;
-      if (io->dc_0) memcpy((char *)io->dc_0 + place + unit * r->elem, carried, bytes);
-      if (io->dh_0 && i < rows && carries_h)
-        memcpy((char *)io->dh_0 + place + unit * r->elem, carried, bytes);
-      if (io->dh_0 && i >= rows)
-        memcpy((char *)io->dh_0 + place + unit * r->elem,
-               dh_last(b) + (i * r->back_layout.dh_stride + unit) * r->elem, bytes);
+    const int64_t place = s->layer_dir * batch + r->order[b->w.row_begin + i];
+    for (int64_t v = b->w.vector_begin; io->dc_0 && v < b->w.vector_end; ++v) {
+      const size_t bytes = (size_t)(fl_vector_units(r, units, v, &unit) * r->elem);
+      memcpy((char *)io->dc_0 + (place * units + unit) * r->elem,
+             carry(b) + (v * batch + i) * lanes * r->elem, bytes);
+    }
+    if (!io->dh_0) continue;
+    b->dy_now[i] = (char *)io->dh_0 + place * outputs * r->elem;
+    if (i < rows && !carries_h) continue;
+    for (int64_t v = b->w.output_begin; v < b->w.output_end; ++v) {
+      const size_t bytes = (size_t)(fl_vector_units(r, outputs, v, &unit) * r->elem);
+      const char *from = i < rows ? carry(b) + (v * batch + i) * lanes * r->elem
+                                  : dh_last(b) + (i * r->back_layout.dh_stride + unit) * r->elem;
+      memcpy(b->dy_now[i] + unit * r->elem, from, bytes);
     }
   }
   if (!io->dh_0 || rows == 0) return;
+  const fl_layer *writer = s->layer->projection ? s->layer->projection : s->layer;  // of h
   const fl_dgrad job = {.grads = grads,
                         .stride = r->back_layout.grads_stride,
-                        .weights = s->layer->wt_h,
+                        .weights = writer->wt_h,
                         .recurrent = 1,
-                        .columns = units,
+                        .columns = outputs,
                         .out = (void *const *)b->dy_now,
                         .add = carries_h,
                         .rows = rows,
-                        .panel_begin = b->column_begin,
-                        .panel_end = b->column_end,
-                        .prefetch = b->prefetch};
+                        .panel_begin = b->output_column_begin,
+                        .panel_end = b->output_column_end,
+                        .prefetch = b->output_prefetch};
   fl_dgrad_slabs(&b->w, s->layer, &job);
 }
 
@@ -225,7 +292,8 @@ static void clear_gradients(const back_worker *b, const back_segment *s)
   if (!s->dw_x || s->add_dw || b->share != 0) return;
   const int64_t rows = s->layer->cell->gates * s->layer->units;
   memset(s->dw_x, 0, (size_t)(rows * s->layer->inputs * r->elem));
-  memset(s->dw_h, 0, (size_t)(rows * s->layer->units * r->elem));
+  memset(s->dw_h, 0, (size_t)(rows * r->model->outputs * r->elem));
+  if (s->layer->projection) memset(s->dw_m, 0, (size_t)(r->model->outputs * s->layer->units * r->elem));
 }
 
 // Row pointers from step t + 1, which had `before` rows, to step t, and a copy of them for the chunk.
@@ -257,12 +325,15 @@ int fl_run_back_segment(back_worker *b, const back_segment *s)
       char *now = b->grads + chunk * vector_bytes,
            *h = fl_h_buffer(r, s->layer_dir, t - 1) + w->row_begin * h_row;
       for (int64_t i = 0; i < running; ++i) b->h_at[chunk + i] = h + i * h_row;
+      if (s->layer->projection) {
+        char *m = fl_m_buffer(r, s->layer_dir, t) + w->row_begin * h_row;
+        for (int64_t i = 0; i < running; ++i) b->m_at[chunk + i] = m + i * h_row;
+      }
       advance(w, &s->x, s->dir, t, next_rows, running, b->x_now, b->x_at + chunk);
       if (s->has_dx) advance(w, &s->dx, s->dir, t, next_rows, running, b->dx_now, b->dx_at + chunk);
       if (s->has_dy) advance(w, &s->dy, s->dir, t, next_rows, running, b->dy_now, NULL);
       if (s->has_dcells) advance(w, &s->dcells, s->dir, t, next_rows, running, b->dc_now, NULL);
-      step_rows(b, s, t, 0, next_rows, next, now);
-      step_rows(b, s, t, next_rows, running, NULL, now);
+      run_step(b, s, t, next_rows, running, next, now);
       fl_wait_for(w, w->group);
       next = now;
       next_rows = running;

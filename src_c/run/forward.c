@@ -13,10 +13,10 @@ enum { LAYERS_A_POLL = 64 };
 static void drop_outputs(const worker *w, const segment *s, int64_t layer, int64_t t_begin, int64_t t_end)
 {
   const run *r = w->r;
-  const int64_t lanes = r->model->kernels->lanes, units = r->model->spec.hidden_size;
-  const int64_t begin = w->vector_begin * lanes;
-  const int64_t end = w->vector_end * lanes < units ? w->vector_end * lanes : units;
-  const int64_t shift = s->dir * units;
+  const int64_t lanes = r->model->kernels->lanes, outputs = r->model->outputs;
+  const int64_t begin = w->output_begin * lanes;
+  const int64_t end = w->output_end * lanes < outputs ? w->output_end * lanes : outputs;
+  const int64_t shift = s->dir * outputs;
   rows_of rows = s->y;
   rows.base -= shift * r->elem;
   if (!s->dir)
@@ -36,20 +36,22 @@ static void run_layer(const worker *w, int64_t layer, int dir, int64_t t_begin, 
       .layer_dir = layer * spec->directions + dir, .dir = dir, .has_cells = last && io->cells != NULL};
   s.layer = &r->model->layers[s.layer_dir];
   s.x = layer == 0 ? fl_user_rows(r, io->x, io->x_t, io->x_b, 0) : fl_inner_rows(r, layer - 1, 0, t_begin);
-  s.y = last ? fl_user_rows(r, io->y, io->y_t, io->y_b, dir) : fl_inner_rows(r, layer, dir, t_begin);
-  if (s.has_cells) s.cells = fl_user_rows(r, io->cells, io->cells_t, io->cells_b, dir);
+  s.y = last ? fl_user_rows(r, io->y, io->y_t, io->y_b, dir * r->model->outputs)
+             : fl_inner_rows(r, layer, dir, t_begin);
+  if (s.has_cells) s.cells = fl_user_rows(r, io->cells, io->cells_t, io->cells_b, dir * spec->hidden_size);
   fl_run_segment(w, &s, t_begin, t_end);
   if (io->dropout > 0 && !last) drop_outputs(w, &s, layer, t_begin, t_end);
 }
 
-// Steps past the end of a sequence, in the columns of the worker's directions.
-static void zero_padding(const worker *w, const void *base, int64_t t_stride, int64_t b_stride)
+// Steps past the end of a sequence, in the columns of the worker's directions, `columns` each.
+static void zero_padding(const worker *w, const void *base, int64_t t_stride, int64_t b_stride,
+                         int64_t columns)
 {
   const run *r = w->r;
   if (!base || !r->io->lengths || w->panel_begin != 0) return;
   for (int dir = w->first_dir; dir <= w->last_dir; ++dir) {
-    const rows_of rows = fl_user_rows(r, base, t_stride, b_stride, dir);
-    fl_zero_padding(w, &rows, r->model->spec.hidden_size);
+    const rows_of rows = fl_user_rows(r, base, t_stride, b_stride, dir * columns);
+    fl_zero_padding(w, &rows, columns);
   }
 }
 
@@ -81,8 +83,8 @@ static void run_worker(const worker *w)
   if (atomic_load_explicit(&r->stop, memory_order_relaxed)) return;
   for (int64_t l = 0; l < layers; ++l)
     for (int dir = w->first_dir; dir <= w->last_dir; ++dir) fl_store_state(w, l * spec->directions + dir);
-  zero_padding(w, r->io->y, r->io->y_t, r->io->y_b);
-  zero_padding(w, r->io->cells, r->io->cells_t, r->io->cells_b);
+  zero_padding(w, r->io->y, r->io->y_t, r->io->y_b, r->model->outputs);
+  zero_padding(w, r->io->cells, r->io->cells_t, r->io->cells_b, spec->hidden_size);
 }
 
 // The worker of one place in the plan's grid, or of a whole row group when `alone`.
@@ -102,6 +104,15 @@ static void start_worker(run *r, int dir, int row, int share, int thread, int al
   w.panel_end = end < bundles ? (int32_t)(end * bundle) : r->model->panels;
   w.vector_begin = (int32_t)(begin * vectors);
   w.vector_end = end < bundles ? (int32_t)(end * vectors) : r->model->unit_vectors;
+  w.output_begin = w.vector_begin;
+  w.output_end = w.vector_end;
+  if (r->model->projections) {
+    const int64_t panels = r->model->output_panels;
+    w.output_panel_begin = (int32_t)(panels * share / shares);
+    w.output_panel_end = (int32_t)(panels * (share + 1) / shares);
+    w.output_begin = w.output_panel_begin * FL_PANEL;
+    w.output_end = w.output_panel_end < panels ? w.output_panel_end * FL_PANEL : r->model->output_vectors;
+  }
   w.team = alone ? NULL : r->team;
   w.group = shares > 1 ? r->team + 1 + dir * p->row_groups + row : NULL;
   const int64_t before =
@@ -114,7 +125,8 @@ static void start_worker(run *r, int dir, int row, int share, int thread, int al
   w.x_at = (char **)(r->space + r->layout.pointers) + thread * r->layout.pointer_count;
   w.y_at = w.x_at + count;
   w.cells_at = w.y_at + count;
-  w.project_at = w.cells_at + count;
+  w.m_at = w.cells_at + count;
+  w.project_at = w.m_at + count;
   run_worker(&w);
 }
 

@@ -63,6 +63,12 @@ char *fl_h_buffer(const run *r, int64_t layer_dir, int64_t t)
   return state_of(r, layer_dir) + (t & 1) * r->layout.h_bytes;
 }
 
+char *fl_m_buffer(const run *r, int64_t layer_dir, int64_t t)
+{
+  if (r->tape) return tape_of(r, layer_dir) + r->tape_layout.m + t * r->tape_layout.h_step;
+  return state_of(r, layer_dir) + 2 * r->layout.h_bytes + r->layout.c_bytes;
+}
+
 char *fl_c_buffer(const run *r, int64_t layer_dir, int64_t t)
 {
   if (!r->model->cell->has_c) return NULL;
@@ -76,28 +82,26 @@ char *fl_activations(const run *r, int64_t layer_dir, int64_t t)
                                                 : NULL;
 }
 
-// Units of unit vector v: where they begin and how many there are.
-int64_t fl_vector_units(const run *r, int64_t v, int64_t *begin)
+int64_t fl_vector_units(const run *r, int64_t units, int64_t v, int64_t *begin)
 {
-  const int64_t lanes = r->model->kernels->lanes, units = r->model->spec.hidden_size;
+  const int64_t lanes = r->model->kernels->lanes;
   *begin = v * lanes;
   return units - *begin < lanes ? units - *begin : lanes;
 }
 
 // ---- where a layer reads and writes ----
 
-rows_of fl_user_rows(const run *r, const void *base, int64_t t, int64_t b, int dir)
+rows_of fl_user_rows(const run *r, const void *base, int64_t t, int64_t b, int64_t first_column)
 {
-  const int64_t shift = dir * r->model->spec.hidden_size * r->elem;
   const int64_t *starts = r->io ? r->io->starts : r->back->starts;
-  return (rows_of){(char *)base + shift, t * r->elem, b * r->elem, 1, starts};
+  return (rows_of){(char *)base + first_column * r->elem, t * r->elem, b * r->elem, 1, starts};
 }
 
 // Output of an inner layer. Without a tape and with one direction, the buffer holds the steps of one
 // block only.
 rows_of fl_inner_rows(const run *r, int64_t layer, int dir, int64_t block)
 {
-  const int64_t shift = dir * r->model->spec.hidden_size * r->elem;
+  const int64_t shift = dir * r->model->outputs * r->elem;
   if (r->tape) {
     const int64_t row = r->tape_layout.inner_stride * r->elem;
     char *base = r->tape + r->tape_layout.inner + layer * r->tape_layout.inner_bytes;

@@ -4,12 +4,16 @@
 
 #include "internal/run.h"
 
-// Bytes of the weights of `inputs` inputs, in the worker's panels.
+// Bytes of the weights of `inputs` inputs in `panels` panels.
+static double bytes_of_panels(const run *r, int32_t panels, int64_t inputs)
+{
+  return (double)panels * FL_PANEL * r->model->kernels->lanes * (double)(inputs * r->elem);
+}
+
+// In the worker's panels.
 static double weight_bytes(const worker *w, int64_t inputs)
 {
-  const run *r = w->r;
-  const double vectors = (double)(w->panel_end - w->panel_begin) * FL_PANEL;
-  return vectors * r->model->kernels->lanes * (double)(inputs * r->elem);
+  return bytes_of_panels(w->r, w->panel_end - w->panel_begin, inputs);
 }
 
 // Projects `steps` steps from t on; rows of step t + 1 follow those of step t.
@@ -58,6 +62,7 @@ typedef struct steps {
   int64_t ahead;      // steps projected at a time, 0: the projection is part of the step
   int64_t row_bytes;  // of the worker's first row within a unit vector's block, in c and on the tape
   fl_step job;        // of every step; what differs, run_step sets
+  fl_step output;     // likewise: the projection of m to h, if there is one
   int large;          // a step is so large that the caller must get chances to stop it
   int over;           // the run was stopped: nothing is computed any more, but workers of a group still meet
 } steps;
@@ -68,7 +73,7 @@ static fl_step job_of_steps(const worker *w, const segment *s, int64_t ahead)
 {
   const run *r = w->r;
   const int64_t lanes = r->model->kernels->lanes, rows = w->row_end - w->row_begin;
-  const int64_t inputs = s->layer->units + (ahead ? 0 : s->layer->inputs);
+  const int64_t inputs = r->model->outputs + (ahead ? 0 : s->layer->inputs);
   const int blas = r->model->spec.gemm_blas;  // one row of its projection holds all panels
   return (fl_step){
       .x = ahead ? NULL : (const void *const *)w->x_at,
@@ -77,13 +82,53 @@ static fl_step job_of_steps(const worker *w, const segment *s, int64_t ahead)
       .h_stride = r->layout.h_stride,
       .c_stride = r->plan->batch * lanes,
       .streaming = r->tape_layout.streaming,
-      .y = (void *const *)w->y_at,
+      .y = (void *const *)(s->layer->projection ? w->m_at : w->y_at),
       .cells = s->has_cells ? (void *const *)w->cells_at : NULL,
       .panel_begin = w->panel_begin,
       .panel_end = w->panel_end,
       .blocking = fl_blocking_of(r->model, rows, inputs, weight_bytes(w, inputs)),
       .sums = w->sums,
   };
+}
+
+// h = W_hr m. The sums start from zeros, which the bias of a projection is.
+static fl_step job_of_outputs(const worker *w, const segment *s)
+{
+  const run *r = w->r;
+  const fl_layer *projection = s->layer->projection;
+  if (!projection) return (fl_step){0};
+  const int64_t rows = w->row_end - w->row_begin, inputs = s->layer->units;
+  const double bytes = bytes_of_panels(r, w->output_panel_end - w->output_panel_begin, inputs);
+  return (fl_step){
+      .projected = projection->bias,
+      .h_stride = r->layout.h_stride,
+      .y = (void *const *)w->y_at,
+      .panel_begin = w->output_panel_begin,
+      .panel_end = w->output_panel_end,
+      .blocking = fl_blocking_of(r->model, rows, inputs, bytes),
+      .sums = w->sums,
+  };
+}
+
+static void run_job(const steps *common, const fl_layer *layer, const fl_step *job)
+{
+  if (job->rows == 0 || common->over) return;
+  if (common->large)
+    fl_step_slabs(common->w, layer, job);
+  else
+    common->w->r->model->kernels->step(layer, job);
+}
+
+// The second phase of a step whose h is projected: from m, which all workers of these rows have left by now.
+static void run_outputs(steps *common, const fl_step *first, char *h)
+{
+  fl_step *job = &common->output;
+  job->h_prev = first->h_next;
+  job->h_next = h;
+  job->rows = first->rows;
+  job->descending = first->descending;
+  fl_wait_for(common->w, common->w->group);
+  run_job(common, common->s->layer->projection, job);
 }
 
 // Step t of the rows that still run, up to `end`, whose projection is `done` rows from the start. Returns how
@@ -98,6 +143,12 @@ static int64_t run_step(steps *common, int64_t t, int64_t end, int64_t done)
   if (common->ahead) job->projected = w->projected + done * job->projected_row_stride * r->elem;
   job->h_prev = fl_h_buffer(r, layer_dir, t - 1) + h_row;
   job->h_next = fl_h_buffer(r, layer_dir, t) + h_row;
+  char *h = job->h_next;
+  if (common->s->layer->projection) {  // what the cell puts out is m, and goes no further
+    job->h_next = fl_m_buffer(r, layer_dir, t) + h_row;
+    for (int64_t i = 0; i < end - w->row_begin; ++i)
+      w->m_at[i] = (char *)job->h_next + i * job->h_stride * r->elem;
+  }
   if (cell->has_c) {
     job->c_prev = fl_c_buffer(r, layer_dir, t - 1) + common->row_bytes;
     job->c = fl_c_buffer(r, layer_dir, t) + common->row_bytes;
@@ -108,12 +159,9 @@ static int64_t run_step(steps *common, int64_t t, int64_t end, int64_t done)
   job->descending = (int32_t)(t & 1);
   for (job->phase = 0; job->phase < cell->phases; ++job->phase) {
     if (job->phase > 0) fl_wait_for(w, w->group);
-    if (job->rows == 0 || common->over) continue;
-    if (common->large)
-      fl_step_slabs(w, common->s->layer, job);
-    else
-      r->model->kernels->step(common->s->layer, job);
+    run_job(common, common->s->layer, job);
   }
+  if (common->s->layer->projection) run_outputs(common, job, h);
   return job->rows;
 }
 
@@ -170,7 +218,8 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
       .ahead = ahead,
       .row_bytes = w->row_begin * lanes * r->elem,
       .job = job_of_steps(w, s, ahead),
-      .large = fl_is_large(w, rows, s->layer->units + (ahead ? 0 : s->layer->inputs)),
+      .output = job_of_outputs(w, s),
+      .large = fl_is_large(w, rows, r->model->outputs + (ahead ? 0 : s->layer->inputs)),
       .over = fl_polled(w),
   };
   const int alone =

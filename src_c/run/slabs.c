@@ -56,7 +56,8 @@ void fl_step_slabs(const worker *w, const fl_layer *layer, const fl_step *job)
 {
   const fl_kernels *kernels = w->r->model->kernels;
   const int64_t elem = w->r->elem, lanes = kernels->lanes, panels = job->panel_end - job->panel_begin;
-  const double flops = 2.0 * FL_PANEL * (double)lanes * (double)(layer->units + (job->x ? layer->inputs : 0));
+  const double flops =
+      2.0 * FL_PANEL * (double)lanes * (double)(layer->w_h.inputs + (job->x ? layer->inputs : 0));
   if (fl_polled(w)) return;
   // Multiples of 6 split neither groups of two panels nor one of three (next_group in product/tile.inc.h).
   const slabs s = cut(job->rows, panels, job->rows <= 3 ? 6 : fl_bundle_panels(layer->cell), flops);
@@ -111,7 +112,8 @@ void fl_back_step_slabs(const worker *w, const fl_layer *layer, const fl_back_st
 {
   const fl_kernels *kernels = w->r->model->kernels;
   const int64_t elem = w->r->elem, lanes = kernels->lanes, panels = job->panel_end - job->panel_begin;
-  const double flops = 4.0 * layer->cell->gates * (double)lanes * (double)(job->next ? layer->units : 1);
+  const fl_layer *reader = fl_reader(layer);
+  const double flops = 4.0 * reader->cell->gates * (double)lanes * (double)(job->next ? reader->units : 1);
   if (stopped(w, flops * (double)(job->rows * panels))) return;
   const slabs s = cut(job->rows, panels, 1, flops);
   for (int64_t done = 0; done < panels; done += s.columns) {

@@ -8,17 +8,23 @@
 static void load_rows(const worker *w, int64_t layer_dir, int64_t begin, int64_t end)
 {
   const run *r = w->r;
-  const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
+  const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, full = lanes * r->elem;
+  const int64_t units = r->model->spec.hidden_size, outputs = r->model->outputs;
   char *c_buffer = fl_c_buffer(r, layer_dir, -1);
-  for (int32_t v = w->vector_begin; v < w->vector_end; ++v) {
-    int64_t unit;
-    const int64_t bytes = fl_vector_units(r, v, &unit) * r->elem, full = lanes * r->elem;
+  int64_t unit;
+  for (int32_t v = w->output_begin; v < w->output_end; ++v) {
+    const int64_t bytes = fl_vector_units(r, outputs, v, &unit) * r->elem;
     for (int64_t row = begin; row < end; ++row) {
       char *h = fl_h_buffer(r, layer_dir, -1) + (row * r->layout.h_stride + unit) * r->elem;
-      const int64_t from = ((layer_dir * batch + r->order[row]) * units + unit) * r->elem;
+      const int64_t from = ((layer_dir * batch + r->order[row]) * outputs + unit) * r->elem;
       memset(h, 0, (size_t)full);
       if (r->io->h_0) memcpy(h, (const char *)r->io->h_0 + from, (size_t)bytes);
-      if (!c_buffer) continue;
+    }
+  }
+  for (int32_t v = w->vector_begin; c_buffer && v < w->vector_end; ++v) {
+    const int64_t bytes = fl_vector_units(r, units, v, &unit) * r->elem;
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t from = ((layer_dir * batch + r->order[row]) * units + unit) * r->elem;
       char *c = c_buffer + (v * batch + row) * full;
       memset(c, 0, (size_t)full);
       if (r->io->c_0) memcpy(c, (const char *)r->io->c_0 + from, (size_t)bytes);
@@ -35,16 +41,23 @@ void fl_load_state(const worker *w, int64_t layer_dir)
 void fl_store_state(const worker *w, int64_t layer_dir)
 {
   const run *r = w->r;
-  const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch, units = r->model->spec.hidden_size;
-  for (int32_t v = w->vector_begin; v < w->vector_end; ++v) {
-    int64_t unit;
-    const int64_t bytes = fl_vector_units(r, v, &unit) * r->elem;
+  const int64_t lanes = r->model->kernels->lanes, batch = r->plan->batch;
+  const int64_t units = r->model->spec.hidden_size, outputs = r->model->outputs;
+  int64_t unit;
+  for (int32_t v = w->output_begin; r->io->h_n && v < w->output_end; ++v) {
+    const int64_t bytes = fl_vector_units(r, outputs, v, &unit) * r->elem;
+    for (int64_t row = w->row_begin; row < w->row_end; ++row) {
+      const int64_t last = r->sorted_lengths[row] - 1,
+                    to = ((layer_dir * batch + r->order[row]) * outputs + unit) * r->elem;
+      const char *h = fl_h_buffer(r, layer_dir, last) + (row * r->layout.h_stride + unit) * r->elem;
+      memcpy((char *)r->io->h_n + to, h, (size_t)bytes);
+    }
+  }
+  for (int32_t v = w->vector_begin; r->io->c_n && v < w->vector_end; ++v) {
+    const int64_t bytes = fl_vector_units(r, units, v, &unit) * r->elem;
     for (int64_t row = w->row_begin; row < w->row_end; ++row) {
       const int64_t last = r->sorted_lengths[row] - 1,
                     to = ((layer_dir * batch + r->order[row]) * units + unit) * r->elem;
-      const char *h = fl_h_buffer(r, layer_dir, last) + (row * r->layout.h_stride + unit) * r->elem;
-      if (r->io->h_n) memcpy((char *)r->io->h_n + to, h, (size_t)bytes);
-      if (!r->io->c_n) continue;
       const char *c = fl_c_buffer(r, layer_dir, last) + (v * batch + row) * lanes * r->elem;
       memcpy((char *)r->io->c_n + to, c, (size_t)bytes);
     }

@@ -8,7 +8,8 @@
 #include "check.h"
 #include "internal/binding.h"
 
-config make_config(int64_t index, fastlstm_cell_kind cell, fastlstm_isa isa, fastlstm_dtype dtype)
+config make_config(int64_t index, fastlstm_cell_kind cell, int projected, fastlstm_isa isa,
+                   fastlstm_dtype dtype)
 {
   uint64_t state = (uint64_t)index * 1000003 + 17;
   config c = {.spec = {.struct_size = sizeof(fastlstm_spec),
@@ -43,6 +44,8 @@ config make_config(int64_t index, fastlstm_cell_kind cell, fastlstm_isa isa, fas
   c.weights = random_chance(&state, 10) ? 60 : 1;
   c.inputs = random_chance(&state, 10) ? tiny : 1;
   c.odd = random_chance(&state, 10) ? (int32_t)random_between(&state, 1, 2) : 0;
+  if (projected && c.spec.hidden_size > 1)
+    c.spec.proj_size = random_between(&state, 1, c.spec.hidden_size - 1);
   c.numbers = state;
   return c;
 }
@@ -63,6 +66,12 @@ typedef struct arrays {
 static int64_t gates_of(const config *c)
 {
   return c->spec.cell == FASTLSTM_LSTM ? 4 : c->spec.cell == FASTLSTM_GRU ? 3 : 1;
+}
+
+// Width of h.
+static int64_t outputs_of(const config *c)
+{
+  return c->spec.proj_size ? c->spec.proj_size : c->spec.hidden_size;
 }
 
 static size_t elem(const config *c) { return c->spec.dtype == FASTLSTM_F64 ? 8 : 4; }
@@ -117,7 +126,7 @@ static void hash(arrays *a, const void *data, int64_t count)
 
 typedef struct shapes {
   int64_t rows;  // steps of all sequences that the arrays hold
-  int64_t inputs, outputs, states;
+  int64_t inputs, outputs, cells, h_states, c_states;
   int64_t *lengths, *starts;
 } shapes;
 
@@ -126,8 +135,10 @@ static shapes make_shapes(arrays *a)
   const config *c = a->c;
   shapes s = {.rows = c->steps * c->batch};
   s.inputs = c->spec.input_size;
-  s.outputs = c->spec.directions * c->spec.hidden_size;
-  s.states = c->spec.num_layers * c->batch * s.outputs;
+  s.outputs = c->spec.directions * outputs_of(c);
+  s.cells = c->spec.directions * c->spec.hidden_size;
+  s.h_states = c->spec.num_layers * c->batch * s.outputs;
+  s.c_states = c->spec.num_layers * c->batch * s.cells;
   if (!c->has_lengths) return s;
   s.lengths = zeros(a, (size_t)c->batch * sizeof *s.lengths);
   int64_t longest = c->steps;
@@ -151,13 +162,14 @@ static fastlstm_model *make_model(arrays *a)
   const config *c = a->c;
   const int64_t layers = c->spec.num_layers * c->spec.directions, units = c->spec.hidden_size;
   const int64_t gate_rows = gates_of(c) * units;
-  fastlstm_weights *weights = zeros(a, (size_t)layers * sizeof *weights);
+  fastlstm_weights *weights = zeros(a, 2 * (size_t)layers * sizeof *weights);
   for (int64_t i = 0; i < layers; ++i) {
-    const int64_t inputs = i < c->spec.directions ? c->spec.input_size : c->spec.directions * units;
+    const int64_t inputs = i < c->spec.directions ? c->spec.input_size : c->spec.directions * outputs_of(c);
     weights[i].w_ih = filled(a, gate_rows * inputs, 0.5 * c->weights);
-    weights[i].w_hh = filled(a, gate_rows * units, 0.3 * c->weights);
+    weights[i].w_hh = filled(a, gate_rows * outputs_of(c), 0.3 * c->weights);
     weights[i].b_ih = c->has_b_ih ? filled(a, gate_rows, 0.5) : NULL;
     weights[i].b_hh = c->has_b_hh ? filled(a, gate_rows, 0.5) : NULL;
+    if (c->spec.proj_size) weights[layers + i].w_ih = filled(a, outputs_of(c) * units, 0.5 * c->weights);
   }
   size_t bytes = 0;
   fastlstm_model *model = NULL;
@@ -194,18 +206,18 @@ static void run_forward(arrays *a, const fastlstm_model *model, const shapes *s,
   fastlstm_io io = *given;
   io.x = x;
   io.y = zeros(a, (size_t)(s->rows * s->outputs) * elem(c));
-  io.cells = c->has_cells ? zeros(a, (size_t)(s->rows * s->outputs) * elem(c)) : NULL;
-  io.h_n = zeros(a, (size_t)s->states * elem(c));
-  io.c_n = c->spec.cell == FASTLSTM_LSTM ? zeros(a, (size_t)s->states * elem(c)) : NULL;
+  io.cells = c->has_cells ? zeros(a, (size_t)(s->rows * s->cells) * elem(c)) : NULL;
+  io.h_n = zeros(a, (size_t)s->h_states * elem(c));
+  io.c_n = c->spec.cell == FASTLSTM_LSTM ? zeros(a, (size_t)s->c_states * elem(c)) : NULL;
   io.tape = tape;
   io.dropout = tape ? c->dropout : 0;
   const fastlstm_status status = fastlstm_forward(model, p.plan, &io, p.workspace);
   CHECK(status == FASTLSTM_OK, "forward: %s", fastlstm_status_text(status));
   a->hash = 1;
   hash(a, io.y, s->rows * s->outputs);
-  hash(a, io.cells, s->rows * s->outputs);
-  hash(a, io.h_n, s->states);
-  hash(a, io.c_n, s->states);
+  hash(a, io.cells, s->rows * s->cells);
+  hash(a, io.h_n, s->h_states);
+  hash(a, io.c_n, s->c_states);
 }
 
 static void run_backward(arrays *a, const fastlstm_model *model, const shapes *s, const void *x,
@@ -215,13 +227,14 @@ static void run_backward(arrays *a, const fastlstm_model *model, const shapes *s
   const int64_t layers = c->spec.num_layers * c->spec.directions, units = c->spec.hidden_size;
   const int64_t gate_rows = gates_of(c) * units;
   const planned p = make_plan(a, model, FASTLSTM_BACK);
-  fastlstm_gradients *gradients = zeros(a, (size_t)layers * sizeof *gradients);
-  const int64_t inner = c->spec.directions * units;
+  fastlstm_gradients *gradients = zeros(a, 2 * (size_t)layers * sizeof *gradients);
+  const int64_t inner = c->spec.directions * outputs_of(c);
   for (int64_t i = 0; i < layers; ++i) {
     gradients[i].w_ih = filled(a, gate_rows * (i < c->spec.directions ? c->spec.input_size : inner), 0.5);
-    gradients[i].w_hh = filled(a, gate_rows * units, 0.5);
+    gradients[i].w_hh = filled(a, gate_rows * outputs_of(c), 0.5);
     gradients[i].b_ih = c->has_b_ih ? filled(a, gate_rows, 0.5) : NULL;
     gradients[i].b_hh = c->has_b_hh ? filled(a, gate_rows, 0.5) : NULL;
+    if (c->spec.proj_size) gradients[layers + i].w_ih = filled(a, outputs_of(c) * units, 0.5);
   }
   fastlstm_back_io io = {
       .struct_size = sizeof(fastlstm_back_io),
@@ -234,16 +247,16 @@ static void run_backward(arrays *a, const fastlstm_model *model, const shapes *s
       .dy = filled(a, s->rows * s->outputs, c->inputs),
       .dy_t = given->y_t,
       .dy_b = given->y_b,
-      .dcells = c->has_dcells ? filled(a, s->rows * s->outputs, c->inputs) : NULL,
-      .dcells_t = given->y_t,
-      .dcells_b = given->y_b,
-      .dh_n = c->has_dstates ? filled(a, s->states, c->inputs) : NULL,
-      .dc_n = c->has_dstates && c->spec.cell == FASTLSTM_LSTM ? filled(a, s->states, c->inputs) : NULL,
+      .dcells = c->has_dcells ? filled(a, s->rows * s->cells, c->inputs) : NULL,
+      .dcells_t = given->cells_t,
+      .dcells_b = given->cells_b,
+      .dh_n = c->has_dstates ? filled(a, s->h_states, c->inputs) : NULL,
+      .dc_n = c->has_dstates && c->spec.cell == FASTLSTM_LSTM ? filled(a, s->c_states, c->inputs) : NULL,
       .dx = c->has_dx ? filled(a, s->rows * s->inputs, 1) : NULL,
       .dx_t = given->x_t,
       .dx_b = given->x_b,
-      .dh_0 = c->has_states ? filled(a, s->states, 1) : NULL,
-      .dc_0 = c->has_states && c->spec.cell == FASTLSTM_LSTM ? filled(a, s->states, 1) : NULL,
+      .dh_0 = c->has_states ? filled(a, s->h_states, 1) : NULL,
+      .dc_0 = c->has_states && c->spec.cell == FASTLSTM_LSTM ? filled(a, s->c_states, 1) : NULL,
       .gradients = gradients,
       .accumulate = c->accumulate,
       .dropout = c->dropout,
@@ -251,13 +264,14 @@ static void run_backward(arrays *a, const fastlstm_model *model, const shapes *s
   const fastlstm_status status = fastlstm_backward(model, p.plan, &io, p.workspace);
   CHECK(status == FASTLSTM_OK, "backward: %s", fastlstm_status_text(status));
   hash(a, io.dx, s->rows * s->inputs);
-  hash(a, io.dh_0, s->states);
-  hash(a, io.dc_0, s->states);
+  hash(a, io.dh_0, s->h_states);
+  hash(a, io.dc_0, s->c_states);
   for (int64_t i = 0; i < layers; ++i) {
     hash(a, gradients[i].w_ih, gate_rows * (i < c->spec.directions ? c->spec.input_size : inner));
-    hash(a, gradients[i].w_hh, gate_rows * units);
+    hash(a, gradients[i].w_hh, gate_rows * outputs_of(c));
     hash(a, gradients[i].b_ih, gate_rows);
     hash(a, gradients[i].b_hh, gate_rows);
+    hash(a, gradients[layers + i].w_ih, outputs_of(c) * units);
   }
 }
 
@@ -282,10 +296,10 @@ uint64_t run_config(const config *c)
       .x_b = by_row ? c->steps * s.inputs : s.inputs,
       .y_t = by_row ? s.outputs : c->batch * s.outputs,
       .y_b = by_row ? c->steps * s.outputs : s.outputs,
-      .cells_t = by_row ? s.outputs : c->batch * s.outputs,
-      .cells_b = by_row ? c->steps * s.outputs : s.outputs,
-      .h_0 = c->has_states ? filled(&a, s.states, 0.9) : NULL,
-      .c_0 = c->has_states && c->spec.cell == FASTLSTM_LSTM ? filled(&a, s.states, 2) : NULL,
+      .cells_t = by_row ? s.cells : c->batch * s.cells,
+      .cells_b = by_row ? c->steps * s.cells : s.cells,
+      .h_0 = c->has_states ? filled(&a, s.h_states, 0.9) : NULL,
+      .c_0 = c->has_states && c->spec.cell == FASTLSTM_LSTM ? filled(&a, s.c_states, 2) : NULL,
       .lengths = s.lengths,
       .starts = s.starts,
       .seed = c->seed};

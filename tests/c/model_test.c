@@ -14,19 +14,19 @@
 #include "check.h"
 #include "model_config.h"
 
-enum { FAMILIES = 3, COLUMNS = 2 * FAMILIES, CELLS = 4 };
+enum { FAMILIES = 3, COLUMNS = 2 * FAMILIES, CELLS = 5 };
 static const char *const HEADER =
     "# cell, index, then for float32 and for float64: generic, avx2 = neon, avx512\n";
 
 static const struct {
   const char *name;
   fastlstm_cell_kind kind;
+  int projected;
   int64_t configs;
 } CELL[CELLS] = {
-    {"lstm", FASTLSTM_LSTM, 120},
-    {"rnn_tanh", FASTLSTM_RNN_TANH, 40},
-    {"rnn_relu", FASTLSTM_RNN_RELU, 40},
-    {"gru", FASTLSTM_GRU, 60},
+    {"lstm", FASTLSTM_LSTM, 0, 120},        {"rnn_tanh", FASTLSTM_RNN_TANH, 0, 40},
+    {"rnn_relu", FASTLSTM_RNN_RELU, 0, 40}, {"gru", FASTLSTM_GRU, 0, 60},
+    {"lstmp", FASTLSTM_LSTM, 1, 40},
 };
 
 static fastlstm_isa isa_of(int family)
@@ -38,8 +38,8 @@ static fastlstm_isa isa_of(int family)
 
 static uint64_t bits_of(int cell, int64_t index, int column)
 {
-  const config c =
-      make_config(index, CELL[cell].kind, isa_of(column % FAMILIES), (fastlstm_dtype)(column / FAMILIES));
+  const config c = make_config(index, CELL[cell].kind, CELL[cell].projected, isa_of(column % FAMILIES),
+                               (fastlstm_dtype)(column / FAMILIES));
   return run_config(&c);
 }
 

@@ -159,8 +159,8 @@ def test_state_of_none_is_zeros(isa: str, dtype: str, cell: str) -> None:
         helpers.Config(5, 3, 4, 21, num_layers=2, bidirectional=True, dtype=dtype, cell=cell), 1
     )
     model = case.model()
-    zeros = np.zeros(case.config.state_shape, dtype)
-    with_zeros = engine_runs.run(model, case.inputs._replace(state=(zeros, zeros)))
+    zeros = np.zeros(case.config.h_shape, dtype), np.zeros(case.config.c_shape, dtype)
+    with_zeros = engine_runs.run(model, case.inputs._replace(state=zeros))
     assert_all_same_bits(engine_runs.run(model, case.inputs), with_zeros)
 
 

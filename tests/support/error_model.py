@@ -12,6 +12,10 @@ are the bias, w x and w h:
     var c' =  f^2 var c + c^2 var f + i^2 var g + g^2 var i + 3 u^2 (|f c| + i)^2
     var h' =  o^2 ((1 - tanh(c')^2)^2 var c' + 4 A^2) + tanh(c')^2 var o + u^2 h'^2
 
+and, where that is projected, h' being m there,
+
+    var h' =  W_hr^2 (var m + u^2 (1 + H) m^2)
+
 The first line: each weight is rounded once when it is packed, which adds u^2 S, and each of the K
 partial sums once, whose squares are about S. An error of rounding has variance u^2 / 3 at most
 and a partial sum fewer terms, so this is some five times the truth; A, a bound, is some three
@@ -42,6 +46,9 @@ SIGMOID_BOUND = {"float32": 1.5e-7, "float64": 3e-16}
 LIMIT = 6.0
 
 
+PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+
+
 class Spread(NamedTuple):
     """Standard deviations of the outputs of the same names, laid out like them."""
 
@@ -65,9 +72,9 @@ def spread(config: helpers.Config, params: dict[str, Array], inputs: helpers.Inp
     lengths = np.full(config.batch, config.steps) if inputs.lengths is None else inputs.lengths
     active = (np.arange(config.steps)[:, None] < np.asarray(lengths))[:, :, None]
     x = np.where(active, config.time_major(inputs.x), 0).astype(np.float64)
-    state = inputs.state or (np.zeros(config.state_shape), np.zeros(config.state_shape))
+    state = inputs.state or (np.zeros(config.h_shape), np.zeros(config.c_shape))
     h_0, c_0 = (np.asarray(part, np.float64) for part in state)
-    h_var, c_var = np.zeros(config.state_shape), np.zeros(config.state_shape)
+    h_var, c_var = np.zeros(config.h_shape), np.zeros(config.c_shape)
 
     x_var = np.zeros_like(x)
     for layer in range(config.num_layers):
@@ -76,7 +83,7 @@ def spread(config: helpers.Config, params: dict[str, Array], inputs: helpers.Inp
             at = layer * config.num_directions + direction
             cell = {
                 name: np.asarray(params[f"{name}_l{layer}{end}"], np.float64)
-                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                for name in PARAMETERS
                 if f"{name}_l{layer}{end}" in params
             }
             steps = range(config.steps)[:: -1 if direction else 1]
@@ -132,7 +139,8 @@ def _direction(
     x_part = x @ w_ih.T + bias
     x_part_var = (rounding * np.square(x) + x_var) @ w_ih_2.T + rounding * np.square(bias)
 
-    after = Moments(*(np.empty((*x.shape[:2], w_hh.shape[1])) for _ in range(4)))
+    units, outputs = len(w_hh) // 4, w_hh.shape[1]
+    after = Moments(*(np.empty((*x.shape[:2], n)) for n in (outputs, units, outputs, units)))
     now = start
     for t in steps:
         h, c, h_var, c_var = now
@@ -151,6 +159,9 @@ def _direction(
         tanh_var = np.square(1 - tanh_c * tanh_c) * c_var + 4 * sigmoid_var
         h = o * tanh_c
         h_var = o * o * tanh_var + tanh_c * tanh_c * o_var + unit_var * h * h
+        if "weight_hr" in cell:
+            h_var = h_var + unit_var * (1 + units) * np.square(h)
+            h, h_var = h @ cell["weight_hr"].T, h_var @ np.square(cell["weight_hr"]).T
         new = Moments(h, c, h_var, c_var)
         now = Moments(*(np.where(active[t], a, b) for a, b in zip(new, now, strict=True)))
         for whole, part in zip(after, now, strict=True):

@@ -13,9 +13,11 @@ a tanh) through the equations of the backward pass in `fastlstm.reference`. T st
     var dh_{t-1} =  (var dz + (1 + 4 H) u^2 dz^2) W_hh^2        and dx_t alike: sums of 4 H products
     var dW    =  sum (x^2 var dz + dz^2 var x + (1 + N) u^2 dz^2 x^2)      over N = T B steps
 
-squares element by element. The last line is where the size of the batch comes in: each of the N
-partial sums is rounded, and the square of one is about the sum of the squares of all terms, since
-the gradients sent in have random signs. The engine sums in chunks and parts, which rounds less.
+squares element by element. With a projection, dm = dh W_hr stands for dh in the lines of dc_t and
+dz_o, with the spread of such a product, and dW_hr alike. The last line is where the size of the
+batch comes in: each of the N partial sums is rounded, and the square of one is about the sum of the
+squares of all terms, since the gradients sent in have random signs. The engine sums in chunks and
+parts, which rounds less.
 
 One more thing: while a gradient goes back through n steps with nothing new coming in, it is
 multiplied by n factors whose errors are much alike (a cell's gates hardly change, a weight's error
@@ -82,6 +84,7 @@ class Run(NamedTuple):
     g: Value
     o: Value
     tanh_c: Value
+    m: Value  # o tanh_c
 
 
 def spreads(problem: Problem, given: tuple[str, ...]) -> dict[str, Array]:
@@ -102,7 +105,7 @@ class _Spreads:
         self.runs = self._forward()
 
     def _cell(self, layer: int, end: str) -> dict[str, Array]:
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        names = error_model.PARAMETERS
         found = {name: self.problem.params.get(f"{name}_l{layer}{end}") for name in names}
         return {name: p.astype(np.float64) for name, p in found.items() if p is not None}
 
@@ -110,8 +113,8 @@ class _Spreads:
         problem, config = self.problem, self.config
         x = np.where(self.active, problem.inputs.x, 0).astype(np.float64)
         x = Value(x, np.zeros_like(x))
-        zeros = np.zeros(config.state_shape)
-        h_0, c_0 = (np.asarray(a, np.float64) for a in problem.inputs.state or (zeros, zeros))
+        zeros = np.zeros(config.h_shape), np.zeros(config.c_shape)
+        h_0, c_0 = (np.asarray(a, np.float64) for a in problem.inputs.state or zeros)
         runs: list[list[Run]] = []
         for layer in range(config.num_layers):
             mask = np.ones_like(x.at)
@@ -125,7 +128,7 @@ class _Spreads:
             outputs = []
             for direction, end in enumerate(self.ends):
                 at, order = layer * len(self.ends) + direction, slice(None, None, 1 - 2 * direction)
-                start = error_model.Moments(h_0[at], c_0[at], zeros[at], zeros[at])
+                start = error_model.Moments(h_0[at], c_0[at], *(z[at] for z in zeros))
                 cell = self._cell(layer, end)
                 ran = Value(x.at[order], x.var[order])
                 after = error_model._direction(
@@ -154,7 +157,7 @@ class _Spreads:
         z_var = z_var + times * np.square(bias)
 
         def gate(k: int) -> Value:
-            size = w_hh.shape[1]
+            size = len(w_hh) // 4
             at, var = z[..., k * size : (k + 1) * size], z_var[..., k * size : (k + 1) * size]
             if k == 2:
                 g = np.tanh(at)
@@ -164,15 +167,16 @@ class _Spreads:
 
         tanh = np.tanh(after.c)
         tanh_c = Value(tanh, np.square(1 - tanh * tanh) * after.c_var + 4 * self.a2)
-        return Run(x, h, c, gate(0), gate(1), gate(2), gate(3), tanh_c)
+        m = (gate(3) * tanh_c).rounded(self.u2)
+        return Run(x, h, c, gate(0), gate(1), gate(2), gate(3), tanh_c, m)
 
     def of(self, given: tuple[str, ...]) -> dict[str, Array]:
         upstream = {
             name: np.asarray(a if name in given else np.zeros_like(a), np.float64)
             for name, a in self.problem.upstream.items()
         }
-        dh = Value(upstream["h_n"].copy(), np.zeros(self.config.state_shape))
-        dc = Value(upstream["c_n"].copy(), np.zeros(self.config.state_shape))
+        dh = Value(upstream["h_n"].copy(), np.zeros(self.config.h_shape))
+        dc = Value(upstream["c_n"].copy(), np.zeros(self.config.c_shape))
         dy, dcells = (
             Value(np.where(self.active, a, 0), np.zeros_like(a))
             for a in (upstream["y"], upstream["cells"])
@@ -181,13 +185,17 @@ class _Spreads:
         for layer in reversed(range(self.config.num_layers)):
             dx = None
             for direction, end in enumerate(self.ends):
-                size, row = self.config.hidden_size, layer * len(self.ends) + direction
-                order = slice(None, None, 1 - 2 * direction)
-                own = slice(direction * size, (direction + 1) * size)
-                dy_own, dcells_own = (Value(*(p[order, :, own] for p in v)) for v in (dy, dcells))
+                row, order = (
+                    layer * len(self.ends) + direction,
+                    slice(None, None, 1 - 2 * direction),
+                )
+                dy_own, dcells_own = (
+                    Value(*(np.split(p[order], len(self.ends), -1)[direction] for p in v))
+                    for v in (dy, dcells)
+                )
                 cell = self._cell(layer, end)
                 active = self.active[order]
-                part, dz = self._back(
+                part, dz, dh_all = self._back(
                     self.runs[layer][direction],
                     active,
                     cell,
@@ -198,7 +206,11 @@ class _Spreads:
                 )
                 for whole, end_of in ((dh, part[0]), (dc, part[1])):
                     whole.at[row], whole.var[row] = end_of
-                for name, variance in self._params(self.runs[layer][direction], dz, cell).items():
+                run = self.runs[layer][direction]
+                variances = self._params(run, dz, cell)
+                if "weight_hr" in cell:
+                    variances["weight_hr"] = self._weight(dh_all, run.m)
+                for name, variance in variances.items():
                     result[f"{name}_l{layer}{end}"] = np.sqrt(variance)
                 mine = self._product(dz, cell["weight_ih"])
                 mine = Value(*(a[order] for a in mine))
@@ -206,7 +218,7 @@ class _Spreads:
             mask = self.masks[layer]
             assert dx is not None
             dy = Value(dx.at * mask, np.square(mask) * dx.var).rounded(self.u2)
-            dcells = Value(np.zeros_like(dy.at), np.zeros_like(dy.at))
+            dcells = Value(np.zeros_like(dcells.at), np.zeros_like(dcells.at))
         outer = {"x": np.sqrt(dx.var), "h_0": np.sqrt(dh.var), "c_0": np.sqrt(dc.var)}
         return {**outer, **{name: result[name] for name in self.problem.params}}
 
@@ -223,9 +235,10 @@ class _Spreads:
         dcells: Value,
         dh: Value,
         dc: Value,
-    ) -> tuple[tuple[Value, Value], Value]:
-        """What is left of (dh, dc) before the first step, and dz of all steps (T, B, 4H)."""
-        dz = Value(*np.zeros((2, *dy.at.shape[:2], 4 * dy.at.shape[2])))
+    ) -> tuple[tuple[Value, Value], Value, Value]:
+        """What is left of (dh, dc) before the first step, and dz (T, B, 4H) and dh of all steps."""
+        dz = Value(*np.zeros((2, *dy.at.shape[:2], 4 * dcells.at.shape[2])))
+        dh_all = Value(*np.zeros((2, *dy.at.shape)))
         age = np.zeros((dy.at.shape[1], 1))
         for t in reversed(range(len(active))):
             step = Run(*(Value(a.at[t], a.var[t]) for a in run))
@@ -236,6 +249,10 @@ class _Spreads:
             aged = 1 + age * old / np.where(old + new > 0, old + new, 1)
             age = np.where(active[t], aged, age)
             dh_t = (dh + Value(dy.at[t], dy.var[t])).rounded(self.u2)
+            dh_all.at[t] = np.where(active[t], dh_t.at, 0)
+            dh_all.var[t] = np.where(active[t], dh_t.var * age, 0)
+            if "weight_hr" in cell:
+                dh_t = self._product(dh_t, cell["weight_hr"])
             dc_t = (dc + Value(dcells.at[t], dcells.var[t])).rounded(self.u2)
             slope = Value(
                 1 - np.square(step.tanh_c.at), 4 * np.square(step.tanh_c.at) * step.tanh_c.var
@@ -259,20 +276,23 @@ class _Spreads:
             dh = Value(*(np.where(active[t], a, b) for a, b in zip(dh_next, dh, strict=True)))
             dc = Value(*(np.where(active[t], a, b) for a, b in zip(dc_next, dc, strict=True)))
         age = np.maximum(age, 1)
-        return (Value(dh.at, dh.var * age), Value(dc.at, dc.var * age)), dz
+        return (Value(dh.at, dh.var * age), Value(dc.at, dc.var * age)), dz, dh_all
 
     def _params(self, run: Run, dz: Value, cell: dict[str, Array]) -> dict[str, Array]:
         """Variances of the gradients of the parameters."""
-        flat = [a.reshape(-1, a.shape[-1]) for a in dz]
-        times = self.u2 * (1 + len(flat[0]))
-        result = {}
-        for name, read in (("weight_ih", run.x), ("weight_hh", run.h)):
-            at, var = (a.reshape(-1, a.shape[-1]) for a in read)
-            square = np.square(flat[0])
-            result[name] = (flat[1] + times * square).T @ np.square(at) + square.T @ var
+        result = {"weight_ih": self._weight(dz, run.x), "weight_hh": self._weight(dz, run.h)}
         if "bias_ih" in cell:
+            flat = [a.reshape(-1, a.shape[-1]) for a in dz]
+            times = self.u2 * (1 + len(flat[0]))
             result["bias_ih"] = result["bias_hh"] = (flat[1] + times * np.square(flat[0])).sum(0)
         return result
+
+    def _weight(self, d: Value, read: Value) -> Array:
+        """Variances of the sum over steps and sequences of d^T read."""
+        at, var, x, x_var = (a.reshape(-1, a.shape[-1]) for a in (*d, *read))
+        square, times = np.square(at), self.u2 * (1 + len(at))
+        found: Array = (var + times * square).T @ np.square(x) + square.T @ x_var
+        return found
 
 
 def _sigmoid_slope(s: Value) -> Value:

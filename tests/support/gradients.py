@@ -25,15 +25,19 @@ class Problem:
         self.params = helpers.random_params(config, rng)
         self.inputs = helpers.random_inputs(config, rng)
         self.options: dict[str, Any] = {"dropout": dropout, "seed": seed} if dropout else {}
-        width = config.num_directions * config.hidden_size
-        shapes = dict.fromkeys(("y", "cells"), (config.steps, config.batch, width))
-        shapes |= dict.fromkeys(("h_n", "c_n"), config.state_shape)
+        steps, directions = (config.steps, config.batch), config.num_directions
+        shapes: dict[str, tuple[int, ...]] = {
+            "y": (*steps, directions * config.outputs),
+            "h_n": config.h_shape,
+            "c_n": config.c_shape,
+            "cells": (*steps, directions * config.hidden_size),
+        }
         self.upstream = {name: rng.standard_normal(shapes[name]) for name in OUTPUTS}
 
     def variables(self) -> dict[str, np.ndarray]:
         """All that gradients are taken of, by name."""
-        zeros = np.zeros(self.config.state_shape)
-        h_0, c_0 = self.inputs.state or (zeros, zeros)
+        zeros = np.zeros(self.config.h_shape), np.zeros(self.config.c_shape)
+        h_0, c_0 = self.inputs.state or zeros
         return {"x": self.inputs.x, "h_0": h_0, "c_0": c_0, **self.params}
 
     def forward(self, variables: dict[str, np.ndarray]) -> reference.Result:

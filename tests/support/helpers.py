@@ -37,27 +37,53 @@ class Config:
     with_state: bool = False
     lengths: tuple[int, ...] | None = None
     dtype: str = "float32"
-    cell: str = "lstm"  # or "rnn_tanh", "rnn_relu", "gru"
+    # "lstm", "lstmp" (projected to about 5/8 of H), "rnn_tanh", "rnn_relu", "gru", "lstm_general"
+    cell: str = "lstm"
+    proj: int = 0  # of an "lstm", what its output is projected to
 
     @property
     def gates(self) -> int:
         """How many times H rows a weight has."""
-        return {"lstm": 4, "gru": 3}.get(self.cell, 1)
+        return {"lstm": 4, "lstmp": 4, "lstm_general": 4, "gru": 3}.get(self.cell, 1)
+
+    @property
+    def proj_size(self) -> int:
+        """0 for no projection, as a layer of one unit can have none."""
+        return self.hidden_size * 5 // 8 if self.cell == "lstmp" else self.proj
+
+    @property
+    def outputs(self) -> int:
+        """Width of h."""
+        return self.proj_size or self.hidden_size
+
+    @property
+    def options(self) -> dict[str, Any] | None:
+        """What makes an LSTM a general one."""
+        if self.cell != "lstm_general":
+            return None
+        clips = {"gate_clip": 1.0, "cell_clip": 0.8}
+        return {"peepholes": True, **clips, "gate_activation": "hard_sigmoid"}
 
     @property
     def num_directions(self) -> int:
         return 2 if self.bidirectional else 1
 
     @property
-    def state_shape(self) -> tuple[int, int, int]:
-        """Shape of h_0, c_0, h_n and c_n."""
+    def h_shape(self) -> tuple[int, int, int]:
+        """Shape of h_0 and h_n."""
+        return self.num_layers * self.num_directions, self.batch, self.outputs
+
+    @property
+    def c_shape(self) -> tuple[int, int, int]:
+        """Shape of c_0 and c_n."""
         return self.num_layers * self.num_directions, self.batch, self.hidden_size
 
     @property
     def lstm_arguments(self) -> dict[str, Any]:
         """The arguments that torch.nn.LSTM and fastlstm.LSTM share (all but the dtype)."""
         names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional")
-        return {name: getattr(self, name) for name in names}
+        projection = {"proj_size": self.proj_size} if self.proj_size else {}
+        return {**{name: getattr(self, name) for name in names}, **projection}
 
     def time_major(self, a: np.ndarray) -> np.ndarray:
         """x, y or cells from the user's layout to (T, B, ...), or back again."""
@@ -101,16 +127,21 @@ def random_params(config: Config, rng: np.random.Generator) -> dict[str, np.ndar
     rows = config.gates * config.hidden_size
     params = {}
     for layer in range(config.num_layers):
-        below = config.num_directions * config.hidden_size if layer else config.input_size
+        below = config.num_directions * config.outputs if layer else config.input_size
         for suffix in ["", "_reverse"][: config.num_directions]:
             shapes: dict[str, tuple[int, ...]] = {
                 "weight_ih": (rows, below),
-                "weight_hh": (rows, config.hidden_size),
+                "weight_hh": (rows, config.outputs),
             }
             if config.bias:
                 shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+            if config.proj_size:
+                shapes["weight_hr"] = config.proj_size, config.hidden_size
             for name, shape in shapes.items():
                 values = rng.uniform(-bound, bound, shape).astype(config.dtype)
+                params[f"{name}_l{layer}{suffix}"] = values
+            for name in ["weight_ci", "weight_cf", "weight_co"] if config.options else []:
+                values = rng.uniform(-bound, bound, config.hidden_size).astype(config.dtype)
                 params[f"{name}_l{layer}{suffix}"] = values
     return params
 
@@ -122,8 +153,8 @@ def random_inputs(config: Config, rng: np.random.Generator) -> Inputs:
         x[length:, row] = np.nan
     state = None
     if config.with_state:
-        h_0 = rng.uniform(-1, 1, config.state_shape).astype(config.dtype)
-        c_0 = rng.normal(0, 2, config.state_shape).astype(config.dtype)
+        h_0 = rng.uniform(-1, 1, config.h_shape).astype(config.dtype)
+        c_0 = rng.normal(0, 2, config.c_shape).astype(config.dtype)
         state = h_0, c_0
     return Inputs(np.ascontiguousarray(config.time_major(x)), state, config.lengths)
 
@@ -159,8 +190,8 @@ def torch_forward(
 
     module = torch.nn.LSTM(**config.lstm_arguments, dtype=tensor_type)
     module.load_state_dict({name: tensor(value) for name, value in params.items()})
-    zeros = np.zeros(config.state_shape, inputs.x.dtype)
-    h_0, c_0 = (tensor(a) for a in inputs.state or (zeros, zeros))
+    zeros = (np.zeros(shape, inputs.x.dtype) for shape in (config.h_shape, config.c_shape))
+    h_0, c_0 = (tensor(a) for a in inputs.state or zeros)
     x = tensor(inputs.x)
 
     with torch.inference_mode():
@@ -168,7 +199,7 @@ def torch_forward(
             y, (h_n, c_n) = module(x, (h_0, c_0))
             return Outputs(y.numpy(), h_n.numpy(), c_n.numpy())
 
-        y = tensor(np.zeros((config.steps, config.batch, zeros.shape[-1] * config.num_directions)))
+        y = tensor(np.zeros((config.steps, config.batch, h_0.shape[-1] * config.num_directions)))
         y = y.swapaxes(0, 1).contiguous() if config.batch_first else y
         h_n, c_n = h_0.clone(), c_0.clone()
         keep = [row for row, length in enumerate(inputs.lengths) if length > 0]

@@ -274,7 +274,6 @@ def test_from_torch(dtype: str) -> None:
         (lambda nn: nn.LSTM, TypeError, "module"),
         (lambda nn: nn.LSTM(3, 4).half(), TypeError, "dtype"),
         (lambda nn: nn.LSTM(3, 4).bfloat16(), TypeError, "dtype"),
-        (lambda nn: nn.LSTM(3, 4, proj_size=2), NotImplementedError, "proj_size"),
         (lambda nn: quantized(nn), TypeError, "module"),
         (lambda nn: nn.LSTM(3, 4, device="meta"), TypeError, "weight_ih"),
     ],

@@ -13,96 +13,24 @@ import pytest
 
 import fastlstm
 from fastlstm import _core
-from support.declarations import header
+from support.border import (
+    BACK_IO,
+    DECLARED,
+    FIRST_SPEC,
+    GRADIENTS,
+    IO,
+    SIZE,
+    SPEC,
+    STATUS,
+    WEIGHTS,
+    Memory,
+    Model,
+    at,
+    library,
+    spec,
+)
 
 pytestmark = pytest.mark.sanitize
-
-TYPES: dict[str, Any] = {
-    "int64_t": ctypes.c_int64,
-    "int32_t": ctypes.c_int32,
-    "uint64_t": ctypes.c_uint64,
-    "size_t": ctypes.c_size_t,
-    "double": ctypes.c_double,
-    "fastlstm_cell_kind": ctypes.c_int,
-    "fastlstm_dtype": ctypes.c_int,
-    "fastlstm_isa": ctypes.c_int,
-    "fastlstm_purpose": ctypes.c_int,
-}
-DECLARED = header()
-STATUS = {name: value for value, name in enumerate(DECLARED.enums["fastlstm_status"])}
-
-
-def struct(name: str) -> Any:
-    """A structure as the header declares it, of its size; what is no number is a pointer."""
-    fields = [(field, TYPES.get(kind, ctypes.c_void_p)) for field, kind in DECLARED.structs[name]]
-
-    class Struct(ctypes.Structure):
-        _fields_ = fields
-
-        def __init__(self, *values: Any, **named: Any) -> None:
-            super().__init__(*values, **named)
-            if fields[0][0] == "struct_size" and "struct_size" not in named:
-                self.struct_size = ctypes.sizeof(self)
-
-    return Struct
-
-
-SPEC, IO, BACK_IO, WEIGHTS, GRADIENTS = map(
-    struct,
-    ("fastlstm_spec", "fastlstm_io", "fastlstm_back_io", "fastlstm_weights", "fastlstm_gradients"),
-)
-SIZE = ctypes.c_size_t
-library: Any = ctypes.CDLL(_core.__file__)
-library.fastlstm_status_text.restype = ctypes.c_char_p
-library.fastlstm_plan_bytes.restype = library.fastlstm_plan_workspace_bytes.restype = SIZE
-
-
-def spec(**changes: int) -> Any:
-    good = {"input_size": 3, "hidden_size": 5, "num_layers": 2, "directions": 1, "passes": 3}
-    return SPEC(**{**good, **changes})
-
-
-def at(value: Any) -> Any:
-    return ctypes.cast(ctypes.pointer(value), ctypes.c_void_p)
-
-
-class Memory:
-    """Zeros, aligned."""
-
-    def __init__(self, size: int) -> None:
-        self.block = ctypes.create_string_buffer(size + 64)
-        begin = ctypes.addressof(self.block)
-        self.address = begin + -begin % 64
-        self.pointer = ctypes.c_void_p(self.address)
-
-
-class Model:
-    """A model of zeros, packed by hand, and plans for it."""
-
-    def __init__(self, **changes: int) -> None:
-        self.spec, size = spec(**changes), SIZE()
-        assert library.fastlstm_model_bytes(at(self.spec), at(size)) == 0
-        self.memory, self.zeros = Memory(size.value), Memory(1 << 16)
-        layers = self.spec.num_layers * self.spec.directions
-        zeros = self.zeros.address
-        self.weights = (WEIGHTS * layers)(*[WEIGHTS(zeros, zeros, None, zeros)] * layers)
-        pointer = ctypes.c_void_p()
-        assert self.pack(self.memory.address, pointer) == 0
-        self.pointer = pointer
-
-    def pack(self, memory: int | None, pointer: Any, weights: Any = True, threads: int = 1) -> int:
-        table = at(self.weights) if weights is True else weights
-        where = ctypes.c_void_p(memory)
-        given = (at(self.spec), table, where, threads, None, None, at(pointer))
-        status: int = library.fastlstm_model_pack(*given)
-        return status
-
-    def plan(self, purpose: int, steps: int, batch: int, threads: int = 1) -> tuple[int, Memory]:
-        plan = Memory(library.fastlstm_plan_bytes())
-        sizes = (ctypes.c_int64(steps), ctypes.c_int64(batch))
-        return library.fastlstm_plan_make(
-            self.pointer, purpose, *sizes, threads, plan.pointer
-        ), plan
 
 
 def test_every_status_has_its_words() -> None:
@@ -112,7 +40,7 @@ def test_every_status_has_its_words() -> None:
     assert library.fastlstm_status_text(99) == library.fastlstm_status_text(-1) == b"unknown status"
 
 
-BAD_SPECS = [
+BAD_SPECS: list[dict[str, Any]] = [
     {"isa": 7},
     {"isa": -1},
     {"dtype": 5},
@@ -125,11 +53,15 @@ BAD_SPECS = [
     {"passes": 0},
     {"passes": 4},
     {"gemm_blas": 2},
-    {"cell": 4},
+    {"cell": len(DECLARED.enums["fastlstm_cell_kind"])},
     {"cell": -1},
     {"struct_size": 0},
-    {"struct_size": ctypes.sizeof(SPEC) - 1},
+    {"struct_size": FIRST_SPEC - 1},
     {"struct_size": 2**63},
+    {"proj_size": -1},
+    {"proj_size": 5},
+    {"proj_size": 2**62},
+    {"proj_size": 2, "cell": 1},
 ]
 LARGE_SPECS = [
     {"input_size": 2**31},

@@ -151,8 +151,8 @@ FL_INLINE void sum_tile(const int rows, const int full, const int rest, const in
   const real *h[FL_TILE_ROWS];
   FL_UNROLL
   for (int r = 0; r < rows; ++r) h[r] = (const real *)job->h_prev + (row + r) * job->h_stride;
-  const real *w = (const real *)layer->w_h.data + panel * layer->units * FL_PANEL * VL;
-  multiply(rows, full, rest, chains, prefetch, job->blocking.distance, acc, h, w, layer->units);
+  const real *w = (const real *)layer->w_h.data + panel * layer->w_h.inputs * FL_PANEL * VL;
+  multiply(rows, full, rest, chains, prefetch, job->blocking.distance, acc, h, w, layer->w_h.inputs);
   join_chains(n, chains, acc);
 }
 
