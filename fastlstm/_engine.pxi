@@ -20,19 +20,7 @@ cdef class StragglerBackoff:
         self.straggled_before = straggled and not self.straggled_before
 
 
-cdef int64_t count_rows(const Extent *extent) noexcept:
-    """Of an array of steps."""
-    return extent.rows if extent.packed else extent.steps * extent.batch
-
-
 PURPOSES = {"infer": FASTLSTM_INFER, "train": FASTLSTM_TRAIN, "back": FASTLSTM_BACK}
-
-
-cdef int check_status(fastlstm_status status) except -1:
-    """For what callers of the core have seen to: the core's own last word."""
-    if status != FASTLSTM_OK:
-        raise RuntimeError(f"the core refuses the call: {fastlstm_status_text(status).decode()}")
-    return 0
 
 
 cdef class Engine:
