@@ -17,8 +17,9 @@ demo: $(VENV)/demo build
 smoke: $(VENV)/test build
 	$(BIN)/python -m pytest -q -m "smoke and not deep"
 
+# Two processes share the tests: many wait, for a compiler or for a process that they started.
 test: $(VENV)/test build
-	$(BIN)/python -m pytest -q -m "not deep"
+	$(BIN)/python -m pytest -q -n 2 -m "not deep"
 
 test-deep: $(VENV)/test build
 	$(BIN)/python -m pytest -q -m deep

@@ -139,7 +139,7 @@ cdef extern from "internal/binding.h" nogil:
 
     ctypedef struct fl_panels:
         int32_t lanes
-        int32_t group
+        int32_t bundle
         int32_t full
         int32_t units
         int32_t remainder

@@ -377,7 +377,7 @@ cdef class Engine:
         return {
             "isa": self.isa,
             "lanes": panels.lanes,
-            "group": panels.group,
+            "bundle": panels.bundle,
             "full": panels.full,
             "units": panels.units,
             "remainder": panels.remainder,

@@ -55,12 +55,12 @@ def _limit(estimate: dict[str, Any]) -> str:
 def explain(title: str, spec: Spec, steps: int, plan: dict[str, Any]) -> str:
     """The lines that the `explain` of a model returns."""
     full, rest = plan["full"], plan["rest"]
-    what = "panel" if plan["group"] == 1 else "group"
+    what = "panel" if plan["bundle"] == 1 else "bundle"
     panels = f"{_many(full, what)} of {_many(plan['units'], 'unit')}" if full else ""
     if rest:
         panels += (", 1 of " if full else f"1 {what} of ") + _many(rest, "unit")
-    if plan["group"] > 1:
-        panels += f", {plan['group']} panels a group"
+    if plan["bundle"] > 1:
+        panels += f", {plan['bundle']} panels a bundle"
     if plan["project_steps"]:
         how = "BLAS" if spec.gemm == "blas" else "our kernel"
         project = f"{plan['project_steps']} steps ahead of the recurrence, by {how}"

@@ -13,7 +13,7 @@ from .shapes import Shape
 Array = NDArray[Any]
 Outputs = dict[str, Array]
 """What a call gave: y (T, B, D*H); of a training step also gradients, under the names of what they
-belong to: x, h_0, c_0 and torch's names of the parameters."""
+belong to: x, h_0, c_0 if there is one, and torch's names of the parameters."""
 
 
 def difference(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import files, limits, peers, planner, protocol, report, runner, training_zoo, zoo
-from .shapes import Shape
+from .shapes import GATES, Shape
 
 _NEEDS = {name: engine.package for name, engine in peers.ENGINES.items()}
 _NEEDS |= {
@@ -69,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--ragged", action="store_true", help="lengths drawn from T/8 to T")
     own.add_argument("--stream", action="store_true", help="calls of T steps that carry the state")
     own.add_argument("--dtype", choices=("float32", "float64"), help="default float32")
+    own.add_argument("--cell", choices=tuple(GATES), help="default lstm")
     how = parser.add_argument_group("how")
     how.add_argument(
         "--threads",
@@ -111,7 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def choose_shapes(args: argparse.Namespace, error: Callable[[str], Any]) -> list[Shape]:
     """The shapes that the options ask for; ``error`` ends the program with a message."""
-    own = ("batch", "steps", "layers", "bidirectional", "ragged", "stream", "dtype")
+    own = ("batch", "steps", "layers", "bidirectional", "ragged", "stream", "dtype", "cell")
     lists: Any = training_zoo if args.train else zoo
     shapes: list[Shape] = []
     if args.input_size and args.hidden_size:
@@ -131,6 +132,7 @@ def choose_shapes(args: argparse.Namespace, error: Callable[[str], Any]) -> list
                     dtype=args.dtype or "float32",
                     stream=args.stream,
                     train=args.train,
+                    cell=args.cell or "lstm",
                 )
             )
         except ValueError as problem:

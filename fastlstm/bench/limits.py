@@ -4,14 +4,14 @@
 A step can't be shorter than its arithmetic, than one read of its recurrent weights, or than the
 chain of dependent operations from one h to the next:
 
-    t_step >= max(8 B H^2 / (threads * peak), read(s 4 H^2 / threads), chain)
+    t_step >= max(2 G B H^2 / (threads * peak), read(s G H^2 / threads), chain)
 
-with s bytes a value, and the input part (I instead of H, no dependence between steps) on top.
-``read`` is the time of one thread for its share of the weights: what fits the first cache at that
-cache's rate, what fits the next one at that one's, and so on. (One rate, that of the smallest cache
-that holds the share, would not be a bound: weights slightly larger than a cache are mostly read
-from it if every other step walks through them backwards.) Both directions of a layer count as one
-step of twice the work. Only valid steps of a ragged batch count.
+with G gates (4 of an LSTM), s bytes a value, and the input part (I instead of H, no dependence
+between steps) on top. ``read`` is the time of one thread for its share of the weights: what fits
+the first cache at that cache's rate, what fits the next one at that one's, and so on. (One rate,
+that of the smallest cache that holds the share, would not be a bound: weights slightly larger than
+a cache are mostly read from it if every other step walks through them backwards.) Both directions
+of a layer count as one step of twice the work. Only valid steps of a ragged batch count.
 
 Of a training step only the arithmetic is a limit here, three times that of inference: the gradients
 of inputs and of weights are two products as large as the one of the forward pass.
@@ -32,8 +32,14 @@ from .shapes import Shape, make_lengths
 
 # Latencies in cycles from one h to the next at the shortest: a store read back by a broadcast load
 # 11, one FMA 4, sigmoid 38 (round, subtract, polynomial of depth 4, scale, add, divide), f*c + i*g
-# 8, tanh 42 (one operation more than sigmoid), the product with o 4.
-CHAIN_CYCLES = 11 + 4 + 38 + 8 + 42 + 4
+# 8, tanh 42 (one operation more than sigmoid), the product with o 4. A GRU: r hn + xn 4, the tanh,
+# z (h - n) + n 8. A maximum 4.
+CHAINS = {
+    "lstm": 11 + 4 + 38 + 8 + 42 + 4,
+    "gru": 11 + 4 + 38 + 4 + 42 + 8,
+    "rnn_tanh": 11 + 4 + 42,
+    "rnn_relu": 11 + 4 + 4,
+}
 
 # Where the machine doesn't say: sizes in bytes of L1, L2, L3 that are common.
 DEFAULT_CACHES = (32 << 10, 1 << 20, 16 << 20)
@@ -48,7 +54,7 @@ class Machine:
     flops       per dtype, the FMA peak of one thread in flop/s
     bandwidth   (capacity in bytes, bytes/s of one thread), smallest cache first; the last entry is
                 memory, of capacity infinity
-    chain       seconds of the shortest dependent chain of a step
+    chain       seconds of the shortest dependent chain of an LSTM's step
     """
 
     threads: int
@@ -81,11 +87,11 @@ def row_steps(shape: Shape) -> int:
 
 
 def flops(shape: Shape) -> float:
-    """Useful floating-point operations of a call: 8 H (I + H) for each valid step and direction,
+    """Useful floating-point operations of a call: 2 G H (I + H) for each valid step and direction,
     three times that for a training step."""
+    ops = 2.0 * shape.gates * shape.directions
     per_row = sum(
-        8.0 * shape.directions * shape.H * (shape.layer_input_size(layer) + shape.H)
-        for layer in range(shape.layers)
+        ops * shape.H * (shape.layer_input_size(layer) + shape.H) for layer in range(shape.layers)
     )
     return per_row * row_steps(shape) * (3 if shape.train else 1)
 
@@ -123,8 +129,8 @@ def limit(shape: Shape, machine: Machine) -> Limit:
         return turns * read_seconds(machine, size * values / machine.threads / turns)
 
     for layer in range(shape.layers):
-        recurrent = 4.0 * shape.directions * shape.H * shape.H
-        projection = 4.0 * shape.directions * shape.H * shape.layer_input_size(layer)
+        columns = float(shape.gates * shape.directions * shape.H)
+        recurrent, projection = columns * shape.H, columns * shape.layer_input_size(layer)
         # A call reads the input weights once; where it has one step, that is each step.
         compute, load = 2.0 * projection * rows.sum() / peak, read(projection)
         parts["arithmetic" if compute >= load else "bandwidth"] += max(compute, load)
@@ -134,7 +140,7 @@ def limit(shape: Shape, machine: Machine) -> Limit:
             candidates = {
                 "arithmetic": 2.0 * recurrent * active / peak,
                 "bandwidth": load,
-                "latency": machine.chain,
+                "latency": machine.chain * CHAINS[shape.cell] / CHAINS["lstm"],
             }
             bound = max(candidates, key=lambda name: candidates[name])
             parts[bound] += float(steps) * candidates[bound]
@@ -217,4 +223,4 @@ def measure_machine(threads: int, seconds: float = 0.1) -> Machine:
     while peaks["float32"] / (4 * lanes) > 6.0e9:
         lanes *= 2
     clock = peaks["float32"] / (4 * lanes)
-    return Machine(threads, peaks, rates, CHAIN_CYCLES / clock)
+    return Machine(threads, peaks, rates, CHAINS["lstm"] / clock)

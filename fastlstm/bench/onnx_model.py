@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""An ONNX model of a stack of LSTM layers, with weights in torch's layout as the source."""
+"""An ONNX model of a stack of layers, with weights in torch's layout as the source."""
 
 from __future__ import annotations
 
@@ -10,21 +10,32 @@ from numpy.typing import NDArray
 
 from .shapes import Shape
 
-# torch keeps the gates as i f g o, ONNX as i o f c.
-GATE_ORDER = (0, 3, 1, 2)
+# torch keeps an LSTM's gates as i f g o, ONNX as i o f c; a GRU's as r z n, ONNX as z r h.
+GATE_ORDERS = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn_tanh": (0,), "rnn_relu": (0,)}
+NODES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
 OPSET = 17
 
 
-def _reorder(values: NDArray[Any], hidden: int) -> NDArray[Any]:
-    return np.concatenate([values[g * hidden : (g + 1) * hidden] for g in GATE_ORDER])
+def _reorder(values: NDArray[Any], shape: Shape) -> NDArray[Any]:
+    order, hidden = GATE_ORDERS[shape.cell], shape.H
+    return np.concatenate([values[g * hidden : (g + 1) * hidden] for g in order])
+
+
+def _options(shape: Shape) -> dict[str, Any]:
+    """Attributes of a layer's node that its cell asks for."""
+    if shape.cell == "gru":
+        return {"linear_before_reset": 1}
+    if shape.cell == "rnn_relu":
+        return {"activations": ["Relu"] * shape.directions}
+    return {}
 
 
 def build(shape: Shape, params: dict[str, NDArray[Any]]) -> Any:
     """The model as an ``onnx.ModelProto``.
 
     Inputs   x (T, B, I); lengths int32 (B,) if ragged;
-             h_0_l<k> and c_0_l<k> (1, B, H) for each layer if it is a stream
-    Outputs  y (T, B, D*H); h_n_l<k> and c_n_l<k> if it is a stream
+             h_0_l<k> and, of an LSTM, c_0_l<k> (1, B, H) for each layer if it is a stream
+    Outputs  y (T, B, D*H); h_n_l<k> and c_n_l<k> likewise if it is a stream
     """
     from onnx import TensorProto, checker, helper, numpy_helper
 
@@ -51,7 +62,7 @@ def build(shape: Shape, params: dict[str, NDArray[Any]]) -> Any:
     for layer in range(shape.layers):
         suffixes = [f"l{layer}", f"l{layer}_reverse"][:directions]
         stacked = {
-            name: np.stack([_reorder(params[f"{name}_{s}"], hidden) for s in suffixes])
+            name: np.stack([_reorder(params[f"{name}_{s}"], shape) for s in suffixes])
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         }
         bias = np.concatenate([stacked["bias_ih"], stacked["bias_hh"]], axis=1)
@@ -64,19 +75,20 @@ def build(shape: Shape, params: dict[str, NDArray[Any]]) -> Any:
         ]
         results = [f"Y_l{layer}"]
         if shape.stream:
-            states = [f"h_0_l{layer}", f"c_0_l{layer}"]
-            finals = [f"h_n_l{layer}", f"c_n_l{layer}"]
+            states = [f"{letter}_0_l{layer}" for letter in shape.states]
+            finals = [f"{letter}_n_l{layer}" for letter in shape.states]
             inputs += [value(name, state_dims) for name in states]
             outputs += [value(name, state_dims) for name in finals]
             names += states
             results += finals
         nodes.append(
             helper.make_node(
-                "LSTM",
+                NODES[shape.cell],
                 names,
                 results,
                 hidden_size=hidden,
                 direction="bidirectional" if shape.bidirectional else "forward",
+                **_options(shape),
             )
         )
         # Y is (T, D, B, H); one direction needs no data moved to become (T, B, H).
@@ -87,7 +99,7 @@ def build(shape: Shape, params: dict[str, NDArray[Any]]) -> Any:
             turned = f"turned_l{layer}"
             nodes.append(helper.make_node("Transpose", [results[0]], [turned], perm=[0, 2, 1, 3]))
             nodes.append(helper.make_node("Reshape", [turned, flat], [current]))
-    graph = helper.make_graph(nodes, "lstm", inputs, outputs, initializers)
+    graph = helper.make_graph(nodes, "layers", inputs, outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
     checker.check_model(model)
     return model

@@ -49,16 +49,7 @@ class FastLSTM:
     def prepare(self, shape: Shape, arrays: Arrays, threads: int) -> Callable[[], object]:
         if shape.train:
             return training.fastlstm_step(shape, arrays)
-        import fastlstm
-
-        lstm = fastlstm.LSTM(
-            shape.I,
-            shape.H,
-            shape.layers,
-            bidirectional=shape.bidirectional,
-            dtype=np.dtype(shape.dtype).type,
-        )
-        lstm.load_state_dict(arrays.params)
+        lstm = training.numpy_model(shape, arrays)
         x, lengths = arrays.x, arrays.lengths
         if shape.stream:
             stream = lstm.stream(batch_size=shape.B)
@@ -87,7 +78,7 @@ class FastLSTMPadded(FastLSTM):
 
 
 class OnnxRuntime:
-    """ONNX Runtime's CPU provider on an ONNX LSTM node per layer."""
+    """ONNX Runtime's CPU provider on an ONNX LSTM, GRU or RNN node per layer."""
 
     name = "onnxruntime"
     package = "onnxruntime"
@@ -98,7 +89,7 @@ class OnnxRuntime:
         return protocol.found("onnxruntime", "onnx")
 
     def refuses(self, shape: Shape) -> str | None:
-        return "its LSTM has no float64 kernel" if shape.dtype == "float64" else None
+        return "it has no float64 kernel" if shape.dtype == "float64" else None
 
     def setup(self, threads: int) -> None:
         import onnxruntime
@@ -184,7 +175,7 @@ class OpenVINO:
         zeros = np.zeros((1, shape.B, shape.H), x.dtype)
         carried = []
         for layer in range(shape.layers):
-            for letter in "hc":
+            for letter in shape.states:
                 feed[f"{letter}_0_l{layer}"] = zeros
                 carried.append((f"{letter}_n_l{layer}", f"{letter}_0_l{layer}"))
 
@@ -203,7 +194,7 @@ class OpenVINO:
 
 
 class Jax:
-    """A jit-compiled `jax.lax.scan`, input projection hoisted out of the loop."""
+    """An LSTM as a jit-compiled `jax.lax.scan`, input projection hoisted out of the loop."""
 
     name = "jax"
     package = "jax"
@@ -214,7 +205,7 @@ class Jax:
         return protocol.found("jax", "jaxlib")
 
     def refuses(self, shape: Shape) -> str | None:
-        return None
+        return None if shape.cell == "lstm" else "it is written for the LSTM"
 
     def setup(self, threads: int) -> None:
         # XLA takes its thread count from here when it is first imported; there is no call for it.

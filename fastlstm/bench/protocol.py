@@ -17,7 +17,7 @@ BOTH = INFERENCE + TRAINING
 
 
 class Engine(Protocol):
-    """One way to run an LSTM.
+    """One way to run a stack of layers.
 
     name       as printed and as given to ``--engines``
     package    the distribution whose version is reported

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is measured: the sizes of one LSTM call, and the arrays that go with them.
+"""What is measured: the sizes of one call, and the arrays that go with them.
 
 Imports NumPy only, so that a worker process holds nothing but the engine it measures.
 """
@@ -12,10 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+"""Blocks of H rows in a weight matrix of each cell, as `fastlstm.spec.CELLS` has them."""
+
+WORDS = {"lstm": "", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN-relu"}
+"""What a shape's name says of its cell."""
+
 
 @dataclass(frozen=True)
 class Shape:
-    """One LSTM call.
+    """One call of a stack of layers.
 
     name           unique, for the command line and the tables
     model, source  the real model, and the file or paper that documents its sizes
@@ -23,8 +29,9 @@ class Shape:
     layers, bidirectional   as in ``torch.nn.LSTM``
     ragged         sequence lengths drawn from T/8 .. T (`make_lengths`) instead of all T
     dtype          "float32" or "float64"
-    stream         each call takes T new steps and carries (h, c) over from the call before
+    stream         each call takes T new steps and carries the state over from the call before
     train          a training step, forward and backward, instead of inference
+    cell           of `GATES`
     """
 
     name: str
@@ -40,6 +47,7 @@ class Shape:
     dtype: str = "float32"
     stream: bool = False
     train: bool = False
+    cell: str = "lstm"
 
     def __post_init__(self) -> None:
         for field in ("T", "B", "I", "H", "layers"):
@@ -48,6 +56,8 @@ class Shape:
                 raise ValueError(f"{field} must be a positive integer, got {value!r}")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
+        if self.cell not in GATES:
+            raise ValueError(f"cell must be one of {', '.join(GATES)}, got {self.cell!r}")
         if self.stream and (self.ragged or self.bidirectional):
             raise ValueError("a stream is neither ragged nor bidirectional")
         if self.stream and self.train:
@@ -61,12 +71,23 @@ class Shape:
     def directions(self) -> int:
         return 2 if self.bidirectional else 1
 
+    @property
+    def gates(self) -> int:
+        return GATES[self.cell]
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Letters of the parts of a state."""
+        return ("h", "c") if self.cell == "lstm" else ("h",)
+
     def layer_input_size(self, layer: int) -> int:
         return self.I if layer == 0 else self.directions * self.H
 
     def describe(self) -> str:
-        """Such as ``T100 B8 I64 H128 L2 bi ragged``; the task is not named."""
+        """Such as ``T100 B8 I64 H128 L2 bi ragged``; the task is not named, nor is an LSTM."""
         words = [f"T{self.T} B{self.B} I{self.I} H{self.H}"]
+        if WORDS[self.cell]:
+            words.append(WORDS[self.cell])
         if self.layers > 1:
             words.append(f"L{self.layers}")
         if self.bidirectional:
@@ -143,11 +164,12 @@ def make_params(shape: Shape, seed: int = 0) -> dict[str, NDArray[Any]]:
     params = {}
     for layer in range(shape.layers):
         for suffix in ("", "_reverse")[: shape.directions]:
+            rows = shape.gates * shape.H
             sizes = {
-                "weight_ih": (4 * shape.H, shape.layer_input_size(layer)),
-                "weight_hh": (4 * shape.H, shape.H),
-                "bias_ih": (4 * shape.H,),
-                "bias_hh": (4 * shape.H,),
+                "weight_ih": (rows, shape.layer_input_size(layer)),
+                "weight_hh": (rows, shape.H),
+                "bias_ih": (rows,),
+                "bias_hh": (rows,),
             }
             for name, size in sizes.items():
                 values = rng.uniform(-bound, bound, size)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""PyTorch's LSTM as an engine of the benchmark, and this package inside of PyTorch."""
+"""PyTorch's layers as an engine of the benchmark, and this package inside of PyTorch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .shapes import Arrays, Shape
 
 
 class Torch:
-    """torch.nn.LSTM, in inference_mode or a training step; ragged batches as packed sequences,
-    packing included."""
+    """torch.nn.LSTM, GRU or RNN, in inference_mode or a training step; ragged batches as packed
+    sequences, packing included."""
 
     name = "torch"
     package = "torch"
@@ -39,14 +39,10 @@ class Torch:
         import torch
 
         if shape.train:
-            return training.torch_step(torch.nn.LSTM, shape, arrays, self.padded)
+            return training.torch_step(torch.nn, shape, arrays, self.padded)
         from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-        dtype = getattr(torch, shape.dtype)
-        module = torch.nn.LSTM(
-            shape.I, shape.H, shape.layers, bidirectional=shape.bidirectional, dtype=dtype
-        )
-        module.load_state_dict({name: torch.from_numpy(v) for name, v in arrays.params.items()})
+        module = training.torch_model(torch.nn, shape, arrays)
         self.swap(module.eval())
         tensor, lengths = torch.from_numpy(arrays.x), arrays.lengths
 
@@ -89,7 +85,7 @@ class Torch:
 
 
 class TorchPadded(Torch):
-    """torch.nn.LSTM on a ragged batch sent as plain padded input: more work, but no packing.
+    """torch.nn's layer on a ragged batch sent as plain padded input: more work, but no packing.
 
     Its gradients are right only where each sequence is run forward: see `agreement`.
     """
@@ -102,8 +98,8 @@ class TorchPadded(Torch):
 
 
 class FastLSTMTorch(Torch):
-    """An accelerated torch.nn.LSTM: inference as it is for PyTorch's own, and a training step
-    through `fastlstm.torch.LSTM`, written as for torch.nn.LSTM."""
+    """An accelerated layer of torch.nn: inference as it is for PyTorch's own, and a training step
+    through `fastlstm.torch`, written as for torch.nn."""
 
     name = "fastlstm.torch"
     package = "fastlstm"
@@ -122,7 +118,7 @@ class FastLSTMTorch(Torch):
 
         if not shape.train:
             return super().prepare(shape, arrays, threads)
-        return training.torch_step(fastlstm.torch.LSTM, shape, arrays, self.padded)
+        return training.torch_step(fastlstm.torch, shape, arrays, self.padded)
 
     def swap(self, module: Any) -> None:
         import fastlstm.torch
@@ -144,7 +140,7 @@ class FastLSTMTorchFrozen(FastLSTMTorch):
 
 class FastLSTMTorchPacked(FastLSTMTorch):
     """The same on a PackedSequence that is there already, as is dy, and without unpacking: what
-    `fastlstm.torch.LSTM` itself costs, since packing is PyTorch's own work."""
+    `fastlstm.torch` itself costs, since packing is PyTorch's own work."""
 
     name = "fastlstm.torch-packed"
     tasks = TRAINING
@@ -155,7 +151,7 @@ class FastLSTMTorchPacked(FastLSTMTorch):
     def prepare(self, shape: Shape, arrays: Arrays, threads: int) -> Callable[[], object]:
         import fastlstm.torch
 
-        return training.packed_step(fastlstm.torch.LSTM, shape, arrays)
+        return training.packed_step(fastlstm.torch, shape, arrays)
 
 
 class FastLSTMTorchLeast(FastLSTMTorch):

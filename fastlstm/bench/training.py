@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One training step of each engine that can train, and its memory.
+"""One training step of each engine that can train, and its memory; and the models of both tasks.
 
-A step is the same work for all: forward, then backward from a given dy to the gradients of x, h_0,
-c_0 (both zero) and every parameter. There is no loss and no optimiser. Parameters are read anew in
-each step, as if an optimiser had changed them.
+A step is the same work for all: forward, then backward from a given dy to the gradients of x, the
+initial state (zero) and every parameter. There is no loss and no optimiser. Parameters are read
+anew in each step, as if an optimiser had changed them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TINY = {"T": 16, "B": 4, "I": 8, "H": 32}
 
 def fastlstm_step(shape: Shape, arrays: Arrays) -> Step:
     """Through NumPy: packs the parameters, uses one tape's memory again, makes new gradients."""
-    lstm = _numpy_model(shape, arrays)
+    lstm = numpy_model(shape, arrays).train()
     x, lengths, dy = arrays.x, arrays.lengths, arrays.dy
     tape: Any = None
 
@@ -39,27 +39,46 @@ def fastlstm_step(shape: Shape, arrays: Arrays) -> Step:
     return step
 
 
-def _numpy_model(shape: Shape, arrays: Arrays) -> Any:
+CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "lstm": ("LSTM", {}),
+    "gru": ("GRU", {}),
+    "rnn_tanh": ("RNN", {"nonlinearity": "tanh"}),
+    "rnn_relu": ("RNN", {"nonlinearity": "relu"}),
+}
+"""The class of each cell, in torch.nn as here, and what its constructor takes to be that one."""
+
+
+def numpy_model(shape: Shape, arrays: Arrays) -> Any:
+    """A model of this package."""
     import fastlstm
 
-    lstm = fastlstm.LSTM(
-        shape.I,
-        shape.H,
-        shape.layers,
-        bidirectional=shape.bidirectional,
-        dtype=np.dtype(shape.dtype).type,
-    )
-    lstm.load_state_dict(arrays.params)
-    return lstm.train()
+    return _model(fastlstm, shape, np.dtype(shape.dtype).type, arrays.params)
+
+
+def torch_model(modules: Any, shape: Shape, arrays: Arrays) -> Any:
+    """A module of torch.nn, or of fastlstm.torch."""
+    import torch
+
+    params = {name: torch.from_numpy(values) for name, values in arrays.params.items()}
+    return _model(modules, shape, getattr(torch, shape.dtype), params)
+
+
+def _model(modules: Any, shape: Shape, dtype: Any, params: dict[str, Any]) -> Any:
+    name, options = CLASSES[shape.cell]
+    options = {**options, "bidirectional": shape.bidirectional, "dtype": dtype}
+    model = getattr(modules, name)(shape.I, shape.H, shape.layers, **options)
+    model.load_state_dict(params)
+    return model
 
 
 def fastlstm_outputs(result: Any) -> Outputs:
     y, grads = result
-    return {"y": y, "x": grads.x, "h_0": grads.h_0, "c_0": grads.c_0, **grads.params}
+    c_0 = {} if grads.c_0 is None else {"c_0": grads.c_0}
+    return {"y": y, "x": grads.x, "h_0": grads.h_0, **c_0, **grads.params}
 
 
-def torch_step(module_class: Any, shape: Shape, arrays: Arrays, padded: bool) -> Step:
-    """Of a module with the interface of torch.nn.LSTM, written as its users write one.
+def torch_step(modules: Any, shape: Shape, arrays: Arrays, padded: bool) -> Step:
+    """Of a module of torch.nn or fastlstm.torch, written as its users write one.
 
     A ragged batch is packed before and unpacked after the call within the step, unless ``padded``
     says to send it as it is.
@@ -67,7 +86,7 @@ def torch_step(module_class: Any, shape: Shape, arrays: Arrays, padded: bool) ->
     import torch
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-    module, leaves, states = _torch_model(module_class, shape, arrays)
+    module, leaves, states = _trained(modules, shape, arrays)
     x, dy = torch.from_numpy(arrays.x).requires_grad_(), torch.from_numpy(arrays.dy)
     leaves["x"] = x
     if arrays.lengths is None or padded:
@@ -105,12 +124,12 @@ def _autograd_step(
     return step
 
 
-def packed_step(module_class: Any, shape: Shape, arrays: Arrays) -> Step:
+def packed_step(modules: Any, shape: Shape, arrays: Arrays) -> Step:
     """As `torch_step`, of a ragged batch that is packed, with dy, before the first step."""
     import torch
     from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-    module, leaves, states = _torch_model(module_class, shape, arrays)
+    module, leaves, states = _trained(modules, shape, arrays)
     lengths = torch.from_numpy(arrays.lengths)
     packed = pack_padded_sequence(torch.from_numpy(arrays.x), lengths, enforce_sorted=False)
     dy = pack_padded_sequence(torch.from_numpy(arrays.dy), lengths, enforce_sorted=False).data
@@ -133,42 +152,47 @@ def least_step(shape: Shape, arrays: Arrays) -> Step:
     """
     import torch
 
-    module, leaves, states = _torch_model(torch.nn.LSTM, shape, arrays)
+    module, leaves, states = _trained(torch.nn, shape, arrays)
     leaves["x"] = torch.from_numpy(arrays.x).requires_grad_()
     variables, dy = tuple(leaves.values()), torch.from_numpy(arrays.dy)
-    h_0, c_0 = (state.detach().numpy() for state in states)
-    lstm = _numpy_model(shape, arrays)
+    pair = isinstance(states, tuple)
+    state: Any = tuple(one.detach().numpy() for one in (states if pair else (states,)))
+    state = state if pair else state[0]
+    lstm = numpy_model(shape, arrays).train()
     tape: Any = None
 
     class Least(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
         def forward(ctx: Any, *given: Any) -> Any:
             nonlocal tape
-            y, _, tape = lstm.forward(arrays.x, (h_0, c_0), tape=tape)
+            y, _, tape = lstm.forward(arrays.x, state, tape=tape)
             return torch.from_numpy(y)
 
         @staticmethod
         def backward(ctx: Any, grad: Any) -> Any:
             grads = lstm.backward(tape, grad.numpy())
-            found = (grads.h_0, grads.c_0, *grads.params.values(), grads.x)
+            c_0 = (grads.c_0,) if pair else ()
+            found = (grads.h_0, *c_0, *grads.params.values(), grads.x)
             return tuple(map(torch.from_numpy, found))
 
     return _autograd_step(module, leaves, dy, lambda: Least.apply(*variables))
 
 
-def _torch_model(module_class: Any, shape: Shape, arrays: Arrays) -> tuple[Any, Any, Any]:
-    """The module; name -> all that gradients are taken of, but x; its zero (h_0, c_0)."""
+def _trained(modules: Any, shape: Shape, arrays: Arrays) -> tuple[Any, Any, Any]:
+    """The module; name -> all that gradients are taken of, but x; its zero state."""
     import torch
 
-    dtype = getattr(torch, shape.dtype)
-    module = module_class(
-        shape.I, shape.H, shape.layers, bidirectional=shape.bidirectional, dtype=dtype
-    )
-    module.load_state_dict({name: torch.from_numpy(v) for name, v in arrays.params.items()})
-    module.train()
+    module, dtype = torch_model(modules, shape, arrays).train(), getattr(torch, shape.dtype)
     size = shape.directions * shape.layers, shape.B, shape.H
-    h_0, c_0 = (torch.zeros(size, dtype=dtype, requires_grad=True) for _ in range(2))
-    return module, {"h_0": h_0, "c_0": c_0, **dict(module.named_parameters())}, (h_0, c_0)
+    states = {
+        f"{letter}_0": torch.zeros(size, dtype=dtype, requires_grad=True) for letter in shape.states
+    }
+    given = tuple(states.values())
+    return (
+        module,
+        {**states, **dict(module.named_parameters())},
+        given if len(given) > 1 else given[0],
+    )
 
 
 def torch_outputs(result: Any) -> Outputs:

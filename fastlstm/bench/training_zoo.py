@@ -55,6 +55,22 @@ ZOO: tuple[Shape, ...] = (
     _of_zoo("ner-blstm"),
     _of_zoo("esim-encoder"),
     _of_zoo("keras-imdb"),
+    _of_zoo("deepfilternet-clip", B=32),
+    _of_zoo("dcase-crnn", B=48),
+    _of_zoo("lstnet"),
+    _of_zoo("ett-gru"),
+    _of_zoo("tacotron-cbhg", B=32),
+    _of_zoo("seq2seq-encoder"),
+    Shape(
+        "tf-text-generation",
+        "text generation tutorial of TensorFlow",
+        "tensorflow/docs tutorials/text/text_generation.ipynb: 256 -> 1024, 100 steps, batch 64",
+        *(100, 64, 256, 1024),
+        train=True,
+        cell="gru",
+    ),
+    _of_zoo("min-char-rnn"),
+    _of_zoo("word-language-rnn"),
 )
 
 
@@ -74,6 +90,7 @@ RATIOS: tuple[tuple[Shape, float], ...] = (
     (_plain(29, 32, 12, 64, bidirectional=True, ragged=True), 4.0),
     (_plain(100, 32, 256, 256, dtype="float64"), 1.8),
     (_plain(128, 64, 9, 32, dtype="float64"), 1.8),
+    (_plain(100, 32, 256, 256, cell="gru"), 2.5),
 )
 """Each shape, and how many times as fast as PyTorch's training step ours must be."""
 

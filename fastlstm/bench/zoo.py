@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from . import cell_zoo
 from .shapes import Shape
 
 
@@ -311,6 +312,8 @@ ZOO: tuple[Shape, ...] = (
         *(1, 1, 768, 1024),
         stream=True,
     ),
+    *cell_zoo.GRU,
+    *cell_zoo.RNN,
 )
 
 
@@ -341,6 +344,8 @@ def _targets() -> tuple[Target, ...]:
     ):
         # A ragged batch must not cost more than the same batch sent as plain padded input.
         targets += [Target(ragged, "torch", 3.0), Target(ragged, "torch-padded", 1.0)]
+    targets += [Target(shape, "best", 1.0) for shape in cell_zoo.GRU]
+    targets += [Target(plain(100, 32, 256, 256, cell="gru"), "torch", 2.5)]
     return tuple(targets)
 
 

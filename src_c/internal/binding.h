@@ -39,10 +39,10 @@ void fl_model_assume_caches(fastlstm_model *model, fl_cache_kind kind);
 // How a layer's hidden units are cut into panels (kernels/product/tile.inc.h), for reports.
 typedef struct fl_panels {
   int32_t lanes;      // of a vector
-  int32_t group;      // panels that hold whole unit vectors only together: 3 of a GRU, else 1
-  int32_t full;       // whole panels, or whole groups of them
+  int32_t bundle;     // panels that hold whole unit vectors only together: 3 of a GRU, else 1
+  int32_t full;       // whole panels, or whole bundles of them
   int32_t units;      // that a whole one has room for
-  int32_t remainder;  // vectors of the remainder panel, or of the last group: 0 (there is none) or more
+  int32_t remainder;  // vectors of the remainder panel, or of the last bundle: 0 (there is none) or more
   int32_t rest;       // units that it has room for
   int32_t chains;     // partial sums of the recurrent product
 } fl_panels;

@@ -5,7 +5,7 @@
 // VL is the number of lanes of a vector. Hidden units stand in *unit vectors* of VL; weights of the forward
 // pass in *panels* of FL_PANEL vectors an input (product/tile.inc.h): all sums of one unit vector where a
 // cell has four (LSTM), four unit vectors where it has one (RNN), or four thirds of one where it has three
-// (GRU): there three panels are a *group* of four unit vectors.
+// (GRU): there three panels are a *bundle* of four unit vectors.
 #ifndef FL_KERNELS_H
 #define FL_KERNELS_H
 
@@ -37,7 +37,7 @@ typedef struct fl_cell {
   const char *name;
   int32_t gates;        // blocks of H rows in the weights and in their gradients
   int32_t sums;         // sums of a unit that a product leaves: 1, 3 or 4
-  int32_t apart;        // sums of x and of h stay apart, each from its own bias; a step goes by groups then
+  int32_t apart;        // sums of x and of h stay apart, each from its own bias; a step goes by bundles then
   int32_t has_c;        // it has a state c besides h
   int32_t carries_h;    // part of the gradient of h goes from step to step beside the products
   int32_t activations;  // activations of a unit that the backward pass needs besides the states
@@ -54,11 +54,11 @@ enum {
   FL_STAGES,                 // kinds of fl_layer
 };
 
-// A group is the smallest number of panels that holds whole unit vectors.
-static inline int32_t fl_group_panels(const fl_cell *cell) { return FL_PANEL % cell->sums ? cell->sums : 1; }
-static inline int32_t fl_group_vectors(const fl_cell *cell)
+// A bundle is the smallest number of panels that holds whole unit vectors.
+static inline int32_t fl_bundle_panels(const fl_cell *cell) { return FL_PANEL % cell->sums ? cell->sums : 1; }
+static inline int32_t fl_bundle_vectors(const fl_cell *cell)
 {
-  return fl_group_panels(cell) * FL_PANEL / cell->sums;
+  return fl_bundle_panels(cell) * FL_PANEL / cell->sums;
 }
 
 // How a packed matrix stores its weights. The unblocked step and packing find their functions by it; the
@@ -279,7 +279,7 @@ struct fl_kernels {
   double (*read_all)(const void *data, int64_t bytes, int prefetch);  // a value that depends on all
 };
 
-// Tiles of rows of a step whose sums stay apart, at a time: the sums of two tiles of a group stay in a
+// Tiles of rows of a step whose sums stay apart, at a time: the sums of two tiles of a bundle stay in a
 // first-level cache (with AVX-512 18 of its 32 or 48 KiB) until the cell takes them.
 enum { FL_APART_TILES = 2 };
 
@@ -287,7 +287,7 @@ enum { FL_APART_TILES = 2 };
 static inline int64_t fl_sums_rows(const fl_kernels *kernels, const fl_cell *cell, int blocks)
 {
   const int64_t rows = blocks ? kernels->blocked_rows : cell->apart ? FL_APART_TILES * kernels->tile_rows : 0;
-  return cell->apart ? 2 * fl_group_panels(cell) * rows : rows;
+  return cell->apart ? 2 * fl_bundle_panels(cell) * rows : rows;
 }
 
 extern const fl_kernels fl_kernels_generic_f32, fl_kernels_generic_f64;

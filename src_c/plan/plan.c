@@ -122,15 +122,15 @@ static void add_steps(const fastlstm_model *model, int64_t rows, int64_t panels,
 static int32_t unit_shares(const fastlstm_model *model, fastlstm_purpose purpose)
 {
   return purpose == FASTLSTM_BACK ? (model->unit_vectors + 1) / 2
-                                  : (int32_t)fl_ceil_div(model->panels, fl_group_panels(model->cell));
+                                  : (int32_t)fl_ceil_div(model->panels, fl_bundle_panels(model->cell));
 }
 
 fl_estimate fl_plan_estimate(const fastlstm_model *model, const fastlstm_plan *plan)
 {
   const fastlstm_spec *spec = &model->spec;
   const int64_t rows = fl_ceil_div(plan->batch, plan->row_groups);
-  const int64_t group = fl_group_panels(model->cell);
-  const int64_t panels = fl_ceil_div(unit_shares(model, FASTLSTM_INFER), plan->unit_groups) * group;
+  const int64_t bundle = fl_bundle_panels(model->cell);
+  const int64_t panels = fl_ceil_div(unit_shares(model, FASTLSTM_INFER), plan->unit_groups) * bundle;
   const int64_t output_panels = fl_ceil_div(model->output_panels, plan->unit_groups);
   const double turns = (double)spec->directions / plan->dir_groups;
   fl_estimate sum = {.total = plan->threads > 1 ? LAUNCH_NS : 0, .level = 1};

@@ -97,13 +97,13 @@ static void start_worker(run *r, int dir, int row, int share, int thread, int al
   w.last_dir = by_dir ? dir : r->model->spec.directions - 1;
   w.row_begin = fl_slice_begin(p->batch, p->row_groups, row);
   w.row_end = fl_slice_begin(p->batch, p->row_groups, row + 1);
-  const int64_t group = fl_group_panels(r->model->cell), vectors = fl_group_vectors(r->model->cell);
-  const int64_t groups = fl_ceil_div(r->model->panels, group);
-  const int64_t begin = groups * share / shares, end = groups * (share + 1) / shares;
-  w.panel_begin = (int32_t)(begin * group);
-  w.panel_end = end < groups ? (int32_t)(end * group) : r->model->panels;
+  const int64_t bundle = fl_bundle_panels(r->model->cell), vectors = fl_bundle_vectors(r->model->cell);
+  const int64_t bundles = fl_ceil_div(r->model->panels, bundle);
+  const int64_t begin = bundles * share / shares, end = bundles * (share + 1) / shares;
+  w.panel_begin = (int32_t)(begin * bundle);
+  w.panel_end = end < bundles ? (int32_t)(end * bundle) : r->model->panels;
   w.vector_begin = (int32_t)(begin * vectors);
-  w.vector_end = end < groups ? (int32_t)(end * vectors) : r->model->unit_vectors;
+  w.vector_end = end < bundles ? (int32_t)(end * vectors) : r->model->unit_vectors;
   w.output_begin = w.vector_begin;
   w.output_end = w.vector_end;
   if (r->model->projections) {

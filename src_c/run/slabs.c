@@ -60,7 +60,7 @@ void fl_step_slabs(const worker *w, const fl_layer *layer, const fl_step *job)
       2.0 * FL_PANEL * (double)lanes * (double)(layer->w_h.inputs + (job->x ? layer->inputs : 0));
   if (fl_polled(w)) return;
   // Multiples of 6 split neither groups of two panels nor one of three (next_group in product/tile.inc.h).
-  const slabs s = cut(job->rows, panels, job->rows <= 3 ? 6 : fl_group_panels(layer->cell), flops);
+  const slabs s = cut(job->rows, panels, job->rows <= 3 ? 6 : fl_bundle_panels(layer->cell), flops);
   if (s.rows == job->rows && s.columns == panels) {
     kernels->step(layer, job);
     return;

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastlstm
-from fastlstm import reference, runtime
+from fastlstm import runtime
 from fastlstm.__main__ import main
 from fastlstm.bench import (
     agreement,
@@ -59,6 +59,12 @@ SHAPES = {
     "step": shape(1, 2, 5, 16, layers=2, stream=True),
     "chunk": shape(3, 2, 5, 16, stream=True),
     "float64": shape(7, 3, 5, 6, dtype="float64"),
+    "GRU": shape(9, 4, 5, 20, layers=2, bidirectional=True, cell="gru"),
+    "GRU step": shape(1, 2, 5, 16, layers=2, stream=True, cell="gru"),
+    "ragged GRU": shape(16, 5, 4, 33, ragged=True, cell="gru"),
+    "RNN": shape(9, 4, 5, 20, layers=2, bidirectional=True, cell="rnn_tanh"),
+    "RNN step": shape(1, 2, 5, 16, stream=True, cell="rnn_tanh"),
+    "RNN of relu": shape(9, 4, 5, 20, bidirectional=True, cell="rnn_relu"),
 }
 
 
@@ -66,7 +72,8 @@ def specification(of: Shape) -> agreement.Array:
     """The output of the reference; for a stream that of the last of the calls that are checked."""
     x, calls = shapes.make_input(of), worker.STREAM_CHECK_CALLS if of.stream else 1
     x = np.concatenate([x] * calls)
-    y = reference.lstm_forward(x, shapes.make_params(of), lengths=shapes.make_lengths(of)).y
+    forward, _ = bench_runs.passes(of)
+    y = forward(x, shapes.make_params(of), lengths=shapes.make_lengths(of)).y
     return y[-of.T :]
 
 
@@ -79,8 +86,8 @@ def test_engine_agrees_with_the_reference(
 ) -> None:
     name, process = engine_worker
     of = SHAPES[case]
-    if peers.ENGINES[name].refuses(of):
-        pytest.skip(f"{name}: {peers.ENGINES[name].refuses(of)}")
+    if protocol.refusal(peers.ENGINES[name], of):
+        pytest.skip(f"{name}: {protocol.refusal(peers.ENGINES[name], of)}")
     process.ask("prepare", shape=vars(of), seed=0)
     difference = bench_runs.difference(process, {"y": specification(of)}, tmp_path)
     mixed = peers.ENGINES[name].padded and of.layers > 1
@@ -287,6 +294,8 @@ def test_bench_prints_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
         ("--seconds nan", "--seconds must be above 0"),
         (f"--threads {4 * (os.cpu_count() or 1) + 1}", "CPUs"),
         ("--dtype float16", "invalid choice"),
+        ("--cell elman", "invalid choice"),
+        ("--cell gru", "needs --input-size and --hidden-size"),
     ],
 )
 def test_bad_options_end_with_a_message(

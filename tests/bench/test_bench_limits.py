@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastlstm.bench import limits, peers, shapes, zoo
+from fastlstm.bench import limits, onnx_model, peers, protocol, shapes, training, zoo
 from fastlstm.bench.shapes import Shape
+from fastlstm.spec import CELLS
 from support.bench_runs import MACHINE, shape
 
 # ---- shapes and zoo ----
@@ -48,7 +49,8 @@ def test_every_name_is_unique_across_lists_unless_the_shape_is_the_same() -> Non
 
 
 def test_targets_cover_the_promised_shapes() -> None:
-    single = {t.shape.H: t.ratio for t in zoo.TARGETS if t.shape.B == 1 and t.shape.T >= 25}
+    lstms = [t for t in zoo.TARGETS if t.shape.cell == "lstm"]
+    single = {t.shape.H: t.ratio for t in lstms if t.shape.B == 1 and t.shape.T >= 25}
     assert {h: single[h] for h in (128, 256, 512, 1024)} == dict.fromkeys(
         (128, 256, 512, 1024), 1.2
     )
@@ -57,6 +59,23 @@ def test_targets_cover_the_promised_shapes() -> None:
     against = {t.against for t in zoo.TARGETS if t.shape.ragged}
     assert against == {"torch", "torch-padded"}
     assert all(t.against == "best" or t.against in peers.ENGINES for t in zoo.TARGETS)
+    ahead = {t.shape.name for t in zoo.TARGETS if t.shape.cell == "gru" and t.against == "best"}
+    assert ahead == {entry.name for entry in zoo.ZOO if entry.cell == "gru"}
+    assert len(ahead) >= 10
+
+
+def test_every_cell_has_all_that_the_benchmark_says_of_it() -> None:
+    assert {name: CELLS[name].gates for name in shapes.GATES} == shapes.GATES
+    for table in (shapes.WORDS, onnx_model.GATE_ORDERS, onnx_model.NODES, limits.CHAINS):
+        assert table.keys() == shapes.GATES.keys()
+    assert training.CLASSES.keys() == shapes.GATES.keys()
+    for cell, gates in shapes.GATES.items():
+        of = shape(2, 1, 3, 4, cell=cell)
+        assert sorted(onnx_model.GATE_ORDERS[cell]) == list(range(gates))
+        assert of.states == (("h", "c") if CELLS[cell].has_c else ("h",))
+        assert of.describe().endswith(shapes.WORDS[cell])
+        why = protocol.refusal(peers.ENGINES["jax"], of)
+        assert why == (None if cell == "lstm" else "it is written for the LSTM")
 
 
 def test_find_lists_the_names_it_does_not_know() -> None:
@@ -73,6 +92,7 @@ def test_find_lists_the_names_it_does_not_know() -> None:
         ({"H": True}, "H must be"),
         ({"layers": 0}, "layers must be"),
         ({"dtype": "float16"}, "dtype must be"),
+        ({"cell": "elman"}, "cell must be one of lstm, gru, rnn_tanh, rnn_relu, got 'elman'"),
         ({"stream": True, "ragged": True}, "a stream is neither"),
         ({"stream": True, "bidirectional": True}, "a stream is neither"),
     ],
@@ -103,6 +123,8 @@ def test_params_have_torch_names_and_shapes() -> None:
     assert params["weight_hh_l1_reverse"].shape == (24, 6)
     assert params["bias_hh_l0"].shape == (24,)
     assert len(params) == 16
+    gru = shapes.make_params(shape(1, 1, 5, 6, cell="gru"))
+    assert [value.shape for value in gru.values()] == [(18, 5), (18, 6), (18,), (18,)]
     assert all(value.dtype == np.float64 for value in params.values())
     assert max(np.abs(value).max() for value in params.values()) <= 6**-0.5
 
@@ -112,6 +134,19 @@ def test_params_have_torch_names_and_shapes() -> None:
 
 def test_flops_of_a_plain_layer() -> None:
     assert limits.flops(shape(10, 4, 8, 16)) == 8 * 10 * 4 * 16 * (8 + 16)
+
+
+def test_flops_and_limits_of_other_cells() -> None:
+    """Three gates or one instead of four."""
+    of = {cell: shape(10, 32, 50, 100, cell=cell) for cell in shapes.GATES}
+    assert limits.flops(of["gru"]) == 6 * 10 * 32 * 100 * (50 + 100)
+    assert limits.flops(of["rnn_relu"]) == 2 * 10 * 32 * 100 * (50 + 100)
+    # arithmetic is the limit: 25.6 us a step and 128 us of the LSTM, see below
+    assert limits.limit(of["gru"], MACHINE).seconds == pytest.approx((256e-6 + 128e-6) * 3 / 4)
+    # latency: 20 ns of the LSTM's 107 cycles; 57 of the RNN's; its input 2 * 50 * 8 -> 8 ns
+    bound = limits.limit(shape(50, 1, 1, 8, cell="rnn_tanh"), MACHINE)
+    assert bound.seconds == pytest.approx(50 * 20e-9 * 57 / 107 + 8e-9)
+    assert bound.bound == "latency"
 
 
 def test_flops_of_stacked_directions() -> None:

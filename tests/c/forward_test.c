@@ -144,8 +144,8 @@ static void run_step(const layer_case *c, const forward_data *d, int64_t first, 
       .descending = mode.descending,
       .blocking = {.block = mode.block, .distance = mode.distance, .one_panel = mode.one_panel},
       .sums = TAKE(real, fl_sums_rows(c->kernels, c->cell, mode.block > 0) * width)};
-  const int32_t group = fl_group_panels(c->cell);
-  const int32_t middle = mode.split ? (int32_t)c->panels / 2 / group * group : 0;
+  const int32_t bundle = fl_bundle_panels(c->cell);
+  const int32_t middle = mode.split ? (int32_t)c->panels / 2 / bundle * bundle : 0;
   for (int part = middle > 0 ? 0 : 1; part < 2; ++part) {
     job.panel_begin = part ? middle : 0;
     job.panel_end = part ? (int32_t)c->panels : middle;

@@ -22,6 +22,9 @@ def _restore() -> Iterator[None]:
     _core.assume_caches("cpu")
 
 
+CELLS = {"lstm": fastlstm.LSTM, "gru": fastlstm.GRU}
+
+
 # Whole panels of every instruction set, and narrow ones of a vector and of two behind them. All
 # outgrow the second-level cache; few rows fill one tile, more take their sums in blocks, many take
 # all inputs in one, and the most go in several parts. Wide inputs are projected ahead or not.
@@ -42,33 +45,37 @@ def _restore() -> Iterator[None]:
         (744, 100, 400),
     ],
 )
-def test_blocks(isa: str, dtype: str, units: int, batch: int, inputs: int) -> None:
+@pytest.mark.parametrize("layer", CELLS)
+def test_blocks(isa: str, dtype: str, layer: str, units: int, batch: int, inputs: int) -> None:
     rng = np.random.default_rng(units + batch)
     x = rng.standard_normal((4, batch, inputs)).astype(dtype)
     lengths = rng.integers(0, 5, batch)
     results = []
     for kind in KINDS:
         _core.assume_caches(kind)
-        lstm = fastlstm.LSTM(inputs, units, dtype=np.dtype(dtype).type, seed=1)
-        results.append([lstm(x, num_threads=1), lstm(x, lengths=lengths, num_threads=2)])
+        model = CELLS[layer](inputs, units, dtype=np.dtype(dtype).type, seed=1)
+        results.append([model(x, num_threads=1), model(x, lengths=lengths, num_threads=2)])
     for other in results[1:]:
         for (y, state), (y_other, state_other) in zip(results[0], other, strict=True):
             assert np.array_equal(y, y_other)
-            assert all(map(np.array_equal, state, state_other))
+            assert np.array_equal(np.array(state), np.array(state_other))
 
 
-@pytest.mark.parametrize("units", [736, 744])
-@pytest.mark.parametrize("batch", [5, 26, 100])
-def test_gradients(isa: str, dtype: str, units: int, batch: int) -> None:
+@pytest.mark.parametrize(
+    ("layer", "units", "batch"),
+    [("lstm", units, batch) for units in (736, 744) for batch in (5, 26, 100)]
+    + [("gru", 744, 5), ("gru", 744, 26)],
+)
+def test_gradients(isa: str, dtype: str, layer: str, units: int, batch: int) -> None:
     rng = np.random.default_rng(units + batch)
     x = rng.standard_normal((3, batch, 400)).astype(dtype)
     lengths = rng.integers(0, 4, batch)
     results = []
     for kind in ("fast", "slow"):  # the middle ones read backwards as the fast ones do
         _core.assume_caches(kind)
-        lstm = fastlstm.LSTM(400, units, dtype=np.dtype(dtype).type, seed=1)
-        y, _, tape = lstm.forward(x, lengths=lengths, num_threads=2)
-        results.append(lstm.backward(tape, y, num_threads=2))
+        model = CELLS[layer](400, units, dtype=np.dtype(dtype).type, seed=1)
+        y, _, tape = model.forward(x, lengths=lengths, num_threads=2)
+        results.append(model.backward(tape, y, num_threads=2))
     near, far = results
     assert np.array_equal(near.x, far.x)
     for name, gradient in near.params.items():

@@ -169,6 +169,26 @@ def test_a_sequence_alone_and_in_a_batch(isa: str, dtype: str, kind: str, seed: 
 
 
 @every_kind
+@pytest.mark.parametrize("sizes", [(5, 40, 7, 33, 2), (4, 19, 30, 130, 1), (6, 30, 3, 5, 1)])
+def test_gradients_of_a_sequence_alone_and_in_a_batch(
+    isa: str, dtype: str, kind: str, sizes: tuple[int, ...]
+) -> None:
+    """Those of x and h_0, whatever the batch, its parts and the lengths in it."""
+    case = Case(*sizes, True, True, True, True, kind, dtype, 3)  # type: ignore[arg-type]
+    rnn, i = rnn_runs.model(case), case.inputs()
+    assert i.lengths is not None
+    assert i.h_0 is not None
+    grads = rnn.backward(rnn.forward(i.x, i.h_0, lengths=i.lengths)[2], i.dy, i.dh_n)
+    assert grads.x is not None
+    for b in range(0, case.batch, 6):
+        steps = int(i.lengths[b])
+        _, _, tape = rnn.forward(i.x[:steps, b], i.h_0[:, b])
+        alone = rnn.backward(tape, i.dy[:steps, b], i.dh_n[:, b])
+        assert_same_bits(alone.x, grads.x[:steps, b])
+        assert_same_bits(alone.h_0, grads.h_0[:, b])
+
+
+@every_kind
 def test_any_number_of_threads(isa: str, dtype: str, kind: str) -> None:
     """Sizes at which more than one thread is used."""
     case = Case(40, 24, 64, 160, 2, True, True, True, True, kind, dtype, 5)

@@ -79,16 +79,28 @@ TRAINING_SHAPES = {
         12, 3, 4, 7, layers=2, bidirectional=True, ragged=True
     ),
     "float64": training_shape(7, 3, 5, 6, layers=2, dtype="float64"),
+    "GRU": training_shape(9, 4, 5, 20, layers=2, bidirectional=True, cell="gru"),
+    "ragged GRU": training_shape(16, 5, 4, 33, ragged=True, cell="gru"),
+    "RNN": training_shape(9, 4, 5, 20, bidirectional=True, cell="rnn_tanh"),
 }
+
+
+def passes(of: Shape) -> tuple[Any, Any]:
+    """The reference's forward and backward pass of a shape's cell."""
+    name = of.cell.split("_")[0]
+    options = {"nonlinearity": of.cell.split("_")[1]} if name == "rnn" else {}
+    found = (getattr(reference, f"{name}_{which}") for which in ("forward", "backward"))
+    forward, backward = (partial(function, **options) for function in found)
+    return forward, backward
 
 
 def specification(of: Shape) -> agreement.Outputs:
     """What the reference gives, computed in float64."""
-    arrays = shapes.make_arrays(of)
+    arrays, (forward, backward) = shapes.make_arrays(of), passes(of)
     params = {name: values.astype(np.float64) for name, values in arrays.params.items()}
     x, lengths = arrays.x.astype(np.float64), arrays.lengths
     assert arrays.dy is not None
-    y = reference.lstm_forward(x, params, lengths=lengths).y
-    dy = arrays.dy.astype(np.float64)
-    grads = reference.lstm_backward(x, params, lengths=lengths, dy=dy)
-    return {"y": y, "x": grads.x, "h_0": grads.h_0, "c_0": grads.c_0, **grads.params}
+    y = forward(x, params, lengths=lengths).y
+    grads = backward(x, params, lengths=lengths, dy=arrays.dy.astype(np.float64))
+    states = {f"{letter}_0": getattr(grads, f"{letter}_0") for letter in of.states}
+    return {"y": y, "x": grads.x, **states, **grads.params}

@@ -31,11 +31,12 @@ SMOKE: dict[str, dict[str, int]] = {
         "numerics/test_training.py::test_agrees_with_the_reference": 10,
         "numerics/test_training.py::test_blas_agrees_with_the_reference": 12,
     },
-    "so does the RNN": {
+    "so do the RNN and the GRU": {
         "numerics/test_rnn.py::test_agrees_with_the_reference": 10,
         "numerics/test_rnn.py::test_agrees_with_torch": 10,
         "numerics/test_rnn.py::test_stream_in_chunks_is_the_whole": 8,
         "unit/test_rnn_api.py": 1,
+        "unit/test_gru_api.py": 1,
     },
     "bits do not depend on threads, padding, chunks or the instruction set": {
         "numerics/test_bits.py::test_any_number_of_threads": 2,

@@ -73,7 +73,7 @@ def test_explain() -> None:
     lines = fastlstm.GRU(I, 300, seed=0).explain(T=4, B=2).splitlines()
     assert lines[0] == "GRU(3, 300, dtype=float32) on T=4, B=2"
     (panels,) = (line for line in lines if line.startswith("panels"))
-    assert panels.endswith(", 3 panels a group, recurrent products in one partial sum")
+    assert panels.endswith(", 3 panels a bundle, recurrent products in one partial sum")
 
 
 # ---- a state is h alone ----

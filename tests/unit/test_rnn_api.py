@@ -95,7 +95,7 @@ def test_explain_counts_the_units(isa: str, dtype: str, kind: Any, hidden: int) 
     it is the last unit vector that has one, two or three."""
     layer = kind(I, hidden, dtype=dtype, seed=0)
     line = next(x for x in layer.explain(T, B).splitlines() if x.startswith("panels"))
-    whole = re.search(r"(\d+) (?:panel|group)s? of (\d+) unit", line)
+    whole = re.search(r"(\d+) (?:panel|bundle)s? of (\d+) unit", line)
     assert whole
     last = re.search(r", 1 of (\d+) unit", line)
     units = int(whole[1]) * int(whole[2]) + (int(last[1]) if last else 0)

@@ -6,12 +6,12 @@
 // A tile of product and cell in one function, for a cell that gains from keeping sums in registers.
 typedef void fused_fn(const fl_layer *, const fl_step *, int64_t panel, int64_t row);
 
-// Sums of one product, of x or of h, of a cell that takes them apart: vector v of a group's sums of row r
+// Sums of one product, of x or of h, of a cell that takes them apart: vector v of a bundle's sums of row r
 // stands at v / FL_PANEL * panel + r * row + v % FL_PANEL * VL.
-typedef struct group_sums {
+typedef struct bundle_sums {
   const real *at;
   int64_t panel, row;
-} group_sums;
+} bundle_sums;
 
 typedef struct cell_kernels {
   // From the sums of `rows` rows of a panel, at z[r * z_row + vector * VL], to states, output and what the
@@ -20,7 +20,7 @@ typedef struct cell_kernels {
                   int rows);
   // Likewise of a cell that takes the sums of x and of h apart, from those of the unit vectors [vector,
   // vector + count), whose rows stand from `row` on. `forward` is NULL then.
-  void (*forward_apart)(const fl_layer *, const fl_step *, const group_sums *x, const group_sums *h,
+  void (*forward_apart)(const fl_layer *, const fl_step *, const bundle_sums *x, const bundle_sums *h,
                         int64_t vector, int count, int64_t row, int rows);
   // From the recurrent gradients of `rows` rows of a unit vector, at dh[r * dh_row], to gate gradients and
   // the sums of those of the biases.

@@ -30,9 +30,9 @@ FL_INLINE void gru_sums(const int vectors, const real *row, const int64_t at[3],
 
 FL_INLINE vreal gru_sigmoid(vreal t) { return vdiv(vset1(1), vadd(vset1(1), vexp2(t))); }
 
-// One unit vector, the group's vector `first / 3`, in some rows.
+// One unit vector, the bundle's vector `first / 3`, in some rows.
 FL_INLINE void gru_forward_of(const int vectors, const fl_layer *layer, const fl_step *job,
-                              const group_sums *x, const group_sums *h, int first, int64_t vector,
+                              const bundle_sums *x, const bundle_sums *h, int first, int64_t vector,
                               int64_t row, int rows)
 {
   const int64_t unit = vector * VL, left = layer->units - unit, state = vector * job->c_stride + row * VL;
@@ -63,8 +63,8 @@ FL_INLINE void gru_forward_of(const int vectors, const fl_layer *layer, const fl
   }
 }
 
-static void FL_NAMED(gru_forward)(const fl_layer *layer, const fl_step *job, const group_sums *x,
-                                  const group_sums *h, int64_t vector, int count, int64_t row, int rows)
+static void FL_NAMED(gru_forward)(const fl_layer *layer, const fl_step *job, const bundle_sums *x,
+                                  const bundle_sums *h, int64_t vector, int count, int64_t row, int rows)
 {
   for (int v = 0; v < count; ++v) {
     const int vectors = (vector + v + 1) * VL <= layer->units ? 3 : layer->last;

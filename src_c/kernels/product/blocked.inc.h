@@ -106,20 +106,21 @@ static void FL_NAMED(sum_in_blocks)(const fl_layer *layer, const factors *f, int
   const int64_t inputs = f->w->inputs, blocks = most && most < inputs ? (inputs + most - 1) / most : 1;
   const int plain = vectors == 1 ? FL_BLOCKED_1 : vectors == 2 ? FL_BLOCKED_2 : FL_BLOCKED_4;
   const int kind = vectors < FL_PANEL ? plain : FL_BLOCKED_4 + (blocking->distance != 0) + 2 * (most != 0);
+  int64_t end = 0;
   for (int64_t i = 0; i < blocks; ++i) {
     block b = {.a = f->a,
+               .begin = end,
                .from = from,
                .from_stride = from_stride,
                .to = to,
                .distance = blocking->distance,
                .next_bytes = vectors * VL * (int64_t)sizeof(real) / tiles};
-    const int64_t end = inputs * (i + 1) / blocks;
-    b.begin = inputs * i / blocks;
+    end = i + 1 < blocks ? inputs * (i + 1) / blocks : inputs;
     b.count = end - b.begin;
     b.w = panel_of(f, panel) + b.begin * vectors * VL;
     b.next = (const char *)(i + 1 < blocks ? b.w + b.count * vectors * VL : next);
-    for (int64_t q = 0; q < tiles; ++q) {
-      const int64_t row = rows * q / tiles, height = rows * (q + 1) / tiles - row;
+    for (int64_t q = 0, row = 0, height; q < tiles; ++q, row += height) {
+      height = (q + 1 < tiles ? rows * (q + 1) / tiles : rows) - row;
       blocked_fn *const prefetching = blocked_tiles[kind][height - 1];
       (prefetching ? prefetching : blocked_tiles[plain][height - 1])(&b, row);
       b.next += b.count * b.next_bytes;

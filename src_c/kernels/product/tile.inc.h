@@ -2,7 +2,8 @@
 // The forward product in registers: sums of a few rows for one group of panels.
 //
 // Weights of K inputs for a layer of H units (packed by pack.c; VL = lanes of a vector). A panel has four
-// vectors an input. Of an LSTM they are the gates of VL units, of an RNN four times VL units:
+// vectors an input. Of an LSTM they are the gates of VL units, of an RNN four times VL units, of a GRU four
+// of twelve vectors, the gates of four times VL units (docs/design/layouts.md):
 //
 //     LSTM    panel 0                   panel 1    ...      each cell one vector
 //     k=0   | i i | f f | g g | o o |                       (i i = VL units of gate i)
