@@ -164,6 +164,7 @@ def tape_bytes(spec, str isa, int64_t steps, int64_t batch):
     return size
 
 
+include "_backoff.pxi"
 include "_engine.pxi"
 include "_stream.pxi"
 include "_hash.pxi"
