@@ -7,7 +7,8 @@ CPUs without AVX-512, float16 on most. There the core computes in float32 and ro
 end. Where PyTorch has kernels of that dtype it keeps the call: with instructions for bfloat16 it is
 up to 1.8 times as fast (Zen 5, B32 H512). It has kernels for the LSTM only; other cells it makes of
 products, step by step, so those run in the core: a GRU as fast to 8 times as fast as there in
-bfloat16, an RNN 0.7 (B64 H512) to 10 times (B1 H256).
+bfloat16, an RNN 0.7 (B64 H512) to 10 times (B1 H256). So it does for an LSTM with a projection,
+which runs in PyTorch all the same: what dtypes it gives has not been looked into.
 
 What PyTorch gives on a CPU that has the kernels: the autocast dtype from an LSTM; from one of a
 ragged PackedSequence and from an LSTMCell, which it computes step by step, the dtype that this one
@@ -42,7 +43,7 @@ def takes(module: Any, x: Any, hx: Any, weights: list[Tensor]) -> bool:
     """
     low = torch.get_autocast_dtype("cpu")
     has_c = module._fastlstm_has_c
-    if has_c and _has_kernels(low):
+    if has_c and (_has_kernels(low) or module.__dict__.get("proj_size")):
         return False
     states = () if hx is None else hx if has_c else (hx,)
     if low not in _LOW or not isinstance(states, (tuple, list)):

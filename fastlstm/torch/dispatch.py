@@ -103,13 +103,13 @@ def _forward_fake(x: Tensor, *rest: Any, imports: str = "", build: str = "") -> 
     arguments, with_tape = _apart(rest)
     spec, steps, batch = checked(x, *arguments)
     layout = arguments[6]
-    state = kernels.state_shape(layout, batch, spec)
+    h_shape, c_shape = kernels.state_shapes(layout, batch, spec)
     size = kernels.tape_bytes(spec, steps, batch) if with_tape else 0
     refuse_meta(x, arguments)
     return (
         x.new_empty(kernels.output_shape(layout, x.shape, spec)),
-        x.new_empty(0 if layout == "cell" else state),
-        x.new_empty(state) if spec.has_c else None,
+        x.new_empty(0 if layout == "cell" else h_shape),
+        x.new_empty(c_shape) if spec.has_c else None,
         x.new_empty(size, dtype=torch.uint8),
     )
 
@@ -143,9 +143,9 @@ def _backward_fake(
     _, _, _, cell, layout, bidirectional, dropout, batch, needs = rest
     options: Any = (cell, layout, bidirectional, dropout, batch)
     spec, _, batch = checked(x, None, None, weights, batch_sizes, seed, *options)
-    state = kernels.state_shape(layout, batch, spec)
+    states = kernels.state_shapes(layout, batch, spec)
     refuse_meta(x, (tape, weights, batch_sizes, seed, rest))
-    shapes = [x.shape, state, state, *(w.shape for w in weights)]
+    shapes = [x.shape, *states, *(w.shape for w in weights)]
     return [x.new_empty(shape) for shape, need in zip(shapes, needs, strict=True) if need]
 
 

@@ -28,7 +28,7 @@ SMALL = 1 << 16  # bytes of weights that are worth packing for both passes at on
 
 
 def spec_of(weights: list[Tensor], cell: str, bidirectional: bool) -> Spec:
-    """What the shapes say of w_ih, w_hh[, b_ih, b_hh] of each layer and direction, in order.
+    """What the shapes say of w_ih, w_hh[, b_ih, b_hh][, w_hr] of each layer and direction.
 
     Raises ValueError where the number of tensors is impossible, or the cell unknown.
     """
@@ -38,13 +38,18 @@ def spec_of(weights: list[Tensor], cell: str, bidirectional: bool) -> Spec:
     count = len(weights)
     bias = count > 2 and weights[2].dim() == 1
     tensors = 4 if bias else 2
+    proj_size = 0
+    if cell == "lstm" and count > tensors and weights[0].dim() == weights[1].dim() == 2:
+        hidden, outputs = int(weights[0].shape[0]) // CELLS[cell].gates, int(weights[1].shape[1])
+        proj_size = outputs if outputs != hidden else 0
+    tensors += proj_size > 0
     layers = count // (tensors * directions)
     if layers == 0 or layers * tensors * directions != count or weights[0].dim() != 2:
         raise ValueError(f"weights must hold all parameters of a model, got {count} tensors")
     rows, inputs = weights[0].shape
     dtype = _DOUBLE if weights[0].dtype is torch.float64 else FLOAT32
     hidden = int(rows) // CELLS[cell].gates
-    return Spec(cell, int(inputs), hidden, layers, directions, bias, dtype)
+    return Spec(cell, int(inputs), hidden, layers, directions, bias, dtype, proj_size=proj_size)
 
 
 def dtype_of(spec: Spec) -> Any:
@@ -54,11 +59,12 @@ def dtype_of(spec: Spec) -> Any:
 
 def grouped(addresses: list[int], spec: Spec) -> list[tuple[int | None, ...]]:
     """Those of each layer and direction as the core takes them; None for a bias not there."""
-    count = len(spec.names)
-    return [
-        (*addresses[at : at + count], None, None, None)[:5]
-        for at in range(0, len(addresses), count)
-    ]
+    count, found = len(spec.names), []
+    for at in range(0, len(addresses), count):
+        one: list[int | None] = list(addresses[at : at + count])
+        projection = one.pop() if spec.proj_size else None
+        found.append((*one, *[None] * (4 - len(one)), projection))
+    return found
 
 
 def located(tensor: Tensor) -> tuple[Tensor, int]:

@@ -17,8 +17,6 @@ _warned: set[tuple[str, str]] = set()
 
 def unsupported(module: Any, weights: list[Tensor]) -> str:
     """Why a module cannot run in the core wherever it is called; "" if it can."""
-    if getattr(module, "proj_size", 0):
-        return "proj_size > 0"
     for weight in weights:
         if weight.is_cpu and weight.dtype in _DTYPES and weight.layout is torch.strided:
             continue
@@ -38,7 +36,7 @@ def _lacks_a_bias(module: Any) -> bool:
 
 def _alike(module: Any, x: Tensor, weights: list[Tensor]) -> bool:
     """Whether x and all weights are strided CPU tensors of one dtype that the core has."""
-    if module.__dict__.get("proj_size") or x.dtype not in _DTYPES:
+    if x.dtype not in _DTYPES:
         return False
     dtype, strided = x.dtype, torch.strided
     for tensor in (x, *weights):

@@ -42,8 +42,9 @@ def _forward(
 ) -> int:
     spec = spec_of(weights, cell, bidirectional)
     rows, _first, _last = _rows(x, layout, batch_sizes, batch)
-    inputs = sum(spec.widths) + spec.num_layers * spec.hidden_size
-    return 2 * rows * spec.rows * inputs * spec.directions
+    inputs = sum(spec.widths) + spec.num_layers * spec.outputs
+    projections = spec.num_layers * spec.proj_size * spec.hidden_size
+    return 2 * rows * (spec.rows * inputs + projections) * spec.directions
 
 
 def _backward(
@@ -72,13 +73,15 @@ def _backward(
         for direction, end in enumerate(ends[: spec.directions]):
             at = (layer * spec.directions + direction) * len(spec.names)
             mine = of_weights[at : at + len(spec.names)]
-            total += rows * (mine[0] * width + mine[1] * spec.hidden_size + below * width)
+            total += spec.rows * rows * (mine[0] * width + mine[1] * spec.outputs + below * width)
+            total += rows * spec.proj_size * spec.hidden_size * mine[-1] if spec.proj_size else 0
             if below or needs_h or needs_c or any(mine):
                 # The states before the first step, the last one in reverse, only if asked for.
-                total += (rows - (0 if needs_h else end)) * spec.hidden_size
+                total += spec.rows * (rows - (0 if needs_h else end)) * spec.outputs
+                total += rows * spec.proj_size * spec.hidden_size  # from h to what it is made of
                 needed = True
         below = needed
-    return 2 * spec.rows * total
+    return 2 * total
 
 
 for _name, _formula in (("forward", _forward), ("backward", _backward)):

@@ -91,15 +91,14 @@ class Rows(NamedTuple):
 
 def output_shape(layout: str, x_shape: Any, spec: Spec) -> tuple[int, ...]:
     """Of y."""
-    return (*x_shape[:-1], spec.directions * spec.hidden_size)
+    return (*x_shape[:-1], spec.directions * spec.outputs)
 
 
-def state_shape(layout: str, batch: int, spec: Spec) -> tuple[int, ...]:
-    """Of h_0, c_0, h_n, c_n; `batch` counts the sequences."""
+def state_shapes(layout: str, batch: int, spec: Spec) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of h_0 and h_n, and of c_0 and c_n; `batch` counts the sequences."""
     layers = spec.num_layers * spec.directions
-    if layout == "cell":
-        return batch, spec.hidden_size
-    return (layers, spec.hidden_size) if layout == "ti" else (layers, batch, spec.hidden_size)
+    lead = (batch,) if layout == "cell" else (layers,) if layout == "ti" else (layers, batch)
+    return (*lead, spec.outputs), (*lead, spec.hidden_size)
 
 
 def extent(layout: str, x_shape: Any, batch_sizes: Tensor | None, batch: int) -> tuple[int, int]:
@@ -128,12 +127,14 @@ def _tape_terms(spec: Spec, isa: str) -> tuple[int, int, int, int]:
         return _core.tape_bytes(spec, isa, steps, batch)
 
     # At multiples of the alignment nothing is rounded, so four points give the exact terms. The
-    # core rounds three parts of each layer and direction and one more of each layer.
+    # core rounds three parts of each layer and direction, four with a projection, and one more of
+    # each layer.
     n = ALIGN
     corner, down, right, far = size(n, n), size(2 * n, n), size(n, 2 * n), size(2 * n, 2 * n)
     both = (far - down - right + corner) // n**2
     step, sequence = (down - corner) // n - both * n, (right - corner) // n - both * n
-    rounding = ALIGN * spec.num_layers * (3 * spec.directions + 1)
+    parts = 4 if spec.proj_size else 3
+    rounding = ALIGN * spec.num_layers * (parts * spec.directions + 1)
     return corner - n * (step + sequence + n * both) + rounding, step, sequence, both
 
 
@@ -169,15 +170,15 @@ def forward(
     x = _last_unit(x)
     y = _pooled(x, output_shape(layout, extents, spec))
     rows = Rows.of(layout, extents, batch_sizes, batch)
-    shape = state_shape(layout, rows.batch, spec)
-    h_0, h_at = _state("h_0", h_0, shape, dtype)
-    c_0, c_at = _state("c_0", c_0, shape, dtype)
+    h_shape, c_shape = state_shapes(layout, rows.batch, spec)
+    h_0, h_at = _state("h_0", h_0, h_shape, dtype)
+    c_0, c_at = _state("c_0", c_0, c_shape, dtype)
     h_n = c_n = None
     if spec.has_c:
-        c_n = x.new_empty(shape) if c_0 is None else torch.empty_like(c_0)
+        c_n = x.new_empty(c_shape) if c_0 is None else torch.empty_like(c_0)
     if layout != "cell":
-        like = h_0 if c_n is None else c_n
-        h_n = x.new_empty(shape) if like is None else torch.empty_like(like)  # the faster one
+        like = h_0 if c_n is None or spec.proj_size else c_n
+        h_n = x.new_empty(h_shape) if like is None else torch.empty_like(like)  # the faster one
     tape = None
     if with_tape or seed is not None:  # the core draws dropout masks only in a pass with a tape
         tape = _aligned(tape_bytes(spec, rows.steps, rows.batch))
@@ -233,13 +234,13 @@ def backward(
         _check("dy", dy, output_shape(layout, extents, spec), dtype)
         dy = _last_unit(dy)
     rows = Rows.of(layout, extents, batch_sizes, batch)
-    shape = state_shape(layout, rows.batch, spec)
-    dh_n, dh_at = _state("dh_n", dh_n, shape, dtype)
-    dc_n, dc_at = _state("dc_n", dc_n, shape, dtype)
+    h_shape, c_shape = state_shapes(layout, rows.batch, spec)
+    dh_n, dh_at = _state("dh_n", dh_n, h_shape, dtype)
+    dc_n, dc_at = _state("dc_n", dc_n, c_shape, dtype)
     tape = _sound_tape(tape)
     dx = _pooled(x, extents) if needs[0] else None
-    dh_0 = x.new_empty(shape) if needs[1] else None
-    dc_0 = x.new_empty(shape) if needs[2] else None
+    dh_0 = x.new_empty(h_shape) if needs[1] else None
+    dc_0 = x.new_empty(c_shape) if needs[2] else None
     flat: list[Tensor] = []
     if any(needs[3:]):
         flat = [_pooled(x, shape) for shape in spec.shapes.values()]

@@ -64,13 +64,13 @@ class Layer(Recurrent):
         if rank == 3:
             layout = "bti" if module.batch_first else "tbi"
             batch = input.shape[0 if module.batch_first else 1]
-            states: tuple[int, ...] = (_layers(module), batch, module.hidden_size)
+            lead: tuple[int, ...] = (_layers(module), batch)
         else:
             layout = "ti"
-            states = _layers(module), module.hidden_size
+            lead = (_layers(module),)
         state = None
         if not unfit:
-            state = _fitting(module, input, _pair(hx, self._fastlstm_has_c), rank in (2, 3), states)
+            state = _fitting(module, input, _pair(hx, self._fastlstm_has_c), rank in (2, 3), lead)
         cell = self._fastlstm_cell
         if state is None or not cell:
             if isinstance(input, torch.fx.Proxy):
@@ -107,11 +107,11 @@ class Layer(Recurrent):
                 batch = int(batch_sizes[0]) if back is None else back.shape[0]
             # Compilers cannot know the first size; the operator looks again when it runs.
             known = torch.compiler.is_compiling() or batch == int(batch_sizes[0])
-            states = (_layers(module), batch, module.hidden_size)
-            state = _fitting(module, data, pair, known and data.dim() == 2, states)
+            lead = (_layers(module), batch)
+            state = _fitting(module, data, pair, known and data.dim() == 2, lead)
             if state is not None and state[0] is not None and order is not None:
                 state = _permuted(module, state, order)
-                if any(one is not None and one.shape != states for one in state):
+                if any(one is not None and one.shape[:-1] != lead for one in state):
                     state = None  # an order of another length, which PyTorch refuses
         cell = self._fastlstm_cell
         if state is None or not cell:
@@ -158,11 +158,10 @@ class Step(Recurrent):
         module: Any = self
         weights = parameters(module, CELL_NAMES)
         unfit = fallback.obstacle(module, input, weights)
-        states = () if unfit else (*input.shape[:-1], module.hidden_size)
         state = None
         if not unfit:
             pair = _pair(hx, self._fastlstm_has_c)
-            state = _fitting(module, input, pair, input.dim() in (1, 2), states)
+            state = _fitting(module, input, pair, input.dim() in (1, 2), tuple(input.shape[:-1]))
         cell = self._fastlstm_cell
         if state is None or not cell:
             if isinstance(input, torch.fx.Proxy):
@@ -195,7 +194,8 @@ CELL_NAMES = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
 
 def parameters(module: Any, names: list[str]) -> list[Tensor]:
     """The weights as they are now, whatever a parametrization or functional_call makes of them:
-    four for each layer and direction, or two where no bias is; none if one is None.
+    four for each layer and direction, two where no bias is, one more where h is projected; none if
+    one is None.
     """
     if not torch.compiler.is_compiling():
         held = module._parameters
@@ -233,8 +233,9 @@ def _dropout(module: Any) -> float:
     return module.dropout if module.training and module.num_layers > 1 else 0.0
 
 
-def _fitting(module: Any, x: Tensor, state: Any, rank_fits: bool, states: tuple[int, ...]) -> Any:
-    """The `state` of `_pair` if PyTorch would accept the call and finds work in it.
+def _fitting(module: Any, x: Tensor, state: Any, rank_fits: bool, lead: tuple[int, ...]) -> Any:
+    """The `state` of `_pair` if PyTorch would accept the call and finds work in it. `lead`: axes of
+    a state before the last one, that of its units.
 
     All else, None here, goes to PyTorch, which has the right error message, or empty result.
     """
@@ -245,12 +246,13 @@ def _fitting(module: Any, x: Tensor, state: Any, rank_fits: bool, states: tuple[
     if state is None or state[0] is None:
         return state
     dtype, strided = x.dtype, torch.strided
-    for one in state:
+    hidden = module.hidden_size
+    for one, width in zip(state, (module.__dict__.get("proj_size") or hidden, hidden), strict=True):
         if one is None:  # no c
             continue
         if one.dtype is not dtype or not one.is_cpu or one.layout is not strided:
             return None
-        if one.shape != states:
+        if one.shape != (*lead, width):
             return None
     return state
 

@@ -15,13 +15,13 @@ class LSTM(Layer, torch.nn.LSTM):  # type: ignore[misc]
     """A ``torch.nn.LSTM``, parameters, state dict and arguments included, that runs in the core.
 
     Taken over: float32 and float64 on the CPU, every combination of layers, directions, bias,
-    batch_first and dropout, PackedSequence, unbatched input, first derivatives, ``torch.compile``
-    and ``torch.export``. What the core lacks (projections, other devices and dtypes, TorchScript,
-    torch.func, forward-mode derivatives) runs in PyTorch's own forward, with one warning that says
-    why. So does a call under ``torch.autocast`` on a CPU for which PyTorch has kernels of that
-    dtype; on others the core computes it in float32. `torch.jit.script` puts torch's own modules
-    into the scripted model and into the one it is given. `torch.fx` keeps the module as it keeps
-    torch's own. A second derivative raises NotImplementedError.
+    batch_first, dropout and proj_size, PackedSequence, unbatched input, first derivatives,
+    ``torch.compile`` and ``torch.export``. What the core lacks (other devices and dtypes,
+    TorchScript, torch.func, forward-mode derivatives) runs in PyTorch's own forward, with one
+    warning that says why. So does a call under ``torch.autocast`` on a CPU for which PyTorch has
+    kernels of that dtype; on others the core computes it in float32. `torch.jit.script` puts
+    torch's own modules into the scripted model and into the one it is given. `torch.fx` keeps the
+    module as it keeps torch's own. A second derivative raises NotImplementedError.
 
     The seed of dropout comes from torch's default CPU generator: `torch.manual_seed` reproduces a
     run, though not the masks that PyTorch's own forward would draw. Threads are those of

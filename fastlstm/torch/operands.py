@@ -73,8 +73,8 @@ def checked(
     if batch_sizes is not None and (batch_sizes.dtype != torch.int64 or batch_sizes.dim() != 1):
         raise ValueError("batch_sizes must be an int64 tensor of one axis")
     steps, batch = kernels.extent(layout, x.shape, batch_sizes, batch)
-    shape = kernels.state_shape(layout, batch, spec)
-    for name, state in (("h_0", h_0), ("c_0", c_0)):
+    shapes = kernels.state_shapes(layout, batch, spec)
+    for name, state, shape in zip(("h_0", "c_0"), (h_0, c_0), shapes, strict=True):
         if state is not None and (tuple(state.shape) != shape or state.dtype != dtype):
             raise ValueError(
                 f"{name} must be a {dtype} tensor of shape {shape}, got {state.dtype}, "

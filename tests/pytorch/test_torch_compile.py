@@ -126,11 +126,11 @@ def test_plain_rnns_compile_as_before() -> None:
         torch.nn.LSTM(2, 3),
         torch.nn.RNN(2, 3),
         torch.nn.GRU(2, 3),
-        fltorch.LSTM(2, 3, proj_size=2),
+        fltorch.LSTM(2, 3, dtype=torch.bfloat16),
     ):
         compiled = torch.compile(module, backend="eager", fullgraph=True)
         with pytest.raises(torch._dynamo.exc.Unsupported, match="RNN, GRU, or LSTM"):
-            compiled(torch.randn(4, 1, 2))
+            compiled(torch.randn(4, 1, 2, dtype=module.weight_ih_l0.dtype))
     assert not torch._dynamo.config.allow_rnn
 
 

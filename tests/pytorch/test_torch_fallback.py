@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.torch_runs import assert_close, loss, no_warnings, pair, run
+from support.torch_runs import assert_close, loss, no_warnings, pair
 
 torch = pytest.importorskip("torch")
 
@@ -17,20 +17,6 @@ import fastlstm.torch as fltorch  # noqa: E402
 __all__ = ["no_warnings"]  # a fixture of every test here
 
 # ---- what PyTorch does instead ----
-
-
-def test_proj_size_warns_once_and_runs_in_torch() -> None:
-    ours, theirs = pair("LSTM", 3, 8, proj_size=2)
-    x = torch.randn(6, 2, 3)
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        found = run(ours, x, None)
-        want = run(theirs, x, None)
-        ours(x)
-    said = [str(w.message) for w in seen if "fastlstm" in str(w.message)]
-    assert len(said) == 1
-    assert "runs as torch.nn.LSTM where it meets proj_size > 0" in said[0]
-    assert_close(found, want, torch.float32, outputs=3)
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "LSTMCell", "RNN", "RNNCell", "GRU", "GRUCell"])

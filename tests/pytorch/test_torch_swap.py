@@ -54,19 +54,20 @@ def gradients(model: Any, x: Any) -> dict[str, Any]:
 
 
 def assert_close(found: dict[str, Any], want: dict[str, Any]) -> None:
-    """Within a few 1e-6 of the largest entry."""
+    """Within a few 1e-6 of the largest entry, in float64 1e-10."""
     scale = max(float(b.abs().max()) for b in want.values())
+    scale *= 1e-10 if all(b.dtype is torch.float64 for b in want.values()) else 4e-6
     assert found.keys() == want.keys()
     for name, a in found.items():
-        assert float((a - want[name]).abs().max()) <= 4e-6 * scale, name
+        assert float((a - want[name]).abs().max()) <= scale, name
 
 
 def test_accelerate_and_restore() -> None:
-    model = Model()
+    model = Model().double()  # in float32 the cosine of large sums would tell roundings apart
     twin = copy.deepcopy(model)
     modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
     state = model.state_dict()
-    x = torch.randn(6, 2, 3)
+    x = torch.randn(6, 2, 3, dtype=torch.float64)
 
     assert fltorch.accelerate(model) is model
     assert type(model.encoder) is fltorch.LSTM
@@ -74,7 +75,7 @@ def test_accelerate_and_restore() -> None:
     assert model.alias is model.stack[0]
     assert type(model.stack[1]) is fltorch.LSTMCell
     assert (type(model.rnn), type(model.rnn_cell)) == (fltorch.RNN, fltorch.RNNCell)
-    assert type(model.projected) is torch.nn.LSTM
+    assert type(model.projected) is fltorch.LSTM
     assert type(model.own) is Subclass
     assert dict(model.named_modules()) == modules
     assert all(p is parameters[name] for name, p in model.named_parameters())
@@ -101,12 +102,10 @@ def test_report() -> None:
         "rnn": "RNN(3, 8, num_layers=2)",
         "rnn_cell": "RNNCell(8, 8, nonlinearity=relu)",
         "gru": "GRU(3, 8)",
+        "projected": "LSTM(3, 8, proj_size=2)",
     }
-    assert report.left == {
-        "projected": "the core does not support proj_size > 0",
-        "own": "Subclass is a subclass with its own forward",
-    }
-    assert str(report).splitlines()[0] == "6 modules run in fastlstm, 2 were left"
+    assert report.left == {"own": "Subclass is a subclass with its own forward"}
+    assert str(report).splitlines()[0] == "7 modules run in fastlstm, 1 was left"
     assert "own: left, Subclass is a subclass" in str(report)
     model.half()
     assert set(fltorch.report(model).left) == {*report.left, *report.swapped}
@@ -129,7 +128,7 @@ def test_no_model(function: Any) -> None:
 
 def test_again_is_no_change() -> None:
     model = fltorch.accelerate(fltorch.accelerate(Model()))
-    assert len(fltorch.report(model).swapped) == 6
+    assert len(fltorch.report(model).swapped) == 7
     fltorch.restore(fltorch.restore(model))
     assert not fltorch.report(model).swapped
 
