@@ -7,6 +7,7 @@ from .cell import LSTMCell
 from .gru import GRU, GRUCell
 from .loading import load
 from .lstm import LSTM
+from .options import LSTMOptions
 from .rnn import RNN, RNNCell
 from .runtime import (
     __version__,
@@ -26,6 +27,7 @@ __all__ = [
     "GRUCell",
     "Gradients",
     "LSTMCell",
+    "LSTMOptions",
     "RNNCell",
     "Stream",
     "Tape",

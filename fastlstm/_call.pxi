@@ -205,3 +205,15 @@ cdef int check_lengths(const int64_t *lengths, const int64_t *starts, const Exte
             if starts[i] < 0 or starts[i] > rows - running:
                 raise ValueError(f"starts[{i}] = {starts[i]} lies outside of {rows} rows")
     return 0
+
+
+cdef int take_peepholes(Call call, parts, int flags, char format, int64_t units,
+                        fastlstm_peephole_gradients *to) except -1:
+    """The last three of the arrays of a layer and direction, of i, f and o."""
+    p_i, p_f, p_o = parts[5:]
+    if p_i is None or p_f is None or p_o is None:
+        raise TypeError("a layer lacks arrays of its peepholes")
+    to.i = call.whole("weight_ci or its gradient", p_i, flags, format, units)
+    to.f = call.whole("weight_cf or its gradient", p_f, flags, format, units)
+    to.o = call.whole("weight_co or its gradient", p_o, flags, format, units)
+    return 0

@@ -14,6 +14,7 @@ cdef extern from "fastlstm.h" nogil:
         FASTLSTM_RNN_TANH
         FASTLSTM_RNN_RELU
         FASTLSTM_GRU
+        FASTLSTM_LSTM_GENERAL
 
     ctypedef enum fastlstm_pass:
         FASTLSTM_PASS_FORWARD
@@ -52,6 +53,39 @@ cdef extern from "fastlstm.h" nogil:
 
     ctypedef int fastlstm_poll(void *arg)
 
+    ctypedef enum fastlstm_activation_kind:
+        FASTLSTM_USUAL
+        FASTLSTM_SIGMOID
+        FASTLSTM_TANH
+        FASTLSTM_HARD_SIGMOID
+        FASTLSTM_RELU
+        FASTLSTM_LEAKY_RELU
+        FASTLSTM_THRESHOLDED_RELU
+        FASTLSTM_ELU
+        FASTLSTM_SOFTSIGN
+        FASTLSTM_SOFTPLUS
+        FASTLSTM_SCALED_TANH
+        FASTLSTM_AFFINE
+        FASTLSTM_LINEAR
+        FASTLSTM_ACTIVATION_COUNT
+
+    ctypedef struct fastlstm_activation:
+        fastlstm_activation_kind kind
+        double alpha, beta
+
+    ctypedef struct fastlstm_options:
+        int32_t peepholes
+        int32_t coupled
+        int32_t no_forget_gate
+        double gate_clip
+        double cell_clip
+        fastlstm_activation gate, candidate, output
+
+    ctypedef struct fastlstm_peepholes:
+        const void *i
+        const void *f
+        const void *o
+
     ctypedef struct fastlstm_spec:
         size_t struct_size
         int64_t input_size, hidden_size, num_layers
@@ -62,6 +96,8 @@ cdef extern from "fastlstm.h" nogil:
         int32_t gemm_blas
         int32_t passes
         int64_t proj_size
+        fastlstm_options options
+        const fastlstm_peepholes *peepholes
 
     ctypedef struct fastlstm_weights:
         const void *w_ih
@@ -195,6 +231,11 @@ cdef extern from "fastlstm.h" nogil:
         void *b_ih
         void *b_hh
 
+    ctypedef struct fastlstm_peephole_gradients:
+        void *i
+        void *f
+        void *o
+
     ctypedef struct fastlstm_back_io:
         size_t struct_size
         const void *tape
@@ -219,6 +260,7 @@ cdef extern from "fastlstm.h" nogil:
         fastlstm_poll *poll
         void *poll_arg
         int32_t *straggled
+        const fastlstm_peephole_gradients *peepholes
 
     fastlstm_status fastlstm_backward(const fastlstm_model *model, const fastlstm_plan *plan,
                                       const fastlstm_back_io *io, void *workspace)

@@ -78,7 +78,7 @@ def assume_caches(str kind):
                       "slow": FL_CACHES_SLOW}[kind]
 
 
-cdef fastlstm_cell_kind cell_from_name(str name) except? FASTLSTM_GRU:
+cdef fastlstm_cell_kind cell_from_name(str name) except? FASTLSTM_LSTM_GENERAL:
     if name == "lstm":
         return FASTLSTM_LSTM
     if name == "rnn_tanh":
@@ -87,7 +87,53 @@ cdef fastlstm_cell_kind cell_from_name(str name) except? FASTLSTM_GRU:
         return FASTLSTM_RNN_RELU
     if name == "gru":
         return FASTLSTM_GRU
+    if name == "lstm_general":
+        return FASTLSTM_LSTM_GENERAL
     raise ValueError(f"unknown cell {name!r}")
+
+
+cdef dict ACTIVATIONS = {
+    "sigmoid": FASTLSTM_SIGMOID,
+    "tanh": FASTLSTM_TANH,
+    "hard_sigmoid": FASTLSTM_HARD_SIGMOID,
+    "relu": FASTLSTM_RELU,
+    "leaky_relu": FASTLSTM_LEAKY_RELU,
+    "thresholded_relu": FASTLSTM_THRESHOLDED_RELU,
+    "elu": FASTLSTM_ELU,
+    "softsign": FASTLSTM_SOFTSIGN,
+    "softplus": FASTLSTM_SOFTPLUS,
+    "scaled_tanh": FASTLSTM_SCALED_TANH,
+    "affine": FASTLSTM_AFFINE,
+    "linear": FASTLSTM_LINEAR,
+}
+
+
+cdef fastlstm_activation make_activation(tuple parts) except *:
+    """A name, alpha and beta."""
+    cdef fastlstm_activation made
+    cdef int kind = ACTIVATIONS[parts[0]]
+    made.kind = <fastlstm_activation_kind>kind
+    made.alpha = parts[1]
+    made.beta = parts[2]
+    return made
+
+
+cdef fastlstm_options make_options(object options) except *:
+    """`fastlstm.options.LSTMOptions` as C takes them."""
+    cdef fastlstm_options made
+    memset(&made, 0, sizeof(made))
+    if options is None:
+        return made
+    gate, candidate, output = options._activations()
+    made.peepholes = options.peepholes
+    made.coupled = options.coupled
+    made.no_forget_gate = not options.forget_gate
+    made.gate_clip = options.gate_clip or 0.0
+    made.cell_clip = options.cell_clip or 0.0
+    made.gate = make_activation(gate)
+    made.candidate = make_activation(candidate)
+    made.output = make_activation(output)
+    return made
 
 
 cdef fastlstm_spec make_spec(object spec, str isa, int passes) except *:
@@ -105,6 +151,7 @@ cdef fastlstm_spec make_spec(object spec, str isa, int passes) except *:
     made.gemm_blas = spec.gemm == "blas"
     made.passes = passes
     made.proj_size = spec.proj_size
+    made.options = make_options(spec.options)
     return made
 
 
@@ -117,6 +164,7 @@ def tape_bytes(spec, str isa, int64_t steps, int64_t batch):
     return size
 
 
+include "_backoff.pxi"
 include "_engine.pxi"
 include "_stream.pxi"
 include "_hash.pxi"

@@ -1,25 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Packed weights, and the runs on them. Part of _core.pyx.
 
-cdef class StragglerBackoff:
-    """Whether teams are better avoided just now, because their threads straggled."""
-
-    cdef double hold, hold_until
-    cdef bint straggled_before
-
-    cdef bint held(self) noexcept:
-        return self.hold_until > 0 and fl_now() < self.hold_until
-
-    cdef void note(self, bint straggled) noexcept:
-        """A team that straggled once may just have been asleep; after two in a row, avoid teams for a while."""
-        if not straggled:
-            self.hold = self.hold_until = 0
-        elif self.straggled_before:
-            self.hold = min(HOLD_MOST, max(HOLD_FIRST, 2 * self.hold))
-            self.hold_until = fl_now() + self.hold
-        self.straggled_before = straggled and not self.straggled_before
-
-
 cdef int64_t count_rows(const Extent *extent) noexcept:
     """Of an array of steps."""
     return extent.rows if extent.packed else extent.steps * extent.batch
@@ -40,7 +21,8 @@ cdef class Engine:
 
     ``spec`` is a `fastlstm.spec.Spec`, ``gemm`` the address of a BLAS if it asks for one.
     ``weights`` lists (w_ih, w_hh, b_ih, b_hh, w_hr) for each layer and direction, the last three None
-    where they are not there: arrays, or addresses of what the caller keeps alive while they are packed.
+    where they are not there, and behind them those of the peepholes of i, f and o where there are
+    some: arrays, or addresses of what the caller keeps alive while they are packed.
     ``passes`` is what they are packed for: 1 forward, 2 backward, 3 both; by ``threads`` at most.
     ``backoff`` may be shared with engines that come before and after, else it has its own.
     ``hold_gil``: no other Python thread runs while the weights are read.
@@ -74,6 +56,7 @@ cdef class Engine:
         cdef double per_row = rows  # multiply-adds of a row with one input
         cdef size_t size = 0
         cdef fastlstm_weights *table
+        cdef fastlstm_peepholes *peepholes
         cdef list calls = []
         cdef Call call
         cdef int64_t i
@@ -102,13 +85,14 @@ cdef class Engine:
         if <int64_t>len(weights) != count:
             raise ValueError(f"weights must be those of {count} layers and directions, got {len(weights)}")
         table = <fastlstm_weights *>calloc(2 * count, sizeof(fastlstm_weights))
-        if table == NULL:
-            raise MemoryError()
+        peepholes = <fastlstm_peepholes *>calloc(count, sizeof(fastlstm_peepholes))
         try:
+            if table == NULL or peepholes == NULL:
+                raise MemoryError()
             for i in range(count):
                 call = Call()
                 calls.append(call)
-                w_ih, w_hh, b_ih, b_hh, w_hr = weights[i]
+                w_ih, w_hh, b_ih, b_hh, w_hr = weights[i][:5]
                 if w_ih is None or w_hh is None or (w_hr is None) != (made.proj_size == 0):
                     raise TypeError("a layer lacks its weights")
                 inputs = made.input_size if i < made.directions else above
@@ -117,6 +101,11 @@ cdef class Engine:
                 table[i].b_ih = call.whole("bias_ih", b_ih, 0, format, rows)
                 table[i].b_hh = call.whole("bias_hh", b_hh, 0, format, rows)
                 table[count + i].w_ih = call.whole("weight_hr", w_hr, 0, format, outputs * hidden)
+                if made.options.peepholes:
+                    take_peepholes(call, weights[i], 0, format, hidden,
+                                   <fastlstm_peephole_gradients *>&peepholes[i])
+            if made.options.peepholes:
+                made.peepholes = peepholes
             call = Call()
             if hold_gil:
                 status = fastlstm_model_pack(&made, table, self.memory.data, threads, check_signals,
@@ -127,6 +116,7 @@ cdef class Engine:
                                                  check_signals, <void *>call, &model)
         finally:
             free(table)
+            free(peepholes)
         if status == FASTLSTM_INTERRUPTED:
             raise call.error
         if status == FASTLSTM_OUT_OF_RANGE:
@@ -275,8 +265,8 @@ cdef class Engine:
                  bint accumulate, int threads, double dropout=0.0, uint64_t seed=0, starts=None):
         """Gradients from the tape of a forward pass with the same x, lengths, dropout and seed.
 
-        Arrays as in `forward`; ``grads`` is None or lists (w_ih, w_hh, b_ih, b_hh, w_hr), as weights
-        are given, for each layer and direction, contiguous.
+        Arrays as in `forward`; ``grads`` is None or lists (w_ih, w_hh, b_ih, b_hh, w_hr and those of
+        peepholes), as weights are given, for each layer and direction, contiguous.
         """
         cdef Call call = Call(), held
         cdef fastlstm_back_io io
@@ -290,6 +280,7 @@ cdef class Engine:
         cdef int64_t rows = self.rows
         cdef char format = b"d" if self.spec.dtype == FASTLSTM_F64 else b"f"
         cdef fastlstm_gradients *table = NULL
+        cdef fastlstm_peephole_gradients *peepholes = NULL
         cdef list calls = []
         cdef int32_t straggled = 0
         cdef int64_t i
@@ -320,12 +311,14 @@ cdef class Engine:
                 if <int64_t>len(grads) != count:
                     raise ValueError("gradients are missing")
                 table = <fastlstm_gradients *>calloc(2 * count, sizeof(fastlstm_gradients))
-                if table == NULL:
+                peepholes = <fastlstm_peephole_gradients *>calloc(
+                    count, sizeof(fastlstm_peephole_gradients))
+                if table == NULL or peepholes == NULL:
                     raise MemoryError()
                 for i in range(count):
                     held = Call()
                     calls.append(held)
-                    w_ih, w_hh, b_ih, b_hh, w_hr = grads[i]
+                    w_ih, w_hh, b_ih, b_hh, w_hr = grads[i][:5]
                     if w_ih is None or w_hh is None or (w_hr is None) != (self.spec.proj_size == 0):
                         raise TypeError("a layer lacks its gradients")
                     inputs = self.input_size if i < self.directions else width
@@ -341,7 +334,12 @@ cdef class Engine:
                                                        self.outputs * self.hidden_size)
                     if not accumulate:
                         results += rows * (inputs + self.outputs) + self.spec.proj_size * self.hidden_size
+                    if self.spec.options.peepholes:
+                        take_peepholes(held, grads[i], PyBUF_WRITABLE, format, self.hidden_size,
+                                       &peepholes[i])
                 io.gradients = table
+                if self.spec.options.peepholes:
+                    io.peepholes = peepholes
                 io.accumulate = accumulate
             io.dropout = dropout
             io.seed = seed
@@ -362,6 +360,7 @@ cdef class Engine:
         finally:
             call.release()
             free(table)
+            free(peepholes)
 
     def plan(self, int64_t steps, int64_t batch, int threads, str purpose="infer"):
         """The plan of a run ("infer", "train" or "back") as a dict, with what it takes in bytes."""

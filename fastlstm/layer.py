@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from . import _core, checks, explain, runtime, saving, state_dicts, torch_modules, weights
 from .checks import Array, SupportsArray
 from .module import Module
+from .options import LSTMOptions
 from .spec import FORWARD, Cell, Spec
 from .stream import Stream
 
@@ -72,6 +73,7 @@ class Layer(Module):
         seed: object,
         gemm: str = "auto",
         proj_size: int = 0,
+        equations: LSTMOptions | None = None,
     ) -> None:
         self.input_size = checks.count("input_size", input_size, 1)
         self.hidden_size = checks.count("hidden_size", hidden_size, 1)
@@ -96,6 +98,7 @@ class Layer(Module):
             self.dtype,
             gemm,
             proj_size,
+            equations,
         )
         self._shapes = self._spec.shapes
         self._seed = seed
@@ -155,7 +158,7 @@ class Layer(Module):
 
     def _layout(self) -> tuple[object, ...]:
         """What a model must have in common with that of a tape."""
-        return self._spec.cell, self._shapes, self.dtype, self.batch_first
+        return self._spec.cell, self._spec.options, self._shapes, self.dtype, self.batch_first
 
     # ---- streams and reports ----
 
@@ -264,7 +267,8 @@ class Layer(Module):
         cell: str,
         **options: Any,
     ) -> Self:
-        config, arrays = state_dicts.model_of(state_dict, prefix, dtype, cls._kind, cell)
+        peepholes = getattr(options.get("options"), "peepholes", False)
+        config, arrays = state_dicts.model_of(state_dict, prefix, dtype, cls._kind, cell, peepholes)
         layer = cls(**config, **options, seed=0)
         layer.load_state_dict(arrays)
         return layer

@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from . import blas, checks
+from . import blas, checks, weights
+from . import options as variants
 from .checks import Array, SupportsArray
+from .options import LSTMOptions
 from .recurrent import Recurrent
 from .spec import CELLS
 
@@ -50,13 +52,16 @@ class LSTM(Recurrent[Given, State, Slope]):
         "auto" and "native" are our kernels. "blas" computes input projections by SciPy's BLAS,
         which forfeits the promise that bits do not depend on batch or chunks; forward passes then
         run on one thread beside those of BLAS.
+    options : LSTMOptions, or mapping of its arguments, optional
+        What makes it another LSTM than the plain one: peepholes, clips, coupled gates, activations.
 
     Attributes
     ----------
     weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, ...
         The parameters, arrays named as in torch: (4H, I), (4H, H), (4H,) and (4H,) in the first
         layer (type checkers know those of layer 0); with a projection (4H, I), (4H, P), (4H,),
-        (4H,) and ``weight_hr_l0``, (P, H). They are read-only until `train`; replace them with
+        (4H,) and ``weight_hr_l0``, (P, H); with peepholes ``weight_ci_l0``, ``weight_cf_l0`` and
+        ``weight_co_l0``, (H,) each, too. They are read-only until `train`; replace them with
         `load_state_dict`.
 
     Raises
@@ -83,13 +88,15 @@ class LSTM(Recurrent[Given, State, Slope]):
     With a projection (LSTMP) h_t = W_hr (o * tanh(c_t)), of P values: so are y, h_0 and h_n, and
     layers above the first read D*P inputs.
 
-    The backward pass and the sources stand in ``fastlstm.reference.lstm``.
+    The backward pass and the sources stand in ``fastlstm.reference.lstm``, those of options in
+    ``fastlstm.reference.options``.
     """
 
     _kind = "LSTM"
     _cell = CELLS["lstm"]
     _has_c = _cell.has_c
     _states = ("h_0", "c_0")
+    options: LSTMOptions | None = None  # of models pickled before there were options, too
     _defaults: ClassVar[dict[str, object]] = {
         "num_layers": 1,
         "bias": True,
@@ -98,6 +105,7 @@ class LSTM(Recurrent[Given, State, Slope]):
         "bidirectional": False,
         "proj_size": 0,
         "gemm": "auto",
+        "options": None,
     }
 
     def __init__(
@@ -114,6 +122,7 @@ class LSTM(Recurrent[Given, State, Slope]):
         dtype: DTypeLike = np.float32,
         seed: object = None,
         gemm: Literal["auto", "native", "blas"] = "auto",
+        options: LSTMOptions | Mapping[str, Any] | None = None,
     ) -> None:
         self.proj_size = checks.count("proj_size", proj_size)
         if self.proj_size >= checks.count("hidden_size", hidden_size, 1):
@@ -125,8 +134,10 @@ class LSTM(Recurrent[Given, State, Slope]):
         if gemm == "blas":
             blas.gemm_address()
         self.gemm = gemm
+        self.options = chosen = variants.given(options)
+        equations = None if chosen is None else chosen.equations()
         super().__init__(
-            "lstm",
+            "lstm" if equations is None else "lstm_general",
             input_size,
             hidden_size,
             num_layers,
@@ -138,7 +149,27 @@ class LSTM(Recurrent[Given, State, Slope]):
             seed,
             gemm,
             self.proj_size,
+            equations,
         )
+        if chosen is not None and chosen.forget_bias is not None:
+            if not self.bias:
+                raise ValueError("options with a forget_bias need bias=True")
+            biases = weights.forget_biases(self._spec, self._params.arrays, chosen.forget_bias)
+            self._params.load(biases)
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments but for `seed`, as plain Python values.
+
+        Returns
+        -------
+        dict
+            A new one: the class called with it makes a model of the same kind, with parameters of
+            its own. There is `options` in it only if there are some, so that a file of a model
+            without them can be read by versions that know of none.
+        """
+        config = super().config()
+        options = config.pop("options")
+        return config if options is None else {**config, "options": options.config()}
 
     @classmethod
     def from_state_dict(
@@ -150,6 +181,7 @@ class LSTM(Recurrent[Given, State, Slope]):
         dropout: float = 0.0,
         dtype: DTypeLike | None = None,
         gemm: Literal["auto", "native", "blas"] = "auto",
+        options: LSTMOptions | Mapping[str, Any] | None = None,
     ) -> Self:
         """An LSTM whose sizes, layers, directions and bias names and shapes of a state dict say.
 
@@ -171,6 +203,8 @@ class LSTM(Recurrent[Given, State, Slope]):
             narrower; lists are an error.
         gemm : {"auto", "native", "blas"}
             Of the constructor.
+        options : LSTMOptions, or mapping of its arguments, optional
+            Of the constructor; with peepholes there must be weights of them.
 
         Returns
         -------
@@ -187,5 +221,6 @@ class LSTM(Recurrent[Given, State, Slope]):
         MemoryError
             It does not fit.
         """
-        options = {"batch_first": batch_first, "dropout": dropout, "gemm": gemm}
-        return cls._of_state_dict(state_dict, prefix, dtype, "lstm", **options)
+        chosen = variants.given(options)
+        rest = {"batch_first": batch_first, "dropout": dropout, "gemm": gemm, "options": chosen}
+        return cls._of_state_dict(state_dict, prefix, dtype, "lstm", **rest)

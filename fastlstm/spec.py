@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 FLOAT32 = np.dtype(np.float32)
+PEEPHOLES = ("weight_ci", "weight_cf", "weight_co")
 FORWARD, BACKWARD = 1, 2  # passes that parameters are packed for, one bit each: `fastlstm_pass`
 
 
@@ -33,6 +34,7 @@ CELLS: dict[str, Cell] = {
     "rnn_tanh": Cell(gates=1, has_c=False),
     "rnn_relu": Cell(gates=1, has_c=False),
     "gru": Cell(gates=3, has_c=False),
+    "lstm_general": Cell(gates=4, has_c=True),
 }
 
 
@@ -54,6 +56,8 @@ class Spec:
     """how input weights are packed: "blas" as SciPy's BLAS takes them, else for our kernels"""
     proj_size: int = 0
     """what the output of an LSTM's cell is projected to; 0: it is not"""
+    options: Any = None
+    """what makes an LSTM a general one, `fastlstm.LSTMOptions`; None for any other cell"""
 
     # What follows from the fields is computed once: calls ask for it over and over.
 
@@ -69,7 +73,7 @@ class Spec:
 
     def _fields(self) -> tuple[Any, ...]:
         sizes = (self.cell, self.input_size, self.hidden_size, self.num_layers, self.directions)
-        return (*sizes, self.bias, self.dtype, self.gemm, self.proj_size)
+        return (*sizes, self.bias, self.dtype, self.gemm, self.proj_size, self.options)
 
     @functools.cached_property
     def has_c(self) -> bool:
@@ -100,7 +104,14 @@ class Spec:
     def names(self) -> tuple[str, ...]:
         """Parameters of one layer and direction, without the ending of their names."""
         biases = ("bias_ih", "bias_hh") if self.bias else ()
-        return ("weight_ih", "weight_hh", *biases, *(("weight_hr",) if self.proj_size else ()))
+        projection = ("weight_hr",) if self.proj_size else ()
+        peepholes = PEEPHOLES if self.has_peepholes else ()
+        return ("weight_ih", "weight_hh", *biases, *projection, *peepholes)
+
+    @functools.cached_property
+    def has_peepholes(self) -> bool:
+        """Whether gates read c by weights of their own."""
+        return self.options is not None and bool(self.options.peepholes)
 
     @functools.cached_property
     def suffixes(self) -> list[str]:
@@ -124,6 +135,7 @@ class Spec:
             "bias_hh": (self.rows,),
             "weight_hr": (self.proj_size, self.hidden_size),
         }
+        one |= dict.fromkeys(PEEPHOLES, (self.hidden_size,))
         for at, end in enumerate(self.suffixes):
             one["weight_ih"] = (self.rows, self.widths[at // self.directions])
             found |= {name + end: one[name] for name in self.names}

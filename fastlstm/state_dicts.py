@@ -13,9 +13,10 @@ from numpy.typing import DTypeLike
 
 from . import checks, weights
 from .checks import Array
-from .spec import CELLS, Spec
+from .options import LSTMOptions
+from .spec import CELLS, PEEPHOLES, Spec
 
-_KIND = "(?:weight|bias)_(?:ih|hh|hr)"
+_KIND = "(?:weight_(?:ih|hh|hr|ci|cf|co)|bias_(?:ih|hh))"
 _NAME = re.compile(f"({_KIND})(?:_l([0-9]{{1,4}})(_reverse)?)?")
 # What parametrizations, pruning and weight_norm keep in place of a weight.
 _PARTS = re.compile(
@@ -64,12 +65,17 @@ class _Found:
 
 
 def model_of(
-    state_dict: object, prefix: object, dtype: DTypeLike | None, kind: str, cell: str
+    state_dict: object,
+    prefix: object,
+    dtype: DTypeLike | None,
+    kind: str,
+    cell: str,
+    peepholes: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """The constructor's arguments that names and shapes say, and the parameters.
 
-    `kind` is what messages call the layer, `cell` what it is to `Spec`. Raises as
-    `LSTM.from_state_dict`.
+    `kind` is what messages call the layer, `cell` what it is to `Spec`, `peepholes` whether there
+    must be weights of them. Raises as `LSTM.from_state_dict`.
     """
     if not isinstance(state_dict, Mapping):
         hint = ": hand over its state_dict()" if hasattr(state_dict, "state_dict") else ""
@@ -79,7 +85,7 @@ def model_of(
     wanted = None if dtype is None else checks.real_dtype(dtype)
     found = _chosen(_search(state_dict), prefix, state_dict, kind, CELLS[cell].gates)
     names = _layer_names(found, kind)
-    config, shapes = _sizes(found, names, cell)
+    config, shapes = _sizes(found, names, cell, peepholes)
     arrays = {name: _converted(found, names[name], wanted) for name in shapes}
     if wanted is None:
         wide = any(array.dtype == np.float64 for array in arrays.values())
@@ -184,15 +190,26 @@ def _layer_names(found: _Found, kind: str) -> dict[str, str]:
 
 
 def _sizes(
-    found: _Found, names: Mapping[str, str], cell: str
+    found: _Found, names: Mapping[str, str], cell: str, peepholes: bool
 ) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
     """Arguments, and the shape of every parameter, which are all there in these shapes."""
     prefix, gates = found.prefix, CELLS[cell].gates
     layers = 1 + max(int(match[2] or 0) for match in map(_NAME.fullmatch, names) if match)
     both = any(name.endswith("_reverse") for name in names)
     bias = any(name.startswith("bias") for name in names)
+    others = [names[name] for name in names if name.startswith(PEEPHOLES)]
+    if others and not peepholes:
+        what = (
+            "hand over options=LSTMOptions(peepholes=True, ...)"
+            if gates == 4
+            else "an RNN has none"
+        )
+        raise ValueError(f"{prefix}{others[0]} is a peephole's weight: {what}")
+    options = LSTMOptions(peepholes=True) if peepholes else None
     projected = any(name.startswith("weight_hr") for name in names)
-    expected = Spec(cell, 1, 2, layers, 1 + both, bias, proj_size=int(projected)).shapes
+    expected = Spec(
+        cell, 1, 2, layers, 1 + both, bias, proj_size=int(projected), options=options
+    ).shapes
     hints = weights.lone_biases(names, names)
     missing = [name for name in expected if name not in names]
     if not names.keys() & set(names.values()):  # a cell's
@@ -219,7 +236,9 @@ def _sizes(
             f"{prefix}{names['weight_hh_l0']} must have shape ({height}, {width}) and "
             f"{prefix}{names['weight_ih_l0']} ({height}, I), got {w_hh} and {w_ih}{other}"
         )
-    expected = Spec(cell, w_ih[1], hidden, layers, 1 + both, bias, proj_size=proj_size).shapes
+    expected = Spec(
+        cell, w_ih[1], hidden, layers, 1 + both, bias, proj_size=proj_size, options=options
+    ).shapes
     wrong = [
         f"{prefix}{names[name]} has shape {shapes[name]}, must have {shape}"
         for name, shape in expected.items()

@@ -50,6 +50,8 @@ def layer_config(module: Any, kind: str) -> dict[str, Any]:
     config |= {name: getattr(module, name, usual) for name, usual in _OWN[kind].items()}
     if kind == "RNN" and mode is not None:
         config["nonlinearity"] = mode.removeprefix("RNN_").lower()
+    if kind == "LSTM" and mode is None:  # torch has none
+        config["options"] = getattr(module, "options", None)
     return {**config, "dtype": _dtype(first)}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import checks
 from .checks import Array
-from .spec import Spec
+from .spec import PEEPHOLES, Spec
 
 
 class LoadResult(NamedTuple):
@@ -49,10 +49,25 @@ def initial(spec: Spec, seed: object) -> dict[str, Array]:
     return params
 
 
+def forget_biases(spec: Spec, arrays: Mapping[str, Array], value: float) -> dict[str, Array]:
+    """The biases of an LSTM, read-only copies, with a sum of `value` in the forget gate's block."""
+    found = {}
+    for name, values in arrays.items():
+        if name.startswith("bias"):
+            changed = values.copy()
+            block = changed[spec.hidden_size : 2 * spec.hidden_size]
+            block[:] = value if name.startswith("bias_ih") else 0
+            changed.flags.writeable = False
+            found[name] = changed
+    return found
+
+
 def by_layer(spec: Spec, arrays: Mapping[str, Array]) -> list[tuple[Array | None, ...]]:
     """What the core takes for each layer and direction: (w_ih, w_hh, b_ih, b_hh, w_hr), None for
-    what is not there. The names may be those of a cell, which lack the ending."""
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+    what is not there, and the peepholes behind them if there are some. The names may be those of a
+    cell, which lack the ending."""
+    peepholes = PEEPHOLES if spec.has_peepholes else ()
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", *peepholes)
     ends = spec.suffixes if "weight_hh_l0" in arrays else [""]
     return [tuple(arrays.get(name + end) for name in names) for end in ends]
 

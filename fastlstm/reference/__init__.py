@@ -2,10 +2,12 @@
 """All layers in plain NumPy: the executable specification that the engine is tested against.
 
 Each is written to be read, never to be fast, and uses nothing of the compiled core. `lstm`, `gru`
-and `rnn` hold the equations of a cell with the derivation of their gradients and their sources;
-`layers` the steps, layers and directions around them; `dropout` the masks between layers.
+and `rnn` hold the equations of a cell with the derivation of their gradients and their sources,
+`options` those of the LSTM's variants, whose `activations` stand apart; `layers` the steps, layers
+and directions around them; `dropout` the masks between layers.
 """
 
+from .activations import sigmoid
 from .dropout import Array, dropout_mask, philox4x32
 from .gru import GRUGradients, GRUResult, gru_backward, gru_forward
 from .lstm import (
@@ -15,7 +17,6 @@ from .lstm import (
     cell_forward,
     lstm_backward,
     lstm_forward,
-    sigmoid,
 )
 from .rnn import RNNGradients, RNNResult, rnn_backward, rnn_forward
 

@@ -47,9 +47,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .activations import sigmoid
 from .dropout import Array
 from .layers import Cell, Model, Params, States, array, final_states, run_backward, run_forward
-from .lstm import sigmoid
 
 
 class GRUResult(NamedTuple):

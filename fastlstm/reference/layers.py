@@ -24,6 +24,12 @@ import numpy.typing as npt
 
 from .dropout import Array, dropout_mask
 
+# Parameters of a cell, of which each has some.
+NAMES = (
+    *("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"),
+    *("weight_ci", "weight_cf", "weight_co"),
+)
+
 Mask: TypeAlias = npt.NDArray[np.bool_]
 States: TypeAlias = tuple[Array, ...]
 Params: TypeAlias = Mapping[str, Array]
@@ -218,6 +224,19 @@ def sums_backward(
     return dx, dh, dparams
 
 
+def project(m: Array, params: Params) -> Array:
+    """m W_hr^T: (B, P), where the output is projected; else m."""
+    h: Array = m @ params["weight_hr"].T if "weight_hr" in params else m
+    return h
+
+
+def project_backward(m: Array, dh: Array, params: Params) -> tuple[Array, dict[str, Array]]:
+    """Back through `project`: the gradients of m and, if it is there, of weight_hr."""
+    if "weight_hr" not in params:
+        return dh, {}
+    return dh @ params["weight_hr"], {"weight_hr": dh.T @ m}
+
+
 def _walk(direction: int) -> slice:
     """The order in which a direction takes the steps; applied twice, it is undone."""
     return slice(None, None, -1 if direction else 1)
@@ -242,5 +261,4 @@ def _active_steps(
 
 def _cell_params(weights: Params, suffix: str) -> dict[str, Array]:
     """The parameters of one layer and direction under the names that a cell takes."""
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-    return {name: weights[name + suffix] for name in names if name + suffix in weights}
+    return {name: weights[name + suffix] for name in NAMES if name + suffix in weights}

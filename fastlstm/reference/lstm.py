@@ -41,7 +41,8 @@ m_t is read by h_t alone. So dm below takes the place of dh in dc_t and dz_o, an
     dm       = dh W_hr
     dW_hr    = sum_t dh^T m_t
 
-Layers, directions and the ends of sequences stand in ``fastlstm.reference.layers``.
+Layers, directions and the ends of sequences stand in ``fastlstm.reference.layers``, variants of the
+cell (peepholes, clips, other activations) in ``fastlstm.reference.options``.
 
 Sources: S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural Computation 9(8), 1997
 (cell, input and output gate); F. Gers, J. Schmidhuber and F. Cummins, "Learning to forget",
@@ -61,11 +62,12 @@ projected and else H, L layers, D directions (1 or 2).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from .activations import sigmoid
 from .dropout import Array
 from .layers import (
     Cell,
@@ -74,11 +76,14 @@ from .layers import (
     States,
     array,
     final_states,
+    project,
+    project_backward,
     run_backward,
     run_forward,
     sums_backward,
     weighted_sums,
 )
+from .options import lstm_cell
 
 
 class Result(NamedTuple):
@@ -105,23 +110,6 @@ class Gradients(NamedTuple):
     """(D*L, B, H)"""
     params: dict[str, Array]
     """Under the names of the parameters; both biases of a cell have the same gradient."""
-
-
-def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)) without overflow and with full relative accuracy in both tails.
-
-    Parameters
-    ----------
-    x : array of floats
-        Of any shape.
-
-    Returns
-    -------
-    ndarray of the shape and dtype of `x`
-        In 0..1.
-    """
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
 
 
 def cell_forward(
@@ -182,6 +170,7 @@ def lstm_forward(
     *,
     state: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
     lengths: Sequence[int] | npt.ArrayLike | None = None,
+    options: Mapping[str, Any] | None = None,
     dropout: float = 0.0,
     seed: int = 0,
     dtype: npt.DTypeLike = np.float64,
@@ -201,6 +190,8 @@ def lstm_forward(
         Steps of each sequence; None means T for all. Steps from a sequence's length on are never
         read, give zeros in y and cells and leave its state as it is. The reverse direction hence
         starts at each sequence's last valid step, and length 0 returns the initial state.
+    options : mapping of str to value, optional
+        What makes it another LSTM than the plain one; see ``fastlstm.reference.options``.
     dropout : float in 0..1, default 0
         Probability with which an element of the output of every layer but the last is zero for the
         layer above; see `dropout_mask`.
@@ -219,8 +210,9 @@ def lstm_forward(
     ValueError
         `state` or `lengths` does not fit `x`; `dropout` and `seed` are checked where they are used.
     """
-    model = _model(x, params, state, lengths, dtype)
-    layers = run_forward(LSTM, model, dropout, seed)
+    cell = LSTM if options is None else lstm_cell(options)
+    model = _model(cell, x, params, state, lengths, dtype)
+    layers = run_forward(cell, model, dropout, seed)
     (y, cells), (h_n, c_n) = layers[-1].outputs, final_states(layers)
     return Result(y, h_n, c_n, cells)
 
@@ -231,6 +223,7 @@ def lstm_backward(
     *,
     state: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
     lengths: Sequence[int] | npt.ArrayLike | None = None,
+    options: Mapping[str, Any] | None = None,
     dy: npt.ArrayLike | None = None,
     dstate: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = None,
     dcells: npt.ArrayLike | None = None,
@@ -242,7 +235,7 @@ def lstm_backward(
 
     Parameters
     ----------
-    x, params, state, lengths
+    x, params, state, lengths, options
         Those of the forward pass. Without a state, h_0 and c_0 are zeros and have gradients
         nevertheless.
     dy : array_like of shape (T, B, D*P), optional
@@ -265,8 +258,9 @@ def lstm_backward(
     ValueError
         As from `lstm_forward`, and for a gradient of another shape than its result's.
     """
-    model = _model(x, params, state, lengths, dtype)
-    layers = run_forward(LSTM, model, dropout, seed)
+    cell = LSTM if options is None else lstm_cell(options)
+    model = _model(cell, x, params, state, lengths, dtype)
+    layers = run_forward(cell, model, dropout, seed)
     (y, cells), (h_0, c_0) = layers[-1].outputs, model.initial
     doutputs = array("dy", dy, y.shape, dtype), array("dcells", dcells, cells.shape, dtype)
     dh_n, dc_n = (None, None) if dstate is None else dstate
@@ -274,11 +268,12 @@ def lstm_backward(
         array("dstate[0]", dh_n, h_0.shape, dtype),
         array("dstate[1]", dc_n, c_0.shape, dtype),
     )
-    dx, (dh_0, dc_0), dparams = run_backward(LSTM, model, layers, doutputs, dfinal)
+    dx, (dh_0, dc_0), dparams = run_backward(cell, model, layers, doutputs, dfinal)
     return Gradients(dx, dh_0, dc_0, {name: dparams[name] for name in params})
 
 
 def _model(
+    cell: Cell,
     x: npt.ArrayLike,
     params: Mapping[str, npt.ArrayLike],
     state: tuple[npt.ArrayLike, npt.ArrayLike] | None,
@@ -286,7 +281,7 @@ def _model(
     dtype: npt.DTypeLike,
 ) -> Model:
     h_0, c_0 = (None, None) if state is None else state
-    return Model.of(LSTM, x, params, {"state[0]": h_0, "state[1]": c_0}, lengths, dtype)
+    return Model.of(cell, x, params, {"state[0]": h_0, "state[1]": c_0}, lengths, dtype)
 
 
 def _gates(x: Array, h: Array, params: Params) -> tuple[Array, Array, Array, Array]:
@@ -299,9 +294,7 @@ def _forward(x: Array, states: States, params: Params) -> tuple[Array, Array]:
     h, c = states
     i, f, g, o = _gates(x, h, params)
     c_t = f * c + i * g
-    m_t = o * np.tanh(c_t)
-    h_t = m_t @ params["weight_hr"].T if "weight_hr" in params else m_t
-    return h_t, c_t
+    return project(o * np.tanh(c_t), params), c_t
 
 
 def _backward(
@@ -311,12 +304,7 @@ def _backward(
     i, f, g, o = _gates(x, h, params)
     tanh_c = np.tanh(f * c + i * g)
 
-    dparams: dict[str, Array] = {}
-    dm = dh
-    if "weight_hr" in params:
-        dm = dh @ params["weight_hr"]
-        dparams["weight_hr"] = dh.T @ (o * tanh_c)
-
+    dm, dparams = project_backward(o * tanh_c, dh, params)
     dc = dc + dm * o * (1 - tanh_c**2)
     dz_i = dc * g * i * (1 - i)
     dz_f = dc * c * f * (1 - f)

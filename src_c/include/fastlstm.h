@@ -70,7 +70,8 @@ typedef enum {
   FASTLSTM_LSTM = 0,
   FASTLSTM_RNN_TANH = 1,
   FASTLSTM_RNN_RELU = 2,
-  FASTLSTM_GRU = 3,  // linear before reset: r multiplies W_hn h + b_hn
+  FASTLSTM_GRU = 3,           // linear before reset: r multiplies W_hn h + b_hn
+  FASTLSTM_LSTM_GENERAL = 4,  // an LSTM with fastlstm_options
 } fastlstm_cell_kind;
 typedef enum { FASTLSTM_PASS_FORWARD = 1, FASTLSTM_PASS_BACKWARD = 2 } fastlstm_pass;
 typedef enum {
@@ -114,6 +115,46 @@ void fastlstm_free(void *memory);  // of fastlstm_alloc, or NULL
 // Called by the calling thread now and then; not 0 stops what it is doing.
 typedef int fastlstm_poll(void *arg);
 
+// ---- options of FASTLSTM_LSTM_GENERAL ----
+// As the ONNX operators of these names, with their alpha and beta. FASTLSTM_USUAL: sigmoid of a gate, else
+// tanh.
+typedef enum {
+  FASTLSTM_USUAL = 0,
+  FASTLSTM_SIGMOID = 1,
+  FASTLSTM_TANH = 2,
+  FASTLSTM_HARD_SIGMOID = 3,  // alpha z + beta, between 0 and 1
+  FASTLSTM_RELU = 4,
+  FASTLSTM_LEAKY_RELU = 5,        // z where z > 0, else alpha z
+  FASTLSTM_THRESHOLDED_RELU = 6,  // z where z > alpha, else 0
+  FASTLSTM_ELU = 7,               // z where z > 0, else alpha (e^z - 1)
+  FASTLSTM_SOFTSIGN = 8,
+  FASTLSTM_SOFTPLUS = 9,
+  FASTLSTM_SCALED_TANH = 10,  // alpha tanh(beta z)
+  FASTLSTM_AFFINE = 11,       // alpha z + beta
+  FASTLSTM_LINEAR = 12,
+  FASTLSTM_ACTIVATION_COUNT = 13
+} fastlstm_activation_kind;
+
+typedef struct fastlstm_activation {
+  fastlstm_activation_kind kind;
+  double alpha, beta;  // between -1e30 and 1e30; read where the kind has them
+} fastlstm_activation;
+
+// The equations are in fastlstm/reference/options.py. All zeros: the plain LSTM's.
+typedef struct fastlstm_options {
+  int32_t peepholes;       // 0 or 1: fastlstm_spec.peepholes are there
+  int32_t coupled;         // 0 or 1: f = 1 - i; the forget gate's weights have no effect
+  int32_t no_forget_gate;  // 0 or 1: f = 1; likewise, and not together with `coupled`
+  double gate_clip;        // bound of what the activations of gates and candidate take, or 0: none
+  double cell_clip;        // bound of c, or 0: none
+  fastlstm_activation gate, candidate, output;
+} fastlstm_options;
+
+// Weights of the peepholes of one direction of one layer, (H) each.
+typedef struct fastlstm_peepholes {
+  const void *i, *f, *o;
+} fastlstm_peepholes;
+
 // ---- model ----
 typedef struct fastlstm_spec {
   size_t struct_size;  // sizeof(fastlstm_spec)
@@ -127,6 +168,8 @@ typedef struct fastlstm_spec {
   // P of an LSTM whose output is projected, h_t = W_hr (o tanh(c_t)), 1 to hidden_size - 1; 0: it is not.
   // Below, P is the width of h; without a projection it is H.
   int64_t proj_size;
+  fastlstm_options options;             // of FASTLSTM_LSTM_GENERAL, else zeros
+  const fastlstm_peepholes *peepholes;  // [layer * directions + direction], only read while packing, or NULL
 } fastlstm_spec;
 
 // Weights of one direction of one layer, row-major, G gates: i f g o of an LSTM, r z n of a GRU, one of an
@@ -214,6 +257,11 @@ typedef struct fastlstm_gradients {
   void *b_ih, *b_hh;  // both get the same, but for gate n of a GRU; each may be NULL
 } fastlstm_gradients;
 
+// Of its peepholes, (H) each.
+typedef struct fastlstm_peephole_gradients {
+  void *i, *f, *o;
+} fastlstm_peephole_gradients;
+
 typedef struct fastlstm_back_io {
   size_t struct_size;  // sizeof(fastlstm_back_io)
   const void *tape;    // from a forward pass over the same x, lengths, dropout and seed
@@ -236,6 +284,8 @@ typedef struct fastlstm_back_io {
   fastlstm_poll *poll;  // as in fastlstm_io, like the rest
   void *poll_arg;
   int32_t *straggled;
+  // [layer * directions + direction] out; given where there are peepholes and `gradients`, else NULL.
+  const fastlstm_peephole_gradients *peepholes;
 } fastlstm_back_io;
 
 // Statuses as of fastlstm_forward. dcells, dc_n and dc_0 are NULL for a cell without c.

@@ -5,8 +5,10 @@
 
 #include "internal/model.h"
 
-// What a caller gives, of this version or an older one, into *spec.
+// Checks a structure and copies it to where zeros stand for what an older caller's header does not have.
 fastlstm_status fl_take_spec(const fastlstm_spec *given, fastlstm_spec *spec);
+fastlstm_status fl_take_backward(const fastlstm_model *model, const fastlstm_plan *plan,
+                                 const fastlstm_back_io *given, const void *workspace, fastlstm_back_io *io);
 fastlstm_status fl_check_weights(const fastlstm_spec *spec, const fastlstm_weights *weights,
                                  const void *memory);
 fastlstm_status fl_check_extent(const fastlstm_spec *spec, fastlstm_purpose purpose, int64_t steps,
@@ -15,7 +17,5 @@ fastlstm_status fl_check_plan(const fastlstm_model *model, fastlstm_purpose purp
                               const fastlstm_plan *plan);
 fastlstm_status fl_check_forward(const fastlstm_model *model, const fastlstm_plan *plan,
                                  const fastlstm_io *io, const void *workspace);
-fastlstm_status fl_check_backward(const fastlstm_model *model, const fastlstm_plan *plan,
-                                  const fastlstm_back_io *io, const void *workspace);
 
 #endif

@@ -27,16 +27,21 @@ _Static_assert(VL * sizeof(real) <= FL_VECTOR_BYTES, "a vector is longer than FL
 #include "product/dgrad.inc.h"
 #include "product/wgrad.inc.h"
 #include "product/pack.inc.h"
+#include "activations.inc.h"
 #include "cells/cell.inc.h"
 #include "cells/lstm.inc.h"
+#include "cells/lstm_general.inc.h"
 #include "cells/rnn.inc.h"
 #include "cells/gru.inc.h"
 #include "cells/projection.inc.h"
 
 // [fl_layer.kind]
 static const cell_kernels *const cell_table[FL_STAGES] = {
-    [FASTLSTM_LSTM] = &FL_NAMED(lstm),         [FASTLSTM_RNN_TANH] = &FL_NAMED(rnn_tanh),
-    [FASTLSTM_RNN_RELU] = &FL_NAMED(rnn_relu), [FASTLSTM_GRU] = &FL_NAMED(gru),
+    [FASTLSTM_LSTM] = &FL_NAMED(lstm),
+    [FASTLSTM_RNN_TANH] = &FL_NAMED(rnn_tanh),
+    [FASTLSTM_RNN_RELU] = &FL_NAMED(rnn_relu),
+    [FASTLSTM_GRU] = &FL_NAMED(gru),
+    [FASTLSTM_LSTM_GENERAL] = &FL_NAMED(lstm_general),
     [FL_PROJECTION] = &FL_NAMED(projection),
 };
 

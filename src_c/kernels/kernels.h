@@ -42,12 +42,13 @@ typedef struct fl_cell {
   int32_t activations;  // activations of a unit that the backward pass needs besides the states
   int32_t phases;       // of a step: before each but the first, all workers of a row meet
   int32_t grads;        // gate gradients of a unit that the backward pass keeps, `gates` or more
+  int32_t unit_sums;    // sums over rows that it leaves for a unit: of those gradients, then of peepholes
   fl_gate_order of_x, of_h;
   double scale[FL_PANEL];  // of a gate's weights and bias when packed
 } fl_cell;
 
 enum {
-  FL_CELLS = 4,              // members of fastlstm_cell_kind
+  FL_CELLS = 5,              // members of fastlstm_cell_kind
   FL_PROJECTION = FL_CELLS,  // the projection of a cell's output, laid out and run as a cell without memory
   FL_STAGES,                 // kinds of fl_layer
 };
@@ -87,7 +88,9 @@ typedef struct fl_layer {
   fl_matrix w_x, w_h;  // input and recurrent weights, see product/tile.inc.h
   const void *bias;    // (b_ih + b_hh) times the gate scale, laid out as a row of sums
   const void *bias_h;  // where sums stay apart: b_hh likewise, and `bias` is of b_ih alone; else NULL
-  const void *wt_x, *wt_h;  // transposed weights for the backward pass, see product/dgrad.inc.h
+  const fastlstm_options *options;  // of FASTLSTM_LSTM_GENERAL: no activation is FASTLSTM_USUAL
+  const void *peepholes;            // [unit vector][i, f, o][VL], or NULL
+  const void *wt_x, *wt_h;          // transposed weights for the backward pass, see product/dgrad.inc.h
   // Of a layer whose output m is projected, h = W_hr m. `projection` computes that in a second phase of each
   // step: w_h is W_hr, its h_prev is m. Backward, the gradient of m comes from those of h, and the gradient
   // of h from the gate gradients of the step after: wt_h belongs to what reads a layer's output, `reader`.
@@ -186,7 +189,7 @@ typedef struct fl_back_step {
   // part of that of h; NULL for a cell that has neither.
   void *dc_carry;
   int64_t c_stride;
-  void *bias;  // [unit vector][place][VL] sums of the gate gradients
+  void *bias;  // [unit vector][cell->unit_sums][VL] sums over rows
   int64_t rows;
   int32_t panel_begin, panel_end;
   int32_t descending;

@@ -3,12 +3,14 @@
 // only their places and what lengths say is looked at.
 #include "internal/check.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
 #include "internal/binding.h"
 
 static const int64_t LARGEST_SIZE = (INT64_C(1) << 31) - 1;
+static const double LARGEST_FACTOR = 1e30;  // alpha or beta, which float32 must hold, times 2 log2 e too
 static const size_t LARGEST_STRUCT = 4096;  // bytes; a larger struct_size was never set
 
 uint32_t fastlstm_version(void) { return FASTLSTM_VERSION; }
@@ -34,38 +36,83 @@ static int within(int64_t value, int64_t least, int64_t most) { return value >= 
 
 static int unaligned(const void *memory, size_t to) { return (uintptr_t)memory % to != 0; }
 
-// Of a structure that begins with its size, of which this library knows `known` bytes, and its first version
-// had `least`. Where it has grown since, what an older caller gives is smaller, and has to be copied to where
-// zeros follow.
-static fastlstm_status check_struct(const void *given, size_t least, size_t known)
+// Of a structure that begins with its size, which was `first` bytes in its first version, and of which this
+// library knows `known`.
+static fastlstm_status check_struct(const void *given, size_t first, size_t known)
 {
   if (!given) return FASTLSTM_INVALID;
   if (unaligned(given, _Alignof(size_t))) return FASTLSTM_UNALIGNED;
   const size_t size = *(const size_t *)given;
-  if (size < least || size > LARGEST_STRUCT || size % _Alignof(size_t)) return FASTLSTM_INVALID;
+  if (size < first || size > LARGEST_STRUCT || size % _Alignof(size_t)) return FASTLSTM_INVALID;
   for (size_t i = known; i < size; ++i)
     if (((const char *)given)[i]) return FASTLSTM_UNKNOWN_FIELD;
   return FASTLSTM_OK;
 }
 
+// Such a structure, checked and copied: what an older caller does not know of is zero.
+static fastlstm_status take_struct(const void *given, size_t first, size_t known, void *own)
+{
+  const fastlstm_status status = check_struct(given, first, known);
+  if (status != FASTLSTM_OK) return status;
+  const size_t size = *(const size_t *)given;
+  memset(own, 0, known);
+  memcpy(own, given, size < known ? size : known);
+  *(size_t *)own = known;
+  return FASTLSTM_OK;
+}
+
+// Comparisons with NaN are false.
+static int is_activation(const fastlstm_activation *a)
+{
+  return within(a->kind, FASTLSTM_USUAL, FASTLSTM_ACTIVATION_COUNT - 1) && fabs(a->alpha) <= LARGEST_FACTOR &&
+         fabs(a->beta) <= LARGEST_FACTOR;
+}
+
+static int is_clip(double limit) { return limit >= 0 && isfinite(limit); }
+
+static int are_options(const fastlstm_spec *spec)
+{
+  const fastlstm_options *o = &spec->options;
+  if (spec->cell != FASTLSTM_LSTM_GENERAL)
+    return !(o->peepholes || o->coupled || o->no_forget_gate || o->gate_clip != 0 || o->cell_clip != 0 ||
+             o->gate.kind || o->candidate.kind || o->output.kind || spec->peepholes);
+  return within(o->peepholes, 0, 1) && within(o->coupled, 0, 1) && within(o->no_forget_gate, 0, 1) &&
+         !(o->coupled && o->no_forget_gate) && is_clip(o->gate_clip) && is_clip(o->cell_clip) &&
+         is_activation(&o->gate) && is_activation(&o->candidate) && is_activation(&o->output) &&
+         (o->peepholes || !spec->peepholes);
+}
+
 fastlstm_status fl_take_spec(const fastlstm_spec *given, fastlstm_spec *spec)
 {
-  const fastlstm_status status = check_struct(given, offsetof(fastlstm_spec, proj_size), sizeof *spec);
+  const fastlstm_status status = take_struct(given, offsetof(fastlstm_spec, proj_size), sizeof *spec, spec);
   if (status != FASTLSTM_OK) return status;
-  memset(spec, 0, sizeof *spec);
-  memcpy(spec, given, given->struct_size < sizeof *spec ? given->struct_size : sizeof *spec);
   if (!within(spec->isa, 0, FASTLSTM_ISA_COUNT - 1) || !within(spec->dtype, FASTLSTM_F32, FASTLSTM_F64) ||
-      !within(spec->cell, FASTLSTM_LSTM, FASTLSTM_GRU) || spec->input_size < 1 || spec->hidden_size < 1 ||
-      spec->num_layers < 1 || !within(spec->directions, 1, 2) ||
+      !within(spec->cell, FASTLSTM_LSTM, FASTLSTM_LSTM_GENERAL) || spec->input_size < 1 ||
+      spec->hidden_size < 1 || spec->num_layers < 1 || !within(spec->directions, 1, 2) ||
       !within(spec->passes, FASTLSTM_PASS_FORWARD, FASTLSTM_PASS_FORWARD | FASTLSTM_PASS_BACKWARD) ||
-      !within(spec->gemm_blas, 0, spec->cell == FASTLSTM_LSTM) ||
-      !within(spec->proj_size, 0, spec->cell == FASTLSTM_LSTM ? spec->hidden_size - 1 : 0))
+      !within(spec->gemm_blas, 0, fl_cell_of(spec->cell)->has_c) ||
+      !within(spec->proj_size, 0, fl_cell_of(spec->cell)->has_c ? spec->hidden_size - 1 : 0) ||
+      !are_options(spec))
     return FASTLSTM_INVALID;
   // Hidden units by four gates by two directions stay within the largest size as well.
   if (spec->input_size > LARGEST_SIZE || spec->hidden_size > LARGEST_SIZE / 8 ||
       spec->num_layers > LARGEST_SIZE)
     return FASTLSTM_TOO_LARGE;
   return fastlstm_isa_available(spec->isa) ? FASTLSTM_OK : FASTLSTM_UNSUPPORTED;
+}
+
+static fastlstm_status check_peepholes(const fastlstm_spec *spec)
+{
+  if (!spec->options.peepholes) return FASTLSTM_OK;
+  if (!spec->peepholes) return FASTLSTM_INVALID;
+  if (unaligned(spec->peepholes, _Alignof(fastlstm_peepholes))) return FASTLSTM_UNALIGNED;
+  const size_t elem = (size_t)fl_elem(spec->dtype);
+  for (int64_t i = 0; i < spec->num_layers * spec->directions; ++i) {
+    const fastlstm_peepholes *p = &spec->peepholes[i];
+    if (!p->i || !p->f || !p->o) return FASTLSTM_INVALID;
+    if (unaligned(p->i, elem) || unaligned(p->f, elem) || unaligned(p->o, elem)) return FASTLSTM_UNALIGNED;
+  }
+  return FASTLSTM_OK;
 }
 
 fastlstm_status fl_check_weights(const fastlstm_spec *spec, const fastlstm_weights *weights,
@@ -83,7 +130,7 @@ fastlstm_status fl_check_weights(const fastlstm_spec *spec, const fastlstm_weigh
         unaligned(w->b_hh, elem))
       return FASTLSTM_UNALIGNED;
   }
-  return FASTLSTM_OK;
+  return check_peepholes(spec);
 }
 
 fastlstm_status fl_check_extent(const fastlstm_spec *spec, fastlstm_purpose purpose, int64_t steps,
@@ -165,10 +212,26 @@ fastlstm_status fl_check_forward(const fastlstm_model *model, const fastlstm_pla
   return any_unaligned(model, arrays, COUNT(arrays)) ? FASTLSTM_UNALIGNED : FASTLSTM_OK;
 }
 
-fastlstm_status fl_check_backward(const fastlstm_model *model, const fastlstm_plan *plan,
-                                  const fastlstm_back_io *io, const void *workspace)
+// Of the peepholes, whose gradients are wanted together with the others.
+static fastlstm_status check_peephole_gradients(const fastlstm_model *model, const fastlstm_back_io *io)
 {
-  fastlstm_status status = check_struct(io, sizeof *io, sizeof *io);
+  const int wanted = model->spec.options.peepholes && io->gradients;
+  if (wanted != !!io->peepholes) return FASTLSTM_INVALID;
+  if (unaligned(io->peepholes, _Alignof(fastlstm_peephole_gradients))) return FASTLSTM_UNALIGNED;
+  const int64_t count = wanted ? model->spec.num_layers * model->spec.directions : 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const fastlstm_peephole_gradients *g = &io->peepholes[i];
+    if (!g->i || !g->f || !g->o) return FASTLSTM_INVALID;
+    const void *const outs[] = {g->i, g->f, g->o};
+    if (any_unaligned(model, outs, COUNT(outs))) return FASTLSTM_UNALIGNED;
+  }
+  return FASTLSTM_OK;
+}
+
+fastlstm_status fl_take_backward(const fastlstm_model *model, const fastlstm_plan *plan,
+                                 const fastlstm_back_io *given, const void *workspace, fastlstm_back_io *io)
+{
+  fastlstm_status status = take_struct(given, offsetof(fastlstm_back_io, peepholes), sizeof *io, io);
   if (status == FASTLSTM_OK) status = check_run(model, plan, 1, io->tape, io->dropout, workspace);
   if (status == FASTLSTM_OK) status = check_lengths(plan, io->lengths, io->starts);
   if (status != FASTLSTM_OK) return status;
@@ -184,5 +247,5 @@ fastlstm_status fl_check_backward(const fastlstm_model *model, const fastlstm_pl
     const void *const outs[] = {g->w_ih, g->w_hh, g->b_ih, g->b_hh};
     if (any_unaligned(model, outs, COUNT(outs))) return FASTLSTM_UNALIGNED;
   }
-  return FASTLSTM_OK;
+  return check_peephole_gradients(model, io);
 }

@@ -45,7 +45,10 @@ static void divide_units(fl_layer *layer, int32_t kind, int64_t units, const fl_
 typedef struct layout {
   int64_t w_x, w_h, bias, bias_h, wt_x, wt_h;  // bytes of one direction's parts
   int64_t w_r, zeros, wt_r;                    // of its projection, whose sums start from zeros
+  int64_t peepholes;
 } layout;
+
+enum { PEEPHOLES = 3 };  // of a unit
 
 static int64_t layer_inputs(const fastlstm_spec *spec, int64_t layer)
 {
@@ -72,6 +75,8 @@ static layout layer_layout(const fastlstm_spec *spec, const fl_layer *layer, con
                  .bias_h = layer->cell->apart ? fl_round_up(sums * elem, FASTLSTM_ALIGN) : 0,
                  .wt_x = fl_round_up(rows * fl_round_up(inputs, lanes) * elem, FASTLSTM_ALIGN),
                  .wt_h = fl_round_up(rows * fl_round_up(outputs, lanes) * elem, FASTLSTM_ALIGN)};
+  if (spec->options.peepholes)
+    part.peepholes = fl_round_up(PEEPHOLES * fl_round_up(layer->units, lanes) * elem, FASTLSTM_ALIGN);
   if (!spec->proj_size) return part;
   if (forward) {
     part.w_r = fl_round_up(layer->units * row_vectors(projection) * lanes * elem, FASTLSTM_ALIGN);
@@ -86,7 +91,10 @@ static int64_t gate_bytes(layout part) { return part.w_x + part.w_h + part.bias 
 
 static int64_t forward_bytes(layout part) { return gate_bytes(part) + part.w_r + part.zeros; }
 
-static int64_t layout_bytes(layout part) { return forward_bytes(part) + part.wt_x + part.wt_h + part.wt_r; }
+static int64_t layout_bytes(layout part)
+{
+  return forward_bytes(part) + part.wt_x + part.wt_h + part.wt_r + part.peepholes;
+}
 
 // Of a model's head: itself and its layers.
 static int64_t head_bytes(const fastlstm_spec *spec)
@@ -142,6 +150,7 @@ static int64_t gate_place(const fl_layer *layer, int64_t lanes, int64_t vector, 
 typedef struct packing {
   const fastlstm_model *model;
   const fastlstm_weights *weights;
+  const fastlstm_peepholes *peepholes;
   fastlstm_poll *poll;
   void *poll_arg;
   double polled;     // when poll was last called, by thread 0
@@ -221,6 +230,21 @@ static void pack_bias(packing *p, const fl_layer *layer, const void *a, const vo
   }
 }
 
+// As vectors of units, zeros behind the last one.
+static void pack_peepholes(const fl_layer *layer, const fastlstm_peepholes *p, int64_t vector_bytes,
+                           int64_t elem, char *out)
+{
+  const char *const from[PEEPHOLES] = {p->i, p->f, p->o};
+  const int64_t bytes = layer->units * elem;
+  for (int64_t at = 0; at < bytes; at += vector_bytes) {
+    const int64_t count = bytes - at < vector_bytes ? bytes - at : vector_bytes;
+    for (int i = 0; i < PEEPHOLES; ++i, out += vector_bytes) {
+      memset(out, 0, (size_t)vector_bytes);
+      memcpy(out, from[i] + at, (size_t)count);
+    }
+  }
+}
+
 // A thread's share: some unit vectors of every layer. It rounds to nearest, whatever the caller does.
 static void pack_share(void *arg, int thread, int threads)
 {
@@ -248,11 +272,23 @@ static void pack_share(void *arg, int thread, int threads)
                   forward ? (char *)writer->w_h.data : NULL, backward ? (char *)layer->wt_h : NULL,
                   &writer->cell->of_h, outputs * thread / threads, outputs * (thread + 1) / threads);
     }
-    if (!forward || thread != 0) continue;
+    if (thread != 0) continue;
+    if (layer->peepholes) {
+      const int64_t elem = fl_elem(spec->dtype);
+      pack_peepholes(layer, &job->peepholes[i], job->model->kernels->lanes * elem, elem,
+                     (char *)layer->peepholes);
+    }
+    if (!forward) continue;
     pack_bias(job, layer, w->b_ih, layer->cell->apart ? NULL : w->b_hh, (char *)layer->bias);
     if (layer->cell->apart) pack_bias(job, layer, NULL, w->b_hh, (char *)layer->bias_h);
   }
   fl_fp_leave(mode);
+}
+
+// What FASTLSTM_USUAL stands for.
+static void name_activation(fastlstm_activation *a, fastlstm_activation_kind usual)
+{
+  if (a->kind == FASTLSTM_USUAL) a->kind = usual;
 }
 
 // The head of a model, with all that is known before its weights are packed. Padding is zero then.
@@ -262,6 +298,10 @@ static fastlstm_model *lay_out(const fastlstm_spec *spec, void *memory, size_t b
   fastlstm_model *model = memory;
   model->mark = 0;
   model->spec = *spec;
+  model->spec.peepholes = NULL;  // the caller's
+  name_activation(&model->spec.options.gate, FASTLSTM_SIGMOID);
+  name_activation(&model->spec.options.candidate, FASTLSTM_TANH);
+  name_activation(&model->spec.options.output, FASTLSTM_TANH);
   model->cell = fl_cell_of(spec->cell);
   model->kernels = fl_kernels_for(spec->isa, spec->dtype);
   model->caches = fl_caches_of(FL_CACHES_OF_CPU);
@@ -286,6 +326,8 @@ static fastlstm_model *lay_out(const fastlstm_spec *spec, void *memory, size_t b
     layer->wt_x = at + forward_bytes(part);
     layer->wt_h = (const char *)layer->wt_x + part.wt_x;
     layer->bias_h = layer->cell->apart ? (const char *)layer->bias + part.bias : NULL;
+    layer->options = &model->spec.options;
+    if (part.peepholes) layer->peepholes = at + layout_bytes(part) - part.peepholes;
     // Columns of padding.
     if (row_vectors(layer) * lanes != layer->cell->sums * layer->units)
       memset(at, 0, (size_t)gate_bytes(part));
@@ -326,8 +368,12 @@ fastlstm_status fastlstm_model_pack(const fastlstm_spec *given, const fastlstm_w
   if (status == FASTLSTM_OK) status = fl_check_weights(&spec, weights, memory);
   if (status != FASTLSTM_OK) return status;
   fastlstm_model *model = lay_out(&spec, memory, bytes);
-  packing job = {
-      .model = model, .weights = weights, .poll = poll, .poll_arg = poll_arg, .polled = poll ? fl_now() : 0};
+  packing job = {.model = model,
+                 .weights = weights,
+                 .peepholes = spec.peepholes,
+                 .poll = poll,
+                 .poll_arg = poll_arg,
+                 .polled = poll ? fl_now() : 0};
   atomic_init(&job.status, FASTLSTM_OK);
   fl_team_run(model->weight_bytes < ALONE_WEIGHTS ? 1 : threads, pack_share, &job);
   status = (fastlstm_status)atomic_load(&job.status);
@@ -335,31 +381,4 @@ fastlstm_status fastlstm_model_pack(const fastlstm_spec *given, const fastlstm_w
   model->mark = FL_MODEL_MARK;
   *packed = model;
   return FASTLSTM_OK;
-}
-
-void fl_model_assume_caches(fastlstm_model *model, fl_cache_kind kind) { model->caches = fl_caches_of(kind); }
-
-fl_panels fl_model_panels(const fastlstm_model *model)
-{
-  const fl_layer *layer = &model->layers[0];
-  const int32_t lanes = model->kernels->lanes, sums = layer->cell->sums;
-  if (layer->cell->apart) {
-    const int32_t units = lanes * fl_bundle_vectors(layer->cell), rest = (int32_t)(layer->units % units);
-    const int32_t whole = (rest - 1) / lanes * lanes;  // of the rest, in unit vectors before the last one
-    const int32_t room = whole + (layer->last == sums ? lanes : layer->last * lanes / FL_PANEL);
-    return (fl_panels){.lanes = lanes,
-                       .bundle = fl_bundle_panels(layer->cell),
-                       .full = (int32_t)(layer->units / units),
-                       .units = units,
-                       .remainder = rest ? whole / lanes * sums + layer->last : 0,
-                       .rest = rest ? room : 0,
-                       .chains = layer->chains};
-  }
-  return (fl_panels){.lanes = lanes,
-                     .bundle = 1,
-                     .full = layer->full,
-                     .units = lanes * FL_PANEL / sums,
-                     .remainder = layer->remainder,
-                     .rest = lanes * layer->remainder / sums,
-                     .chains = layer->chains};
 }

@@ -165,7 +165,8 @@ int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl
   layout->scratch_bytes = fl_round_up((int64_t)(chunk * FL_WGRAD_SCRATCH * vector_bytes), FASTLSTM_ALIGN);
   layout->pointer_count = fl_round_up((int64_t)(4 * chunk + 4 * rows), FASTLSTM_ALIGN / 8);
   layout->inner_bytes = fl_round_up((int64_t)inner, FASTLSTM_ALIGN);
-  layout->bias_bytes = fl_round_up((int64_t)((double)of_gates * vector_bytes), FASTLSTM_ALIGN);
+  layout->bias_bytes =
+      fl_round_up((int64_t)((double)(model->cell->unit_sums * vectors) * vector_bytes), FASTLSTM_ALIGN);
   layout->shard_bytes = plan->row_groups > 1 ? fl_round_up((int64_t)(weights * elem), FASTLSTM_ALIGN) : 0;
 
   const double threads = plan->threads, shards = plan->row_groups;

@@ -165,6 +165,17 @@ static void gather_bias(const run *r, const char *in, const fl_layer *layer, con
   }
 }
 
+// Gradients of the peepholes, likewise.
+static void gather_peepholes(const run *r, const char *in, int64_t layer_dir, int64_t unit, int64_t count)
+{
+  const fastlstm_peephole_gradients *out = &r->back->peepholes[layer_dir];
+  void *const to[] = {out->i, out->f, out->o};
+  const int64_t layer_dirs = r->model->spec.num_layers * r->model->spec.directions;
+  for (int i = 0; i < 3; ++i)
+    sum_shards(r, in + i * r->model->kernels->lanes * r->elem, 2 * r->back_layout.bias_bytes * layer_dirs,
+               count, (char *)to[i] + unit * r->elem, r->back->accumulate);
+}
+
 // Gradients of the weights, if shards have their own, and of the biases.
 static void gather_gradients(const run *r)
 {
@@ -185,17 +196,21 @@ static void gather_gradients(const run *r)
     }
     for (int64_t unit = 0; unit < layer->units; unit += lanes) {
       const int64_t count = layer->units - unit < lanes ? layer->units - unit : lanes;
-      const char *in = fl_bias_sums(r, 0, layer_dir, 1) + layer->cell->grads * unit * r->elem;
+      const char *in = fl_bias_sums(r, 0, layer_dir, 1) + layer->cell->unit_sums * unit * r->elem;
       gather_bias(r, in, layer, &layer->cell->of_x, unit, count, out->b_ih);
       gather_bias(r, in, layer, &layer->cell->of_h, unit, count, out->b_hh);
+      if (layer->peepholes)
+        gather_peepholes(r, in + layer->cell->grads * lanes * r->elem, layer_dir, unit, count);
     }
   }
 }
 
 fastlstm_status fastlstm_backward(const fastlstm_model *model, const fastlstm_plan *plan,
-                                  const fastlstm_back_io *io, void *workspace)
+                                  const fastlstm_back_io *given, void *workspace)
 {
-  const fastlstm_status status = fl_check_backward(model, plan, io, workspace);
+  fastlstm_back_io taken;
+  const fastlstm_back_io *const io = &taken;
+  const fastlstm_status status = fl_take_backward(model, plan, given, workspace, &taken);
   if (status != FASTLSTM_OK) return status;
   run r = {.model = model,
            .plan = plan,

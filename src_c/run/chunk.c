@@ -74,7 +74,8 @@ static void begin_segment(const back_worker *b, const back_segment *s)
 {
   const worker *w = &b->w;
   const int64_t rows = w->row_end - w->row_begin;
-  const int64_t sums = w->r->model->cell->grads * w->r->model->kernels->lanes * w->r->elem;  // of a vector
+  const int64_t sums =
+      w->r->model->cell->unit_sums * w->r->model->kernels->lanes * w->r->elem;  // of a vector
   for (int64_t i = 0; i < rows && !fl_polled(w); i += FL_POLL_ROWS)
     begin_rows(b, s, i, i + FL_POLL_ROWS < rows ? i + FL_POLL_ROWS : rows);
   for (int64_t v = w->vector_begin; v < w->vector_end; ++v)
@@ -168,7 +169,7 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
   const run *r = b->w.r;
   const fl_kernels *kernels = r->model->kernels;
   const int64_t gates = r->model->cell->gates, lanes = kernels->lanes;
-  const int64_t vectors = gates * r->model->unit_vectors, sums = r->model->cell->grads * lanes;
+  const int64_t vectors = gates * r->model->unit_vectors, sums = r->model->cell->unit_sums * lanes;
   if (s->dw_x) {
     fl_wgrad job = {.grads = b->grads,
                     .stride = r->back_layout.grads_stride,

@@ -46,14 +46,14 @@ static back_data make_data(const layer_case *c, int64_t rows, uint64_t seed)
   d.c = take_random(&seed, states, 2);
   d.c_prev = take_random(&seed, states, 2);
   d.carry = take_random(&seed, states, 1);
-  d.bias = take_random(&seed, c->cell->grads * c->unit_vectors * c->lanes, 1);
+  d.bias = take_random(&seed, c->cell->unit_sums * c->unit_vectors * c->lanes, 1);
   return d;
 }
 
 static back_out make_out(const layer_case *c, const back_data *d)
 {
   const int64_t states = c->unit_vectors * d->c_stride, kept = c->cell->grads * c->unit_vectors;
-  const int64_t biases = kept * c->lanes;
+  const int64_t biases = c->cell->unit_sums * c->unit_vectors * c->lanes;
   const back_out out = {
       .now = TAKE(real, kept * d->stride), .carry = TAKE(real, states), .bias = TAKE(real, biases)};
   memcpy(out.carry, d->carry, (size_t)states * sizeof(real));
@@ -109,6 +109,28 @@ static wide output_gradient(const layer_case *c, const back_data *d, back_mode m
   return sum;
 }
 
+// The general LSTM's gradients of one unit, from dh and dc; `kept` is what its activations were applied to.
+static int is_general(const layer_case *c, const real *kept, int64_t unit, wide state, wide before, wide dh,
+                      wide dc, const real *now, int64_t stride, real carry)
+{
+  const wide limit = TESTED_OPTIONS.gate_clip;
+  const real *peepholes = c->peepholes + unit;
+  wide gate[4], slope[4];
+  for (int g = 0; g < 4; ++g) {
+    const wide z = kept[g * c->lanes];
+    gate[g] = g == 2 ? tanhl(z) : 1 / (1 + expl(-z));
+    slope[g] = g == 2 ? 1 - gate[g] * gate[g] : gate[g] * (1 - gate[g]);
+    if (fabsl(z) >= limit) slope[g] = 0;
+  }
+  const wide shown = tanhl(state), d_o = dh * shown * slope[3];
+  dc += dh * gate[3] * (1 - shown * shown) + d_o * peepholes[2 * c->units];
+  if (fabsl(state) >= TESTED_OPTIONS.cell_clip) dc = 0;
+  const wide d_i = dc * gate[2] * slope[0], d_f = dc * before * slope[1];
+  return is_near(now[0], d_i) && is_near(now[stride], d_f) &&
+         is_near(now[2 * stride], dc * gate[0] * slope[2]) && is_near(now[3 * stride], d_o) &&
+         is_near(carry, dc * gate[1] + d_i * peepholes[0] + d_f * peepholes[c->units]);
+}
+
 static int is_exact(const layer_case *c, const back_data *d, back_mode mode, int64_t r, const back_out *out)
 {
   int right = 1;
@@ -127,6 +149,11 @@ static int is_exact(const layer_case *c, const back_data *d, back_mode mode, int
       right &= is_near(now[2 * d->stride], dc * i * (1 - g * g));
       right &= is_near(now[3 * d->stride], dh * tanh_c * o * (1 - o));
       right &= is_near(out->carry[state + lane], dc * f);
+    } else if (c->cell->has_c) {
+      const wide given = mode.no_given ? 0 : d->dc[r * c->units + unit];
+      right &=
+          is_general(c, d->activations + state * 4 + lane, unit, d->c[state + lane], d->c_prev[state + lane],
+                     dh, d->carry[state + lane] + given, now, d->stride, out->carry[state + lane]);
     } else if (c->layer.kind == FASTLSTM_GRU) {
       const real *kept = d->activations + state * 4 + lane;
       const wide reset = kept[0], z = kept[c->lanes], n = kept[2 * c->lanes];
@@ -145,16 +172,27 @@ static int is_exact(const layer_case *c, const back_data *d, back_mode mode, int
   return right;
 }
 
-// The sums for the biases, row after row.
-static int has_bias(const layer_case *c, const back_data *d, int64_t rows, const back_out *out)
+// The sums for the biases and the peepholes, row after row.
+static int has_sums(const layer_case *c, const back_data *d, int64_t rows, const back_out *out)
 {
+  static const int gate_of[] = {0, 1, 3};  // that a peephole feeds
   int right = 1;
   for (int64_t unit = 0; unit < c->units; ++unit) {
-    for (int64_t place = 0; place < c->cell->grads; ++place) {
-      const int64_t vector = c->cell->grads * (unit / c->lanes) + place, lane = unit % c->lanes;
-      real sum = d->bias[vector * c->lanes + lane];
-      for (int64_t r = 0; r < rows; ++r) sum += out->now[vector * d->stride + r * c->lanes + lane];
-      right &= same(out->bias[vector * c->lanes + lane], sum);
+    const int64_t vector = unit / c->lanes, lane = unit % c->lanes;
+    for (int64_t place = 0; place < c->cell->unit_sums; ++place) {
+      const int64_t at = (c->cell->unit_sums * vector + place) * c->lanes + lane,
+                    hole = place - c->cell->grads;
+      const int64_t gate = hole < 0 ? place : gate_of[hole];
+      real sum = d->bias[at];
+      for (int64_t r = 0; r < rows; ++r) {
+        const real grad = out->now[(c->cell->grads * vector + gate) * d->stride + r * c->lanes + lane];
+        const int64_t state = vector * d->c_stride + r * c->lanes + lane;
+        if (hole < 0)
+          sum += grad;
+        else
+          sum = multiply_add(c->kernels, grad, (hole < 2 ? d->c_prev : d->c)[state], sum);
+      }
+      right &= same(out->bias[at], sum);
     }
   }
   return right;
@@ -193,7 +231,7 @@ static void check_rows(const layer_case *c, const back_data *d, back_mode what, 
     mode.no_given = what.no_given;
     const back_out out = make_out(c, d);
     run(c, d, 0, rows, mode, &out);
-    CHECK(have_same_bits(c, d, rows, alone, &out) && has_bias(c, d, rows, &out),
+    CHECK(have_same_bits(c, d, rows, alone, &out) && has_sums(c, d, rows, &out),
           "back_step: %s %s, %d units, %d rows: mode %d differs from one row at a time",
           fastlstm_isa_name(c->kernels->isa), c->cell->name, (int)c->units, (int)rows, (int)i);
   }

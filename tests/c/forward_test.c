@@ -156,6 +156,21 @@ static void run_step(const layer_case *c, const forward_data *d, int64_t first, 
 static wide sigmoid(wide t) { return 1 / (1 + exp2l(t)); }
 static wide tanh_of(wide t) { return (1 - exp2l(t)) / (1 + exp2l(t)); }
 
+static wide clip(wide v, wide limit) { return v > limit ? limit : v < -limit ? -limit : v; }
+
+// The general LSTM's cell in exact arithmetic, from its sums, which become what it keeps; c, and h.
+static wide general_cell(const layer_case *c, int64_t unit, wide t[FL_PANEL], wide c_prev, wide *state)
+{
+  const real *peepholes = c->peepholes + unit;
+  t[0] = clip(t[0] + peepholes[0] * c_prev, TESTED_OPTIONS.gate_clip);
+  t[1] = clip(t[1] + peepholes[c->units] * c_prev, TESTED_OPTIONS.gate_clip);
+  t[2] = clip(t[2], TESTED_OPTIONS.gate_clip);
+  const wide added = tanhl(t[2]) / (1 + expl(-t[0]));
+  *state = clip(c_prev / (1 + expl(-t[1])) + added, TESTED_OPTIONS.cell_clip);
+  t[3] = clip(t[3] + peepholes[2 * c->units] * *state, TESTED_OPTIONS.gate_clip);
+  return tanhl(*state) / (1 + expl(-t[3]));
+}
+
 // One row's step in exact arithmetic: pre-activations as the packed weights give them, then the cell.
 static int is_exact(const layer_case *c, const forward_data *d, const forward_out *out, int64_t r)
 {
@@ -175,10 +190,14 @@ static int is_exact(const layer_case *c, const forward_data *d, const forward_ou
     const int64_t at = unit / c->lanes * d->c_stride + r * c->lanes + unit % c->lanes;
     const int64_t activations = (at - unit % c->lanes) * c->cell->activations + unit % c->lanes;
     wide h;
-    if (c->layer.kind == FASTLSTM_LSTM) {
-      const wide kept[4] = {sigmoid(t[0]), sigmoid(t[1]), tanh_of(t[2]), sigmoid(t[3])};
-      const wide state = kept[1] * d->c_prev[at] + kept[0] * kept[2];
+    if (c->cell->has_c) {
+      wide kept[4] = {sigmoid(t[0]), sigmoid(t[1]), tanh_of(t[2]), sigmoid(t[3])};
+      wide state = kept[1] * d->c_prev[at] + kept[0] * kept[2];
       h = kept[3] * tanhl(state);
+      if (c->layer.kind == FASTLSTM_LSTM_GENERAL) {
+        memcpy(kept, t, sizeof kept);
+        h = general_cell(c, unit, kept, d->c_prev[at], &state);
+      }
       right &= is_near(out->c[at], state) && is_near(out->cells[r * (c->units + GUARD) + unit], state);
       for (int gate = 0; gate < 4; ++gate)
         right &= is_near(out->activations[activations + gate * c->lanes], kept[gate]);

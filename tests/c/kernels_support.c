@@ -133,6 +133,22 @@ static const real *pack_transposed(const layer_case *c, const real *w, int64_t i
   return out;
 }
 
+const fastlstm_options TESTED_OPTIONS = {.peepholes = 1,
+                                         .gate_clip = 1.5,
+                                         .cell_clip = 2,
+                                         .gate = {.kind = FASTLSTM_SIGMOID},
+                                         .candidate = {.kind = FASTLSTM_TANH},
+                                         .output = {.kind = FASTLSTM_TANH}};
+
+static const real *pack_peepholes(const layer_case *c)
+{
+  real *out = TAKE(real, 3 * c->unit_vectors * c->lanes);
+  for (int64_t gate = 0; gate < 3; ++gate)
+    for (int64_t unit = 0; unit < c->units; ++unit)
+      out[(3 * (unit / c->lanes) + gate) * c->lanes + unit % c->lanes] = c->peepholes[gate * c->units + unit];
+  return out;
+}
+
 static real *pack_bias(const layer_case *c, const real *bias, int64_t row)
 {
   real *out = TAKE(real, row);
@@ -184,6 +200,10 @@ layer_case make_layer(const fl_kernels *kernels, fastlstm_cell_kind kind, int64_
   }
   layer->wt_x = pack_transposed(&c, c.w_x, inputs, &cell->of_x);
   layer->wt_h = pack_transposed(&c, c.w_h, units, &cell->of_h);
+  if (kind != FASTLSTM_LSTM_GENERAL) return c;
+  c.peepholes = take_random(&seed, 3 * units, 0.5);
+  layer->peepholes = pack_peepholes(&c);
+  layer->options = &TESTED_OPTIONS;
   return c;
 }
 

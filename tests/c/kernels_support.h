@@ -45,10 +45,14 @@ typedef struct layer_case {
   int64_t unit_vectors, panels, columns;  // columns: panels of two unit vectors
   real *w_x, *w_h, *bias;  // (gates * H, inputs), (gates * H, H), (gates * H): scaled as packed
   real *bias_h;            // likewise, where the cell takes sums apart
+  real *peepholes;         // (3, H) of FASTLSTM_LSTM_GENERAL, whose layers have these options
 } layer_case;
 
 layer_case make_layer(const fl_kernels *kernels, fastlstm_cell_kind kind, int64_t inputs, int64_t units,
                       int32_t chains, uint64_t seed);
+
+// Of the general LSTM: peepholes, both clips, and usual activations.
+extern const fastlstm_options TESTED_OPTIONS;
 
 // Where a gate of a unit stands in its panel's row of sums; and the panel.
 int64_t column_of(const layer_case *c, int64_t gate, int64_t unit);

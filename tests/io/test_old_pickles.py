@@ -86,7 +86,9 @@ def test_a_specification_is_a_value() -> None:
 @pytest.mark.parametrize("bias", [True, False])
 def test_shapes_are_torch_s(cell: str, bias: bool) -> None:
     torch = pytest.importorskip("torch")
-    kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}.get(cell, torch.nn.RNN)
+    kind = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM, "lstm_general": torch.nn.LSTM}.get(
+        cell, torch.nn.RNN
+    )
     module = kind(3, 4, 3, bias=bias, bidirectional=True)
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     found = Spec(cell, 3, 4, 3, 2, bias).shapes

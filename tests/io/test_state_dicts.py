@@ -186,7 +186,11 @@ BAD: dict[str, tuple[Any, str]] = {
     "the other bias": (without("bias_ih_l1"), "bias_ih_l1 missing beside bias_hh_l1: give zeros"),
     "biases alone": ({"bias_ih_l0": zeros(16), "bias_hh_l0": zeros(16)}, "missing: weight_ih_l0"),
     "cell and layer": ({**STATE, "weight_ih": zeros(16, 3)}, "beside.*: weight_ih;"),
-    "a name too many": ({**STATE, "weight_ci_l0": zeros(4)}, "beside.*: weight_ci_l0;"),
+    "a name too many": ({**STATE, "weight_cg_l0": zeros(4)}, "beside.*: weight_cg_l0;"),
+    "a peephole": (
+        {**STATE, "weight_ci_l0": zeros(4)},
+        r"weight_ci_l0 is a peephole's weight: .*options=LSTMOptions\(peepholes=True",
+    ),
     "a norm beside it": (prefixed("c.") | {"c.norm.weight": zeros(4)}, "'c.': c.norm.weight;"),
     "a leading zero": ({**STATE, "weight_ih_l01": zeros(4)}, "weight_ih_l01"),
     "other units": ({**STATE, "weight_hh_l1": zeros(20, 5)}, r"weight_hh_l1 has shape \(20, 5\)"),

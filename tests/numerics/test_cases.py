@@ -16,7 +16,8 @@ Engine = Callable[[cases.Case], dict[str, np.ndarray]]
 
 
 def run_reference(case: cases.Case) -> dict[str, np.ndarray]:
-    result = reference.lstm_forward(case.x, case.params, state=case.state, lengths=case.lengths)
+    given = {"state": case.state, "lengths": case.lengths, "options": case.options}
+    result = reference.lstm_forward(case.x, case.params, **given)
     return case.compared(result.y, result.h_n, result.c_n)
 
 
@@ -53,21 +54,7 @@ def check(results: dict[str, np.ndarray], case: cases.Case) -> None:
 @pytest.mark.parametrize("name", cases.LOADERS)
 def test_published_numbers(name: str, engine: Engine) -> None:
     case = load(name)
-    if case.gate_activation != "sigmoid":
-        pytest.skip(f"{case.gate_activation}: {cases.ACTIVATIONS}")
     check(engine(case), case)
-
-
-@pytest.mark.parametrize("index", [0, 2, 3, 4])
-def test_keras_js_reference_with_hard_sigmoid(index: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The option is still to come; until then this shows that the layers are read rightly.
-    def hard_sigmoid(x: np.ndarray) -> np.ndarray:
-        return np.clip(0.2 * x + 0.5, 0, 1)
-
-    monkeypatch.setattr(reference.lstm, "sigmoid", hard_sigmoid)
-    case = load(f"keras_js/{index}")
-    assert case.gate_activation == "hard_sigmoid"
-    check(run_reference(case), case)
 
 
 def test_every_published_case_is_listed() -> None:

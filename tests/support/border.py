@@ -39,11 +39,17 @@ def struct(name: str) -> Any:
     return Struct
 
 
+TYPES["fastlstm_activation_kind"] = ctypes.c_int
+ACTIVATION = TYPES["fastlstm_activation"] = struct("fastlstm_activation")
+OPTIONS = TYPES["fastlstm_options"] = struct("fastlstm_options")
 SPEC, IO, BACK_IO, WEIGHTS, GRADIENTS = map(
     struct,
     ("fastlstm_spec", "fastlstm_io", "fastlstm_back_io", "fastlstm_weights", "fastlstm_gradients"),
 )
+PEEPHOLES = struct("fastlstm_peepholes")
 SIZE = ctypes.c_size_t
+# Sizes of the first version of structures that have grown.
+FIRST_SPEC, FIRST_BACK_IO = SPEC.proj_size.offset, BACK_IO.peepholes.offset
 library: Any = ctypes.CDLL(_core.__file__)
 library.fastlstm_status_text.restype = ctypes.c_char_p
 library.fastlstm_plan_bytes.restype = library.fastlstm_plan_workspace_bytes.restype = SIZE

@@ -23,9 +23,7 @@ Params = dict[str, np.ndarray]
 # Where the gates i f g o of torch stand in the blocks of others.
 ONNX_GATES = (0, 2, 3, 1)  # i o f c
 KERAS_GATES = (0, 1, 2, 3)  # i f c o
-
-PEEPHOLES = "peepholes are not supported yet"
-ACTIVATIONS = "activations other than sigmoid and tanh are not supported yet"
+KINDS = ("gate_activation", "candidate_activation", "output_activation")
 
 
 class UnsupportedError(Exception):
@@ -39,7 +37,7 @@ class Case:
     `expected` holds some of y (T, B, D*H), h_n and c_n (D*L, B, H). `head` is what the model of
     the case does with y before the comparison. A case that runs in reverse only is the reverse
     half of a bidirectional LSTM: `reverse_half` says that `expected` holds that half alone.
-    `gate_activation` names what the case uses for i, f and o.
+    `options` are those of ``LSTMOptions``.
     """
 
     x: np.ndarray
@@ -49,12 +47,12 @@ class Case:
     state: tuple[np.ndarray, np.ndarray] | None = None
     lengths: list[int] | None = None
     reverse_half: bool = False
-    gate_activation: str = "sigmoid"
+    options: dict[str, Any] | None = None
     head: Callable[[np.ndarray], np.ndarray] = field(default=lambda y: y)
 
     @property
     def lstm_arguments(self) -> dict[str, Any]:
-        """The arguments that make torch.nn.LSTM or fastlstm.LSTM fit the parameters."""
+        """The arguments that make fastlstm.LSTM fit the case."""
         rows, input_size = self.params["weight_ih_l0"].shape
         return {
             "input_size": input_size,
@@ -63,6 +61,7 @@ class Case:
             // (2 if self.bidirectional else 1),
             "bias": "bias_ih_l0" in self.params,
             "bidirectional": self.bidirectional,
+            "options": self.options,
         }
 
     @property
@@ -91,6 +90,12 @@ def layer(
         params["bias_ih_l0"] = reorder(b_w)
         params["bias_hh_l0"] = reorder(np.zeros_like(b_w) if b_r is None else b_r)
     return params
+
+
+def peepholes(p: Any) -> Params:
+    """Those of ONNX, one after another, i o f; {} for None."""
+    parts = [] if p is None else np.split(np.asarray(p, np.float64), 3)
+    return dict(zip(("weight_ci_l0", "weight_co_l0", "weight_cf_l0"), parts, strict=bool(parts)))
 
 
 def both_directions(params: Params) -> Params:
@@ -138,16 +143,16 @@ def golden(name: str) -> Case:
 
 
 def golden_ort(inputs: dict[str, Any], expected: dict[str, Any], tol: float) -> Case:
-    require(inputs["P_iof"] is None, PEEPHOLES)
-    require(inputs["clip"] is None, "clipping is not supported yet")
-    require(not inputs["input_forget"], "coupled gates are not supported yet")
-    require(inputs["activations_fgh"] == ["sigmoid", "tanh", "tanh"], ACTIVATIONS)
+    options = dict(zip(KINDS, inputs["activations_fgh"], strict=True))
+    options |= {"gate_clip": inputs["clip"], "coupled": inputs["input_forget"]}
+    options["peepholes"] = inputs["P_iof"] is not None
     x = np.asarray(inputs["X"], np.float64)
     steps, batch, _ = x.shape
     r = np.asarray(inputs["R_iofc"])
     hidden = r.shape[1]
     b_w, b_r = (None, None) if inputs["B"] is None else np.split(np.asarray(inputs["B"]), 2)
     params = layer(np.asarray(inputs["W_iofc"]), r, b_w, b_r, ONNX_GATES)
+    params |= peepholes(inputs["P_iof"])
     directions = 2 if inputs["direction"] == "bidirectional" else 1
     y = np.reshape(expected["Y"], (steps, directions, batch, hidden))
     case = Case(
@@ -161,6 +166,7 @@ def golden_ort(inputs: dict[str, Any], expected: dict[str, Any], tol: float) -> 
             "c_n": np.reshape(expected["Y_c"], (directions, batch, hidden)),
         },
         tol=tol,
+        options=options,
     )
     return in_reverse(case) if inputs["direction"] == "reverse" else case
 
@@ -192,7 +198,6 @@ def golden_keras(inputs: dict[str, Any], expected: dict[str, Any], tol: float) -
 
 
 def golden_tflite(inputs: dict[str, Any], expected: dict[str, Any], tol: float) -> Case:
-    require(not inputs["cell_clip"], "clipping is not supported yet")
     known = {"x_tbI", "reverse", "cell_clip"} | {kind + gate for kind in "WRb" for gate in "ifgo"}
     require(set(inputs) <= known, f"{sorted(set(inputs) - known)} are not supported yet")
     x = np.asarray(inputs["x_tbI"], np.float64)
@@ -210,6 +215,7 @@ def golden_tflite(inputs: dict[str, Any], expected: dict[str, Any], tol: float) 
         params=params,
         expected={"y": np.reshape(expected["Y"], (steps, batch, hidden))},
         tol=tol,
+        options={"cell_clip": inputs["cell_clip"] or None},
     )
     return in_reverse(case) if inputs["reverse"] else case
 
@@ -241,8 +247,6 @@ def onnx_node(name: str) -> Case:
     outputs = {
         slot: wanted[o] for slot, o in zip(("y", "h_n", "c_n"), node.output, strict=False) if o
     }
-    require("P" not in inputs, PEEPHOLES)
-    require(set(inputs) <= {"X", "W", "R", "B"}, f"inputs {sorted(inputs)}")
     require(len(inputs["W"]) == 1, "this loader reads one direction only")
 
     x = inputs["X"].astype(np.float64)
@@ -252,9 +256,15 @@ def onnx_node(name: str) -> Case:
     else:  # (T, B, I); Y (T, D, B, H); states (D, B, H)
         to_torch = {"y": lambda a: a[:, 0], "h_n": lambda a: a}
     b_w, b_r = np.split(inputs["B"][0], 2) if "B" in inputs else (None, None)
+    holes = inputs["P"][0] if "P" in inputs else None
+    shape = (1, x.shape[1], inputs["R"].shape[2])
+    lengths = inputs.get("sequence_lens")
     return Case(
         x=x,
-        params=layer(inputs["W"][0], inputs["R"][0], b_w, b_r, ONNX_GATES),
+        params=layer(inputs["W"][0], inputs["R"][0], b_w, b_r, ONNX_GATES) | peepholes(holes),
+        state=states(inputs.get("initial_h"), inputs.get("initial_c"), shape),
+        lengths=None if lengths is None else lengths.tolist(),
+        options={"peepholes": holes is not None},
         expected={slot: to_torch[slot](value) for slot, value in outputs.items()},
         tol=1e-5,
     )
@@ -266,7 +276,6 @@ def onnx_node(name: str) -> Case:
 
 
 def keras_js(index: int) -> Case:
-    require(index != 1, f"sigmoid for g and c: {ACTIVATIONS}")
     with open(shared_data("keras_js/lstm_0_to_4.json"), encoding="utf-8") as file:
         entry = json.load(file)[f"recurrent.LSTM.{index}"]
 
@@ -284,7 +293,10 @@ def keras_js(index: int) -> Case:
     case = Case(
         x=array(entry["input"])[:, None],
         params=params,
-        gate_activation="hard_sigmoid",  # the default of Keras 2
+        # What Keras 2 does by default, but for one layer.
+        options={"gate_activation": "hard_sigmoid"}
+        if index != 1
+        else dict.fromkeys(KINDS, "sigmoid"),
         expected=expected,
         tol=1e-6,
     )

@@ -28,14 +28,18 @@ class Case(NamedTuple):
 
     def lstm(self, **options: Any) -> fastlstm.LSTM:
         lstm = fastlstm.LSTM(
-            **self.config.lstm_arguments, dtype=self.config.dtype, seed=0, **options
+            **self.config.lstm_arguments,
+            dtype=self.config.dtype,
+            seed=0,
+            options=self.config.options,
+            **options,
         )
         lstm.load_state_dict(self.params)
         return lstm
 
     def model(self, **options: Any) -> Any:
         """An LSTM, or a GRU or an RNN where the configuration says so."""
-        if self.config.cell in ("lstm", "lstmp"):
+        if self.config.cell.startswith("lstm"):
             return self.lstm(**options)
         assert options.pop("gemm", "native") == "native", "BLAS is for an LSTM"
         kind: Any = fastlstm.GRU
@@ -59,6 +63,8 @@ class Case(NamedTuple):
 CELLS_AND_GEMM = [
     ("lstm", "native"),
     ("lstm", "blas"),
+    ("lstm_general", "native"),
+    ("lstm_general", "blas"),
     ("lstmp", "native"),
     ("lstmp", "blas"),
     ("rnn_tanh", "native"),

@@ -37,13 +37,14 @@ class Config:
     with_state: bool = False
     lengths: tuple[int, ...] | None = None
     dtype: str = "float32"
-    cell: str = "lstm"  # or "lstmp" (projected to about 5/8 of H), "rnn_tanh", "rnn_relu", "gru"
+    # "lstm", "lstmp" (projected to about 5/8 of H), "rnn_tanh", "rnn_relu", "gru", "lstm_general"
+    cell: str = "lstm"
     proj: int = 0  # of an "lstm", what its output is projected to
 
     @property
     def gates(self) -> int:
         """How many times H rows a weight has."""
-        return {"lstm": 4, "lstmp": 4, "gru": 3}.get(self.cell, 1)
+        return {"lstm": 4, "lstmp": 4, "lstm_general": 4, "gru": 3}.get(self.cell, 1)
 
     @property
     def proj_size(self) -> int:
@@ -54,6 +55,14 @@ class Config:
     def outputs(self) -> int:
         """Width of h."""
         return self.proj_size or self.hidden_size
+
+    @property
+    def options(self) -> dict[str, Any] | None:
+        """What makes an LSTM a general one."""
+        if self.cell != "lstm_general":
+            return None
+        clips = {"gate_clip": 1.0, "cell_clip": 0.8}
+        return {"peepholes": True, **clips, "gate_activation": "hard_sigmoid"}
 
     @property
     def num_directions(self) -> int:
@@ -130,6 +139,9 @@ def random_params(config: Config, rng: np.random.Generator) -> dict[str, np.ndar
                 shapes["weight_hr"] = config.proj_size, config.hidden_size
             for name, shape in shapes.items():
                 values = rng.uniform(-bound, bound, shape).astype(config.dtype)
+                params[f"{name}_l{layer}{suffix}"] = values
+            for name in ["weight_ci", "weight_cf", "weight_co"] if config.options else []:
+                values = rng.uniform(-bound, bound, config.hidden_size).astype(config.dtype)
                 params[f"{name}_l{layer}{suffix}"] = values
     return params
 

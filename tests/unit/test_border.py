@@ -16,6 +16,7 @@ from fastlstm import _core
 from support.border import (
     BACK_IO,
     DECLARED,
+    FIRST_SPEC,
     GRADIENTS,
     IO,
     SIZE,
@@ -39,7 +40,7 @@ def test_every_status_has_its_words() -> None:
     assert library.fastlstm_status_text(99) == library.fastlstm_status_text(-1) == b"unknown status"
 
 
-BAD_SPECS = [
+BAD_SPECS: list[dict[str, Any]] = [
     {"isa": 7},
     {"isa": -1},
     {"dtype": 5},
@@ -55,8 +56,7 @@ BAD_SPECS = [
     {"cell": len(DECLARED.enums["fastlstm_cell_kind"])},
     {"cell": -1},
     {"struct_size": 0},
-    {"struct_size": ctypes.sizeof(SPEC) - 1},
-    {"struct_size": SPEC.proj_size.offset - 8},
+    {"struct_size": FIRST_SPEC - 1},
     {"struct_size": 2**63},
     {"proj_size": -1},
     {"proj_size": 5},

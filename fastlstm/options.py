@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Variants of the LSTM cell, checked once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from . import checks
+
+Activation: TypeAlias = str | tuple[str | float, ...]
+
+# Name -> alpha and beta if nobody says, as many as it has: those of the ONNX operators.
+ACTIVATIONS: dict[str, tuple[float, ...]] = {
+    "sigmoid": (),
+    "tanh": (),
+    "hard_sigmoid": (0.2, 0.5),
+    "relu": (),
+    "leaky_relu": (0.01,),
+    "thresholded_relu": (1.0,),
+    "elu": (1.0,),
+    "softsign": (),
+    "softplus": (),
+    "scaled_tanh": (1.0, 1.0),
+    "affine": (1.0, 0.0),
+    "linear": (),
+}
+_MOST = 1e30  # of alpha and beta: times 2 log2 e, float32 still holds them
+
+
+@dataclass(frozen=True, repr=False)
+class LSTMOptions:
+    """What makes an LSTM another one than the plain one; options combine as they like.
+
+    Parameters
+    ----------
+    peepholes : bool, default False
+        Whether input and forget gate also read the old c, and the output gate the new one, by
+        weights ``weight_ci_l0``, ``weight_cf_l0`` and ``weight_co_l0``, (H,) each.
+    coupled : bool, default False
+        Whether f is 1 - i (CIFG). The forget gate's part of weights and biases is there
+        nevertheless, and has no effect.
+    forget_gate : bool, default True
+        Whether there is a forget gate; else f is 1, as in the LSTM of 1997, and its part of weights
+        and biases has no effect.
+    forget_bias : float, optional
+        First value of the forget gate's bias: of its part of bias_ih, with zeros in bias_hh. None:
+        as all other parameters.
+    gate_clip : float, optional
+        Bound of what the activations of gates and candidate are given, as ``clip`` of ONNX.
+    cell_clip : float, optional
+        Bound of c, as in TensorFlow Lite. Gradients of what a clip bounds are zero.
+    gate_activation, candidate_activation, output_activation : str or tuple
+        What makes i, f and o, what makes g, and what c passes on its way to h: a name, or a name
+        with alpha and, where there is one, beta, ``("hard_sigmoid", 1 / 6, 0.5)`` for example.
+        There are sigmoid, tanh, hard_sigmoid, relu, leaky_relu, thresholded_relu, elu, softsign,
+        softplus, scaled_tanh, affine and linear, as ONNX defines them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A wrong argument, or some that exclude each other.
+
+    Notes
+    -----
+    The equations, forward and backward, and their sources stand in ``fastlstm.reference.options``
+    and ``fastlstm.reference.activations``.
+    """
+
+    peepholes: bool = False
+    coupled: bool = False
+    forget_gate: bool = True
+    forget_bias: float | None = None
+    gate_clip: float | None = None
+    cell_clip: float | None = None
+    gate_activation: Activation = "sigmoid"
+    candidate_activation: Activation = "tanh"
+    output_activation: Activation = "tanh"
+
+    def __post_init__(self) -> None:
+        checked: dict[str, Any] = {
+            name: checks.flag(name, getattr(self, name))
+            for name in ("peepholes", "coupled", "forget_gate")
+        }
+        if self.forget_bias is not None:
+            checked["forget_bias"] = checks.number(
+                "forget_bias", self.forget_bias, least=-_MOST, below=_MOST
+            )
+        for name in ("gate_clip", "cell_clip"):
+            if getattr(self, name) is not None:
+                checked[name] = _limit(name, getattr(self, name))
+        for name in ("gate_activation", "candidate_activation", "output_activation"):
+            checked[name] = _activation(name, getattr(self, name))
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        if self.coupled and not self.forget_gate:
+            raise ValueError("coupled=True makes f of i, so it cannot go with forget_gate=False")
+        if self.forget_bias is not None and (self.coupled or not self.forget_gate):
+            raise ValueError("forget_bias needs a forget gate: coupled=False and forget_gate=True")
+
+    def __repr__(self) -> str:
+        parts = [f"{name}={getattr(self, name)!r}" for name in self.config()]
+        return f"LSTMOptions({', '.join(parts)})"
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that are not as by default, as plain Python values.
+
+        Returns
+        -------
+        dict
+            A new one: the class called with it makes the same options.
+        """
+        found = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                found[field.name] = list(value) if isinstance(value, tuple) else value
+        return found
+
+    def equations(self) -> LSTMOptions | None:
+        """Without what only first parameters depend on.
+
+        Returns
+        -------
+        LSTMOptions or None
+            None where what is left is the plain LSTM.
+        """
+        left = dataclasses.replace(self, forget_bias=None)
+        return None if left == LSTMOptions() else left
+
+    def _activations(self) -> list[tuple[str, float, float]]:
+        """Name, alpha and beta of all three; 0 for a number that an activation does not have."""
+        found = []
+        for given in (self.gate_activation, self.candidate_activation, self.output_activation):
+            name, *numbers = (given,) if isinstance(given, str) else given
+            numbers = [*numbers, *ACTIVATIONS[str(name)][len(numbers) :], 0.0, 0.0]
+            found.append((str(name), float(numbers[0]), float(numbers[1])))
+        return found
+
+
+def given(value: object) -> LSTMOptions | None:
+    """Options, or a mapping of their arguments, as options; None stays None."""
+    if value is None or isinstance(value, LSTMOptions):
+        return value
+    if not isinstance(value, Mapping):
+        raise TypeError(f"options must be LSTMOptions or None, got {type(value).__name__}")
+    names = [field.name for field in dataclasses.fields(LSTMOptions)]
+    unknown = [repr(name) for name in value if name not in names]
+    if unknown:
+        raise ValueError(f"options must be some of {', '.join(names)}, got {', '.join(unknown)}")
+    return LSTMOptions(**value)
+
+
+def _limit(name: str, value: object) -> float:
+    limit = checks.number(name, value)
+    if limit == 0:
+        raise ValueError(f"{name} must be > 0, or None for no clip, got {value!r}")
+    return limit
+
+
+def _activation(name: str, value: object) -> Activation:
+    """The name alone where alpha and beta are as by default, else a tuple with all of them."""
+    parts = (value,) if isinstance(value, str) else value
+    if not isinstance(parts, (tuple, list)) or not parts or not isinstance(parts[0], str):
+        raise TypeError(f"{name} must be a name, or a tuple of a name and numbers, got {value!r}")
+    kind, *given_numbers = parts
+    if kind not in ACTIVATIONS:
+        raise ValueError(f"{name} must be one of {', '.join(ACTIVATIONS)}, got {kind!r}")
+    usual = ACTIVATIONS[kind]
+    if len(given_numbers) > len(usual):
+        what = ("no alpha or beta", "an alpha and no beta", "an alpha and a beta")[len(usual)]
+        raise ValueError(f"{name}: {kind} has {what}, got {value!r}")
+    checked = [
+        checks.number(f"{letter} of {name}", number, least=-_MOST, below=_MOST)
+        for letter, number in zip(("alpha", "beta"), given_numbers, strict=False)
+    ]
+    whole = (*checked, *usual[len(checked) :])
+    return kind if whole == usual else (kind, *whole)

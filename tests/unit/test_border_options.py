@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What C is handed of an LSTM with options, checked at its border; what older callers lack."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from typing import Any
+
+import pytest
+
+from support.border import (
+    ACTIVATION,
+    BACK_IO,
+    DECLARED,
+    FIRST_BACK_IO,
+    FIRST_SPEC,
+    GRADIENTS,
+    OPTIONS,
+    PEEPHOLES,
+    SIZE,
+    STATUS,
+    WEIGHTS,
+    Memory,
+    Model,
+    at,
+    library,
+    spec,
+)
+
+pytestmark = pytest.mark.sanitize
+
+GENERAL = {"cell": DECLARED.enums["fastlstm_cell_kind"].index("FASTLSTM_LSTM_GENERAL")}
+BAD_OPTIONS: list[dict[str, Any]] = [
+    {"peepholes": 2},
+    {"coupled": -1},
+    {"no_forget_gate": 2},
+    {"coupled": 1, "no_forget_gate": 1},
+    {"gate_clip": -1.0},
+    {"cell_clip": math.nan},
+    {"cell_clip": math.inf},
+    {"gate": ACTIVATION(kind=-1)},
+    {"candidate": ACTIVATION(kind=len(DECLARED.enums["fastlstm_activation_kind"]) - 1)},
+    {"output": ACTIVATION(kind=3, alpha=math.nan)},
+    {"output": ACTIVATION(kind=3, beta=1e31)},
+]
+GOOD_OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"peepholes": 1, "coupled": 1, "gate_clip": 1.0, "cell_clip": 2.0},
+    {"no_forget_gate": 1, "gate": ACTIVATION(kind=12), "output": ACTIVATION(kind=3, alpha=0.2)},
+]
+
+
+@pytest.mark.parametrize("options", GOOD_OPTIONS + BAD_OPTIONS, ids=str)
+def test_options_are_checked(options: dict[str, Any]) -> None:
+    size = SIZE()
+    wanted = STATUS["FASTLSTM_OK" if options in GOOD_OPTIONS else "FASTLSTM_INVALID"]
+    given = spec(**GENERAL, options=OPTIONS(**options))
+    assert library.fastlstm_model_bytes(at(given), at(size)) == wanted
+    plain = spec(options=OPTIONS(**options))  # another cell has none
+    wanted = STATUS["FASTLSTM_INVALID" if options else "FASTLSTM_OK"]
+    assert library.fastlstm_model_bytes(at(plain), at(size)) == wanted
+
+
+def test_peepholes_are_checked() -> None:
+    size, array = SIZE(), Memory(1 << 12)
+    some, tape = array.address, SIZE()
+    given = spec(**GENERAL, num_layers=1, options=OPTIONS(peepholes=1))
+    assert library.fastlstm_model_bytes(at(given), at(size)) == 0
+    memory, pointer = Memory(size.value), ctypes.c_void_p()
+    weights = WEIGHTS(some, some, some, some)
+
+    def pack(table: Any) -> int:
+        given.peepholes = table and at(table).value
+        one = ctypes.c_int32(1)
+        status: int = library.fastlstm_model_pack(
+            at(given), at(weights), memory.pointer, one, None, None, at(pointer)
+        )
+        return status
+
+    assert pack(None) == STATUS["FASTLSTM_INVALID"]
+    assert pack(PEEPHOLES(some, None, some)) == STATUS["FASTLSTM_INVALID"]
+    assert pack(PEEPHOLES(some, some, some + 2)) == STATUS["FASTLSTM_UNALIGNED"]
+    assert pack(PEEPHOLES(some, some, some)) == 0
+    steps, batch, one = ctypes.c_int64(4), ctypes.c_int64(2), ctypes.c_int32(1)
+    assert library.fastlstm_tape_bytes(at(given), steps, batch, at(tape)) == 0
+    plan = Memory(library.fastlstm_plan_bytes())
+    made = (pointer, ctypes.c_int(2), steps, batch, one, plan.pointer)
+    assert library.fastlstm_plan_make(*made) == 0
+    space, kept = Memory(library.fastlstm_plan_workspace_bytes(plan.pointer)), Memory(tape.value)
+    gradients = GRADIENTS(some, some, None, None)
+
+    def run(**changes: Any) -> int:
+        io = BACK_IO(x=some, x_t=6, x_b=3, tape=kept.address, **changes)
+        status: int = library.fastlstm_backward(pointer, plan.pointer, at(io), space.pointer)
+        return status
+
+    table, wanted = PEEPHOLES(some, some, some), at(gradients).value
+    assert run() == 0
+    assert run(gradients=wanted, peepholes=at(table).value) == 0
+    assert run(gradients=wanted) == STATUS["FASTLSTM_INVALID"]
+    assert run(peepholes=at(table).value) == STATUS["FASTLSTM_INVALID"]
+    table = PEEPHOLES(some, some, None)
+    assert run(gradients=wanted, peepholes=at(table).value) == STATUS["FASTLSTM_INVALID"]
+    table = PEEPHOLES(some, some + 1, some)
+    assert run(gradients=wanted, peepholes=at(table).value) == STATUS["FASTLSTM_UNALIGNED"]
+
+
+def test_callers_of_older_headers() -> None:
+    """Their structures are smaller: what they do not have is zero, whatever stands behind them."""
+    size = SIZE()
+    given = spec(struct_size=FIRST_SPEC, options=OPTIONS(coupled=7), peepholes=1)
+    assert library.fastlstm_model_bytes(at(given), at(size)) == 0
+    model = Model()
+    _, back = model.plan(2, 0, 1)
+    space, tape = Memory(1 << 16), Memory(1 << 14)
+    io = BACK_IO(struct_size=FIRST_BACK_IO, tape=tape.address, peepholes=1)
+    assert library.fastlstm_backward(model.pointer, back.pointer, at(io), space.pointer) == 0
