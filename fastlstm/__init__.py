@@ -7,6 +7,7 @@ from .cell import LSTMCell
 from .gru import GRU, GRUCell
 from .loading import load
 from .lstm import LSTM
+from .masks import Mask
 from .options import LSTMOptions
 from .rnn import RNN, RNNCell
 from .runtime import (
@@ -28,6 +29,7 @@ __all__ = [
     "Gradients",
     "LSTMCell",
     "LSTMOptions",
+    "Mask",
     "RNNCell",
     "Stream",
     "Tape",

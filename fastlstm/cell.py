@@ -97,11 +97,12 @@ class RecurrentCell(Module, Generic[Given, State]):
         MemoryError
             A result or the workspace cannot be allocated.
         """
-        x = checks.given("x", x, self.dtype)
+        dtype = self.dtype
+        x = checks.given("x", x, dtype)
         pair = None
         if state is not None:
-            pair = checks.given_state("state", self._states, state, self.dtype)
-        x = checks.array("x", x, self.dtype)
+            pair = checks.given_state("state", self._states, state, dtype)
+        x = checks.array("x", x, dtype)
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             raise ValueError(
                 f"x must have shape (B, I) or (I,) with I = {self.input_size}, got {x.shape}"
@@ -109,14 +110,14 @@ class RecurrentCell(Module, Generic[Given, State]):
         shape = (*x.shape[:-1], self.hidden_size)
         h_0 = c_0 = None
         if pair is not None:
-            h_0 = checks.whole("h_0", pair[0], self.dtype, shape)
-            c_0 = checks.whole("c_0", pair[1], self.dtype, shape)
+            h_0 = checks.whole("h_0", pair[0], dtype, shape)
+            c_0 = checks.whole("c_0", pair[1], dtype, shape)
         x = checks.readable(x).reshape(1, -1, self.input_size)
         threads = runtime.call_threads(None)
         engine = self._engine(FORWARD, threads)
-        y = np.empty((1, x.shape[1], self.hidden_size), self.dtype)
-        h = np.empty(shape, self.dtype)
-        c = np.empty(shape, self.dtype) if self._has_c else None
+        y = np.empty((1, x.shape[1], self.hidden_size), dtype)
+        h = np.empty(shape, dtype)
+        c = np.empty(shape, dtype) if self._has_c else None
         engine.forward(x, y, h_0, c_0, h, c, None, None, threads)
         new: Any = h if c is None else (h, c)
         return new  # type: ignore[no-any-return]

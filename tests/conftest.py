@@ -10,7 +10,7 @@ import pytest
 import fastlstm
 from support import tiers
 
-CELLS = ["lstm", "lstmp", "rnn_tanh", "rnn_relu", "gru", "lstm_general"]
+CELLS = ["lstm", "rnn_tanh", "rnn_relu", "gru"]
 TESTS = Path(__file__).resolve().parent
 
 

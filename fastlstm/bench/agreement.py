@@ -48,7 +48,7 @@ def _comparable(shape: Shape, outputs: Outputs, lengths: Array) -> Outputs:
     if shape.bidirectional and shape.layers > 1:
         return {}
     valid = np.arange(shape.T)[:, None] < lengths[None, :]
-    kept = {"y": outputs["y"][valid][:, : shape.H]}
+    kept = {"y": outputs["y"][valid][:, : shape.outputs]}
     for name, values in outputs.items():
         if name in ("h_0", "c_0"):
             kept[name] = values if not shape.bidirectional else values[:1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Shapes of real models with another cell than the LSTM; as in `zoo`, which lists them too."""
+"""Shapes of real models with another cell than the plain LSTM; `zoo` lists them with its own."""
 
 from __future__ import annotations
 
@@ -173,5 +173,32 @@ RNN: tuple[Shape, ...] = (
         *(35, 20, 200, 200),
         layers=2,
         cell="rnn_tanh",
+    ),
+)
+
+PROJECTED: tuple[Shape, ...] = (
+    Shape(
+        "rnnt-mobile-encoder",
+        "streaming RNN-T for mobile devices, one of its equal layers, one frame a call",
+        "arXiv:1811.06621: encoder of 2,048 units a layer with projections to 640",
+        *(1, 1, 640, 2048),
+        stream=True,
+        proj=640,
+    ),
+    Shape(
+        "ge2e-speaker",
+        "GE2E text-independent speaker verification, 1.6 s",
+        "arXiv:1710.10467: 40 features, 3 layers of 768 units with projections to 256; B chosen",
+        *(160, 10, 40, 768),
+        layers=3,
+        proj=256,
+    ),
+    Shape(
+        "elmo",
+        "ELMo, one direction of its language model",
+        "arXiv:1802.05365: 2 layers of 4,096 units with projections to 512; T and B chosen",
+        *(30, 8, 512, 4096),
+        layers=2,
+        proj=512,
     ),
 )

@@ -70,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--stream", action="store_true", help="calls of T steps that carry the state")
     own.add_argument("--dtype", choices=("float32", "float64"), help="default float32")
     own.add_argument("--cell", choices=tuple(GATES), help="default lstm")
+    own.add_argument("--proj", type=_positive, metavar="P", help="project an LSTM's h to P values")
     how = parser.add_argument_group("how")
     how.add_argument(
         "--threads",
@@ -112,7 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def choose_shapes(args: argparse.Namespace, error: Callable[[str], Any]) -> list[Shape]:
     """The shapes that the options ask for; ``error`` ends the program with a message."""
-    own = ("batch", "steps", "layers", "bidirectional", "ragged", "stream", "dtype", "cell")
+    own = ("batch", "steps", "layers", "bidirectional", "ragged", "stream", "dtype", "cell", "proj")
     lists: Any = training_zoo if args.train else zoo
     shapes: list[Shape] = []
     if args.input_size and args.hidden_size:
@@ -133,6 +134,7 @@ def choose_shapes(args: argparse.Namespace, error: Callable[[str], Any]) -> list
                     stream=args.stream,
                     train=args.train,
                     cell=args.cell or "lstm",
+                    proj=args.proj or 0,
                 )
             )
         except ValueError as problem:

@@ -88,11 +88,8 @@ def row_steps(shape: Shape) -> int:
 
 def flops(shape: Shape) -> float:
     """Useful floating-point operations of a call: 2 G H (I + H) for each valid step and direction,
-    three times that for a training step."""
-    ops = 2.0 * shape.gates * shape.directions
-    per_row = sum(
-        ops * shape.H * (shape.layer_input_size(layer) + shape.H) for layer in range(shape.layers)
-    )
+    or 2 H (G (I + P) + P) with a projection; three times that for a training step."""
+    per_row = sum(2.0 * sum(shape.multiply_adds(layer)) for layer in range(shape.layers))
     return per_row * row_steps(shape) * (3 if shape.train else 1)
 
 
@@ -129,8 +126,7 @@ def limit(shape: Shape, machine: Machine) -> Limit:
         return turns * read_seconds(machine, size * values / machine.threads / turns)
 
     for layer in range(shape.layers):
-        columns = float(shape.gates * shape.directions * shape.H)
-        recurrent, projection = columns * shape.H, columns * shape.layer_input_size(layer)
+        projection, recurrent = map(float, shape.multiply_adds(layer))  # as many weights
         # A call reads the input weights once; where it has one step, that is each step.
         compute, load = 2.0 * projection * rows.sum() / peak, read(projection)
         parts["arithmetic" if compute >= load else "bandwidth"] += max(compute, load)

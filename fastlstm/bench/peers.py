@@ -89,6 +89,8 @@ class OnnxRuntime:
         return protocol.found("onnxruntime", "onnx")
 
     def refuses(self, shape: Shape) -> str | None:
+        if shape.proj:
+            return "ONNX has no projection"
         return "it has no float64 kernel" if shape.dtype == "float64" else None
 
     def setup(self, threads: int) -> None:
@@ -146,6 +148,8 @@ class OpenVINO:
         return protocol.found("openvino", "onnx")
 
     def refuses(self, shape: Shape) -> str | None:
+        if shape.proj:
+            return "ONNX has no projection"
         return "its CPU plugin computes in float32" if shape.dtype == "float64" else None
 
     def setup(self, threads: int) -> None:
@@ -205,7 +209,8 @@ class Jax:
         return protocol.found("jax", "jaxlib")
 
     def refuses(self, shape: Shape) -> str | None:
-        return None if shape.cell == "lstm" else "it is written for the LSTM"
+        plain = shape.cell == "lstm" and not shape.proj
+        return None if plain else "it is written for the plain LSTM"
 
     def setup(self, threads: int) -> None:
         # XLA takes its thread count from here when it is first imported; there is no call for it.

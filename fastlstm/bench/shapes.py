@@ -32,6 +32,7 @@ class Shape:
     stream         each call takes T new steps and carries the state over from the call before
     train          a training step, forward and backward, instead of inference
     cell           of `GATES`
+    proj           what an LSTM's h is projected to, `proj_size` of ``torch.nn.LSTM``; 0: it is not
     """
 
     name: str
@@ -48,6 +49,7 @@ class Shape:
     stream: bool = False
     train: bool = False
     cell: str = "lstm"
+    proj: int = 0
 
     def __post_init__(self) -> None:
         for field in ("T", "B", "I", "H", "layers"):
@@ -58,6 +60,8 @@ class Shape:
             raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
         if self.cell not in GATES:
             raise ValueError(f"cell must be one of {', '.join(GATES)}, got {self.cell!r}")
+        if not 0 <= self.proj < self.H or (self.proj and self.cell != "lstm"):
+            raise ValueError(f"proj must be 0, or of an LSTM below H, got {self.proj!r}")
         if self.stream and (self.ragged or self.bidirectional):
             raise ValueError("a stream is neither ragged nor bidirectional")
         if self.stream and self.train:
@@ -80,14 +84,28 @@ class Shape:
         """Letters of the parts of a state."""
         return ("h", "c") if self.cell == "lstm" else ("h",)
 
+    @property
+    def outputs(self) -> int:
+        """Width of h."""
+        return self.proj or self.H
+
     def layer_input_size(self, layer: int) -> int:
-        return self.I if layer == 0 else self.directions * self.H
+        return self.I if layer == 0 else self.directions * self.outputs
+
+    def multiply_adds(self, layer: int) -> tuple[int, int]:
+        """Of both directions and one row: what its input takes, and what its h takes, which a step
+        has to wait for."""
+        rows = self.directions * self.gates * self.H
+        projected = self.directions * self.proj * self.H
+        return rows * self.layer_input_size(layer), rows * self.outputs + projected
 
     def describe(self) -> str:
         """Such as ``T100 B8 I64 H128 L2 bi ragged``; the task is not named, nor is an LSTM."""
         words = [f"T{self.T} B{self.B} I{self.I} H{self.H}"]
         if WORDS[self.cell]:
             words.append(WORDS[self.cell])
+        if self.proj:
+            words.append(f"P{self.proj}")
         if self.layers > 1:
             words.append(f"L{self.layers}")
         if self.bidirectional:
@@ -143,8 +161,8 @@ def make_input(shape: Shape, seed: int = 0) -> NDArray[Any]:
 
 
 def make_output_gradient(shape: Shape, seed: int = 0) -> NDArray[Any]:
-    """Standard normal dy, (T, B, D*H), in the shape's dtype; zeros where a sequence has ended."""
-    width = shape.directions * shape.H
+    """Standard normal dy, shaped as y, in the shape's dtype; zeros where a sequence has ended."""
+    width = shape.directions * shape.outputs
     return _steps(shape, width, np.random.default_rng(seed + 3), make_lengths(shape, seed))
 
 
@@ -167,9 +185,10 @@ def make_params(shape: Shape, seed: int = 0) -> dict[str, NDArray[Any]]:
             rows = shape.gates * shape.H
             sizes = {
                 "weight_ih": (rows, shape.layer_input_size(layer)),
-                "weight_hh": (rows, shape.H),
+                "weight_hh": (rows, shape.outputs),
                 "bias_ih": (rows,),
                 "bias_hh": (rows,),
+                **({"weight_hr": (shape.proj, shape.H)} if shape.proj else {}),
             }
             for name, size in sizes.items():
                 values = rng.uniform(-bound, bound, size)

@@ -66,6 +66,8 @@ def torch_model(modules: Any, shape: Shape, arrays: Arrays) -> Any:
 def _model(modules: Any, shape: Shape, dtype: Any, params: dict[str, Any]) -> Any:
     name, options = CLASSES[shape.cell]
     options = {**options, "bidirectional": shape.bidirectional, "dtype": dtype}
+    if shape.proj:
+        options["proj_size"] = shape.proj
     model = getattr(modules, name)(shape.I, shape.H, shape.layers, **options)
     model.load_state_dict(params)
     return model
@@ -183,9 +185,10 @@ def _trained(modules: Any, shape: Shape, arrays: Arrays) -> tuple[Any, Any, Any]
     import torch
 
     module, dtype = torch_model(modules, shape, arrays).train(), getattr(torch, shape.dtype)
-    size = shape.directions * shape.layers, shape.B, shape.H
+    leading, widths = (shape.directions * shape.layers, shape.B), (shape.outputs, shape.H)
     states = {
-        f"{letter}_0": torch.zeros(size, dtype=dtype, requires_grad=True) for letter in shape.states
+        f"{letter}_0": torch.zeros(*leading, width, dtype=dtype, requires_grad=True)
+        for letter, width in zip(shape.states, widths, strict=False)
     }
     given = tuple(states.values())
     return (

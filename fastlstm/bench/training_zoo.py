@@ -69,6 +69,7 @@ ZOO: tuple[Shape, ...] = (
         train=True,
         cell="gru",
     ),
+    _of_zoo("ge2e-speaker"),
     _of_zoo("min-char-rnn"),
     _of_zoo("word-language-rnn"),
 )
@@ -91,6 +92,7 @@ RATIOS: tuple[tuple[Shape, float], ...] = (
     (_plain(100, 32, 256, 256, dtype="float64"), 1.8),
     (_plain(128, 64, 9, 32, dtype="float64"), 1.8),
     (_plain(100, 32, 256, 256, cell="gru"), 2.5),
+    (_plain(100, 32, 256, 256, proj=128), 1.8),
 )
 """Each shape, and how many times as fast as PyTorch's training step ours must be."""
 

@@ -314,6 +314,7 @@ ZOO: tuple[Shape, ...] = (
     ),
     *cell_zoo.GRU,
     *cell_zoo.RNN,
+    *cell_zoo.PROJECTED,
 )
 
 
@@ -346,6 +347,8 @@ def _targets() -> tuple[Target, ...]:
         targets += [Target(ragged, "torch", 3.0), Target(ragged, "torch-padded", 1.0)]
     targets += [Target(shape, "best", 1.0) for shape in cell_zoo.GRU]
     targets += [Target(plain(100, 32, 256, 256, cell="gru"), "torch", 2.5)]
+    targets += [Target(plain(100, 32, 256, 256, proj=128), "torch", 2.2)]
+    targets += [Target(plain(1, 1, 256, 256, proj=128), "torch", 8.0)]
     return tuple(targets)
 
 

@@ -6,8 +6,9 @@ PyTorch's own LSTM fails under autocast where its library has no kernel of that 
 CPUs without AVX-512, float16 on most. There the core computes in float32 and rounds once, at the
 end. Where PyTorch has kernels of that dtype it keeps the call: with instructions for bfloat16 it is
 up to 1.8 times as fast (Zen 5, B32 H512). It has kernels for the LSTM only; other cells it makes of
-products, step by step, so those run in the core. So it does for an LSTM with a projection, which
-runs in PyTorch all the same: what dtypes it gives has not been looked into.
+products, step by step, so those run in the core: a GRU as fast to 8 times as fast as there in
+bfloat16, an RNN 0.7 (B64 H512) to 10 times (B1 H256). An LSTM with a projection runs in PyTorch all
+the same: what dtypes it gives there has not been looked into.
 
 What PyTorch gives on a CPU that has the kernels: the autocast dtype from an LSTM; from one of a
 ragged PackedSequence and from an LSTMCell, which it computes step by step, the dtype that this one

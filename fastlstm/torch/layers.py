@@ -188,6 +188,7 @@ def _as_node(module: Any, proxy: Any, hx: Any) -> Any:
     return tracer.create_proxy("call_module", tracer.path_of_module(module), (proxy, hx), {})
 
 
+_NOTHING = type(None)
 CELL_NAMES = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
 
 
@@ -203,16 +204,12 @@ def parameters(module: Any, names: list[str]) -> list[Tensor]:
         except KeyError:
             pass
         else:
-            if None not in map(type_or_none, found):
+            if _NOTHING not in map(type, found):
                 return found
     found = [getattr(module, name) for name in names]
     if names is CELL_NAMES and found[2] is None and found[3] is None:
         found = found[:2]
     return [] if any(weight is None for weight in found) else found
-
-
-def type_or_none(tensor: Tensor | None) -> Any:
-    return None if tensor is None else type(tensor)
 
 
 def _layers(module: Any) -> int:

@@ -105,7 +105,10 @@ class RNNCell(Step, torch.nn.RNNCell):  # type: ignore[misc]
 class GRU(Layer, torch.nn.GRU):  # type: ignore[misc]
     """A ``torch.nn.GRU`` that runs in the core; all as of `LSTM`.
 
-    Under ``torch.autocast`` the core computes every call in float32.
+    Under ``torch.autocast`` the core computes every call in float32. One step of one sequence
+    without gradients takes 1.4 to 1.6 times as long as in PyTorch where weights are large (384 to
+    896 units, Zen 5), since each call looks whether they are still those that were packed; frozen
+    by `accelerate` it takes 0.6 to 0.8 times as long.
 
     Parameters
     ----------

@@ -64,6 +64,8 @@ SHAPES = {
     "ragged GRU": shape(16, 5, 4, 33, ragged=True, cell="gru"),
     "RNN": shape(9, 4, 5, 20, layers=2, bidirectional=True, cell="rnn_tanh"),
     "RNN step": shape(1, 2, 5, 16, stream=True, cell="rnn_tanh"),
+    "projected": shape(9, 4, 5, 20, layers=2, bidirectional=True, proj=7),
+    "projected step": shape(1, 2, 5, 16, layers=2, stream=True, proj=8),
     "RNN of relu": shape(9, 4, 5, 20, bidirectional=True, cell="rnn_relu"),
 }
 
@@ -296,6 +298,7 @@ def test_bench_prints_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
         ("--dtype float16", "invalid choice"),
         ("--cell elman", "invalid choice"),
         ("--cell gru", "needs --input-size and --hidden-size"),
+        ("--input-size 4 --hidden-size 4 --proj 4", "proj must be 0, or of an LSTM below H"),
     ],
 )
 def test_bad_options_end_with_a_message(

@@ -75,7 +75,7 @@ def test_every_cell_has_all_that_the_benchmark_says_of_it() -> None:
         assert of.states == (("h", "c") if CELLS[cell].has_c else ("h",))
         assert of.describe().endswith(shapes.WORDS[cell])
         why = protocol.refusal(peers.ENGINES["jax"], of)
-        assert why == (None if cell == "lstm" else "it is written for the LSTM")
+        assert why == (None if cell == "lstm" else "it is written for the plain LSTM")
 
 
 def test_find_lists_the_names_it_does_not_know() -> None:
@@ -93,6 +93,9 @@ def test_find_lists_the_names_it_does_not_know() -> None:
         ({"layers": 0}, "layers must be"),
         ({"dtype": "float16"}, "dtype must be"),
         ({"cell": "elman"}, "cell must be one of lstm, gru, rnn_tanh, rnn_relu, got 'elman'"),
+        ({"proj": 2}, "proj must be 0, or of an LSTM below H, got 2"),
+        ({"proj": 1, "cell": "gru"}, "proj must be 0, or of an LSTM"),
+        ({"proj": -1}, "proj must be"),
         ({"stream": True, "ragged": True}, "a stream is neither"),
         ({"stream": True, "bidirectional": True}, "a stream is neither"),
     ],
@@ -147,6 +150,18 @@ def test_flops_and_limits_of_other_cells() -> None:
     bound = limits.limit(shape(50, 1, 1, 8, cell="rnn_tanh"), MACHINE)
     assert bound.seconds == pytest.approx(50 * 20e-9 * 57 / 107 + 8e-9)
     assert bound.bound == "latency"
+
+
+def test_flops_and_limits_with_a_projection() -> None:
+    # a row: 4 * 16 * (8 + 3) products and 3 * 16; in the second layer 4 * 16 * (3 + 3) and 3 * 16
+    assert limits.flops(shape(10, 4, 8, 16, proj=3)) == 2 * 40 * (704 + 48)
+    assert limits.flops(shape(10, 4, 8, 16, layers=2, proj=3)) == 2 * 40 * (704 + 48 + 384 + 48)
+    # H 1000, P 400: 4 * 400,000 + 400,000 weights, 8 MB -> 4.92 + 140 us a step; I 10: 8 us
+    bound = limits.limit(shape(10, 1, 10, 1000, proj=400), MACHINE)
+    assert bound.seconds == pytest.approx(10 * 144.92e-6 + 8e-6)
+    assert bound.bound == "bandwidth"
+    params = shapes.make_params(shape(1, 1, 5, 6, proj=2))
+    assert [v.shape for v in params.values()] == [(24, 5), (24, 2), (24,), (24,), (2, 6)]
 
 
 def test_flops_of_stacked_directions() -> None:

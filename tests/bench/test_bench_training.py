@@ -252,6 +252,7 @@ def test_targets_are_those_promised_at_one_and_two_threads() -> None:
             "T100 B32 I256 H256 float64": 1.8,
             "T128 B64 I9 H32 float64": 1.8,
             "T100 B32 I256 H256 GRU": 2.5,
+            "T100 B32 I256 H256 P128": 1.8,
         }
     for target in training_zoo.TARGETS:
         if target.measure == "adapter":

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """torch.ops.fastlstm called by hand, with arguments wrong in every way that torch can make them.
 
-What comes of it is an exception or the numbers of PyTorch's own LSTM on the same values.
+What comes of it is an exception or the numbers of PyTorch's own layer on the same values.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from .driver import Skipped
 from .hostile import Rng, one_of
-from .operator_calls import LAYOUTS, Call
+from .operator_calls import KINDS, LAYOUTS, Call
 
 try:
     import torch
@@ -25,8 +25,9 @@ import fastlstm.torch
 
 assert fastlstm.torch.LSTM
 torch.set_num_threads(1)
-forward = torch.ops.fastlstm.lstm_forward
-backward = torch.ops.fastlstm.lstm_backward
+ops = torch.ops.fastlstm
+FORWARD = {True: ops.lstm_forward, False: ops.rnn_forward}  # by whether there is a c
+BACKWARD = {True: ops.lstm_backward, False: ops.rnn_backward}
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.bool]
 DTYPES += [torch.complex64, torch.uint8]
 ODD = [-(2**63), -1, 0, 1, 2, 3, 2**31, 2**62, 2**63 - 1]
@@ -135,7 +136,7 @@ def mutate(rng: Rng, arguments: dict[str, Any]) -> list[str]:
                 rng, [torch.tensor(3), torch.zeros(3), torch.tensor(0.5), torch.zeros(2, 3, 4)]
             )
         elif isinstance(value, str):
-            arguments[name] = one_of(rng, [*LAYOUTS, "", "x" * 1000, "tbi\0"])
+            arguments[name] = one_of(rng, [*LAYOUTS, *KINDS, "", "x" * 1000, "tbi\0"])
         elif isinstance(value, bool):
             arguments[name] = not value
         elif isinstance(value, float):
@@ -175,8 +176,10 @@ def plain(value: Any) -> Any:
 
 
 def wanted(a: dict[str, Any]) -> list[Any]:
-    """What PyTorch computes with these values: y, h_n and c_n (a cell's h as y alone, and c)."""
-    x, h, c, weights = a["x"], a["h_0"], a["c_0"], a["weights"]
+    """What PyTorch computes with these values: y, h_n and c_n if there is one (a cell's h as y
+    alone, and c)."""
+    x, weights, name = a["x"], a["weights"], a.get("cell", "lstm")
+    given = [a[part] for part in ("h_0", "c_0") if part in a]
     both, layout = a["bidirectional"], a["layout"]
     D = 2 if both else 1
     bias = len(weights) > 2 and weights[2].dim() == 1
@@ -186,19 +189,16 @@ def wanted(a: dict[str, Any]) -> list[Any]:
     B = int(a["batch_sizes"][0]) if layout == "packed" else 1
     B = x.shape[extents[layout]] if layout in extents else B
     shape = (layers * D, B, H)
-    state = [x.new_zeros(shape) if s is None else s.reshape(shape) for s in (h, c)]
+    states = [x.new_zeros(shape) if s is None else s.reshape(shape) for s in given]
+    state = states if name == "lstm" else states[0]
+    run, options = getattr(torch._VF, name), (weights, bias, layers, 0.0, False, both)
     if layout == "packed":
-        y, h_n, c_n = torch._VF.lstm(
-            x, a["batch_sizes"], state, weights, bias, layers, 0.0, False, both
-        )
-        return [y, h_n, c_n]
+        return list(run(x, a["batch_sizes"], state, *options))
     rows = {"ti": lambda: x[:, None], "cell": lambda: x[None]}.get(layout, lambda: x)()
-    y, h_n, c_n = torch._VF.lstm(
-        rows, state, weights, bias, layers, 0.0, False, both, layout == "bti"
-    )
+    y, *last = run(rows, state, *options, layout == "bti")
     if layout == "ti":
-        return [y[:, 0], h_n[:, 0], c_n[:, 0]]
-    return [y[0], c_n[0]] if layout == "cell" else [y, h_n, c_n]
+        return [y[:, 0], *(one[:, 0] for one in last)]
+    return [y[0], *(one[0] for one in last[1:])] if layout == "cell" else [y, *last]
 
 
 def close(found: list[Any], expected: list[Any]) -> None:
@@ -221,7 +221,7 @@ def case(rng: Rng) -> None:
     try:
         (backward_case if rng.random() < 0.4 else forward_case)(rng, call, log)
     except BaseException as error:
-        raise AssertionError(f"{call.layout} after {log}: {error!r}") from error
+        raise AssertionError(f"{call.cell}, {call.layout} after {log}: {error!r}") from error
 
 
 # AttributeError: torch passes None on for tensors that are not optional.
@@ -241,7 +241,7 @@ def forward_case(rng: Rng, call: Call, log: list[str]) -> None:
     log += mutate(rng, a)
     tape = bool(rng.random() < 0.3)
     with contextlib.suppress(*REFUSALS):
-        found = forward(*a.values(), tape)
+        found = FORWARD[call.has_c](*a.values(), tape)
         if any(one.device.type == "meta" for one in found):
             return  # shapes alone
         assert_whole(a)
@@ -249,8 +249,8 @@ def forward_case(rng: Rng, call: Call, log: list[str]) -> None:
         if a["dropout"]:
             return
         expected = wanted(values)
-        y, h_n, c_n, _ = found
-        close([y, c_n] if a["layout"] == "cell" else [y, h_n, c_n], expected)
+        y, *last, _ = found
+        close([y, *last[1:]] if a["layout"] == "cell" else [y, *last], expected)
 
 
 def assert_whole(arguments: dict[str, Any]) -> None:
@@ -277,8 +277,8 @@ def assert_whole(arguments: dict[str, Any]) -> None:
 def backward_case(rng: Rng, call: Call, log: list[str]) -> None:
     a = dict(call.arguments)
     log[0] = "backward"
-    needs = [True] * (3 + len(a["weights"]))
-    *_, tape = forward(*a.values(), True)
+    needs = [True] * (2 + call.has_c + len(a["weights"]))
+    *_, tape = FORWARD[call.has_c](*a.values(), True)
     b: dict[str, Any] = {
         "tape": tape,
         "x": a["x"],
@@ -289,7 +289,10 @@ def backward_case(rng: Rng, call: Call, log: list[str]) -> None:
     given = rng.random() < 0.6
     cell = call.layout == "cell"
     b |= {"dh_n": call.random(*call.state_shape) if given and not cell else None}
-    b |= {"dc_n": call.random(*call.state_shape) if given else None}
+    if call.has_c:
+        b |= {"dc_n": call.random(*call.state_shape) if given else None}
+    else:
+        b |= {"cell": call.cell}
     b |= {
         "layout": a["layout"],
         "bidirectional": a["bidirectional"],
@@ -300,7 +303,7 @@ def backward_case(rng: Rng, call: Call, log: list[str]) -> None:
     original = dict(b, weights=list(b["weights"]))
     log += mutate(rng, b)
     with contextlib.suppress(*REFUSALS):
-        found = backward(*b.values())
+        found = BACKWARD[call.has_c](*b.values())
         if any(one.device.type == "meta" for one in found):
             return  # shapes alone
         assert_whole(b)
@@ -310,25 +313,23 @@ def backward_case(rng: Rng, call: Call, log: list[str]) -> None:
         now = [values["x"], *values["weights"]]
         then = [original["x"], *original["weights"]]
         same = all(torch.equal(p, q) for p, q in zip(now, then, strict=True))
-        kept = ("layout", "bidirectional")
-        same &= all(b[name] == original[name] for name in kept)
+        kept = ("cell", "layout", "bidirectional")
+        same &= all(b.get(name) == original.get(name) for name in kept)
         if not same or not torch.equal(values["tape"], original["tape"]):
             return  # a tape of other values: only that nothing crashes counts
         leaf = {name: plain(value) for name, value in a.items()}
-        leaves = [leaf["x"], leaf["h_0"], leaf["c_0"], *leaf["weights"]]
+        parts = [part for part in ("h_0", "c_0") if part in leaf]
+        leaves = [leaf["x"], *(leaf[part] for part in parts), *leaf["weights"]]
         for one in leaves:
             if one is not None:
                 one.requires_grad_()
         if leaf["h_0"] is None:
-            zeros = torch.zeros(call.state_shape, dtype=call.dtype)
-            leaves[1], leaves[2] = (zeros.clone().requires_grad_() for _ in range(2))
-            leaf["h_0"], leaf["c_0"] = leaves[1], leaves[2]
+            for at, part in enumerate(parts, 1):
+                zeros = torch.zeros(call.state_shape, dtype=call.dtype)
+                leaf[part] = leaves[at] = zeros.requires_grad_()
         results = wanted(leaf)
-        grads = (
-            [values["dy"], values["dc_n"]]
-            if cell
-            else [values["dy"], values["dh_n"], values["dc_n"]]
-        )
+        names = ("dy", "dc_n") if cell else ("dy", "dh_n", "dc_n")
+        grads = [values[name] for name in names if name in values]
         pairs = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None]
         if not pairs:
             return

@@ -306,6 +306,7 @@ def test_stream_keeps_what_the_caller_keeps(isa: str) -> None:
 
 
 @pytest.mark.parametrize("units", [1, 8, 17, 33, 64])
+@pytest.mark.parametrize("cell", CLASSES)
 def test_cell_by_cell(isa: str, dtype: str, cell: str, units: int) -> None:
     config = helpers.Config(12, 3, 5, units, with_state=True, dtype=dtype, cell=cell)
     case, of = case_of(config, units), CLASSES[cell]

@@ -16,7 +16,7 @@ from support.torch_runs import joined, made, states  # noqa: E402
 F64 = torch.float64
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 @pytest.mark.parametrize("case", ["layer", "packed", "unbatched", "cell", "one row"])
 @pytest.mark.parametrize("learns", ["all", "weights", "x", "h_0", "c_0", "weight_hh_l1", "nothing"])
 @pytest.mark.parametrize("bidirectional", [False, True])

@@ -41,8 +41,7 @@ SIZES = list(itertools.product((1, 2), (False, True), (False, True)))
 
 @pytest.mark.parametrize(
     "of,num_layers,bias,bidirectional",
-    [("LSTM", *sizes) for sizes in SIZES]
-    + [(of, 2, True, True) for of in ("RNN", "RNN relu", "GRU")],
+    [("LSTM", *sizes) for sizes in SIZES] + [(of, 2, True, True) for of in ("RNN", "GRU")],
 )
 @pytest.mark.parametrize("kind", ["tbi", "bti", "ti", "packed", "dropout"])
 def test_gradcheck(of: str, kind: str, num_layers: int, bias: bool, bidirectional: bool) -> None:
@@ -116,13 +115,13 @@ def arguments(layout: str, dtype: Any, kind: str = "LSTM") -> tuple[Any, ...]:
 LAYOUTS = ["tbi", "bti", "ti", "packed", "cell"]
 
 
-@pytest.mark.parametrize("kind", FORWARD)
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_opcheck_forward(layout: str, dtype: str, kind: str) -> None:
     torch.library.opcheck(FORWARD[kind], arguments(layout, getattr(torch, dtype), kind))
 
 
-@pytest.mark.parametrize("kind", FORWARD)
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_opcheck_backward(layout: str, dtype: str, kind: str) -> None:
     given, count = arguments(layout, getattr(torch, dtype), kind), states(kind)

@@ -82,6 +82,7 @@ TRAINING_SHAPES = {
     "GRU": training_shape(9, 4, 5, 20, layers=2, bidirectional=True, cell="gru"),
     "ragged GRU": training_shape(16, 5, 4, 33, ragged=True, cell="gru"),
     "RNN": training_shape(9, 4, 5, 20, bidirectional=True, cell="rnn_tanh"),
+    "projected": training_shape(9, 4, 5, 20, layers=2, bidirectional=True, proj=7),
 }
 
 

@@ -27,6 +27,7 @@ from support.border import (
     library,
     spec,
 )
+from support.labels import label
 
 pytestmark = pytest.mark.sanitize
 
@@ -51,7 +52,7 @@ GOOD_OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", GOOD_OPTIONS + BAD_OPTIONS, ids=str)
+@pytest.mark.parametrize("options", GOOD_OPTIONS + BAD_OPTIONS, ids=label)
 def test_options_are_checked(options: dict[str, Any]) -> None:
     size = SIZE()
     wanted = STATUS["FASTLSTM_OK" if options in GOOD_OPTIONS else "FASTLSTM_INVALID"]

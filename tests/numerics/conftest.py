@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Cells here are those of `helpers.Config`: an LSTM with a projection or options is one too."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(params=["lstm", "lstmp", "rnn_tanh", "rnn_relu", "gru", "lstm_general"])
+def cell(request: pytest.FixtureRequest) -> str:
+    """Every recurrent cell by turns."""
+    return request.param
