@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The promise on bits: they depend on the sequence and the model, on nothing else.
 
-Not on the batch a sequence is in nor on its place there, not on threads, padding, or how a
-sequence was cut up. Everything here is compared bit for bit.
+Not on its batch nor its place there, not on threads, padding, or how it was cut up.
 """
 
 from __future__ import annotations
