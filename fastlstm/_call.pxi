@@ -217,3 +217,15 @@ cdef int take_peepholes(Call call, parts, int flags, char format, int64_t units,
     to.f = call.whole("weight_cf or its gradient", p_f, flags, format, units)
     to.o = call.whole("weight_co or its gradient", p_o, flags, format, units)
     return 0
+
+
+cdef int64_t count_rows(const Extent *extent) noexcept:
+    """Of an array of steps."""
+    return extent.rows if extent.packed else extent.steps * extent.batch
+
+
+cdef int check_status(fastlstm_status status) except -1:
+    """For what callers of the core have seen to: the core's own last word."""
+    if status != FASTLSTM_OK:
+        raise RuntimeError(f"the core refuses the call: {fastlstm_status_text(status).decode()}")
+    return 0

@@ -1,19 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Packed weights, and the runs on them. Part of _core.pyx.
 
-cdef int64_t count_rows(const Extent *extent) noexcept:
-    """Of an array of steps."""
-    return extent.rows if extent.packed else extent.steps * extent.batch
-
-
 PURPOSES = {"infer": FASTLSTM_INFER, "train": FASTLSTM_TRAIN, "back": FASTLSTM_BACK}
-
-
-cdef int check_status(fastlstm_status status) except -1:
-    """For what callers of the core have seen to: the core's own last word."""
-    if status != FASTLSTM_OK:
-        raise RuntimeError(f"the core refuses the call: {fastlstm_status_text(status).decode()}")
-    return 0
 
 
 cdef class Engine:

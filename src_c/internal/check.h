@@ -9,6 +9,7 @@
 fastlstm_status fl_take_spec(const fastlstm_spec *given, fastlstm_spec *spec);
 fastlstm_status fl_take_backward(const fastlstm_model *model, const fastlstm_plan *plan,
                                  const fastlstm_back_io *given, const void *workspace, fastlstm_back_io *io);
+int fl_are_options(const fastlstm_spec *spec);  // options.c: whether options and cell are possible
 fastlstm_status fl_check_weights(const fastlstm_spec *spec, const fastlstm_weights *weights,
                                  const void *memory);
 fastlstm_status fl_check_extent(const fastlstm_spec *spec, fastlstm_purpose purpose, int64_t steps,

@@ -17,6 +17,7 @@ typedef struct fl_kernels fl_kernels;
 
 enum {
   FL_PANEL = 4,          // vectors of a whole panel
+  FL_PEEPHOLES = 3,      // of a unit: i, f, o
   FL_CHAINS = 2,         // partial sums of the recurrent product at most
   FL_VECTOR_BYTES = 64,  // of the longest vector of any instruction set
 };

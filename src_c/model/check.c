@@ -3,14 +3,12 @@
 // only their places and what lengths say is looked at.
 #include "internal/check.h"
 
-#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
 #include "internal/binding.h"
 
 static const int64_t LARGEST_SIZE = (INT64_C(1) << 31) - 1;
-static const double LARGEST_FACTOR = 1e30;  // alpha or beta, which float32 must hold, times 2 log2 e too
 static const size_t LARGEST_STRUCT = 4096;  // bytes; a larger struct_size was never set
 
 uint32_t fastlstm_version(void) { return FASTLSTM_VERSION; }
@@ -61,27 +59,6 @@ static fastlstm_status take_struct(const void *given, size_t first, size_t known
   return FASTLSTM_OK;
 }
 
-// Comparisons with NaN are false.
-static int is_activation(const fastlstm_activation *a)
-{
-  return within(a->kind, FASTLSTM_USUAL, FASTLSTM_ACTIVATION_COUNT - 1) && fabs(a->alpha) <= LARGEST_FACTOR &&
-         fabs(a->beta) <= LARGEST_FACTOR;
-}
-
-static int is_clip(double limit) { return limit >= 0 && isfinite(limit); }
-
-static int are_options(const fastlstm_spec *spec)
-{
-  const fastlstm_options *o = &spec->options;
-  if (spec->cell != FASTLSTM_LSTM_GENERAL)
-    return !(o->peepholes || o->coupled || o->no_forget_gate || o->gate_clip != 0 || o->cell_clip != 0 ||
-             o->gate.kind || o->candidate.kind || o->output.kind || spec->peepholes);
-  return within(o->peepholes, 0, 1) && within(o->coupled, 0, 1) && within(o->no_forget_gate, 0, 1) &&
-         !(o->coupled && o->no_forget_gate) && is_clip(o->gate_clip) && is_clip(o->cell_clip) &&
-         is_activation(&o->gate) && is_activation(&o->candidate) && is_activation(&o->output) &&
-         (o->peepholes || !spec->peepholes);
-}
-
 fastlstm_status fl_take_spec(const fastlstm_spec *given, fastlstm_spec *spec)
 {
   const fastlstm_status status = take_struct(given, offsetof(fastlstm_spec, proj_size), sizeof *spec, spec);
@@ -92,7 +69,7 @@ fastlstm_status fl_take_spec(const fastlstm_spec *given, fastlstm_spec *spec)
       !within(spec->passes, FASTLSTM_PASS_FORWARD, FASTLSTM_PASS_FORWARD | FASTLSTM_PASS_BACKWARD) ||
       !within(spec->gemm_blas, 0, fl_cell_of(spec->cell)->has_c) ||
       !within(spec->proj_size, 0, fl_cell_of(spec->cell)->has_c ? spec->hidden_size - 1 : 0) ||
-      !are_options(spec))
+      !fl_are_options(spec))
     return FASTLSTM_INVALID;
   // Hidden units by four gates by two directions stay within the largest size as well.
   if (spec->input_size > LARGEST_SIZE || spec->hidden_size > LARGEST_SIZE / 8 ||

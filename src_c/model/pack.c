@@ -48,8 +48,6 @@ typedef struct layout {
   int64_t peepholes;
 } layout;
 
-enum { PEEPHOLES = 3 };  // of a unit
-
 static int64_t layer_inputs(const fastlstm_spec *spec, int64_t layer)
 {
   return layer == 0 ? spec->input_size : spec->directions * fl_outputs(spec);
@@ -76,7 +74,7 @@ static layout layer_layout(const fastlstm_spec *spec, const fl_layer *layer, con
                  .wt_x = fl_round_up(rows * fl_round_up(inputs, lanes) * elem, FASTLSTM_ALIGN),
                  .wt_h = fl_round_up(rows * fl_round_up(outputs, lanes) * elem, FASTLSTM_ALIGN)};
   if (spec->options.peepholes)
-    part.peepholes = fl_round_up(PEEPHOLES * fl_round_up(layer->units, lanes) * elem, FASTLSTM_ALIGN);
+    part.peepholes = fl_round_up(FL_PEEPHOLES * fl_round_up(layer->units, lanes) * elem, FASTLSTM_ALIGN);
   if (!spec->proj_size) return part;
   if (forward) {
     part.w_r = fl_round_up(layer->units * row_vectors(projection) * lanes * elem, FASTLSTM_ALIGN);
@@ -230,21 +228,6 @@ static void pack_bias(packing *p, const fl_layer *layer, const void *a, const vo
   }
 }
 
-// As vectors of units, zeros behind the last one.
-static void pack_peepholes(const fl_layer *layer, const fastlstm_peepholes *p, int64_t vector_bytes,
-                           int64_t elem, char *out)
-{
-  const char *const from[PEEPHOLES] = {p->i, p->f, p->o};
-  const int64_t bytes = layer->units * elem;
-  for (int64_t at = 0; at < bytes; at += vector_bytes) {
-    const int64_t count = bytes - at < vector_bytes ? bytes - at : vector_bytes;
-    for (int i = 0; i < PEEPHOLES; ++i, out += vector_bytes) {
-      memset(out, 0, (size_t)vector_bytes);
-      memcpy(out, from[i] + at, (size_t)count);
-    }
-  }
-}
-
 // A thread's share: some unit vectors of every layer. It rounds to nearest, whatever the caller does.
 static void pack_share(void *arg, int thread, int threads)
 {
@@ -273,22 +256,13 @@ static void pack_share(void *arg, int thread, int threads)
                   &writer->cell->of_h, outputs * thread / threads, outputs * (thread + 1) / threads);
     }
     if (thread != 0) continue;
-    if (layer->peepholes) {
-      const int64_t elem = fl_elem(spec->dtype);
-      pack_peepholes(layer, &job->peepholes[i], job->model->kernels->lanes * elem, elem,
-                     (char *)layer->peepholes);
-    }
+    if (layer->peepholes)
+      fl_pack_peepholes(layer, &job->peepholes[i], job->model->kernels->lanes, fl_elem(spec->dtype));
     if (!forward) continue;
     pack_bias(job, layer, w->b_ih, layer->cell->apart ? NULL : w->b_hh, (char *)layer->bias);
     if (layer->cell->apart) pack_bias(job, layer, NULL, w->b_hh, (char *)layer->bias_h);
   }
   fl_fp_leave(mode);
-}
-
-// What FASTLSTM_USUAL stands for.
-static void name_activation(fastlstm_activation *a, fastlstm_activation_kind usual)
-{
-  if (a->kind == FASTLSTM_USUAL) a->kind = usual;
 }
 
 // The head of a model, with all that is known before its weights are packed. Padding is zero then.
@@ -299,9 +273,7 @@ static fastlstm_model *lay_out(const fastlstm_spec *spec, void *memory, size_t b
   model->mark = 0;
   model->spec = *spec;
   model->spec.peepholes = NULL;  // the caller's
-  name_activation(&model->spec.options.gate, FASTLSTM_SIGMOID);
-  name_activation(&model->spec.options.candidate, FASTLSTM_TANH);
-  name_activation(&model->spec.options.output, FASTLSTM_TANH);
+  fl_name_activations(&model->spec.options);
   model->cell = fl_cell_of(spec->cell);
   model->kernels = fl_kernels_for(spec->isa, spec->dtype);
   model->caches = fl_caches_of(FL_CACHES_OF_CPU);

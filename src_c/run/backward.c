@@ -171,7 +171,7 @@ static void gather_peepholes(const run *r, const char *in, int64_t layer_dir, in
   const fastlstm_peephole_gradients *out = &r->back->peepholes[layer_dir];
   void *const to[] = {out->i, out->f, out->o};
   const int64_t layer_dirs = r->model->spec.num_layers * r->model->spec.directions;
-  for (int i = 0; i < 3; ++i)
+  for (int i = 0; i < FL_PEEPHOLES; ++i)
     sum_shards(r, in + i * r->model->kernels->lanes * r->elem, 2 * r->back_layout.bias_bytes * layer_dirs,
                count, (char *)to[i] + unit * r->elem, r->back->accumulate);
 }

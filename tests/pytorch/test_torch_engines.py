@@ -13,6 +13,7 @@ import pytest
 
 from fastlstm import _core
 from fastlstm.spec import Spec
+from support.classes import CLASSES
 from support.torch_runs import assert_close, no_warnings, pair
 
 torch = pytest.importorskip("torch")
@@ -292,6 +293,7 @@ def test_large_memory_comes_from_the_pool_and_returns(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("steps,batch", [(1, 1), (3, 5), (17, 9), (128, 64), (1000, 1), (1, 999)])
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (7, 19, 3, 2), (64, 100, 2, 1)])
+@pytest.mark.parametrize("cell", CLASSES)
 def test_size_of_the_tape(
     isa: str, cell: str, steps: int, batch: int, sizes: tuple[int, ...]
 ) -> None:

@@ -20,6 +20,12 @@ I, H, B = 3, 5, 2  # noqa: E741
 X = np.random.default_rng(0).standard_normal((B, I)).astype(np.float32)
 
 
+@pytest.fixture(params=CLASSES)
+def cell(request: pytest.FixtureRequest) -> str:
+    """Those of the cells that have a class for one step."""
+    return request.param
+
+
 def made(cell: str, *args: Any, **options: Any) -> Any:
     of = CLASSES[cell]
     return of.step(I, H, *args, **{"seed": 0, **of.options, **options})

@@ -139,6 +139,7 @@ def test_a_stream_never_made() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("cell", CLASSES)
 def test_the_stream_of_a_cell(cell: str, dtype: Any, bias: bool) -> None:
     """Its steps are those of the cell, bit by bit; chunks are steps."""
     of = CLASSES[cell]

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Options of the general LSTM: what callers may hand over, and how peepholes are packed.
+#include <math.h>
+#include <string.h>
+
+#include "internal/check.h"
+
+static const double LARGEST_FACTOR = 1e30;  // alpha or beta, which float32 must hold, times 2 log2 e too
+
+static int is_flag(int32_t value) { return value == 0 || value == 1; }
+
+// Comparisons with NaN are false.
+static int is_activation(const fastlstm_activation *a)
+{
+  return (uint32_t)a->kind < FASTLSTM_ACTIVATION_COUNT && fabs(a->alpha) <= LARGEST_FACTOR &&
+         fabs(a->beta) <= LARGEST_FACTOR;
+}
+
+static int is_clip(double limit) { return limit >= 0 && isfinite(limit); }
+
+int fl_are_options(const fastlstm_spec *spec)
+{
+  const fastlstm_options *o = &spec->options;
+  if (spec->cell != FASTLSTM_LSTM_GENERAL)
+    return !(o->peepholes || o->coupled || o->no_forget_gate || o->gate_clip != 0 || o->cell_clip != 0 ||
+             o->gate.kind || o->candidate.kind || o->output.kind || spec->peepholes);
+  return is_flag(o->peepholes) && is_flag(o->coupled) && is_flag(o->no_forget_gate) &&
+         !(o->coupled && o->no_forget_gate) && is_clip(o->gate_clip) && is_clip(o->cell_clip) &&
+         is_activation(&o->gate) && is_activation(&o->candidate) && is_activation(&o->output) &&
+         (o->peepholes || !spec->peepholes);
+}
+
+static void name_activation(fastlstm_activation *a, fastlstm_activation_kind usual)
+{
+  if (a->kind == FASTLSTM_USUAL) a->kind = usual;
+}
+
+void fl_name_activations(fastlstm_options *options)
+{
+  name_activation(&options->gate, FASTLSTM_SIGMOID);
+  name_activation(&options->candidate, FASTLSTM_TANH);
+  name_activation(&options->output, FASTLSTM_TANH);
+}
+
+// As vectors of units, zeros behind the last one.
+void fl_pack_peepholes(const fl_layer *layer, const fastlstm_peepholes *p, int64_t lanes, int64_t elem)
+{
+  const char *const from[FL_PEEPHOLES] = {p->i, p->f, p->o};
+  const int64_t bytes = layer->units * elem, vector = lanes * elem;
+  char *out = (char *)layer->peepholes;
+  for (int64_t at = 0; at < bytes; at += vector) {
+    const int64_t count = bytes - at < vector ? bytes - at : vector;
+    for (int i = 0; i < FL_PEEPHOLES; ++i, out += vector) {
+      memset(out, 0, (size_t)vector);
+      memcpy(out, from[i] + at, (size_t)count);
+    }
+  }
+}
