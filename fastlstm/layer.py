@@ -131,12 +131,13 @@ class Layer(Module):
             raise ValueError(
                 f"x must have shape {shape} or (T, I) with I = {self.input_size}, got {x.shape}"
             )
-        y_shape = (*x.shape[:-1], self._directions * self._spec.outputs)
+        outputs, hidden = self._spec.outputs, self.hidden_size
+        y_shape = (*x.shape[:-1], self._directions * outputs)
         x = self._time_major(checks.readable(x))
         steps, batch, _ = x.shape
         middle = () if rank == 2 else (batch,)
-        h_shape = (self._directions * self.num_layers, *middle, self._spec.outputs)
-        c_shape = (*h_shape[:-1], self.hidden_size)
+        h_shape = (self._directions * self.num_layers, *middle, outputs)
+        c_shape = h_shape if outputs == hidden else (*h_shape[:-1], hidden)
         h_0 = c_0 = None
         if pair is not None:
             h_0 = checks.whole("h_0", pair[0], self.dtype, h_shape)
