@@ -304,7 +304,6 @@ def test_stream_keeps_what_the_caller_keeps(isa: str) -> None:
     assert_same_bits(np.stack(views), whole[20:30, 1:, ::2])
 
 
-@pytest.mark.parametrize("cell", CLASSES)
 @pytest.mark.parametrize("units", [1, 8, 17, 33, 64])
 @pytest.mark.parametrize("cell", CLASSES)
 def test_cell_by_cell(isa: str, dtype: str, cell: str, units: int) -> None:
