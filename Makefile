@@ -19,7 +19,7 @@ smoke: $(VENV)/test build
 
 # Two processes share the tests: many wait, for a compiler or for a process that they started.
 test: $(VENV)/test build
-	$(BIN)/python -m pytest -q -n 2 -m "not deep"
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not deep"
 
 test-deep: $(VENV)/test build
 	$(BIN)/python -m pytest -q -m deep

@@ -14,7 +14,11 @@ HERE = Path(__file__).parent
 BUILD = HERE.parents[1] / "build" / "c-tests"
 PROGRAMS = ["vectors", "kernels_f32", "kernels_f64", "model"]
 
-pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
+# One process of a parallel run has them all: they build in one folder.
+pytestmark = [
+    pytest.mark.xdist_group("c"),
+    pytest.mark.skipif(not shutil.which("make"), reason="make is not here"),
+]
 
 
 def make(*arguments: str) -> str:
