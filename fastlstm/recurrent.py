@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Running recurrent layers: inference, the forward pass onto a tape, and the backward pass."""
+"""Running recurrent layers for training: the forward pass onto a tape, and the backward pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from . import checks, runtime, weights
 from .arrays import empty
 from .checks import Array, SupportsArray
-from .layer import Layer
+from .inference import Given, Inference, State, apart
 from .spec import BACKWARD, FORWARD
 from .training import (
     Gradients,
@@ -24,124 +24,14 @@ from .training import (
     tape_size,
 )
 
-Given = TypeVar("Given")  # what a caller may hand over as a state
-State = TypeVar("State")  # what a call returns as one
 Slope = TypeVar("Slope")  # what a caller may hand over as the gradient of one
 
 
-def _apart(given: Array | None, arrays: Sequence[Array]) -> Array | None:
-    """`given`, or a copy where it shares memory with one of the arrays."""
-    if given is None or not any(np.may_share_memory(given, array) for array in arrays):
-        return given
-    return given.copy()
-
-
-class Recurrent(Layer, Generic[Given, State, Slope]):
-    """A stack of recurrent layers that runs.
+class Recurrent(Inference[Given, State], Generic[Given, State, Slope]):
+    """A stack of recurrent layers that runs and is trained.
 
     The type variables say what a state is: a pair (h, c), or h alone.
     """
-
-    @overload
-    def __call__(
-        self,
-        x: SupportsArray,
-        state: Given | None = None,
-        *,
-        lengths: ArrayLike | Sequence[int] | None = None,
-        out: Array | None = None,
-        return_cells: Literal[False] = False,
-        num_threads: int | None = None,
-    ) -> tuple[Array, State]: ...
-    @overload
-    def __call__(
-        self,
-        x: SupportsArray,
-        state: Given | None = None,
-        *,
-        lengths: ArrayLike | Sequence[int] | None = None,
-        out: Array | None = None,
-        return_cells: Literal[True],
-        num_threads: int | None = None,
-    ) -> tuple[Array, State, Array]: ...
-    def __call__(
-        self,
-        x: SupportsArray,
-        state: Given | None = None,
-        *,
-        lengths: ArrayLike | Sequence[int] | None = None,
-        out: Array | None = None,
-        return_cells: bool = False,
-        num_threads: int | None = None,
-    ) -> tuple[Array, State] | tuple[Array, State, Array]:
-        """Run inference; nothing is kept.
-
-        Parameters
-        ----------
-        x : array of shape (T, B, I), (B, T, I) with batch_first, or (T, I) for one sequence
-            A NumPy array, or what has `__array__` (a torch tensor on the CPU that needs no
-            gradient), of the model's dtype. A narrower float (float16 or, for a float64 model,
-            float32) is converted, and an array whose last axis is not contiguous is copied; lists,
-            integers and wider floats are a TypeError.
-        state : (h_0, c_0), or h_0 alone where the cell has no c, optional
-            Arrays as `x`, each (D*L, B, H), or (D*L, H) for one sequence; zeros if None. With a
-            projection h_0 has P columns, `proj_size`, for H.
-        lengths : array_like of B integers, optional
-            Steps of each sequence, from 0 to T in any order; all have T if None.
-        out : ndarray, optional
-            Where to put `y`: of its shape and dtype, the last axis contiguous.
-        return_cells : bool, default False
-            Also return every c_t of the last layer.
-        num_threads : int, optional
-            Threads for this call, 1 to 1024; the process's setting if None.
-
-        Returns
-        -------
-        y : ndarray of shape (T, B, D*H), in the layout of `x`
-            h_t of the last layer, (T, B, D*P) with a projection; zero past a sequence's end. `out`
-            if it was given.
-        state : (h_n, c_n), or h_n alone where the cell has no c
-            The state after each sequence's last step, shaped as `state`.
-        cells : ndarray of shape (T, B, D*H), in the layout of `x`
-            With `return_cells` only: c_t of the last layer; zero past a sequence's end.
-
-        Raises
-        ------
-        TypeError, ValueError
-            A wrong argument, named in the message.
-        MemoryError
-            A result or the workspace cannot be allocated.
-        """
-        if checks.flag("return_cells", return_cells):
-            self._require_c("return_cells")
-        threads = runtime.call_threads(num_threads)
-        x, h_0, c_0, steps_of, y_shape, h_shape, c_shape = self._checked(x, state, lengths)
-        engine = self._engine(FORWARD, threads)
-        if out is None:
-            y = np.empty(y_shape, self.dtype)
-        else:
-            y = checks.writable("out", out, self.dtype, y_shape)
-            if np.may_share_memory(x, y):
-                x = x.copy()
-            h_0, c_0 = _apart(h_0, [y]), _apart(c_0, [y])
-        h_n = np.empty(h_shape, self.dtype)
-        c_n = np.empty(c_shape, self.dtype) if self._has_c else None
-        cells = np.empty(self._cells_shape(y_shape), self.dtype) if return_cells else None
-        engine.forward(
-            x,
-            self._time_major(y),
-            h_0,
-            c_0,
-            h_n,
-            c_n,
-            None if cells is None else self._time_major(cells),
-            steps_of,
-            threads,
-            out is not None,
-        )
-        y = y if out is None else out
-        final: Any = h_n if c_n is None else (h_n, c_n)
-        return (y, final) if cells is None else (y, final, cells)
 
     @overload
     def forward(
@@ -335,7 +225,7 @@ class Recurrent(Layer, Generic[Given, State, Slope]):
                 raise ValueError(f"{wanted} must be given: all are None")
             if given is not None:  # what is written must not be read as well
                 arrays = list(params.values())
-                dy, dcells, dh_n, dc_n = (_apart(g, arrays) for g in (dy, dcells, dh_n, dc_n))
+                dy, dcells, dh_n, dc_n = (apart(g, arrays) for g in (dy, dcells, dh_n, dc_n))
             dx, dh_0, dc_0 = backward(
                 tape._memory,
                 record,
@@ -352,12 +242,6 @@ class Recurrent(Layer, Generic[Given, State, Slope]):
             dx = dx.transpose(1, 0, 2) if self.batch_first and len(shape) == 3 else dx
             dx = dx.reshape(shape)
         return Gradients(dx, dh_0, dc_0, params if given is None else given)
-
-    def _require_c(self, name: str) -> None:
-        if not self._has_c:
-            raise ValueError(
-                f"{name} needs a cell state c, and this model, an {self._kind}, has none"
-            )
 
     def _draw_seed(self) -> int:
         """The next dropout seed; their sequence follows from the model's own seed."""
