@@ -175,6 +175,4 @@ class Inference(Layer, Generic[Given, State]):
 
     def _require_c(self, name: str) -> None:
         if not self._has_c:
-            raise ValueError(
-                f"{name} needs a cell state c, and this model, an {self._kind}, has none"
-            )
+            raise ValueError(f"{name} needs a cell state c, and this model ({self._kind}) has none")

@@ -104,7 +104,8 @@ def _from_config(text: str, file: Any) -> LSTM | RNN | GRU:
     if len(layers) != directions * checks.count("num_layers", config.get("num_layers"), 1):
         raise ValueError(f"num_layers = {config['num_layers']} does not fit its arrays")
     shape = tuple(file.get_slice("weight_ih_l0").get_shape())
-    hidden, inputs = config.get("hidden_size", 0), config.get("input_size", 0)
+    sizes = ("hidden_size", "input_size")
+    hidden, inputs = (checks.count(name, config.get(name), 1) for name in sizes)
     if shape != (kind._cell.gates * hidden, inputs):
         raise ValueError(f"its sizes do not fit weight_ih_l0 of shape {shape}")
     with warnings.catch_warnings():

@@ -182,7 +182,7 @@ def _layer_names(found: _Found, kind: str) -> dict[str, str]:
         names.setdefault(name, match[0])
     if unexpected:
         raise ValueError(
-            f"state_dict has names beside those of an {kind} under {prefix!r}: "
+            f"state_dict has names beside those of its {kind} under {prefix!r}: "
             f"{weights.listed(unexpected)}; hand over a mapping without them if they belong to "
             "something else"
         )

@@ -135,7 +135,12 @@ def _unwrapped(module: Any) -> Any:
 
 
 def _dtype(tensor: Any) -> str:
-    return str(getattr(tensor, "dtype", type(tensor).__name__)).removeprefix("torch.")
+    dtype = str(getattr(tensor, "dtype", type(tensor).__name__)).removeprefix("torch.")
+    if dtype not in ("float32", "float64"):
+        raise TypeError(
+            f"module's dtype must be float32 or float64, got {dtype}: module.float() converts it"
+        )
+    return dtype
 
 
 def _is(value: object, *names: str) -> bool:

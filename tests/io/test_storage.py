@@ -249,6 +249,13 @@ def test_bad_configuration(tmp_path: Path, what: str) -> None:
     refused(write(tmp_path / "bad.safetensors", CONFIGURATIONS[what]))
 
 
+@pytest.mark.parametrize("name", ["input_size", "hidden_size"])
+@pytest.mark.parametrize("size", [None, [5], 5.0])
+def test_a_size_that_is_no_integer_is_named(tmp_path: Path, name: str, size: object) -> None:
+    text = refused(write(tmp_path / "bad.safetensors", {**SOUND, name: size}))
+    assert f"{name} must be an integer, got {size!r}" in text
+
+
 ARRAYS: dict[str, dict[str, Any]] = {
     "one missing": {"bias_hh_l1": None},
     "one too many": {"weight_hh_l2": np.zeros(3, np.float32)},

@@ -181,7 +181,10 @@ FOREIGN: dict[str, tuple[Callable[[], Any], str]] = {
     "DataParallel": (lambda: nn.DataParallel(nn.Linear(2, 2)), "DataParallel"),
     "a class": (lambda: nn.LSTM, "class LSTM"),
     "a state dict": (lambda: nn.LSTM(F, H).state_dict(), "from_state_dict"),
-    "half precision": (lambda: nn.LSTM(F, H).half(), "dtype must be|torch.LSTM.from|LSTM"),
+    "half precision": (
+        lambda: nn.LSTM(F, H).half(),
+        r"got float16: module\.float\(\)|LSTM\.from_torch",
+    ),
     "no tensor": (lambda: object(), "got object"),
 }
 
