@@ -355,9 +355,7 @@ class Recurrent(Layer, Generic[Given, State, Slope]):
 
     def _require_c(self, name: str) -> None:
         if not self._has_c:
-            raise ValueError(
-                f"{name} needs a cell state c, and this model, an {self._kind}, has none"
-            )
+            raise ValueError(f"{name} needs a cell state c, and the {self._kind} has none")
 
     def _draw_seed(self) -> int:
         """The next dropout seed; their sequence follows from the model's own seed."""

@@ -182,7 +182,7 @@ def _layer_names(found: _Found, kind: str) -> dict[str, str]:
         names.setdefault(name, match[0])
     if unexpected:
         raise ValueError(
-            f"state_dict has names beside those of an {kind} under {prefix!r}: "
+            f"state_dict has names beside those of the {kind} under {prefix!r}: "
             f"{weights.listed(unexpected)}; hand over a mapping without them if they belong to "
             "something else"
         )
@@ -202,7 +202,7 @@ def _sizes(
         what = (
             "hand over options=LSTMOptions(peepholes=True, ...)"
             if gates == 4
-            else "an RNN has none"
+            else "only an LSTM has them"
         )
         raise ValueError(f"{prefix}{others[0]} is a peephole's weight: {what}")
     options = LSTMOptions(peepholes=True) if peepholes else None

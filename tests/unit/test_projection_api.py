@@ -134,7 +134,7 @@ def test_bad_state_dicts(lstm: fastlstm.LSTM) -> None:
     with pytest.raises(ValueError, match="missing: weight_hr_l1"):
         lstm.load_state_dict(some)
     rnn = {name: value[:8] for name, value in state.items() if not name.startswith("weight_hr")}
-    with pytest.raises(ValueError, match=r"names beside those of an RNN.*weight_hr_l0"):
+    with pytest.raises(ValueError, match=r"names beside those of the RNN.*weight_hr_l0"):
         fastlstm.RNN.from_state_dict({**rnn, "weight_hr_l0": state["weight_hr_l0"]})
 
 
