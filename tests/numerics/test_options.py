@@ -303,3 +303,10 @@ def test_a_clip_below_normal_numbers_clips(isa: str, dtype: str, name: str) -> N
     assert np.abs(y).max() <= tiny
     assert np.abs(c_n).max() <= tiny
     assert np.abs(lstm.backward(tape, np.ones_like(y)).x).max() <= tiny
+
+
+def test_a_product_of_alpha_and_beta_may_overflow(isa: str) -> None:
+    options = {"candidate_activation": ("scaled_tanh", 1e20, 1e20)}
+    lstm = fastlstm.LSTM(2, 3, seed=0, options=options)
+    y, _, tape = lstm.forward(np.ones((3, 1, 2), np.float32))
+    assert np.isfinite(lstm.backward(tape, np.ones_like(y)).x).all()
