@@ -49,7 +49,7 @@ class Mask:
     Attributes
     ----------
     lengths : ndarray of int64, (B,)
-        How many steps of each sequence count: the ``lengths`` of the call.
+        How many steps of each sequence count: the ``lengths`` of the call. Read-only.
 
     Raises
     ------
@@ -82,6 +82,7 @@ class Mask:
         valid = np.ascontiguousarray(valid.T) if self._batch_first else valid
         self._valid = valid
         self.lengths: NDArray[np.int64] = valid.sum(axis=0, dtype=np.int64)
+        self.lengths.setflags(write=False)  # gathering and spreading go by them
         # (T, B, 1) the k-th step that counts; behind the last one, those that do not.
         self._source = np.argsort(~valid, axis=0, kind="stable")[:, :, None]
         # (T, B) how many steps up to this one count.

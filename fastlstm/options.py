@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -142,11 +143,16 @@ class LSTMOptions:
 
 def given(value: object) -> LSTMOptions | None:
     """Options, or a mapping of their arguments, as options; None stays None."""
-    if value is None or isinstance(value, LSTMOptions):
+    if value is None or type(value) is LSTMOptions:
         return value
-    if not isinstance(value, Mapping):
-        raise TypeError(f"options must be LSTMOptions or None, got {type(value).__name__}")
     names = [field.name for field in dataclasses.fields(LSTMOptions)]
+    if isinstance(value, LSTMOptions):  # a subclass, which never equals plain options
+        return LSTMOptions(**{name: getattr(value, name) for name in names})
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            "options must be LSTMOptions, a mapping of its arguments or None, "
+            f"got {type(value).__name__}"
+        )
     unknown = [repr(name) for name in value if name not in names]
     if unknown:
         raise ValueError(f"options must be some of {', '.join(names)}, got {', '.join(unknown)}")
@@ -154,8 +160,8 @@ def given(value: object) -> LSTMOptions | None:
 
 
 def _limit(name: str, value: object) -> float:
-    limit = checks.number(name, value)
-    if limit == 0:
+    limit = checks.number(name, value, least=-math.inf)
+    if limit <= 0:
         raise ValueError(f"{name} must be > 0, or None for no clip, got {value!r}")
     return limit
 
@@ -166,6 +172,7 @@ def _activation(name: str, value: object) -> Activation:
     if not isinstance(parts, (tuple, list)) or not parts or not isinstance(parts[0], str):
         raise TypeError(f"{name} must be a name, or a tuple of a name and numbers, got {value!r}")
     kind, *given_numbers = parts
+    kind = str(kind)  # plain, where it is NumPy's str
     if kind not in ACTIVATIONS:
         raise ValueError(f"{name} must be one of {', '.join(ACTIVATIONS)}, got {kind!r}")
     usual = ACTIVATIONS[kind]

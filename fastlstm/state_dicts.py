@@ -202,7 +202,7 @@ def _sizes(
         what = (
             "hand over options=LSTMOptions(peepholes=True, ...)"
             if gates == 4
-            else "an RNN has none"
+            else "only an LSTM has them"
         )
         raise ValueError(f"{prefix}{others[0]} is a peephole's weight: {what}")
     options = LSTMOptions(peepholes=True) if peepholes else None

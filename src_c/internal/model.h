@@ -28,9 +28,10 @@ struct fastlstm_model {
 
 #define FL_MODEL_MARK UINT64_C(0x4c54534c74736166)  // "fastLSTL"; memory never packed holds it by chance only
 
-// options.c: of the general LSTM, with `peepholes` of a layer laid out already; names what FASTLSTM_USUAL is
+// options.c: of the general LSTM, with `peepholes` of a layer laid out already; names what
+// FASTLSTM_USUAL is, and makes no clip an infinite one
 void fl_pack_peepholes(const fl_layer *layer, const fastlstm_peepholes *p, int64_t lanes, int64_t elem);
-void fl_name_activations(fastlstm_options *options);
+void fl_spell_out(fastlstm_options *options);
 
 static inline int64_t fl_elem(fastlstm_dtype dtype) { return dtype == FASTLSTM_F64 ? 8 : 4; }
 

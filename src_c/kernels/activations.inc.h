@@ -70,7 +70,7 @@ FL_INLINE void activate_all(const fastlstm_activation *a, real *v, real *slopes,
     FL_ACTIVATION(FASTLSTM_SOFTPLUS, vadd(log_one_plus(vexp(vneg(absolute(z)))), vmax(zero, z)),
                   sigmoid_of(z))
     FL_ACTIVATION(FASTLSTM_SCALED_TANH, vmul(alpha, tanh_of(z, a->beta)),
-                  vmul(vmul(alpha, beta), vfma(vneg(tanh_of(z, a->beta)), tanh_of(z, a->beta), one)))
+                  vmul(alpha, vmul(beta, vfma(vneg(tanh_of(z, a->beta)), tanh_of(z, a->beta), one))))
     FL_ACTIVATION(FASTLSTM_AFFINE, vfma(alpha, z, beta), alpha)
     FL_ACTIVATION(FASTLSTM_LINEAR, z, one)
     default:

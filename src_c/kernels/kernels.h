@@ -89,7 +89,7 @@ typedef struct fl_layer {
   fl_matrix w_x, w_h;  // input and recurrent weights, see product/tile.inc.h
   const void *bias;    // (b_ih + b_hh) times the gate scale, laid out as a row of sums
   const void *bias_h;  // where sums stay apart: b_hh likewise, and `bias` is of b_ih alone; else NULL
-  const fastlstm_options *options;  // of FASTLSTM_LSTM_GENERAL: no activation is FASTLSTM_USUAL
+  const fastlstm_options *options;  // of FASTLSTM_LSTM_GENERAL, after fl_spell_out
   const void *peepholes;            // [unit vector][i, f, o][VL], or NULL
   const void *wt_x, *wt_h;          // transposed weights for the backward pass, see product/dgrad.inc.h
   // Of a layer whose output m is projected, h = W_hr m. `projection` computes that in a second phase of each

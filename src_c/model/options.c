@@ -35,8 +35,17 @@ static void name_activation(fastlstm_activation *a, fastlstm_activation_kind usu
   if (a->kind == FASTLSTM_USUAL) a->kind = usual;
 }
 
-void fl_name_activations(fastlstm_options *options)
+// A clip that is no normal number would count as 0 in kernels, which flush: there is no clip only where the
+// caller has said 0.
+static void name_clip(double *limit)
 {
+  if (*limit == 0) *limit = INFINITY;
+}
+
+void fl_spell_out(fastlstm_options *options)
+{
+  name_clip(&options->gate_clip);
+  name_clip(&options->cell_clip);
   name_activation(&options->gate, FASTLSTM_SIGMOID);
   name_activation(&options->candidate, FASTLSTM_TANH);
   name_activation(&options->output, FASTLSTM_TANH);

@@ -273,7 +273,7 @@ static fastlstm_model *lay_out(const fastlstm_spec *spec, void *memory, size_t b
   model->mark = 0;
   model->spec = *spec;
   model->spec.peepholes = NULL;  // the caller's
-  fl_name_activations(&model->spec.options);
+  fl_spell_out(&model->spec.options);
   model->cell = fl_cell_of(spec->cell);
   model->kernels = fl_kernels_for(spec->isa, spec->dtype);
   model->caches = fl_caches_of(FL_CACHES_OF_CPU);

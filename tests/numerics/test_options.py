@@ -292,3 +292,21 @@ def test_activations_one_by_one(isa: str, dtype: str, name: str) -> None:
     bound = {"float32": 2.4e-7, "float64": 5e-16}[dtype]
     error = np.abs(y - expected) / np.maximum(1, np.abs(expected))
     assert error.max() <= bound, z[error.argmax()]
+
+
+@pytest.mark.parametrize("name", ["gate_clip", "cell_clip"])
+def test_a_clip_below_normal_numbers_clips(isa: str, dtype: str, name: str) -> None:
+    """Kernels flush such a number to zero, which is not the zero that means no clip."""
+    lstm = fastlstm.LSTM(2, 3, dtype=dtype, seed=0, options={name: 1e-310})
+    y, (_, c_n), tape = lstm.forward(np.ones((3, 2, 2), dtype))
+    tiny = np.finfo(dtype).tiny
+    assert np.abs(y).max() <= tiny
+    assert np.abs(c_n).max() <= tiny
+    assert np.abs(lstm.backward(tape, np.ones_like(y)).x).max() <= tiny
+
+
+def test_a_product_of_alpha_and_beta_may_overflow(isa: str) -> None:
+    options = {"candidate_activation": ("scaled_tanh", 1e20, 1e20)}
+    lstm = fastlstm.LSTM(2, 3, seed=0, options=options)
+    y, _, tape = lstm.forward(np.ones((3, 1, 2), np.float32))
+    assert np.isfinite(lstm.backward(tape, np.ones_like(y)).x).all()

@@ -166,6 +166,8 @@ def test_the_callers_mask_may_change() -> None:
     mask = fastlstm.Mask(given)
     given[:] = False
     assert mask.lengths.tolist() == [2, 2, 2]
+    with pytest.raises(ValueError, match="read-only"):
+        mask.lengths[0] = 9
 
 
 def test_pickle_and_repr() -> None:

@@ -74,6 +74,8 @@ def test_numbers_as_by_default_are_no_other_option() -> None:
             assert given == (name, 0.25, *numbers[1:])
     assert LSTMOptions(gate_clip=np.float32(2)).gate_clip == 2.0  # type: ignore[arg-type]
     assert type(LSTMOptions(cell_clip=2).cell_clip) is float
+    plain = LSTMOptions(gate_activation=(np.str_("elu"), 2))
+    assert repr(plain) == "LSTMOptions(gate_activation=('elu', 2.0))"
 
 
 @pytest.mark.parametrize(
@@ -88,8 +90,8 @@ def test_numbers_as_by_default_are_no_other_option() -> None:
         ({"forget_bias": 1.0, "coupled": True}, ValueError, "forget_bias needs a forget gate"),
         ({"forget_bias": 1.0, "forget_gate": False}, ValueError, "forget_bias needs a forget gate"),
         ({"gate_clip": 0.0}, ValueError, "gate_clip must be > 0, or None for no clip, got 0.0"),
-        ({"gate_clip": -1}, ValueError, "gate_clip must be finite and >= 0, got -1"),
-        ({"cell_clip": np.nan}, ValueError, "cell_clip must be finite and >= 0, got nan"),
+        ({"gate_clip": -1}, ValueError, "gate_clip must be > 0, or None for no clip, got -1"),
+        ({"cell_clip": np.nan}, ValueError, "cell_clip must be finite, got nan"),
         ({"cell_clip": [1]}, TypeError, "cell_clip must be a number"),
         (
             {"gate_activation": "gelu"},
@@ -121,8 +123,18 @@ def test_bad_options(given: dict[str, Any], error: type[Exception], words: str) 
         made(options=given)
 
 
+def test_options_of_a_subclass() -> None:
+    class Named(LSTMOptions):
+        pass
+
+    lstm = made(options=Named(forget_bias=1.0))
+    assert type(lstm.options) is LSTMOptions
+    assert lstm.options == LSTMOptions(forget_bias=1.0)
+    assert lstm._spec.cell == "lstm"  # as of the same options in a file
+
+
 def test_what_is_no_options() -> None:
-    with pytest.raises(TypeError, match="options must be LSTMOptions or None, got int"):
+    with pytest.raises(TypeError, match=r"options must be LSTMOptions, a mapping .*, got int"):
         made(options=3)
     with pytest.raises(ValueError, match=r"options must be some of peepholes, .*, got 'holes'"):
         made(options={"holes": True})
@@ -239,7 +251,7 @@ def test_state_dicts() -> None:
     with pytest.raises(ValueError, match=re.escape("weight_co_l0 has shape (4,), must have (5,)")):
         lstm.load_state_dict({**lstm.state_dict(), "weight_co_l0": np.zeros(4, np.float32)})
     rnn = fastlstm.RNN(I, H, seed=0).state_dict()
-    with pytest.raises(ValueError, match="weight_co_l0 is a peephole's weight: an RNN has none"):
+    with pytest.raises(ValueError, match="weight_co_l0 is a peephole's weight: only an LSTM has"):
         fastlstm.RNN.from_state_dict({**rnn, "weight_co_l0": np.zeros(H, np.float32)})
 
 

@@ -9,8 +9,6 @@
 
 enum { GENERAL_ROWS = 6 };  // whose activations are computed together
 
-FL_INLINE real limit_of(double clip) { return clip > 0 ? (real)clip : (real)INFINITY; }
-
 FL_INLINE vreal clipped(vreal v, real limit) { return vmin(vset1(limit), vmax(vset1(-limit), v)); }
 
 // Peepholes of a unit vector; NULL where there are none.
@@ -45,7 +43,7 @@ static void FL_NAMED(general_rows)(const fl_layer *layer, const fl_step *job, co
                                    int64_t panel, int64_t row, int rows)
 {
   const fastlstm_options *o = layer->options;
-  const real limit = limit_of(o->gate_clip), cell_limit = limit_of(o->cell_clip);
+  const real limit = (real)o->gate_clip, cell_limit = (real)o->cell_clip;
   const int64_t first = panel * job->c_stride + row * VL, unit = panel * VL, left = layer->units - unit;
   const int vectors = panel < layer->full ? FL_PANEL : layer->remainder, apart = rows * VL;
   const int count = left < VL ? (int)left : VL;
@@ -120,7 +118,7 @@ static void FL_NAMED(general_back_rows)(const fl_layer *layer, const fl_back_ste
                                         int64_t dh_row, int64_t vector, int64_t row, int rows)
 {
   const fastlstm_options *o = layer->options;
-  const real limit = limit_of(o->gate_clip), cell_limit = limit_of(o->cell_clip);
+  const real limit = (real)o->gate_clip, cell_limit = (real)o->cell_clip;
   const int own = has_forget_gate(o), apart = rows * VL;
   const int64_t first = vector * job->c_stride + row * VL, unit = vector * VL;
   const real *kept = (const real *)job->activations + 4 * first, *peepholes = peepholes_of(layer, vector);
