@@ -150,8 +150,8 @@ class Inference(Layer, Generic[Given, State]):
         Returns
         -------
         y : ndarray of shape (B, D*H), or (D*H,) for one sequence
-            h of the last layer after the last step; of the second direction, after the first one. Of a
-            sequence without a step it is h_0.
+            h of the last layer after the last step; of the second direction, after the first one.
+            Of a sequence without a step it is h_0.
         state
             As from a call of the model.
 
