@@ -228,8 +228,7 @@ static void gather_gradients(const run *r)
       gather_bias(r, in, layer, of_h, unit, count, out->b_hh);
       in += layer->cell->gates * lanes * r->elem;
       if (layer->peepholes) gather_peepholes(r, in, layer_dir, unit, count);
-      if (layer->norms)
-        gather_norms(r, in + FL_PEEPHOLES * lanes * r->elem, layer, layer_dir, unit, count);
+      if (layer->norms) gather_norms(r, in + FL_PEEPHOLES * lanes * r->elem, layer, layer_dir, unit, count);
     }
   }
 }
