@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""
+The two-sequence problem
+========================
+
+One input: three steps of 1 or -1, then a hundred of noise; the class at the end is the sign of the
+beginning. Experiment 3a of S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural Computation
+9, 1997 (the task is Bengio's, Simard's and Frasconi's of 1994), and with ``--noisy`` 3b, where the three
+steps are noisy as well. Two stopping rules: none (3b: fewer than 6) of 256 sequences is wrong, and besides
+their mean error is below 0.01 (3b: 0.04).
+
+Published (10 trials, T = 100, N = 3): 3a after 27,380 and 39,850 sequences, 3b after 41,740 and 43,250.
+"""
+
+import sys
+
+import _common
+import matplotlib.pyplot as plt
+import numpy as np
+from _online import NetOf1997, NetOfToday, logistic
+from _tasks import TwoSequence
+
+from fastlstm import nn
+
+page = _common.Page(__doc__)
+noisy = "--noisy" in sys.argv
+task = TwoSequence(steps=page.pick(test=20, quick=100, full=100), signal_noise=0.2 * noisy)
+allowed, least, paper = (5, 0.04, (41_740, 43_250)) if noisy else (0, 0.01, (27_380, 39_850))
+trials, most = page.pick(test=1, quick=2, full=10), page.pick(test=500, quick=40_000, full=150_000)
+LOOKS = 500  # sequences between two looks
+
+# %%
+# Nets
+# ----
+# The paper's: three cells whose gates start closed, learning rate 1, its gradient cut at the inputs of
+# gates and cells. The same with the whole gradient, which the noise of a hundred steps disturbs. Today's:
+# 8 units.
+
+BATCH = 8
+bias = {"input_bias": (-1.0, -3.0, -5.0), "output_bias": (-2.0, -4.0, -6.0)}
+nets = {
+    "1997: gradient cut": (lambda seed: NetOf1997(1, 1, 3, 1, 1.0, seed=seed, **bias), 1),
+    "1997: whole gradient": (
+        lambda seed: NetOf1997(1, 1, 3, 1, 1.0, seed=seed, cut=False, **bias),
+        1,
+    ),
+    "today: 8 units, Adam": (
+        lambda seed: NetOfToday(1, 1, 8, nn.Constant(0.01), steps=200, seed=seed),
+        BATCH,
+    ),
+}
+
+
+def trial(make, batch, seed):
+    """Mean error and number of wrong ones of 256 sequences, at every look until both rules are met."""
+    rng, learner, looks = np.random.default_rng([seed, 3]), make(seed), []
+    test, wanted, lengths = task.draw(rng, 256)
+    for at in range(batch, most + 1, batch):
+        learner.learn(*task.draw(rng, batch))
+        if at % LOOKS < batch:
+            p = logistic(learner.model(test, lengths=lengths, num_threads=1))
+            error = np.abs(p - wanted)
+            looks.append((error.mean(), np.sum(error >= task.limit)))
+            if looks[-1][1] <= allowed and looks[-1][0] < least:
+                break
+    return np.array(looks)
+
+
+jobs = [(name, number) for name in nets for number in range(trials)]
+courses = {name: [] for name in nets}
+for name, number in _common.progress(jobs, len(jobs), "trials"):
+    courses[name].append(trial(*nets[name], 1000 * page.seed + number))
+
+# %%
+# The picture
+# -----------
+
+figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
+for k, (name, found) in enumerate(courses.items()):
+    for number, looks in enumerate(found):
+        at, label = LOOKS * np.arange(1, len(looks) + 1), name if number == 0 else None
+        axes.plot(at, looks[:, 0], color=_common.COLOURS[k], linestyle=_common.DASHES[k], label=label)
+axes.axhline(least, color="#777777", linewidth=0.8)
+axes.set(yscale="log", xlabel="sequences seen", ylabel="mean absolute error of 256 sequences")
+axes.set_title(f"{task.informative} steps to be remembered over {task.steps} of noise")
+axes.legend(fontsize=8, loc="lower left")
+page.show(figure)
+
+
+def words(found):
+    """When each rule was met, in the mean of the trials that met it."""
+    parts = []
+    for met in (lambda m, w: w <= allowed, lambda m, w: (w <= allowed) & (m < least)):
+        first = [np.flatnonzero(met(looks[:, 0], looks[:, 1])) for looks in found]
+        ends = [LOOKS * (int(at[0]) + 1) for at in first if len(at)]
+        mean = f" after {np.mean(ends):,.0f}" if ends else ""
+        parts.append(f"{len(ends)} of {len(found)}{mean}")
+    return f"first rule {parts[0]}; second {parts[1]} (at most {most:,})"
+
+
+published = {"1997: gradient cut": f"10 of 10, {paper[0]:,} and {paper[1]:,}"}
+page.report((name, published.get(name, "none"), words(found)) for name, found in courses.items())
