@@ -27,6 +27,8 @@ class Page:
         "test" (a second or two), "quick" (under a minute) or "full" (the paper's own sizes).
     seed : int
         Of first weights and data.
+    trials : int or None
+        How many the user asked for.
     data : Path or None
         Folder or file that the user named.
     """
@@ -39,6 +41,7 @@ class Page:
         sizes.add_argument("--full", action="store_true", help="the paper's own sizes")
         sizes.add_argument("--test", action="store_true", help="a second or two: does it run?")
         parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("--trials", type=int, help="how many, where there are some")
         parser.add_argument("--pictures", type=Path, help="folder for picture and results")
         if data is not None:
             parser.add_argument("--data", type=Path, help=data)
@@ -47,6 +50,7 @@ class Page:
         self.size = "full" if given.full else "test" if given.test else "quick"
         self.seed: int = given.seed
         self.data: Path | None = getattr(given, "data", None)
+        self.trials: int | None = given.trials
         self._pictures: Path | None = given.pictures
         plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 

@@ -40,6 +40,7 @@ class NetOf1997:
         seed: int = 0,
         every: bool = False,
         cut: bool = True,
+        shared: bool = True,
     ) -> None:
         cells = blocks * size
         options = {
@@ -54,6 +55,7 @@ class NetOf1997:
         self._twin = nn.SequenceModel(twin, head, **kind).train()
         self.model.train()
         self._cut, self._blocks, self._size, self._inputs = cut, blocks, size, inputs
+        self._shared = shared
         rng = np.random.default_rng(seed)
         params = self._twin.parameters()
         for name, values in params.items():
@@ -75,8 +77,9 @@ class NetOf1997:
 
     def _share(self, values, how) -> None:
         """Give the gates of a block's cells one value, in place, made of theirs (2, blocks, size, K)."""
-        gates = values.reshape(4, self._blocks, self._size, -1)
-        gates[[0, 3]] = how(gates[[0, 3]])
+        if self._shared:
+            gates = values.reshape(4, self._blocks, self._size, -1)
+            gates[[0, 3]] = how(gates[[0, 3]])
 
     def _hand_over(self) -> None:
         """The net that runs has the twin's weights."""

@@ -25,7 +25,7 @@ page = _common.Page(__doc__)
 product = "--product" in sys.argv
 task = Adding(steps=page.pick(test=20, quick=100, full=100), product=product)
 most = page.pick(test=500, quick=74_000, full=1_500_000 if product else 200_000)
-trials = page.pick(test=1, quick=1, full=3 if product else 10)
+trials = page.trials or page.pick(test=1, quick=1, full=3 if product else 10)
 paper = 482_000 if product else 74_000
 
 # %%

@@ -23,7 +23,7 @@ from fastlstm import nn
 page = _common.Page(__doc__)
 STREAMS, STEPS, CELLS = 8, 40, 8  # streams side by side, symbols of an update
 updates = page.pick(test=30, quick=6000, full=30_000)
-trials = page.pick(test=1, quick=2, full=10)
+trials = page.trials or page.pick(test=1, quick=2, full=10)
 length = page.pick(test=200, quick=20_000, full=1_000_000)  # symbols of a test stream
 
 # %%
@@ -63,8 +63,9 @@ def side_by_side(streams, symbols):
 # %%
 # Training
 # --------
-# With the state carried from update to update, and Adam whose rate falls to zero. Input and output gates
-# start closed by 0.5 to 2, forget gates open by as much.
+# The state goes on from update to update; as in the paper, a stream ends with its first error, and a new
+# one begins with a state of zeros. Input and output gates start closed by 0.5 to 2, forget gates open by
+# as much. Adam here, with a rate that falls to zero.
 
 
 def trained(forget, seed):
@@ -76,18 +77,22 @@ def trained(forget, seed):
     lstm.parameters()["bias_ih_l0"].reshape(4, CELLS)[[0, 1, 3]] = -opened, opened, -opened
     adam, rate = fastlstm.optim.Adam(model), nn.Cosine(0.01, updates)
     rng = np.random.default_rng([seed, 1])
-    x, following, _ = side_by_side([Stream(rng) for _ in range(STREAMS)], STEPS * updates)
-    state, tape, largest = None, None, []
+    streams, tape, largest = [Stream(rng) for _ in range(STREAMS)], None, []
+    state = tuple(np.zeros((1, STREAMS, CELLS), np.float32) for _ in range(2))
     for k in range(updates):
-        now = slice(k * STEPS, (k + 1) * STEPS)
-        logits, tape = model.forward(x[now], state, beside=x[now], tape=tape, num_threads=1)
-        _, dlogits = nn.cross_entropy(logits, following[now].argmax(axis=-1))
+        x, following, legal = side_by_side(streams, STEPS)
+        logits, tape = model.forward(x, state, beside=x, tape=tape, num_threads=1)
+        _, dlogits = nn.cross_entropy(logits, following.argmax(axis=-1))
         grads = model.backward(tape, dlogits, num_threads=1)
         fastlstm.optim.clip_grad_norm(grads.params, 1.0)
         adam.lr = rate(k)
         adam.step(grads)
-        state = tape.state
+        state = tuple(values.copy() for values in tape.state)
         largest.append(np.abs(state[1]).max())
+        for b in np.flatnonzero(~right(logits, legal).all(axis=0)):
+            streams[b] = Stream(rng)
+            for values in state:
+                values[:, b] = 0
     return model.eval(), largest
 
 

@@ -26,7 +26,7 @@ places = 3 if "--three" in sys.argv else 2
 task = TemporalOrder(symbols=places, steps=page.pick(test=20, quick=100, full=100))
 paper = 571_100 if places == 3 else 31_390
 most = page.pick(test=500, quick=31_390, full=3 * paper)
-trials = page.pick(test=1, quick=2, full=3 if places == 3 else 20)
+trials = page.trials or page.pick(test=1, quick=2, full=3 if places == 3 else 20)
 
 # %%
 # Nets

@@ -26,7 +26,8 @@ page = _common.Page(__doc__)
 noisy = "--noisy" in sys.argv
 task = TwoSequence(steps=page.pick(test=20, quick=100, full=100), signal_noise=0.2 * noisy)
 allowed, least, paper = (5, 0.04, (41_740, 43_250)) if noisy else (0, 0.01, (27_380, 39_850))
-trials, most = page.pick(test=1, quick=2, full=10), page.pick(test=500, quick=40_000, full=150_000)
+trials = page.trials or page.pick(test=1, quick=2, full=10)
+most = page.pick(test=1000, quick=40_000, full=150_000)
 LOOKS = 500  # sequences between two looks
 
 # %%
@@ -57,7 +58,7 @@ def trial(make, batch, seed):
     test, wanted, lengths = task.draw(rng, 256)
     for at in range(batch, most + 1, batch):
         learner.learn(*task.draw(rng, batch))
-        if at % LOOKS < batch:
+        if at // LOOKS > len(looks):
             p = logistic(learner.model(test, lengths=lengths, num_threads=1))
             error = np.abs(p - wanted)
             looks.append((error.mean(), np.sum(error >= task.limit)))
