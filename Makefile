@@ -9,10 +9,29 @@ C_FILES := $(shell find src_c tests/c -name "*.c" -o -name "*.h")
 
 C_TESTS := $(MAKE) --no-print-directory -s -j$(shell nproc) -C tests/c
 
-.PHONY: demo smoke test test-deep test-c test-c-sanitized test-arm check bench wheel format clean build
+GALLERY := $(sort $(wildcard examples/gallery/plot_*.py))
+
+.PHONY: demo gallery gallery-full smoke test test-deep test-c test-c-sanitized test-arm check bench wheel format clean build
 
 demo: $(VENV)/demo build
 	$(BIN)/python examples/demo.py
+
+# All pages in their quick form: pictures, and rows of results, in build/gallery.
+gallery: $(VENV)/demo build
+	set -e; for page in $(GALLERY); do echo $$page; $(BIN)/python $$page --pictures build/gallery; done
+
+# The papers' sizes, some hours. `make gallery-full TEXT=FILE VOWELS=FOLDER MOTIONS=FOLDER`: see docs/gallery.md.
+FULL := --full --pictures build/gallery-full
+gallery-full: $(VENV)/demo build
+	set -e; for page in $(GALLERY); do echo $$page; $(BIN)/python $$page $(FULL); done
+	$(BIN)/python examples/gallery/plot_adding.py --product $(FULL)
+	$(BIN)/python examples/gallery/plot_temporal_order.py --three $(FULL)
+	$(BIN)/python examples/gallery/plot_two_sequence.py --noisy $(FULL)
+	$(if $(TEXT),$(BIN)/python examples/gallery/plot_language_model.py --data $(TEXT) $(FULL))
+	$(if $(TEXT),$(BIN)/python examples/gallery/plot_language_model.py --words --data $(TEXT) $(FULL))
+	$(if $(VOWELS),$(BIN)/python examples/gallery/plot_bidirectional.py --data $(VOWELS) $(FULL))
+	$(if $(MOTIONS),$(BIN)/python examples/gallery/plot_activity.py --data $(MOTIONS) $(FULL))
+	cat build/gallery-full/*.md
 
 smoke: $(VENV)/test build
 	$(BIN)/python -m pytest -q -m "smoke and not deep"

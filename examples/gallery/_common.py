@@ -4,7 +4,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 T = TypeVar("T")
 
-# The palette of Okabe and Ito, which colour-blind readers can tell apart; lines differ in dashes too.
+# The palette of Okabe and Ito, which colour-blind readers can tell apart; lines differ in dashes
+# too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
@@ -31,9 +32,17 @@ class Page:
         How many the user asked for.
     data : Path or None
         Folder or file that the user named.
+    flags, numbers : dict
+        The page's own options, by name.
     """
 
-    def __init__(self, doc: str, data: str | None = None) -> None:
+    def __init__(
+        self,
+        doc: str,
+        data: str | None = None,
+        flags: Mapping[str, str] | None = None,
+        numbers: Mapping[str, str] | None = None,
+    ) -> None:
         parser = argparse.ArgumentParser(
             description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
         )
@@ -45,8 +54,14 @@ class Page:
         parser.add_argument("--pictures", type=Path, help="folder for picture and results")
         if data is not None:
             parser.add_argument("--data", type=Path, help=data)
-        given, _ = parser.parse_known_args()
-        self.name = Path(sys.argv[0]).stem
+        for name, what in (flags or {}).items():
+            parser.add_argument(f"--{name}", action="store_true", help=what)
+        for name, what in (numbers or {}).items():
+            parser.add_argument(f"--{name}", type=int, help=what)
+        given, _ = parser.parse_known_args()  # sphinx-gallery has options of its own
+        self.flags = {name: bool(getattr(given, name)) for name in flags or {}}
+        self.numbers: dict[str, int | None] = {name: getattr(given, name) for name in numbers or {}}
+        self.name = "_".join([Path(sys.argv[0]).stem, *(k for k, on in self.flags.items() if on)])
         self.size = "full" if given.full else "test" if given.test else "quick"
         self.seed: int = given.seed
         self.data: Path | None = getattr(given, "data", None)

@@ -8,7 +8,7 @@ from _online import Course, solve
 
 
 def run(page: Page, task, nets, count: int, most: int) -> dict[str, list[Course]]:
-    """`count` courses of each net; `nets` has what makes one from a seed, and its batch, by name."""
+    """`count` courses of each net; `nets` has by name what makes one from a seed, and its batch."""
     tested = page.pick(test=50, quick=512, full=2560)
     jobs = [(name, number) for name in nets for number in range(count)]
     found: dict[str, list[Course]] = {name: [] for name in nets}
@@ -50,6 +50,6 @@ def summary(courses: list[Course], most: int) -> str:
     counts = [course.sequences for course in solved]
     wrong, tested = sum(c.wrong for c in solved), sum(c.tested for c in solved)
     return (
-        f"{len(solved)} of {len(courses)} solved, after {np.mean(counts):,.0f} sequences in the mean "
-        f"({min(counts):,} to {max(counts):,}); {wrong} of {tested:,} test sequences wrong"
+        f"{len(solved)} of {len(courses)} solved, after {np.mean(counts):,.0f} sequences "
+        f"in the mean ({min(counts):,} to {max(counts):,}); {wrong} of {tested:,} test sequences wrong"
     )

@@ -43,15 +43,15 @@ class LanguageModel(nn.Modules):
         kept = np.random.default_rng(seed).random(shape, np.float32) >= self.dropout
         return kept / np.float32(1 - self.dropout)
 
-    def loss(self, ids, chunk=2000):
-        """Nats for each of a text's ids but the first, read once from its beginning to its end."""
+    def loss(self, columns, chunk=500):
+        """Nats for each of the ids (T, B) but the first ones; columns are read downwards once."""
         state, total = None, 0.0
-        for at in range(0, len(ids) - 1, chunk):
-            part = ids[at : at + chunk + 1]
-            y, state = self.lstm(self.table(part[:-1, None]), state)
-            loss, _ = nn.cross_entropy(self.head(y), part[1:, None])
+        for at in range(0, len(columns) - 1, chunk):
+            part = columns[at : at + chunk + 1]
+            y, state = self.lstm(self.table(part[:-1]), state)
+            loss, _ = nn.cross_entropy(self.head(y), part[1:])
             total += loss * (len(part) - 1)
-        return total / (len(ids) - 1)
+        return total / (len(columns) - 1)
 
     def stream(self):
         """A function from an id to the logits of the next one, which keeps the state."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The nets of Hochreiter and Schmidhuber (1997) and of today, trained a few sequences at a time.
 
-What a layer of today cannot express: gates that read the other gates' activations. All else of 1997 is
-here: no forget gate, blocks whose cells share their gates, and a gradient that goes back in time by the
-cells alone, cut at the inputs of gates and cells.
+What a layer of today cannot express: gates that read the other gates' activations. All else of 1997
+is here: no forget gate, blocks whose cells share their gates, and a gradient that goes back in time
+by the cells alone, cut at the inputs of gates and cells.
 """
 
 from collections import deque
@@ -20,10 +20,10 @@ WINDOW = 2000  # sequences over which a task counts as solved
 
 
 class NetOf1997:
-    """g in [-2, 2] and h in [-1, 1] are logistic functions, scaled and moved; error squared, plain SGD.
+    """The paper's g in [-2, 2] and h in [-1, 1], a squared error, and plain gradient descent.
 
-    The gradient is cut by a twin that reads the old h among its inputs and has no recurrent weights:
-    what goes back to an input is dropped.
+    The gradient is cut by a twin that reads the old h among its inputs and has no recurrent
+    weights: what goes back to an input is dropped.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class NetOf1997:
         self._hand_over()
 
     def _share(self, values, how) -> None:
-        """Give the gates of a block's cells one value, in place, made of theirs (2, blocks, size, K)."""
+        """One value, in place, for the gates of a block's cells, of theirs (2, blocks, size, K)."""
         if self._shared:
             gates = values.reshape(4, self._blocks, self._size, -1)
             gates[[0, 3]] = how(gates[[0, 3]])
@@ -117,8 +117,9 @@ class NetOf1997:
 class NetOfToday:
     """A plain LSTM whose forget gate starts open, logistic outputs, cross-entropy, Adam, clipping.
 
-    With `steps` biases start as C. Tallec and Y. Ollivier found it best, "Can recurrent neural networks
-    warp time?", ICLR 2018: forget gates keep for 1 to `steps` steps, and input gates are closed as much.
+    With `steps` biases start as C. Tallec and Y. Ollivier found it best, "Can recurrent neural
+    networks warp time?", ICLR 2018: forget gates keep for 1 to `steps` steps, and input gates are
+    closed as much.
     """
 
     def __init__(

@@ -4,7 +4,8 @@
 import numpy as np
 
 SYMBOLS = "BTPSXVE"
-# State -> where it may go: (symbol, next state). The string begins with B in state 0 and ends with E.
+# State -> where it may go: (symbol, next state). The string begins with B in state 0 and ends with
+# E.
 GRAPH = {
     0: (("T", 1), ("P", 2)),
     1: (("S", 1), ("X", 3)),

@@ -100,6 +100,27 @@ class TemporalOrder(Task):
 
 
 @dataclass
+class DelayedXor(Task):
+    """What the cut gradient does not easily learn (Sec. 6): storing one bit helps nothing."""
+
+    steps: int = 30
+    inputs: int = 2
+    outputs: int = 1
+    limit: float = 0.3
+    mean: float = 0.1
+
+    def one(self, rng):
+        """Random bits, 1 or -1, beside markers of the two that count; the target is their XOR."""
+        length = int(rng.integers(self.steps, self.steps + self.steps // 10 + 1))
+        x = np.zeros((length, 2), np.float32)
+        x[:, 0] = 2 * rng.integers(0, 2, length) - 1
+        first = int(rng.integers(0, self.steps // 10 + 1))
+        second = self.steps // 2 + int(rng.integers(0, self.steps // 10 + 1))
+        x[[first, second], 1] = 1
+        return x, float(x[first, 0] != x[second, 0])
+
+
+@dataclass
 class TwoSequence(Task):
     """Experiment 3: the class is in the first `informative` steps, noise is all the rest."""
 

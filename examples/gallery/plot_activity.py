@@ -5,15 +5,15 @@ What somebody is doing
 
 Human activity from a wearable's accelerometer and gyroscope. ``--data FOLDER`` names the folder of
 
-- BasicMotions_TRAIN.ts and BasicMotions_TEST.ts of timeseriesclassification.com: standing, walking, running,
-  badminton, 40 sequences each to learn and to test; or
+- BasicMotions_TRAIN.ts and BasicMotions_TEST.ts of timeseriesclassification.com: standing,
+  walking, running, badminton, 40 sequences to learn and 40 to test; or
 - "UCI HAR Dataset" (Anguita et al. 2013): six activities of 30 people, 128 steps of nine channels.
 
 Without it, motions made by a rule: four activities of other frequencies and strengths, under noise.
 
-Published: BasicMotions 100 % by several methods (Ruiz et al. 2021); UCI HAR 91.65 % by an LSTM of two layers
-(G. Chevalier, "LSTMs for human activity recognition", 2016). The test set decides nothing here: epochs and
-sizes are given, and the last weights are the ones that count.
+Published: BasicMotions 100 % by several methods (Ruiz et al. 2021); UCI HAR 91.65 % by an LSTM of
+two layers (G. Chevalier, "LSTMs for human activity recognition", 2016). The test set decides
+nothing here: epochs and sizes are given, and the last weights are the ones that count.
 """
 
 import _classify
@@ -30,7 +30,12 @@ page = _common.Page(__doc__, data='folder of the .ts files, or "UCI HAR Dataset"
 
 def made(rng, count):
     """Sequences (100, 6) and their activities: a wave and its double by the activity, and noise."""
-    kinds = {"standing": (0.0, 0.0), "walking": (1.0, 1.8), "running": (2.0, 2.8), "badminton": (1.6, 0.9)}
+    kinds = {
+        "standing": (0.0, 0.0),
+        "walking": (1.0, 1.8),
+        "running": (2.0, 2.8),
+        "badminton": (1.6, 0.9),
+    }
     x, labels, time = [], [], np.arange(100)[:, None] / 20
     for k in range(count):
         name = list(kinds)[k % 4]
@@ -52,7 +57,7 @@ def har(folder, part):
     return list(x), [names[label].lower().replace("_", " ") for label in labels]
 
 
-epochs, hidden, layers = page.pick(test=2, quick=100, full=100), 32, 1
+epochs, hidden, layers = page.pick(test=25, quick=100, full=100), 32, 1
 if page.data is None:
     what, published = "motions made by a rule", "none"
     rng = np.random.default_rng(page.seed)

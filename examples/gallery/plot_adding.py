@@ -3,16 +3,14 @@
 Adding two marked values
 ========================
 
-A hundred pairs of a value and a marker; the target at the end is the sum of the two values that were
-marked, to 0.04. Experiment 4 of S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural
-Computation 9, 1997, and with ``--product`` experiment 5, their product. Solved: the mean error of the last
-2000 sequences is below 0.01 and all were right.
+A hundred pairs of a value and a marker; the target at the end is the sum of the two values that
+were marked, to 0.04. Experiment 4 of S. Hochreiter and J. Schmidhuber, "Long short-term memory",
+Neural Computation 9, 1997, and with ``--product`` experiment 5, their product. Solved: the mean
+error of the last 2000 sequences is below 0.01 and all were right.
 
-Published: T = 100 after 74,000 sequences in the mean of 10 trials, 1 of 2560 test sequences wrong; T = 500
-after 209,000. Products: 482,000 to 1,273,000 sequences.
+Published: T = 100 after 74,000 sequences in the mean of 10 trials, 1 of 2560 test sequences wrong;
+T = 500 after 209,000. Products: 482,000 to 1,273,000 sequences.
 """
-
-import sys
 
 import _common
 import _experiments
@@ -21,8 +19,8 @@ from _tasks import Adding
 
 from fastlstm import nn
 
-page = _common.Page(__doc__)
-product = "--product" in sys.argv
+page = _common.Page(__doc__, flags={"product": "experiment 5"})
+product = page.flags["product"]
 task = Adding(steps=page.pick(test=20, quick=100, full=100), product=product)
 most = page.pick(test=500, quick=74_000, full=1_500_000 if product else 200_000)
 trials = page.trials or page.pick(test=1, quick=1, full=3 if product else 10)
@@ -31,8 +29,8 @@ paper = 482_000 if product else 74_000
 # %%
 # Nets
 # ----
-# The paper's: two blocks of two cells that start closed. Today's: 16 units whose forget gates start all
-# but open, eight sequences an update, Adam with half a cosine.
+# The paper's: two blocks of two cells that start closed. Today's: 16 units whose forget gates start
+# all but open, eight sequences an update, Adam with half a cosine.
 
 BATCH = 8
 rate = nn.Cosine(0.01, 74_000 // BATCH, 1e-4)
@@ -59,6 +57,6 @@ what = "product" if product else "sum"
 _experiments.draw(page, courses, task, f"The {what} of two of {task.steps} values", paper)
 published = {"1997: 2 x 2, online": f"{paper:,}"}
 page.report(
-    (f"{what}, T = {task.steps}, {name}", published.get(name, "none"), _experiments.summary(c, most))
-    for name, c in courses.items()
+    (f"{what}, T = {task.steps}, {n}", published.get(n, "none"), _experiments.summary(c, most))
+    for n, c in courses.items()
 )

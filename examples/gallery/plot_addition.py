@@ -3,13 +3,13 @@
 Sequence to sequence: addition
 ==============================
 
-"535+61" in, "596" out, character by character: an encoder reads the question, its last state goes to each
-step of a decoder. Sizes and data are those of Keras's example addition_rnn (one layer of 128 units each,
-questions reversed), after W. Zaremba and I. Sutskever, "Learning to execute", 2014.
+"535+61" in, "596" out, character by character: an encoder reads the question, its last state goes
+to each step of a decoder. Sizes and data are those of Keras's example addition_rnn (one layer of
+128 units each, questions reversed), after W. Zaremba and I. Sutskever, "Learning to execute", 2014.
 
-Published by Keras's example: 99 % of two-digit sums after 55 epochs of 5,000 examples, of three-digit sums
-after 100 epochs of 50,000. Here an epoch's examples are drawn anew, and numbers that are asked in the test
-are never learned.
+Published by Keras's example: 99 % of two-digit sums after 55 epochs of 5,000 examples, of
+three-digit sums after 100 epochs of 50,000. Here an epoch's examples are drawn anew, and numbers
+that are asked in the test are never learned.
 """
 
 import _common
@@ -101,7 +101,9 @@ for _ in _common.progress(range(epochs), epochs, "training"):
 # The picture
 # -----------
 
-figure, (left, table) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+figure, (left, table) = plt.subplots(
+    1, 2, figsize=(9, 4), layout="constrained", width_ratios=(2.5, 1)
+)
 left.plot(1 + np.arange(epochs), right, "o-", color=_common.COLOURS[0], markersize=3)
 left.axhline(99, color="#777777", linewidth=0.8)
 left.annotate("Keras's example", (1, 99), xycoords=("axes fraction", "data"), ha="right", va="top",
@@ -115,8 +117,8 @@ for row in range(answers.shape[1]):
     said = "".join(SYMBOLS[k] for k in answers[:, row]).strip()
     good = (answers[:, row] == answers_test[:, row]).all()
     colour = "#000000" if good else _common.COLOURS[1]
-    table.text(0.1, 0.9 - 0.11 * row, f"{text} = {said}  {'right' if good else 'wrong'}", color=colour,
-               family="monospace")  # fmt: skip
+    mark = "right" if good else "wrong"
+    table.text(0, 0.9 - 0.11 * row, f"{text} = {said}  {mark}", color=colour, family="monospace")
 page.show(figure)
 published = {1: "none", 2: "99 % after 55 epochs", 3: "99 % after 100 epochs"}[DIGITS]
 here = f"{right[-1]:.1f} % after {epochs} epochs of {examples:,}"

@@ -3,14 +3,17 @@
 A guitar amplifier from its sound
 =================================
 
-A net learns what an amplifier does to a guitar from a recording of both ends: A. Wright, E.-P. Damskägg and
-V. Välimäki, "Real-time black-box modelling with recurrent neural networks", DAFx 2019. As there, an LSTM
-of 32 units reads the sample, a linear layer adds to it, and the loss is the error-to-signal ratio after a
-filter that raises high frequencies; updates are 2048 samples long after 1000 that settle the state. Guitar
-and amplifier are made by a rule: plucked strings; a filter, an unsymmetrical tanh whose bias follows the
-loudness, another filter. ``--data FOLDER`` names one with in.wav and out.wav (16 bits, one channel).
+A net learns what an amplifier does to a guitar from a recording of both ends: A. Wright, E.-P.
+Damskägg and V. Välimäki, "Real-time black-box modelling with recurrent neural
+networks", DAFx 2019.
+As there, an LSTM of 32 units reads the sample, a linear layer adds to it, and the loss is the
+error-to-signal ratio after a filter that raises high frequencies; updates are 2048 samples long
+after 1000 that settle the state. Guitar and amplifier are made by a rule: plucked strings; a
+filter, an unsymmetrical tanh whose bias follows the loudness, another filter. ``--data FOLDER``
+names one with in.wav and out.wav (16 bits, one channel).
 
-Published: ratios of some per cent and below, in real time, for amplifiers that were not measured here.
+Published: ratios of some per cent and below, in real time, for amplifiers that were not measured
+here.
 """
 
 import time
@@ -26,7 +29,7 @@ from fastlstm import nn
 
 page = _common.Page(__doc__, data="folder of in.wav and out.wav")
 HIDDEN, STEPS, SETTLE = page.pick(test=8, quick=16, full=32), 2048, 1000
-epochs = page.pick(test=1, quick=120, full=300)
+epochs = page.pick(test=8, quick=120, full=300)
 seconds = page.pick(test=1, quick=8, full=60)
 
 # %%
@@ -115,7 +118,8 @@ model.eval()
 # %%
 # Played in blocks of 64 samples
 # ------------------------------
-# The state goes from block to block, as in a plug-in. Against it the best curve without a memory, a polynomial.
+# The state goes from block to block, as in a plug-in. Against it the best curve without a memory, a
+# polynomial.
 
 x_test, out_test = sound[split:, None], wanted[split:, None]
 state, blocks = None, []
@@ -149,13 +153,14 @@ middle.plot(t, out_test[at, 0], color="#000000", linewidth=2.5, label="amplifier
 for k, (way, y) in enumerate(others.items()):
     middle.plot(t, y[at], color=_common.COLOURS[k], linestyle=_common.DASHES[k], label=way)
 middle.set(xlabel="ms", ylabel="amplitude", title="A note that was not learned")
-middle.legend(fontsize=8)
+middle.legend(fontsize=8, loc="upper right")
+middle.set_ylim(top=1.5)
 window = np.hanning(2048)
 start = min(start, len(played) - 2048)
 for k, (way, y) in enumerate([("amplifier", out_test[:, 0]), *others.items()]):
     power = 20 * np.log10(np.abs(np.fft.rfft(window * y[start : start + 2048])) + 1e-6)
     colour, dash = ("#000000", "-") if k == 0 else (_common.COLOURS[k - 1], _common.DASHES[k - 1])
-    last.plot(np.fft.rfftfreq(2048, 1e-3 / rate), power, color=colour, linestyle=dash, linewidth=0.8)
+    last.plot(np.fft.rfftfreq(2048, 1e3 / rate), power, color=colour, linestyle=dash, linewidth=0.8)
 last.set(xlabel="kHz", ylabel="dB", title="Its spectrum")
 page.show(figure)
 page.report(

@@ -4,14 +4,16 @@ Both directions or one
 ======================
 
 An LSTM that reads a sequence from both ends against one of as many weights that reads it forwards:
-A. Graves and J. Schmidhuber, "Framewise phoneme classification with bidirectional LSTM and other neural
-network architectures", Neural Networks 18, 2005. TIMIT, which they used, is not free; here it is
-JapaneseVowels (Kudo, Toyama and Shimbo 1999; UCI Machine Learning Repository, CC BY 4.0): which of nine
-speakers said it? ``--data FOLDER`` names the folder of JapaneseVowels_TRAIN.ts and _TEST.ts of
-timeseriesclassification.com. Without it, scikit-learn's scans of digits are read row by row.
+A. Graves and J. Schmidhuber, "Framewise phoneme classification with bidirectional LSTM and other
+neural network architectures", Neural Networks 18, 2005. TIMIT, which they used, is not free; here
+it is JapaneseVowels (Kudo, Toyama and Shimbo 1999; UCI Machine Learning Repository, CC BY 4.0):
+which of nine speakers said it? ``--data FOLDER`` names the folder of JapaneseVowels_TRAIN.ts and
+_TEST.ts of timeseriesclassification.com. Without it, scikit-learn's scans of digits are read row by
+row.
 
-Published: 70.2 % of TIMIT's frames by a bidirectional LSTM, 66.0 % by one direction. JapaneseVowels: 94.1 % by
-Kudo, Toyama and Shimbo.
+Published: their main finding, that bidirectional nets outperform those of one direction.
+JapaneseVowels: 98.86 % by eleven LSTMs together, of a project of the University of Groningen
+(github.com/postnubilaphoebus/Jap_Speak_Recog).
 """
 
 import _classify
@@ -84,7 +86,7 @@ last = {name: [course[-1] for course in found] for name, found in accuracy.items
 page.report(
     (
         f"{what}, {name}",
-        "94.1 %" if page.data is not None else "none",
+        "98.86 %, eleven nets" if page.data is not None else "none",
         f"{np.mean(ends):.1f} % in the mean of {len(ends)} ({min(ends):.1f} to {max(ends):.1f})",
     )
     for name, ends in last.items()

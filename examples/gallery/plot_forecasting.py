@@ -3,20 +3,19 @@
 Forecasting with intervals
 ==========================
 
-The next 24 steps of a series of several variables, as quantiles: an LSTM reads the steps before, its head
-gives the 10 %, 50 % and 90 % quantile of each step ahead, trained by the pinball loss (R. Koenker and
-G. Bassett, Econometrica 46, 1978). Against it the value of one season before, and a linear model of the
-same inputs. A real series by ``--data FILE.csv``: a header, a row a step, the variable to forecast first;
-a column that is no number, a date say, is left out; ``--season`` tells the steps of a season. An example
-is ETTh1.csv of github.com/zhouhaoyi/ETDataset with its columns in another order, or the bike rentals of
-the UCI repository, hourly. Without it, the load of an electric network made by a rule: daily and weekly
-waves, a temperature that wanders, noise that grows with the load.
+The next 24 steps of a series of several variables, as quantiles: an LSTM reads the steps before,
+its head gives the 10 %, 50 % and 90 % quantile of each step ahead, trained by the pinball loss (R.
+Koenker and G. Bassett, Econometrica 46, 1978). Against it the value of one season before, and a
+linear model of the same inputs. A real series by ``--data FILE.csv``: a header, a row a step, the
+variable to forecast first; a column that is no number, a date say, is left out; ``--season`` tells
+the steps of a season. An example is ETTh1.csv of github.com/zhouhaoyi/ETDataset with its columns in
+another order, or the bike rentals of the UCI repository, hourly. Without it, the load of an
+electric network made by a rule: daily and weekly waves, a temperature that wanders, noise that
+grows with the load.
 
-Published: none for this task. An interval from the 10 % to the 90 % quantile should hold 80 % of the
-values.
+Published: none for this task. An interval from the 10 % to the 90 % quantile should hold 80 % of
+the values.
 """
-
-import argparse
 
 import _common
 import matplotlib.pyplot as plt
@@ -25,10 +24,8 @@ import numpy as np
 import fastlstm
 from fastlstm import nn
 
-page = _common.Page(__doc__, data="a .csv file")
-parser = argparse.ArgumentParser(add_help=False)
-parser.add_argument("--season", type=int, default=24)
-season = parser.parse_known_args()[0].season
+page = _common.Page(__doc__, data="a .csv file", numbers={"season": "its steps"})
+season = page.numbers["season"] or 24
 AHEAD, QUANTILES = 24, (0.1, 0.5, 0.9)
 steps = 3 * season
 epochs = page.pick(test=1, quick=20, full=40)
@@ -78,9 +75,10 @@ parts = {
 # %%
 # The LSTM
 # --------
-# Its head also reads the past of the variable itself and the calendar of the steps ahead, so a linear model
-# is a part of it (as in LSTNet: G. Lai et al., "Modeling long- and short-term temporal patterns with deep
-# neural networks", SIGIR 2018). It stops where the loss of the part kept for this is least.
+# Its head also reads the past of the variable itself and the calendar of the steps ahead, so a
+# linear model is a part of it (as in LSTNet: G. Lai et al., "Modeling long- and short-term temporal
+# patterns with deep neural networks", SIGIR 2018). It stops where the loss of the part kept for
+# this is least.
 
 
 def last_season(windows):
@@ -168,7 +166,7 @@ left.fill_between(at, band[:, 0], band[:, 2], color=_common.COLOURS[0], alpha=0.
 for k, way in enumerate(reversed(found)):
     guess = found[way][shown] * deviation[0] + mean[0]
     left.plot(at, guess, color=_common.COLOURS[k], linestyle=_common.DASHES[k], label=way)
-left.plot(at, wanted[shown] * deviation[0] + mean[0], "o", color="#000000", markersize=3, label="came")
+left.plot(at, wanted[shown] * deviation[0] + mean[0], "o", color="#000000", markersize=3, label="actual")
 left.set(xlabel="steps from now", ylabel="value", title=f"One forecast: {name}")
 left.legend(fontsize=8)
 for k, way in enumerate(reversed(found)):

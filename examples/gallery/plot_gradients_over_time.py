@@ -3,11 +3,11 @@
 Gradients over time
 ===================
 
-How much does the last output depend on what came 1 to 200 steps before? The gradient shrinks or grows
-by a factor each step: in a plain RNN it vanishes or explodes (Hochreiter 1991; Bengio, Simard and
-Frasconi 1994). The LSTM's cell passes it on by the forget gate alone, and undiminished where that is 1,
-the constant error carousel of Hochreiter and Schmidhuber (1997). Gradients that explode are cut to a
-largest norm (Pascanu, Mikolov and Bengio 2013).
+How much does the last output depend on what came 1 to 200 steps before? The gradient shrinks or
+grows by a factor each step: in a plain RNN it vanishes or explodes (Hochreiter 1991; Bengio, Simard
+and Frasconi 1994). The LSTM's cell passes it on by the forget gate alone, and undiminished where
+that is 1, the constant error carousel of Hochreiter and Schmidhuber (1997). Gradients that explode
+are cut to a largest norm (Pascanu, Mikolov and Bengio 2013).
 
 Published: no numbers, a claim. An RNN's gradient falls or grows exponentially, an LSTM's need not.
 """
@@ -27,8 +27,8 @@ distance = page.pick(test=20, quick=50, full=100)  # of what the task asks to re
 # %%
 # Five layers
 # -----------
-# float64: over 200 steps gradients fall below what float32 can hold. ``forget_bias=4`` opens the forget
-# gate at the start (Gers et al. 2000), ``forget_gate=False`` is the cell of 1997.
+# float64: over 200 steps gradients fall below what float32 can hold. ``forget_bias=4`` opens the
+# forget gate at the start (Gers et al. 2000), ``forget_gate=False`` is the cell of 1997.
 
 
 def layers():
@@ -44,7 +44,7 @@ def layers():
 
 
 def by_lag(layer):
-    """Norm of the gradient of a random sum of the last h for x that many steps before; lag 0 is 1."""
+    """Norm of the gradient of a sum of the last h for x that many steps before; lag 0 is 1."""
     rng = np.random.default_rng(page.seed)
     x = 0.3 * rng.standard_normal((LAGS + 1, 8, INPUTS))
     y, _, tape = layer.train().forward(x)
@@ -59,9 +59,9 @@ before = {name: by_lag(layer) for name, layer in layers().items()}
 # %%
 # Trained to remember
 # -------------------
-# The first step shows a 1 or a -1, noise follows, and the last output must say which it was. A plain RNN
-that has learned to hold a bit has latched: its state is at an attractor, where gradients vanish faster
-still (Bengio, Simard and Frasconi 1994).
+# The first step shows a 1 or a -1, noise follows, and the last output must say which it was. A
+# plain RNN that has learned to hold a bit has latched: its state is at an attractor, where
+# gradients vanish faster still (Bengio, Simard and Frasconi 1994).
 
 
 def batch(rng, size=32):
@@ -98,7 +98,8 @@ after = {name: by_lag(layer) for name, layer in made.items()}
 # %%
 # Clipping
 # --------
-# An RNN whose recurrent weights are 1.6 times larger explodes. The same steps with the norm cut to 1.
+# An RNN whose recurrent weights are 1.6 times larger explodes. The same steps with the norm cut to
+# 1.
 
 
 def exploding(clip):

@@ -3,13 +3,13 @@
 Embedded Reber grammar
 ======================
 
-Predict the next symbol of strings whose last but one symbol repeats the second: experiment 1 of
-S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural Computation 9, 1997. The nets see one
-string an update, at a learning rate of 0.1 to 0.5; one has learned when over 256 training and 256 test
-strings each legal next symbol is more active than every other one.
+Predict the next symbol of strings whose last but one symbol repeats the second: experiment 1 of S.
+Hochreiter and J. Schmidhuber, "Long short-term memory", Neural Computation 9, 1997. The nets see
+one string an update, at a learning rate of 0.1 to 0.5; one has learned when over 256 training and
+256 test strings each legal next symbol is more active than every other one.
 
-Published (30 trials each): 97 to 100 % of the trials succeed, after 8,440 to 39,740 strings. An Elman net
-never does, RTRL some times after 25,000 to 173,000.
+Published (30 trials each): 97 to 100 % of the trials succeed, after 8,440 to 39,740 strings. An
+Elman net never does, RTRL some times after 25,000 to 173,000.
 """
 
 import _common
@@ -28,10 +28,10 @@ LOOKS = 200  # strings between two looks whether it has learned
 # %%
 # Nets
 # ----
-# The paper's: 3 blocks of 2 cells or 4 of 1, output gates that start closed, a gradient cut at the inputs
-# of gates and cells. One thing no layer of today can express: gates that read gates. Today's: a forget
-# gate, the whole gradient, Adam, cross-entropy. Between them: 6 cells of 1997 with gates of their own and
-# the whole gradient.
+# The paper's: 3 blocks of 2 cells or 4 of 1, output gates that start closed, a gradient cut at the
+# inputs of gates and cells. One thing no layer of today can express: gates that read gates.
+# Today's: a forget gate, the whole gradient, Adam, cross-entropy. Between them: 6 cells of 1997
+# with gates of their own and the whole gradient.
 
 
 def of_1997(blocks, size, lr, **more):

@@ -3,16 +3,15 @@
 Temporal order
 ==============
 
-X or Y appears at two places of a hundred symbols; the class at the end is their order, XX, XY, YX or YY.
-Experiment 6a of S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural Computation 9, 1997, and
-with ``--three`` experiment 6b, three places and eight classes. Solved: the mean error of the last 2000
-sequences is below 0.1 and all were right, each output within 0.3 of its target.
+X or Y appears at two places of a hundred symbols; the class at the end is their order, XX, XY, YX
+or YY. Experiment 6a of S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural
+Computation 9, 1997, and with ``--three`` experiment 6b, three places and eight classes. Solved: the
+mean error of the last 2000 sequences is below 0.1 and all were right, each output within 0.3 of its
+target.
 
-Published: 6a after 31,390 sequences in the mean of 20 trials, 1 of 2560 test sequences wrong; 6b after
-571,100.
+Published: 6a after 31,390 sequences in the mean of 20 trials, 1 of 2560 test sequences wrong; 6b
+after 571,100.
 """
-
-import sys
 
 import _common
 import _experiments
@@ -21,8 +20,8 @@ from _tasks import TemporalOrder
 
 from fastlstm import nn
 
-page = _common.Page(__doc__)
-places = 3 if "--three" in sys.argv else 2
+page = _common.Page(__doc__, flags={"three": "experiment 6b"})
+places = 3 if page.flags["three"] else 2
 task = TemporalOrder(symbols=places, steps=page.pick(test=20, quick=100, full=100))
 paper = 571_100 if places == 3 else 31_390
 most = page.pick(test=500, quick=31_390, full=3 * paper)
@@ -31,9 +30,9 @@ trials = page.trials or page.pick(test=1, quick=2, full=3 if places == 3 else 20
 # %%
 # Nets
 # ----
-# The paper's: two or three blocks of two cells whose input gates start closed; its gradient is cut at the
-# inputs of gates and cells. The same with the whole gradient. Today's: 8 units whose forget gates start
-# all but open.
+# The paper's: two or three blocks of two cells whose input gates start closed; its gradient is cut
+# at the inputs of gates and cells. The same with the whole gradient. Today's: 8 units whose forget
+# gates start all but open.
 
 BATCH = 4
 bias = (-2.0, -4.0, -6.0)[:places]

@@ -4,15 +4,14 @@ The two-sequence problem
 ========================
 
 One input: three steps of 1 or -1, then a hundred of noise; the class at the end is the sign of the
-beginning. Experiment 3a of S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural Computation
-9, 1997 (the task is Bengio's, Simard's and Frasconi's of 1994), and with ``--noisy`` 3b, where the three
-steps are noisy as well. Two stopping rules: none (3b: fewer than 6) of 256 sequences is wrong, and besides
-their mean error is below 0.01 (3b: 0.04).
+beginning. Experiment 3a of S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural
+Computation 9, 1997 (the task is Bengio's, Simard's and Frasconi's of 1994), and with ``--noisy``
+3b, where the three steps are noisy as well. Two stopping rules: none (3b: fewer than 6) of 256
+sequences is wrong, and besides their mean error is below 0.01 (3b: 0.04).
 
-Published (10 trials, T = 100, N = 3): 3a after 27,380 and 39,850 sequences, 3b after 41,740 and 43,250.
+Published (10 trials, T = 100, N = 3): 3a after 27,380 and 39,850 sequences, 3b after 41,740 and
+43,250.
 """
-
-import sys
 
 import _common
 import matplotlib.pyplot as plt
@@ -22,8 +21,8 @@ from _tasks import TwoSequence
 
 from fastlstm import nn
 
-page = _common.Page(__doc__)
-noisy = "--noisy" in sys.argv
+page = _common.Page(__doc__, flags={"noisy": "experiment 3b"})
+noisy = page.flags["noisy"]
 task = TwoSequence(steps=page.pick(test=20, quick=100, full=100), signal_noise=0.2 * noisy)
 allowed, least, paper = (5, 0.04, (41_740, 43_250)) if noisy else (0, 0.01, (27_380, 39_850))
 trials = page.trials or page.pick(test=1, quick=2, full=10)
@@ -33,9 +32,9 @@ LOOKS = 500  # sequences between two looks
 # %%
 # Nets
 # ----
-# The paper's: three cells whose gates start closed, learning rate 1, its gradient cut at the inputs of
-# gates and cells. The same with the whole gradient, which the noise of a hundred steps disturbs. Today's:
-# 8 units.
+# The paper's: three cells whose gates start closed, learning rate 1, its gradient cut at the inputs
+# of gates and cells. The same with the whole gradient, which the noise of a hundred steps disturbs.
+# Today's: 8 units.
 
 BATCH = 8
 bias = {"input_bias": (-1.0, -3.0, -5.0), "output_bias": (-2.0, -4.0, -6.0)}
@@ -53,7 +52,7 @@ nets = {
 
 
 def trial(make, batch, seed):
-    """Mean error and number of wrong ones of 256 sequences, at every look until both rules are met."""
+    """Mean error and number of wrong ones of 256 sequences, at each look until both rules hold."""
     rng, learner, looks = np.random.default_rng([seed, 3]), make(seed), []
     test, wanted, lengths = task.draw(rng, 256)
     for at in range(batch, most + 1, batch):

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Every page of the gallery runs in its shortest form, draws a picture and keeps its results."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from support import EXAMPLES, ROOT
+
+plt = pytest.importorskip("matplotlib.pyplot")
+pytest.importorskip("sklearn")
+
+GALLERY = EXAMPLES / "gallery"
+PAGES = sorted(path.stem.removeprefix("plot_") for path in GALLERY.glob("plot_*.py"))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Runs a page as a script would run, in this process, and gives its names."""
+    monkeypatch.syspath_prepend(GALLERY)
+    monkeypatch.setattr(plt, "rcParams", plt.rcParams.copy())
+    plt.switch_backend("Agg")
+
+    def page(name: str, *options: str) -> dict[str, Any]:
+        path = GALLERY / f"plot_{name}.py"
+        monkeypatch.setattr(
+            sys, "argv", [str(path), "--test", "--pictures", str(tmp_path), *options]
+        )
+        try:
+            found = runpy.run_path(str(path), run_name="__main__")
+        finally:
+            plt.close("all")
+        stem = "_".join([path.stem, *(option.lstrip("-") for option in options)])
+        assert (tmp_path / f"{stem}.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+        rows = (tmp_path / f"{stem}.md").read_text(encoding="utf-8").splitlines()
+        assert rows
+        for row in rows:  # page, what, published, here
+            assert row.startswith(f"| `{stem}` | ")
+            assert row.count("|") == 5
+        return found
+
+    yield page
+    for name in [name for name in sys.modules if name.startswith("_")]:
+        if getattr(sys.modules[name], "__file__", None) and GALLERY.as_posix() in str(
+            sys.modules[name].__file__
+        ):
+            del sys.modules[name]
+
+
+def test_gradients_over_time(run: Any) -> None:
+    found = run("gradients_over_time")
+    norms = {name: by_lag[-1] for name, by_lag in found["before"].items()}
+    assert norms["RNN"] < 1e-20 < 1e-3 < norms["LSTM of 1997, no forget gate"]
+    largest = {name: norms.max() for name, (norms, _) in found["clipping"].items()}
+    assert largest["not clipped"] > 1
+
+
+def test_reber(run: Any) -> None:
+    courses = run("reber")["courses"]
+    assert all(0 <= share <= 1 for found in courses.values() for trial in found for share in trial)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["adding"],
+        ["adding", "--product"],
+        ["temporal_order"],
+        ["temporal_order", "--three"],
+        ["delayed_xor"],
+    ],
+    ids="".join,
+)
+def test_targets_at_the_end(run: Any, arguments: list[str]) -> None:
+    """500 sequences teach little; all nets see so many, and outputs are between 0 and 1."""
+    for courses in run(*arguments)["courses"].values():
+        for course in courses:
+            assert 500 <= course.sequences < 508
+            assert not course.solved
+            assert len(course.errors) == 1
+            assert 0 < course.error < 1
+
+
+@pytest.mark.parametrize("options", [[], ["--noisy"]], ids=str)
+def test_two_sequence(run: Any, options: list[str]) -> None:
+    """Over 20 steps even 1,000 sequences teach today's net to tell the classes apart."""
+    found = run("two_sequence", *options)
+    error, wrong = found["courses"]["today: 8 units, Adam"][0][-1]
+    assert error < 0.25
+    assert wrong < 64
+
+
+def test_continual_reber(run: Any) -> None:
+    found = run("continual_reber")
+    for symbols in found["symbols"].values():
+        assert all(0 <= end <= 200 for net in symbols for end in net)
+
+
+def test_bidirectional(run: Any) -> None:
+    """Chance would name a tenth of the digits."""
+    accuracy = run("bidirectional")["accuracy"]
+    assert all(trial[-1] > 25 for trials in accuracy.values() for trial in trials)
+
+
+def test_activity(run: Any) -> None:
+    """Chance would name a quarter."""
+    assert run("activity")["together"] > 35
+
+
+@pytest.mark.parametrize("options", [[], ["--words"]], ids=str)
+def test_language_model(run: Any, options: list[str]) -> None:
+    """One epoch is better than drawing symbols blindly."""
+    found = run("language_model", *options)
+    assert 0 < found["tests"][-1] < np.log(len(found["known"]))
+    assert len(found["written"]) == 20
+
+
+def test_forecasting(run: Any) -> None:
+    found = run("forecasting")
+    absolute = found["absolute"]
+    assert 0 < absolute["linear model"] < absolute["one season before"]
+    assert absolute["LSTM, median"] < 2 * absolute["one season before"]
+    assert (np.diff(found["forecast"], axis=-1) >= 0).all()
+
+
+def test_anomaly(run: Any) -> None:
+    found = run("anomaly")["found"]
+    assert np.isfinite(found["LSTM"][0]).sum() > np.isfinite(found["threshold on values"][0]).sum()
+
+
+def test_amplifier(run: Any) -> None:
+    losses = run("amplifier")["losses"]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_addition(run: Any) -> None:
+    losses = run("addition")["losses"]
+    assert np.mean(losses[-5:]) < 0.9 * losses[0]
+
+
+def test_serving(run: Any) -> None:
+    """A client's output does not depend on the batch it was in; engines agree as layers do."""
+    outputs = run("serving")["outputs"]
+    ours = outputs.pop("fastlstm")
+    assert all(np.array_equal(ours[0], h) for h in ours)
+    for theirs in outputs.values():
+        assert np.abs(theirs[0] - ours[0]).max() < 1e-5
+
+
+def test_every_page_is_run() -> None:
+    """Here, and by its name in the guide of the gallery."""
+    source = Path(__file__).read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert len(PAGES) >= 14
+    for name in PAGES:
+        assert f'"{name}"' in source, name
+        assert f"`plot_{name}`" in guide, name
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_form(name: str) -> None:
+    """A title underlined, a source, the published figure, and blocks: what sphinx-gallery reads."""
+    text = (GALLERY / f"plot_{name}.py").read_text(encoding="utf-8")
+    doc = ast.get_docstring(ast.parse(text))
+    assert doc is not None
+    title, line, *_ = doc.splitlines()
+    assert line == "=" * len(title)
+    assert re.search(r"^Published", doc, re.M)
+    assert len(re.findall(r"^# %%\n# \S.*\n# -+$", text, re.M)) >= 2
+    assert "/work" not in text
