@@ -43,11 +43,12 @@ __all__ = [
 ]
 
 
-_LAZY = ("nn", "optim", "torch")  # imported when first asked for
+_LAZY = ("nn", "optim", "sklearn", "torch")  # imported when first asked for
 
 if TYPE_CHECKING:  # which else would take every name for one of ours
     from . import nn as nn
     from . import optim as optim
+    from . import sklearn as sklearn
     from . import torch as torch
 else:
 
