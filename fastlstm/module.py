@@ -67,6 +67,17 @@ class Module:
             sizes = (self.input_size, self.hidden_size, layers, directions)
             gemm = state.get("gemm", "native")
             self.__dict__["_spec"] = Spec("lstm", *sizes, self.bias, self.dtype, gemm)
+        self._unmap()
+
+    def _unmap(self) -> None:
+        """Take parameters that a pickle's reader has mapped from a file (joblib) into memory."""
+        mapped = self._params
+        if all(type(values) is np.ndarray for values in mapped.arrays.values()):
+            return
+        arrays = {name: np.array(values) for name, values in mapped.arrays.items()}
+        for values in arrays.values():
+            values.flags.writeable = mapped.training
+        self._params = _core.Parameters(arrays, mapped.training, mapped.training)
 
     def __copy__(self) -> Self:
         return copy.deepcopy(self)  # no two models share arrays that one of them may write to

@@ -84,6 +84,11 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         tags.input_tags.three_d_array = True
         return tags
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "optimizer_" in state:  # arrays that joblib has mapped from a file become our own
+            self.optimizer_.load_state_dict(self.optimizer_.state_dict())
+
     # ---- what a subclass says ----
 
     def _loss(self, y: Array, part: fitting.Part) -> tuple[float, Array]:
