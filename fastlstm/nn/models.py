@@ -301,5 +301,5 @@ class SequenceModel(Modules):
             dh_n[-recurrent._directions :] = np.split(dread, recurrent._directions, axis=-1)
             slope: Any = (dh_n, None) if recurrent._has_c else dh_n
             grads = recurrent.backward(tape._inner, dstate=slope, **given)
-        params = self._joined({"recurrent": grads.params, "head": head.params})
+        params = self.joined(recurrent=grads.params, head=head.params)
         return LayerGradients(grads.x, params)

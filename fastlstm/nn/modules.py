@@ -84,7 +84,19 @@ class Modules:
         """
         return self.train(False)
 
-    def _joined(self, of_each: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
+    def joined(self, **of_each: Mapping[str, Array]) -> dict[str, Array]:
+        """Gradients of several layers, for an optimiser of the whole.
+
+        Parameters
+        ----------
+        **of_each
+            A mapping name -> array for each layer.
+
+        Returns
+        -------
+        dict
+            All of them, as "layer.name".
+        """
         return {f"{k}.{name}": v for k, values in of_each.items() for name, v in values.items()}
 
     def parameters(self) -> dict[str, Array]:
@@ -95,7 +107,7 @@ class Modules:
         dict
             Name -> the very array.
         """
-        return self._joined({k: module.parameters() for k, module in self.modules.items()})
+        return self.joined(**{k: module.parameters() for k, module in self.modules.items()})
 
     def state_dict(self) -> dict[str, Array]:
         """All parameters at this moment, as "layer.name".
@@ -105,7 +117,7 @@ class Modules:
         dict
             Name -> read-only array.
         """
-        return self._joined({k: module.state_dict() for k, module in self.modules.items()})
+        return self.joined(**{k: module.state_dict() for k, module in self.modules.items()})
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> LoadResult:
         """Take over parameters, all of them or, when an error is raised, none.
