@@ -119,10 +119,12 @@ class SequenceModel(Modules):
 
         Parameters
         ----------
-        x, state, lengths, num_threads
+        x, state, lengths
             As for a call of the recurrent layer.
         beside : array of shape (B, E), or (B, T, E) with every output, optional
             More inputs of the head, in the layout of its others.
+        num_threads : int, optional
+            As for a call of the recurrent layer.
 
         Returns
         -------
@@ -210,12 +212,14 @@ class SequenceModel(Modules):
 
         Parameters
         ----------
-        x, state, lengths, beside, num_threads
+        x, state, lengths, beside
             As for a call.
         tape : SequenceTape, optional
             One whose memory to use again; what it held is lost.
         seed : int, optional
             Of the dropout masks; None draws one.
+        num_threads : int, optional
+            As for a call.
 
         Returns
         -------

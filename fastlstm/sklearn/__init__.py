@@ -15,9 +15,9 @@ sequence's prediction has the same bits whatever batch it is in.
 """
 
 from .classifier import LSTMClassifier
-from .files import load
 from .forecaster import LSTMForecaster
 from .frames import sequences
+from .loading import load
 from .regressor import LSTMRegressor
 from .scaler import SequenceScaler
 

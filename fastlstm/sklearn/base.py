@@ -20,7 +20,7 @@ from ..gru import GRU
 from ..lstm import LSTM
 from ..optim import Adam, AdamW
 from ..rnn import RNN
-from . import fitting, inputs
+from . import files, fitting, inputs
 from .inputs import Sequences
 
 SCHEDULES = ("constant", "cosine", "one_cycle", "plateau")
@@ -355,7 +355,5 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         OSError
             The file cannot be written.
         """
-        from . import files
-
         check_is_fitted(self)
         files.save(self, path)
