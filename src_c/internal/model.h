@@ -8,7 +8,10 @@
 #include "platform/cpu.h"
 #include "kernels/kernels.h"
 
-const fl_cell *fl_cell_of(int32_t kind);  // of an fl_layer; cells.c
+// cells.c
+const fl_cell *fl_cell_of(int32_t kind);            // of an fl_layer
+int32_t fl_second_kind(const fastlstm_spec *spec);  // of the second stage of its steps, 0: there is none
+int64_t fl_weight_gates(const fl_cell *cell);       // blocks of H rows in the weights, of both stages
 
 struct fastlstm_model {
   uint64_t mark;  // FL_MODEL_MARK once it is packed
@@ -20,10 +23,11 @@ struct fastlstm_model {
   int32_t vectors;                        // of a row of sums: 4 * full + remainder
   int32_t unit_vectors;                   // of H
   int64_t outputs;                        // width of h: H, or P where it is projected
-  int32_t output_panels, output_vectors;  // likewise; the panels are those of the projection
+  int32_t output_panels, output_vectors;  // likewise; of the second stage of a step, if there is one
+  int32_t x_panels;                       // that x goes into, of both stages
   int64_t weight_bytes;
-  fl_layer *layers;       // [layer * directions + direction]
-  fl_layer *projections;  // likewise, or NULL
+  fl_layer *layers;   // [layer * directions + direction]
+  fl_layer *seconds;  // second stages, likewise, or NULL
 };
 
 #define FL_MODEL_MARK UINT64_C(0x4c54534c74736166)  // "fastLSTL"; memory never packed holds it by chance only
@@ -44,7 +48,7 @@ static inline int64_t fl_outputs(const fastlstm_spec *spec)
 // Whether one row of a layer may run in the cell's persistent kernel.
 static inline int fl_is_persistent(const fastlstm_model *model)
 {
-  return !model->projections && model->kernels->persistent[model->spec.cell] &&
+  return !model->seconds && model->kernels->persistent[model->spec.cell] &&
          model->vectors <= model->kernels->persistent_vectors;
 }
 

@@ -33,6 +33,7 @@ _Static_assert(VL * sizeof(real) <= FL_VECTOR_BYTES, "a vector is longer than FL
 #include "cells/lstm_general.inc.h"
 #include "cells/rnn.inc.h"
 #include "cells/gru.inc.h"
+#include "cells/gru_before.inc.h"
 #include "cells/projection.inc.h"
 
 // [fl_layer.kind]
@@ -42,7 +43,9 @@ static const cell_kernels *const cell_table[FL_STAGES] = {
     [FASTLSTM_RNN_RELU] = &FL_NAMED(rnn_relu),
     [FASTLSTM_GRU] = &FL_NAMED(gru),
     [FASTLSTM_LSTM_GENERAL] = &FL_NAMED(lstm_general),
+    [FASTLSTM_GRU_RESET_BEFORE] = &FL_NAMED(gru_gates),
     [FL_PROJECTION] = &FL_NAMED(projection),
+    [FL_CANDIDATE] = &FL_NAMED(gru_candidate),
 };
 
 #include "apart.inc.h"

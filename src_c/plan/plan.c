@@ -13,7 +13,7 @@
 // to rank candidates, not to be right. What differs most between machines, the caches, platform/cpu.c says.
 static const double VECTOR_FMA_PER_NS = 8;  // two a cycle at 4 GHz
 static const double CELL_NS = 8;            // the activations of one vector of an LSTM's cells
-static const double OUTPUT_NS = 2;          // a panel of one row of a projection, from sums to h and y
+static const double OUTPUT_NS = 2;          // a panel of one row of a second stage, from sums to h and y
 static const double STEP_NS = 20;           // the chain of dependent operations of one step
 static const double TILE_NS = 3;            // the call of one tile
 static const double BARRIER_NS = 120;       // one barrier of two threads
@@ -140,8 +140,9 @@ fl_estimate fl_plan_estimate(const fastlstm_model *model, const fastlstm_plan *p
     const double times = layers * turns * (double)plan->steps;
     add_steps(model, rows, panels, inputs, model->outputs, CELL_NS, plan->steps, times, &sum);
     if (plan->unit_groups > 1) sum.total += times * BARRIER_NS;
-    if (!model->projections) continue;
-    add_steps(model, rows, output_panels, 0, spec->hidden_size, OUTPUT_NS, plan->steps, times, &sum);
+    if (!model->seconds) continue;
+    add_steps(model, rows, output_panels, model->seconds[l * spec->directions].inputs, spec->hidden_size,
+              OUTPUT_NS, plan->steps, times, &sum);
     if (plan->unit_groups > 1) sum.total += times * BARRIER_NS;
   }
   return sum;
@@ -311,7 +312,8 @@ static int32_t training_shards(const fastlstm_model *model, int64_t batch)
   const fastlstm_spec *spec = &model->spec;
   const int64_t inner = spec->num_layers > 1 ? spec->directions * model->outputs : 0;
   const double inputs = (double)(inner > spec->input_size ? inner : spec->input_size);
-  const double each = model->cell->gates * (inputs + (double)model->outputs) + (double)spec->proj_size;
+  const double each =
+      (double)fl_weight_gates(model->cell) * (inputs + (double)model->outputs) + (double)spec->proj_size;
   const double bytes = (double)spec->hidden_size * each * (double)fl_elem(spec->dtype);
   if (bytes > SHARD_BYTES || batch < 2 * SHARD_ROWS) return 1;
   const int64_t shards = batch / (4 * SHARD_ROWS);

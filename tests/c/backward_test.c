@@ -81,7 +81,7 @@ static void run(const layer_case *c, const back_data *d, int64_t first, int64_t 
       .h_stride = d->h_stride,
       .c = has_c ? d->c + at : NULL,
       .c_prev = has_c ? d->c_prev + at : NULL,
-      .dc_carry = carries ? out->carry + at : NULL,
+      .carry = carries ? out->carry + at : NULL,
       .c_stride = d->c_stride,
       .bias = out->bias,
       .rows = rows,
