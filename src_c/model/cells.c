@@ -11,16 +11,16 @@
 
 #define IN_ORDER .of_x = {0, {0, 1, 2, 3}}, .of_h = {0, {0, 1, 2, 3}}
 #define LSTM     .gates = 4, .sums = 4, .has_c = 1, .activations = 4, .grads = 4, IN_ORDER
-#define ONE_GATE .gates = 1, .sums = 1, .grads = 1, .unit_sums = 1, IN_ORDER
+#define ONE_GATE .gates = 1, .sums = 1, .grads = 1, IN_ORDER
 
 static const fl_cell cell_kinds[FL_STAGES] = {
     [FASTLSTM_LSTM] = {LSTM, .name = "LSTM", .unit_sums = 4, .scale = {SIGMOID, SIGMOID, TANH, SIGMOID}},
     // Its activations scale by themselves. Behind the gate gradients, what three peepholes add is summed.
     [FASTLSTM_LSTM_GENERAL] = {LSTM, .name = "LSTM (general)", .unit_sums = 4 + FL_PEEPHOLES,
                                .scale = {1, 1, 1, 1}},
-    [FASTLSTM_RNN_TANH] = {ONE_GATE, .name = "RNN (tanh)", .scale = {TANH}},
-    [FASTLSTM_RNN_RELU] = {ONE_GATE, .name = "RNN (relu)", .scale = {1}},
-    [FL_PROJECTION] = {ONE_GATE, .name = "projection", .scale = {1}},
+    [FASTLSTM_RNN_TANH] = {ONE_GATE, .name = "RNN (tanh)", .unit_sums = 1, .scale = {TANH}},
+    [FASTLSTM_RNN_RELU] = {ONE_GATE, .name = "RNN (relu)", .unit_sums = 1, .scale = {1}},
+    [FL_PROJECTION] = {ONE_GATE, .name = "projection", .unit_sums = 1, .scale = {1}},
     // The gradient of the candidate n with respect to x is not the one with respect to h, which r has
     // multiplied. Kept in the order n of x, r, z, n of h, each product takes three that follow each other.
     [FASTLSTM_GRU] = {.name = "GRU",
@@ -45,8 +45,8 @@ static const fl_cell cell_kinds[FL_STAGES] = {
                                    .second = FL_CANDIDATE,
                                    IN_ORDER,
                                    .scale = {SIGMOID, SIGMOID}},
-    [FL_CANDIDATE] = {ONE_GATE, .name = "candidate", .carries_h = 1, .activations = 3, .first_gate = 2,
-                      .scale = {TANH}},
+    [FL_CANDIDATE] = {ONE_GATE, .name = "candidate", .carries_h = 1, .activations = 3, .unit_sums = 3,
+                      .first_gate = 2, .scale = {TANH}},
 };
 
 const fl_cell *fl_cell_of(int32_t kind) { return &cell_kinds[kind]; }

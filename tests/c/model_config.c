@@ -65,7 +65,8 @@ typedef struct arrays {
 
 static int64_t gates_of(const config *c)
 {
-  return c->spec.cell == FASTLSTM_LSTM ? 4 : c->spec.cell == FASTLSTM_GRU ? 3 : 1;
+  if (c->spec.cell == FASTLSTM_GRU || c->spec.cell == FASTLSTM_GRU_RESET_BEFORE) return 3;
+  return c->spec.cell == FASTLSTM_LSTM ? 4 : 1;
 }
 
 // Width of h.

@@ -14,7 +14,7 @@
 #include "check.h"
 #include "model_config.h"
 
-enum { FAMILIES = 3, COLUMNS = 2 * FAMILIES, CELLS = 5 };
+enum { FAMILIES = 3, COLUMNS = 2 * FAMILIES, CELLS = 6 };
 static const char *const HEADER =
     "# cell, index, then for float32 and for float64: generic, avx2 = neon, avx512\n";
 
@@ -26,7 +26,7 @@ static const struct {
 } CELL[CELLS] = {
     {"lstm", FASTLSTM_LSTM, 0, 120},        {"rnn_tanh", FASTLSTM_RNN_TANH, 0, 40},
     {"rnn_relu", FASTLSTM_RNN_RELU, 0, 40}, {"gru", FASTLSTM_GRU, 0, 60},
-    {"lstmp", FASTLSTM_LSTM, 1, 40},
+    {"lstmp", FASTLSTM_LSTM, 1, 40},        {"gru_before", FASTLSTM_GRU_RESET_BEFORE, 0, 40},
 };
 
 static fastlstm_isa isa_of(int family)

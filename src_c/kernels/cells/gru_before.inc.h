@@ -12,8 +12,8 @@
 // ---- forward ----
 
 // One unit vector in some rows. `shared`: both gates share one vector.
-FL_INLINE void gru_gates_of(const int shared, const fl_layer *layer, const fl_step *job, const real *z,
-                            int64_t z_row, int64_t vector, int64_t row, int rows)
+FL_INLINE void gru_gates_of(const int shared, const fl_step *job, const real *z, int64_t z_row,
+                            int64_t vector, int64_t row, int rows)
 {
   const real *h_prev = (const real *)job->h_prev + row * job->h_stride + vector * VL;
   real *m = (real *)job->h_next + row * job->h_stride + vector * VL;
@@ -32,9 +32,9 @@ static void FL_NAMED(gru_gates_forward)(const fl_layer *layer, const fl_step *jo
   enum { VECTORS = FL_PANEL / 2 };  // unit vectors of a panel
   for (int64_t v = panel * VECTORS; v < (panel + 1) * VECTORS && v * VL < layer->units; ++v, z += 2 * VL) {
     if (panel == layer->full && layer->remainder == 1)
-      gru_gates_of(1, layer, job, z, z_row, v, row, rows);
+      gru_gates_of(1, job, z, z_row, v, row, rows);
     else
-      gru_gates_of(0, layer, job, z, z_row, v, row, rows);
+      gru_gates_of(0, job, z, z_row, v, row, rows);
   }
 }
 
