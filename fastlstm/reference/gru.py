@@ -44,10 +44,10 @@ Layers, directions and the ends of sequences stand in ``fastlstm.reference.layer
 
 Sources: K. Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical
 machine translation", EMNLP 2014 (the network, with r before the product; there z is 1 - z); the
-ONNX operator GRU (``linear_before_reset``, 0 for r before the product); the documentation of `torch.nn.GRU` (r after the product, as cuDNN has it, so that one
-product a step is enough; order of the gates, the two biases, parameter names); P. Werbos,
-"Backpropagation through time: what it does and how to do it", Proceedings of the IEEE 78(10), 1990
-(the gradient).
+ONNX operator GRU (``linear_before_reset``, 0 for r before the product); the documentation of
+`torch.nn.GRU` (r after the product, as cuDNN has it, so that one product a step is enough; order of
+the gates, the two biases, parameter names); P. Werbos, "Backpropagation through time: what it does
+and how to do it", Proceedings of the IEEE 78(10), 1990 (the gradient).
 
 Letters in shapes: T steps, B sequences, I inputs, H hidden units, L layers, D directions (1 or 2).
 """
@@ -107,10 +107,12 @@ def gru_forward(
         whether there are biases follow from the names in it.
     h_0 : array_like of shape (D*L, B, H), optional
         None means zeros.
-    lengths, dropout, seed, dtype
+    lengths, dropout, seed
         As for `lstm_forward`.
     reset_after : bool, default True
         Whether r comes after the product with W_hn, or before it.
+    dtype
+        As for `lstm_forward`.
 
     Returns
     -------

@@ -32,6 +32,12 @@ struct fastlstm_model {
 
 #define FL_MODEL_MARK UINT64_C(0x4c54534c74736166)  // "fastLSTL"; memory never packed holds it by chance only
 
+// stages.c: the stages of a layer's steps; `second` has no cell where there is none. Weights are not there
+// yet.
+void fl_make_stages(const fastlstm_spec *spec, int64_t inputs, const fl_kernels *kernels, fl_layer *first,
+                    fl_layer *second);
+int64_t fl_row_vectors(const fl_layer *layer);  // of a row of sums
+
 // options.c: of the general LSTM, with `peepholes` of a layer laid out already; names what
 // FASTLSTM_USUAL is, and makes no clip an infinite one
 void fl_pack_peepholes(const fl_layer *layer, const fastlstm_peepholes *p, int64_t lanes, int64_t elem);

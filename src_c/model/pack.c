@@ -11,37 +11,6 @@
 static const int64_t CACHED_WEIGHTS = 16 << 20;  // bytes that a last-level cache may hold
 static const int64_t ALONE_WEIGHTS = 1 << 20;    // bytes that one thread packs sooner than a team wakes
 
-// The recurrent sum of a small layer runs in two chains, else one row could not hide the latency
-// of its multiply-adds. A function of H alone: it fixes the order of summation everywhere.
-static int32_t chains_of(int64_t units) { return units <= 24 ? 2 : 1; }
-
-// Units into panels. What is left over gets a remainder panel where that saves products: where the gates of
-// the units fit into one vector or two, or the vectors of units of a cell with one sum are one or two, or
-// the vectors that are left of one with three.
-static void divide_units(fl_layer *layer, int32_t kind, int64_t units, const fl_kernels *kernels)
-{
-  const int64_t lanes = kernels->lanes;
-  layer->cell = fl_cell_of(kind);
-  layer->kind = kind;
-  layer->units = units;
-  layer->chains = layer->cell->apart ? 1 : chains_of(units);
-  if (layer->cell->apart) {
-    const int64_t left = units % lanes, sums = layer->cell->sums;
-    layer->last = left == 0                      ? (int32_t)sums
-                  : FL_PANEL * left <= lanes     ? 1
-                  : FL_PANEL * left <= 2 * lanes ? 2
-                                                 : 3;
-    const int64_t all = sums * (fl_ceil_div(units, lanes) - 1) + layer->last;
-    layer->full = (int32_t)(all / FL_PANEL) + (all % FL_PANEL > 2);
-    layer->remainder = all % FL_PANEL > 2 ? 0 : (int32_t)(all % FL_PANEL);
-    return;
-  }
-  const int64_t panel = lanes * FL_PANEL / layer->cell->sums, rest = units % panel;
-  const int64_t vectors = fl_ceil_div(rest * layer->cell->sums, lanes);  // that the sums of the rest fill
-  layer->full = (int32_t)(units / panel) + (vectors > 2);
-  layer->remainder = vectors > 2 ? 0 : (int32_t)vectors;
-}
-
 // Bytes of what one stage of one direction's steps packs.
 typedef struct stage_bytes {
   int64_t w_x, w_h, bias, bias_h;  // for the forward pass
@@ -59,29 +28,6 @@ static int64_t layer_inputs(const fastlstm_spec *spec, int64_t layer)
   return layer == 0 ? spec->input_size : spec->directions * fl_outputs(spec);
 }
 
-// Vectors of a row of sums.
-static int64_t row_vectors(const fl_layer *layer)
-{
-  return FL_PANEL * (int64_t)layer->full + layer->remainder;
-}
-
-// The stages of a layer's steps; `second` has no cell where there is none. Weights are not there yet.
-static void make_stages(const fastlstm_spec *spec, int64_t inputs, const fl_kernels *kernels, fl_layer *first,
-                        fl_layer *second)
-{
-  const int32_t kind = fl_second_kind(spec);
-  const fl_matrix native = {.format = FL_NATIVE, .interleave = 1};
-  *first = (fl_layer){.inputs = inputs, .w_x = native, .w_h = native};
-  *second = (fl_layer){.w_x = native, .w_h = native};
-  first->w_x.inputs = inputs;
-  first->w_h.inputs = fl_outputs(spec);
-  divide_units(first, spec->cell, spec->hidden_size, kernels);
-  if (!kind) return;
-  second->inputs = second->w_x.inputs = kind == FL_PROJECTION ? 0 : inputs;
-  second->w_h.inputs = spec->hidden_size;
-  divide_units(second, kind, fl_outputs(spec), kernels);
-}
-
 // `reader`: the stage that reads what this one puts out. Sums of a stage that reads no x start from zeros,
 // and one panel of them is enough.
 static stage_bytes bytes_of_stage(const fastlstm_spec *spec, const fl_layer *stage, const fl_layer *reader,
@@ -90,7 +36,7 @@ static stage_bytes bytes_of_stage(const fastlstm_spec *spec, const fl_layer *sta
   const int64_t elem = fl_elem(spec->dtype);
   const int forward = (spec->passes & FASTLSTM_PASS_FORWARD) != 0,
             backward = (spec->passes & FASTLSTM_PASS_BACKWARD) != 0;
-  const int64_t sums = forward ? row_vectors(stage) * lanes : 0, zeros = forward ? FL_PANEL * lanes : 0;
+  const int64_t sums = forward ? fl_row_vectors(stage) * lanes : 0, zeros = forward ? FL_PANEL * lanes : 0;
   const int64_t rows = backward ? stage->cell->gates * stage->units : 0,
                 read = backward ? reader->cell->gates * reader->units : 0;
   return (stage_bytes){.w_x = fl_round_up(stage->inputs * sums * elem, FASTLSTM_ALIGN),
@@ -140,7 +86,7 @@ static fastlstm_status bytes_of(const fastlstm_spec *spec, size_t *bytes)
   fl_layer first, second;
   int64_t total = head_bytes(spec);
   for (int64_t l = 0; l < spec->num_layers && l < 2; ++l) {  // all layers after the first are alike
-    make_stages(spec, layer_inputs(spec, l), kernels, &first, &second);
+    fl_make_stages(spec, layer_inputs(spec, l), kernels, &first, &second);
     const layout part = layer_layout(spec, &first, &second, kernels->lanes);
     total += spec->directions * layout_bytes(part) * (l == 0 ? 1 : spec->num_layers - 1);
   }
@@ -215,7 +161,10 @@ static void pack_matrix(packing *p, int thread, const fl_layer *layer, const voi
       const int gate = order->gate[i];
       const int64_t place = gate_place(layer, lanes, vector, gate), panel = place / (FL_PANEL * lanes);
       const int64_t start = panel * FL_PANEL * lanes;  // of the panel in a row of sums
-      job.stride = (merged ? row_vectors(layer) : panel < layer->full ? FL_PANEL : layer->remainder) * lanes;
+      job.stride = (merged                ? fl_row_vectors(layer)
+                    : panel < layer->full ? FL_PANEL
+                                          : layer->remainder) *
+                   lanes;
       job.w = (const char *)w + (gate * layer->units + vector * lanes) * inputs * elem;
       job.scale = layer->cell->scale[gate];
       if (out) job.out = out + (merged ? place : start * inputs + place - start) * elem;
@@ -323,7 +272,7 @@ static void place_stage(fl_layer *stage, stage_bytes part, int64_t lanes, char *
   stage->wt_x = backward;
   stage->wt_h = backward + part.wt_x;
   if (!stage->inputs) memset((char *)stage->bias, 0, (size_t)part.bias);
-  if (row_vectors(stage) * lanes != stage->cell->sums * stage->units)
+  if (fl_row_vectors(stage) * lanes != stage->cell->sums * stage->units)
     memset(forward, 0, (size_t)forward_bytes(part));
 }
 
@@ -347,7 +296,7 @@ static fastlstm_model *lay_out(const fastlstm_spec *spec, void *memory, size_t b
   char *at = (char *)memory + head;
   for (int64_t i = 0; i < count; ++i) {
     fl_layer *layer = &model->layers[i], second;
-    make_stages(spec, layer_inputs(spec, i / spec->directions), model->kernels, layer, &second);
+    fl_make_stages(spec, layer_inputs(spec, i / spec->directions), model->kernels, layer, &second);
     const layout part = layer_layout(spec, layer, &second, lanes);
     char *behind = at + forward_bytes(part.first), *backward = behind + forward_bytes(part.second);
     place_stage(layer, part.first, lanes, at, backward);
@@ -363,7 +312,7 @@ static fastlstm_model *lay_out(const fastlstm_spec *spec, void *memory, size_t b
   }
   const fl_layer *writer = model->seconds ? model->seconds : model->layers;
   model->panels = (int32_t)panels_of(&model->layers[0]);
-  model->vectors = (int32_t)row_vectors(&model->layers[0]);
+  model->vectors = (int32_t)fl_row_vectors(&model->layers[0]);
   model->unit_vectors = (int32_t)fl_ceil_div(spec->hidden_size, lanes);
   model->output_panels = (int32_t)panels_of(writer);
   model->x_panels = model->panels + (model->seconds && writer->inputs ? model->output_panels : 0);

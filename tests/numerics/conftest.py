@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import pytest
 
-
 CELLS = ["lstm", "lstmp", "rnn_tanh", "rnn_relu", "gru", "lstm_general", "gru_reset_before"]
 
 

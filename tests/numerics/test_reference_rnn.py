@@ -152,9 +152,7 @@ def test_one_step_of_a_gru_that_resets_before_by_hand() -> None:
     n, z, r = np.tanh(2.0), 0.75, 0.5
     result = reference.gru_forward([[[1.0]]], params, h_0=[[[h]]], reset_after=False)
     np.testing.assert_allclose(result.y, [[[0.25 * n + 0.75 * h]]], rtol=1e-15)
-    grads = reference.gru_backward(
-        [[[1.0]]], params, h_0=[[[h]]], dy=[[[8.0]]], reset_after=False
-    )
+    grads = reference.gru_backward([[[1.0]]], params, h_0=[[[h]]], dy=[[[8.0]]], reset_after=False)
     da_n = 8 * (1 - z) * (1 - n**2)
     da_z = 8 * (h - n) * z * (1 - z)
     dm = 4 * da_n
