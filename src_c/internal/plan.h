@@ -70,12 +70,20 @@ typedef struct fl_back_layout {
   int64_t total;
 } fl_back_layout;
 
+// Whether weights of so many bytes outgrow the second-level cache, and what lies behind it is so slow that it
+// counts.
+static inline int fl_beyond_l2(const fastlstm_model *model, double bytes)
+{
+  return model->caches.block_bytes && bytes > model->caches.l2_bytes;
+}
+
+// blocking.c
 // How `rows` rows read weights in the forward pass: each sum takes `inputs` of them, all sums take `bytes`.
 fl_blocking fl_blocking_of(const fastlstm_model *model, int64_t rows, int64_t inputs, double bytes);
 // How the backward pass reads `panels` column panels whose sums are over the gradients of `reader`'s gates.
 fl_dgrad_prefetch fl_dgrad_prefetch_of(const fastlstm_model *model, const fl_layer *reader, int64_t panels);
 
-// These return 0 when a size overflows.
+// layout.c; these return 0 when a size overflows.
 int fl_run_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_run_layout *layout);
 int fl_tape_layout_of(const fastlstm_spec *spec, int64_t steps, int64_t batch, fl_tape_layout *layout);
 int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_back_layout *layout);

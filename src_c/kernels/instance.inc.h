@@ -62,7 +62,7 @@ const fl_kernels FL_TABLE = {
     .blocked_rows = FL_BLOCKED_STEP_ROWS,
     .project = FL_NAMED(project),
     .step = FL_NAMED(step),
-    .persistent = {[FASTLSTM_LSTM] = FL_NAMED(lstm_persistent)},
+    .persistent = {[FASTLSTM_LSTM] = FL_NAMED(lstm_persistent), [FASTLSTM_GRU] = FL_NAMED(gru_persistent)},
     .back_step = FL_NAMED(back_step),
     .dgrad = FL_NAMED(dgrad),
     .wgrad = FL_NAMED(wgrad),
