@@ -76,6 +76,10 @@ def test_explain() -> None:
     assert lines[0] == "GRU(3, 300, dtype=float32) on T=4, B=2"
     (panels,) = (line for line in lines if line.startswith("panels"))
     assert panels.endswith(", 3 panels a bundle, recurrent products in one partial sum")
+    assert not any(line.startswith("stages") for line in lines)
+    lines = fastlstm.GRU(I, 300, seed=0, reset_after=False).explain(T=4, B=2).splitlines()
+    (stages,) = (line for line in lines if line.startswith("stages"))
+    assert stages.endswith("r and z, then n from r h, after a barrier where threads share units")
 
 
 # ---- a state is h alone ----
