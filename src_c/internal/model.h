@@ -9,7 +9,8 @@
 #include "kernels/kernels.h"
 
 // cells.c
-const fl_cell *fl_cell_of(int32_t kind);            // of an fl_layer
+const fl_cell *fl_cell_of(int32_t kind);         // of an fl_layer
+int32_t fl_stage_of(const fastlstm_spec *spec);  // the kind of its layers, and of the first stage of a step
 int32_t fl_second_kind(const fastlstm_spec *spec);  // of the second stage of its steps, 0: there is none
 int64_t fl_weight_gates(const fl_cell *cell);       // blocks of H rows in the weights, of both stages
 
@@ -38,9 +39,10 @@ void fl_make_stages(const fastlstm_spec *spec, int64_t inputs, const fl_kernels 
                     fl_layer *second);
 int64_t fl_row_vectors(const fl_layer *layer);  // of a row of sums
 
-// options.c: of the general LSTM, with `peepholes` of a layer laid out already; names what
+// options.c: of the general LSTM, with `peepholes` and `norms` of a layer laid out already; names what
 // FASTLSTM_USUAL is, and makes no clip an infinite one
 void fl_pack_peepholes(const fl_layer *layer, const fastlstm_peepholes *p, int64_t lanes, int64_t elem);
+void fl_pack_norms(const fl_layer *layer, const fastlstm_norms *n, const fastlstm_weights *w, int64_t elem);
 void fl_spell_out(fastlstm_options *options);
 
 static inline int64_t fl_elem(fastlstm_dtype dtype) { return dtype == FASTLSTM_F64 ? 8 : 4; }
@@ -56,6 +58,12 @@ static inline int fl_is_persistent(const fastlstm_model *model)
 {
   return !model->seconds && model->kernels->persistent[model->spec.cell] &&
          model->vectors <= model->kernels->persistent_vectors;
+}
+
+// Whether inputs must be projected ahead: by BLAS, or because a step takes sums of x apart from those of h.
+static inline int fl_needs_ahead(const fastlstm_model *model)
+{
+  return model->spec.gemm_blas || model->cell->row_sums > FL_PANEL;
 }
 
 static inline int64_t fl_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -47,6 +47,22 @@ static const fl_cell cell_kinds[FL_STAGES] = {
                                    .scale = {SIGMOID, SIGMOID}},
     [FL_CANDIDATE] = {ONE_GATE, .name = "candidate", .carries_h = 1, .activations = 3, .unit_sums = 3,
                       .first_gate = 2, .scale = {TANH}},
+    // As the general LSTM; behind the peepholes' stand the sums of weight_n. The tape has sums without their
+    // mean.
+    [FL_NORMED_SUMS] = {LSTM, .name = "LSTM (normed)", .unit_sums = 4 + FL_PEEPHOLES + 4, .row_sums = 4,
+                        .scale = {1, 1, 1, 1}},
+    // The sums of x and those of h have gradients of their own.
+    [FL_NORMED_SEPARATE] = {.name = "LSTM (normed separately)",
+                            .gates = 4,
+                            .sums = 4,
+                            .has_c = 1,
+                            .activations = 8,
+                            .grads = 8,
+                            .unit_sums = 4 + FL_PEEPHOLES + 8 + 2,
+                            .row_sums = 8,
+                            .of_x = {0, {0, 1, 2, 3}},
+                            .of_h = {4, {0, 1, 2, 3}},
+                            .scale = {1, 1, 1, 1}},
 };
 
 const fl_cell *fl_cell_of(int32_t kind) { return &cell_kinds[kind]; }
@@ -59,4 +75,16 @@ int32_t fl_second_kind(const fastlstm_spec *spec)
 int64_t fl_weight_gates(const fl_cell *cell)
 {
   return cell->gates + (cell->second ? fl_cell_of(cell->second)->gates : 0);
+}
+
+int32_t fl_stage_of(const fastlstm_spec *spec)
+{
+  switch (spec->options.layer_norm) {
+    case FASTLSTM_NORM_SUMS:
+      return FL_NORMED_SUMS;
+    case FASTLSTM_NORM_SEPARATE:
+      return FL_NORMED_SEPARATE;
+    default:
+      return spec->cell;
+  }
 }

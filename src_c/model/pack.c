@@ -20,7 +20,7 @@ typedef struct stage_bytes {
 // The forward parts of the first stage stand first, those of the second one behind them, then the others.
 typedef struct layout {
   stage_bytes first, second;
-  int64_t peepholes;
+  int64_t peepholes, norms;
 } layout;
 
 static int64_t layer_inputs(const fastlstm_spec *spec, int64_t layer)
@@ -55,6 +55,11 @@ static layout layer_layout(const fastlstm_spec *spec, const fl_layer *first, con
   if (spec->options.peepholes)
     part.peepholes =
         fl_round_up(FL_PEEPHOLES * fl_round_up(first->units, lanes) * fl_elem(spec->dtype), FASTLSTM_ALIGN);
+  const int64_t rows_of_norms = first->kind == FL_NORMED_SUMS       ? FL_NORM_ROWS
+                                : first->kind == FL_NORMED_SEPARATE ? FL_SEPARATE_ROWS
+                                                                    : 0;
+  const int64_t elem = fl_elem(spec->dtype);
+  part.norms = rows_of_norms * fl_row_units(first->units, elem) * elem;
   return part;
 }
 
@@ -65,7 +70,7 @@ static int64_t backward_bytes(stage_bytes part) { return part.wt_x + part.wt_h; 
 static int64_t layout_bytes(layout part)
 {
   return forward_bytes(part.first) + forward_bytes(part.second) + backward_bytes(part.first) +
-         backward_bytes(part.second) + part.peepholes;
+         backward_bytes(part.second) + part.peepholes + part.norms;
 }
 
 // Of a model's head: itself and its layers.
@@ -121,6 +126,7 @@ typedef struct packing {
   const fastlstm_model *model;
   const fastlstm_weights *weights;
   const fastlstm_peepholes *peepholes;
+  const fastlstm_norms *norms;
   fastlstm_poll *poll;
   void *poll_arg;
   double polled;     // when poll was last called, by thread 0
@@ -252,7 +258,8 @@ static void pack_share(void *arg, int thread, int threads)
     if (thread != 0) continue;
     if (layer->peepholes)
       fl_pack_peepholes(layer, &job->peepholes[i], job->model->kernels->lanes, fl_elem(spec->dtype));
-    if (!forward) continue;
+    if (layer->norms) fl_pack_norms(layer, &job->norms[i], w, fl_elem(spec->dtype));
+    if (!forward || layer->norms) continue;
     pack_bias(job, layer, w->b_ih, layer->cell->apart ? NULL : w->b_hh, (char *)layer->bias);
     if (layer->cell->apart) pack_bias(job, layer, NULL, w->b_hh, (char *)layer->bias_h);
     if (second && second->inputs)
@@ -284,8 +291,9 @@ static fastlstm_model *lay_out(const fastlstm_spec *spec, void *memory, size_t b
   model->mark = 0;
   model->spec = *spec;
   model->spec.peepholes = NULL;  // the caller's
+  model->spec.norms = NULL;
   fl_spell_out(&model->spec.options);
-  model->cell = fl_cell_of(spec->cell);
+  model->cell = fl_cell_of(fl_stage_of(spec));
   model->kernels = fl_kernels_for(spec->isa, spec->dtype);
   model->caches = fl_caches_of(FL_CACHES_OF_CPU);
   model->layers = (fl_layer *)((char *)memory + fl_round_up(sizeof(fastlstm_model), FASTLSTM_ALIGN));
@@ -301,9 +309,12 @@ static fastlstm_model *lay_out(const fastlstm_spec *spec, void *memory, size_t b
     char *behind = at + forward_bytes(part.first), *backward = behind + forward_bytes(part.second);
     place_stage(layer, part.first, lanes, at, backward);
     layer->options = &model->spec.options;
-    if (part.peepholes) layer->peepholes = at + layout_bytes(part) - part.peepholes;
+    if (part.peepholes) layer->peepholes = at + layout_bytes(part) - part.norms - part.peepholes;
+    if (part.norms) layer->norms = at + layout_bytes(part) - part.norms;
+    if (part.norms) memset((char *)layer->bias, 0, (size_t)part.first.bias);  // no bias is normalised
     if (model->seconds) {
       place_stage(&second, part.second, lanes, behind, backward + backward_bytes(part.first));
+      second.options = layer->options;
       second.reader = layer;
       model->seconds[i] = second;
       layer->second = layer->reader = &model->seconds[i];
@@ -337,6 +348,7 @@ fastlstm_status fastlstm_model_pack(const fastlstm_spec *given, const fastlstm_w
   packing job = {.model = model,
                  .weights = weights,
                  .peepholes = spec.peepholes,
+                 .norms = spec.norms,
                  .poll = poll,
                  .poll_arg = poll_arg,
                  .polled = poll ? fl_now() : 0};

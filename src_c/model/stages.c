@@ -45,7 +45,7 @@ void fl_make_stages(const fastlstm_spec *spec, int64_t inputs, const fl_kernels 
   *second = (fl_layer){.w_x = native, .w_h = native};
   first->w_x.inputs = inputs;
   first->w_h.inputs = fl_outputs(spec);
-  divide_units(first, spec->cell, spec->hidden_size, kernels);
+  divide_units(first, fl_stage_of(spec), spec->hidden_size, kernels);
   if (!kind) return;
   second->inputs = second->w_x.inputs = kind == FL_PROJECTION ? 0 : inputs;
   second->w_h.inputs = spec->hidden_size;

@@ -121,6 +121,7 @@ static void stage_rows(const back_worker *b, const back_segment *s, const fl_lay
       .descending = (int32_t)(t & 1),
       .streaming = r->tape_layout.streaming && (first || stage->cell->activations),
       .prefetch = last ? b->output_prefetch : b->prefetch,
+      .space = b->scratch,
   };
   fl_back_step_slabs(&b->w, stage, &job);
 }

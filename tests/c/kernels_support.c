@@ -232,7 +232,7 @@ void for_each_cell(void (*test)(const fl_kernels *, fastlstm_cell_kind))
   for (int isa = 0; isa < FASTLSTM_ISA_COUNT; ++isa) {
     const fl_kernels *kernels = fl_kernels_for((fastlstm_isa)isa, DTYPE);
     for (int kind = 0; kernels && kind < FL_STAGES; ++kind)
-      if (kind != FL_PROJECTION) test(kernels, (fastlstm_cell_kind)kind);
+      if (kind < FL_CELLS || kind == FL_CANDIDATE) test(kernels, (fastlstm_cell_kind)kind);
   }
 }
 
