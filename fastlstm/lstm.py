@@ -96,7 +96,6 @@ class LSTM(Recurrent[Given, State, Slope]):
     _cell = CELLS["lstm"]
     _has_c = _cell.has_c
     _states = ("h_0", "c_0")
-    options: LSTMOptions | None = None  # of models pickled before there were options, too
     _defaults: ClassVar[dict[str, object]] = {
         "num_layers": 1,
         "bias": True,

@@ -27,7 +27,8 @@ c_t from step t + 1 and from outside; K'(v) is 1 where |v| < gate_clip, else 0, 
     dc_{t-1} = ds f + dz_i p_i + dz_f p_f
     dp_i     = sum dz_i c_{t-1},  dp_f = sum dz_f c_{t-1},  dp_o = sum dz_o c_t
 
-and from dz on as in the plain LSTM, which also says what a projection of h_t means. Where f is no
+and from dz on as in the plain LSTM, which also says what a projection of h_t means; noise, and what
+it means at inference, stands in ``fastlstm.reference.noise``. Where f is no
 gate of its own, its block of the weights, its biases and p_f are there and have no effect; their
 gradients are zero.
 
@@ -57,6 +58,7 @@ from .layers import (
     sums_backward,
     weighted_sums,
 )
+from .noise import NAMES, Zoneout
 
 DEFAULTS: dict[str, Any] = {
     "peepholes": False,
@@ -68,7 +70,17 @@ DEFAULTS: dict[str, Any] = {
     "gate_activation": "sigmoid",
     "candidate_activation": "tanh",
     "output_activation": "tanh",
+    **dict.fromkeys(NAMES, 0.0),
 }
+
+
+def completed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options, by the names of `fastlstm.LSTMOptions`; what is not there is as the plain LSTM
+    has it."""
+    unknown = [name for name in options if name not in DEFAULTS]
+    if unknown:
+        raise ValueError(f"there are no options {', '.join(unknown)}")
+    return {**DEFAULTS, **options}
 
 
 def lstm_cell(options: Mapping[str, Any]) -> Cell:
@@ -90,10 +102,7 @@ def lstm_cell(options: Mapping[str, Any]) -> Cell:
     ValueError
         An option that there is not; coupled gates without a forget gate.
     """
-    unknown = [name for name in options if name not in DEFAULTS]
-    if unknown:
-        raise ValueError(f"there are no options {', '.join(unknown)}")
-    variant = _Variant({**DEFAULTS, **options})
+    variant = _Variant(completed(options))
     return Cell(4, variant.forward, variant.backward)
 
 
@@ -112,6 +121,8 @@ class _Variant:
         self.forget_gate = options["forget_gate"]
         if self.coupled and not self.forget_gate:
             raise ValueError("coupled gates need a forget gate")
+        self.zoneout_c = Zoneout("zoneout_c", options["zoneout_c"])
+        self.zoneout_h = Zoneout("zoneout_h", options["zoneout_h"])
         self.gate_clip, self.cell_clip = options["gate_clip"], options["cell_clip"]
         self.clip = _clip(self.gate_clip)
         self.gate, self.gate_slope = activation(options["gate_activation"])
@@ -120,14 +131,18 @@ class _Variant:
 
     def sums(self, x: Array, h: Array, c: Array, params: Params) -> tuple[Array, ...]:
         """z_i, z_f, z_g and z_o, the last one without its peephole."""
+        h = h * params.get("variational_dropout", 1)
         z_i, z_f, z_g, z_o = np.split(weighted_sums(x, h, params), 4, axis=-1)
         if self.peepholes:
             z_i, z_f = z_i + params["weight_ci"] * c, z_f + params["weight_cf"] * c
         return z_i, z_f, z_g, z_o
 
-    def state(self, z: tuple[Array, ...], c: Array) -> tuple[Array, Array, Array, Array]:
-        """i, f, g and the new c before its clip."""
+    def state(
+        self, z: tuple[Array, ...], c: Array, params: Params
+    ) -> tuple[Array, Array, Array, Array]:
+        """i, f, g with its dropout, and the new c before its clip."""
         i, g = self.gate(self.clip(z[0])), self.candidate(self.clip(z[2]))
+        g = g * params.get("recurrent_dropout", 1)
         if self.coupled:
             f = 1 - i
         else:
@@ -140,17 +155,20 @@ class _Variant:
     def forward(self, x: Array, states: States, params: Params) -> States:
         h, c = states
         z = self.sums(x, h, c, params)
-        _, _, _, whole = self.state(z, c)
+        _, _, _, whole = self.state(z, c, params)
         c_t = _clip(self.cell_clip)(whole)
         o = self.gate(self.clip(self.output_sum(z[3], c_t, params)))
-        return project(o * self.output(c_t), params), c_t
+        h_t = project(o * self.output(c_t), params)
+        return self.zoneout_h.held(h, h_t, params), self.zoneout_c.held(c, c_t, params)
 
     def backward(
         self, x: Array, states: States, params: Params, dstates: States
     ) -> tuple[Array, States, dict[str, Array]]:
-        (h, c), (dh, dc) = states, dstates
+        h, c = states
+        dh_old, dh = self.zoneout_h.backward(dstates[0], params)
+        dc_old, dc = self.zoneout_c.backward(dstates[1], params)
         z_i, z_f, z_g, z_o = z = self.sums(x, h, c, params)
-        i, f, g, whole = self.state(z, c)
+        i, f, g, whole = self.state(z, c, params)
         c_t = _clip(self.cell_clip)(whole)
         z_o = self.output_sum(z_o, c_t, params)
         o = self.gate(self.clip(z_o))
@@ -162,11 +180,11 @@ class _Variant:
             dc = dc + dz_o * params["weight_co"]
         dc = _within(whole, self.cell_clip, dc)
         slope_g = _within(z_g, self.gate_clip, self.candidate_slope(self.clip(z_g)))
-        dz_g = dc * i * slope_g
+        dz_g = dc * i * params.get("recurrent_dropout", 1) * slope_g
         own = self.forget_gate and not self.coupled  # f is a gate of its own
         dz_f = dc * c * self.slope_of_gate(z_f) if own else np.zeros_like(dc)
         dz_i = dc * (g - c if self.coupled else g) * self.slope_of_gate(z_i)
-        dc_prev = dc * f
+        dc_prev = dc_old + dc * f
         peepholes = {}
         if self.peepholes:
             dc_prev = dc_prev + dz_i * params["weight_ci"] + dz_f * params["weight_cf"]
@@ -174,8 +192,9 @@ class _Variant:
             peepholes = {name: products.sum(axis=0) for name, products in pairs.items()}
 
         dz = np.concatenate([dz_i, dz_f, dz_g, dz_o], axis=-1)
-        dx, dh, dparams = sums_backward(x, h, params, dz)
-        return dx, (dh, dc_prev), {**dparams, **of_projection, **peepholes}
+        mask = params.get("variational_dropout", 1)
+        dx, dh, dparams = sums_backward(x, h * mask, params, dz)
+        return dx, (dh_old + dh * mask, dc_prev), {**dparams, **of_projection, **peepholes}
 
     def slope_of_gate(self, z: Array) -> Array:
         return _within(z, self.gate_clip, self.gate_slope(self.clip(z)))

@@ -32,6 +32,7 @@ struct fastlstm_model {
 // FASTLSTM_USUAL is, and makes no clip an infinite one
 void fl_pack_peepholes(const fl_layer *layer, const fastlstm_peepholes *p, int64_t lanes, int64_t elem);
 void fl_spell_out(fastlstm_options *options);
+int fl_has_noise(const fastlstm_options *options);
 
 static inline int64_t fl_elem(fastlstm_dtype dtype) { return dtype == FASTLSTM_F64 ? 8 : 4; }
 

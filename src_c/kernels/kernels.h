@@ -76,6 +76,37 @@ typedef struct fl_matrix {
   const void *scales;  // of the columns, or NULL
 } fl_matrix;
 
+// Kinds of masks. A mask's counter ends with a word that has the kind above FL_MASK_BITS bits of what it is
+// for: a layer, or, of what each direction has for itself, layer * directions + direction.
+typedef enum {
+  FL_DROPOUT = 0,  // between layers
+  FL_ZONEOUT_C,
+  FL_ZONEOUT_H,
+  FL_RECURRENT_DROPOUT,
+  FL_VARIATIONAL_DROPOUT,
+  FL_INPUT_DROPOUT,
+  FL_WEIGHT_DROP,
+  FL_MASKS
+} fl_mask_kind;
+enum { FL_MASK_BITS = 29 };
+
+// Elements whose number of 24 bits is at least `threshold` are `kept`, others `dropped`.
+typedef struct fl_mask {
+  uint32_t threshold;
+  double kept, dropped;
+} fl_mask;
+
+// What the masks of a step of some rows follow from.
+typedef struct fl_noise {
+  const fl_mask *masks;  // [FL_MASKS]
+  uint32_t key[2];
+  uint32_t place;  // layer * directions + direction
+  int32_t reverse;
+  int64_t step;            // in the direction's order
+  const int64_t *rows;     // [rows] their places in the batch
+  const int64_t *lengths;  // [rows]
+} fl_noise;
+
 // What a kernel must know about one direction of one layer.
 typedef struct fl_layer {
   const fl_cell *cell;
@@ -89,7 +120,7 @@ typedef struct fl_layer {
   fl_matrix w_x, w_h;  // input and recurrent weights, see product/tile.inc.h
   const void *bias;    // (b_ih + b_hh) times the gate scale, laid out as a row of sums
   const void *bias_h;  // where sums stay apart: b_hh likewise, and `bias` is of b_ih alone; else NULL
-  const fastlstm_options *options;  // of FASTLSTM_LSTM_GENERAL, after fl_spell_out
+  const fastlstm_options *options;  // of FASTLSTM_LSTM_GENERAL and its projection, after fl_spell_out
   const void *peepholes;            // [unit vector][i, f, o][VL], or NULL
   const void *wt_x, *wt_h;          // transposed weights for the backward pass, see product/dgrad.inc.h
   // Of a layer whose output m is projected, h = W_hr m. `projection` computes that in a second phase of each
@@ -151,6 +182,12 @@ typedef struct fl_step {
   int32_t descending;  // visit the panels from last to first: on odd steps the cache holds the last ones
   fl_blocking blocking;
   void *sums;  // room for fl_sums_rows rows of 4 VL, or NULL if that is 0
+  // Of a layer with options that makes h. Zoneout of h reads h of the step before; where dropout changes what
+  // the next product reads, h_next gets that, and h_whole, in and out, all of h. Rows as those of h_prev.
+  const void *h_before;
+  void *h_whole;
+  const fl_noise *noise;  // or NULL: the pass is not noisy
+  int64_t noise_row;      // which of the noise's rows the first row is
 } fl_step;
 
 // Many steps of one row, all panels; only for layers of at most `persistent_vectors` vectors.
@@ -196,6 +233,9 @@ typedef struct fl_back_step {
   int32_t descending;
   int32_t streaming;  // the tape was written past the caches, and is prefetched
   int32_t prefetch;   // of weights, an fl_dgrad_prefetch
+  void *dh_carry;     // with zoneout of h: what goes to h of the step before; may be dh_last
+  const fl_noise *noise;
+  int64_t noise_row;  // as in fl_step
 } fl_back_step;
 
 typedef enum {

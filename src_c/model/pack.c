@@ -308,6 +308,7 @@ static fastlstm_model *lay_out(const fastlstm_spec *spec, void *memory, size_t b
       projection.w_h.data = at + gate_bytes(part);
       projection.w_h.inputs = layer->units;
       projection.bias = (const char *)projection.w_h.data + part.w_r;
+      projection.options = layer->options;
       projection.wt_h = layer->wt_h;  // W_hh, which reads what is projected
       layer->wt_h = (const char *)layer->wt_h + part.wt_h;
       memset((char *)projection.w_h.data, 0, (size_t)(part.w_r + part.zeros));

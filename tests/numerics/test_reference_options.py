@@ -49,6 +49,7 @@ EACH: list[dict[str, Any]] = [
 def loss_of(case: Case, inputs: option_runs.Inputs) -> float:
     i = inputs
     given: dict[str, Any] = {"lengths": i.lengths, "options": case.options.config()}
+    given |= {"noisy": case.noise is not None, "seed": case.noise or 0}
     result = reference.lstm_forward(i.x, i.params, state=i.state, **given)
     pairs = zip((i.dy, *i.dstate, i.dcells), result, strict=True)
     return float(sum(np.sum(slope * value) for slope, value in pairs))
