@@ -152,8 +152,7 @@ class LSTMOptions:
         return found
 
     def equations(self) -> LSTMOptions | None:
-        """Without what only parameters depend on: forget_bias their first values, and weight_drop
-        those of a training pass.
+        """Without what only parameters depend on: forget_bias (first ones), weight_drop.
 
         Returns
         -------
