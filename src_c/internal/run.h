@@ -93,6 +93,9 @@ int64_t fl_running(const worker *w, int64_t t, int64_t end);  // end of the rows
 char *fl_h_buffer(const run *r, int64_t layer_dir, int64_t t);
 char *fl_m_buffer(const run *r, int64_t layer_dir, int64_t t);
 char *fl_whole_buffer(const run *r, int64_t layer_dir);  // h, where its buffers have what products read of it
+// c and h of step t before noise, where the tape keeps them, else NULL.
+char *fl_new_c_buffer(const run *r, int64_t layer_dir, int64_t t);
+char *fl_new_h_buffer(const run *r, int64_t layer_dir, int64_t t);
 char *fl_c_buffer(const run *r, int64_t layer_dir, int64_t t);
 char *fl_activations(const run *r, int64_t layer_dir, int64_t t);
 // How many of `units` unit vector v has; `begin`: the first of them.

@@ -6,21 +6,27 @@
 
 enum { NOISE_ROWS = 6, NOISE_GROUPS = (VL + 3) / 4 };  // rows that are taken together; groups of words of one
 
+// The counter's word for the step, which masks of a whole sequence do not have.
+FL_INLINE uint32_t noise_time(const fl_noise *noise, int kind, int64_t row)
+{
+  if (kind == FL_VARIATIONAL_DROPOUT) return 0;
+  return (uint32_t)(noise->reverse ? noise->lengths[row] - 1 - noise->step : noise->step);
+}
+
 // Values of a mask for the units of the vector that begins at `unit`: of some rows, VL apart.
 static void FL_NAMED(draw)(const fl_noise *noise, int kind, int64_t unit, int64_t row, int rows, real *out)
 {
   const fl_mask *mask = &noise->masks[kind];
   const real kept = (real)mask->kept, dropped = (real)mask->dropped;
   uint32_t words[4][NOISE_ROWS * NOISE_GROUPS];
-  for (int j = 0; j < NOISE_ROWS * NOISE_GROUPS; ++j) {
-    const int64_t r = row + (j / NOISE_GROUPS < rows ? j / NOISE_GROUPS : 0);
-    const int64_t time = noise->reverse ? noise->lengths[r] - 1 - noise->step : noise->step;
+  for (int j = 0; j < rows * NOISE_GROUPS; ++j) {
+    const int64_t r = row + j / NOISE_GROUPS;
     words[0][j] = (uint32_t)(unit / 4 + j % NOISE_GROUPS);
-    words[1][j] = kind == FL_VARIATIONAL_DROPOUT ? 0 : (uint32_t)time;
+    words[1][j] = noise_time(noise, kind, r);
     words[2][j] = (uint32_t)noise->rows[r];
     words[3][j] = (uint32_t)kind << FL_MASK_BITS | noise->place;
   }
-  philox_rounds(noise->key, NOISE_ROWS * NOISE_GROUPS, words[0], words[1], words[2], words[3]);
+  philox_rounds(noise->key, rows * NOISE_GROUPS, words[0], words[1], words[2], words[3]);
   for (int r = 0; r < rows; ++r) {
     for (int lane = 0; lane < VL; ++lane) {
       const int word = (int)(unit % 4) + lane;
@@ -28,6 +34,18 @@ static void FL_NAMED(draw)(const fl_noise *noise, int kind, int64_t unit, int64_
       out[r * VL + lane] = number >= mask->threshold ? kept : dropped;
     }
   }
+}
+
+// Multiplies a row of units by a mask of dropout.
+static void FL_NAMED(drop_units)(const fl_noise *noise, int kind, int64_t row, int64_t units, real *at)
+{
+  const fl_mask *mask = &noise->masks[kind];
+  const fl_dropout job = {.counter = {noise_time(noise, kind, row), (uint32_t)noise->rows[row],
+                                      (uint32_t)kind << FL_MASK_BITS | noise->place},
+                          .key = {noise->key[0], noise->key[1]},
+                          .threshold = mask->threshold,
+                          .scale = mask->kept};
+  FL_NAMED(dropout)(&job, 0, units, at);
 }
 
 // Of zoneout, which has probability p, likewise.
@@ -68,6 +86,7 @@ static void FL_NAMED(put_h)(const fl_layer *layer, const fl_step *job, const rea
   for (int r = 0; r < rows; ++r) {
     const int64_t at = (row + r) * job->h_stride + unit;
     vreal v = vload(h + r * VL);
+    if (job->new_h) vstore((real *)job->new_h + at, v);
     if (p > 0) v = zoned_out(vload(held + r * VL), vload((const real *)job->h_before + at), v);
     store_units((real *)job->y[row + r] + unit, v, count);
     if (job->h_whole) {

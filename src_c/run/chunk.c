@@ -101,6 +101,8 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
   noise.step = t;
   char *dh = dh_last(b) + from * r->back_layout.dh_stride * r->elem;
   const int carries = carries_dh(r) && !projected;
+  const char *c = fl_new_c_buffer(r, s->layer_dir, t);
+  if (!c && has_c) c = fl_c_buffer(r, s->layer_dir, t);
   const fl_back_step job = {
       .next = next ? next + from * vector_bytes : NULL,
       .now = now + from * vector_bytes,
@@ -117,7 +119,7 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
       .h_prev =
           fl_h_buffer(r, s->layer_dir, t - 1) + (b->w.row_begin + from) * r->tape_layout.h_stride * r->elem,
       .h_stride = r->tape_layout.h_stride,
-      .c = has_c ? fl_c_buffer(r, s->layer_dir, t) + row : NULL,
+      .c = has_c ? c + row : NULL,
       .c_prev = has_c ? fl_c_buffer(r, s->layer_dir, t - 1) + row : NULL,
       .dc_carry = has_carry(r) ? dc_carry + from * vector_bytes : NULL,
       .c_stride = r->plan->batch * lanes,
@@ -128,6 +130,7 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
       .descending = (int32_t)(t & 1),
       .streaming = r->tape_layout.streaming,
       .prefetch = b->prefetch,
+      .space = b->scratch,
   };
   fl_back_step_slabs(&b->w, s->layer, &job);
 }
@@ -142,6 +145,8 @@ static void output_rows(const back_worker *b, const back_segment *s, int64_t t, 
   fl_noise noise = fl_noise_of(&b->w, s->layer_dir, s->dir);
   noise.step = t;
   char *dh = dh_last(b) + from * r->back_layout.dh_stride * r->elem;
+  const char *h = fl_new_h_buffer(r, s->layer_dir, t);
+  if (!h) h = fl_h_buffer(r, s->layer_dir, t);
   const fl_back_step job = {
       .next = next ? next + from * vector_bytes : NULL,
       .now = now + from * vector_bytes,
@@ -152,7 +157,7 @@ static void output_rows(const back_worker *b, const back_segment *s, int64_t t, 
       .dh_carry = carries_dh(r) ? dh : NULL,
       .noise = r->noisy ? &noise : NULL,
       .noise_row = from,
-      .h = fl_h_buffer(r, s->layer_dir, t) + (b->w.row_begin + from) * r->tape_layout.h_stride * r->elem,
+      .h = h + (b->w.row_begin + from) * r->tape_layout.h_stride * r->elem,
       .h_stride = r->tape_layout.h_stride,
       .rows = to - from,
       .panel_begin = b->output_column_begin,

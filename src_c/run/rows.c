@@ -74,6 +74,19 @@ char *fl_whole_buffer(const run *r, int64_t layer_dir)
   return tape_of(r, layer_dir) + r->tape_layout.whole;
 }
 
+char *fl_new_c_buffer(const run *r, int64_t layer_dir, int64_t t)
+{
+  if (!r->tape || !(r->model->spec.options.zoneout_c > 0)) return NULL;
+  return tape_of(r, layer_dir) + r->tape_layout.new_c + t * r->tape_layout.c_step;
+}
+
+char *fl_new_h_buffer(const run *r, int64_t layer_dir, int64_t t)
+{
+  const fastlstm_options *o = &r->model->spec.options;
+  if (!r->tape || !fl_clips_before_noise(o) || !(o->zoneout_h > 0 || fl_masks_h(r))) return NULL;
+  return tape_of(r, layer_dir) + r->tape_layout.new_h + t * r->tape_layout.h_step;
+}
+
 char *fl_c_buffer(const run *r, int64_t layer_dir, int64_t t)
 {
   if (!r->model->cell->has_c) return NULL;

@@ -90,6 +90,7 @@ static fl_step job_of_steps(const worker *w, const segment *s, int64_t ahead)
       .panel_end = w->panel_end,
       .blocking = fl_blocking_of(r->model, rows, inputs, weight_bytes(w, inputs)),
       .sums = w->sums,
+      .row_sums = w->sums + r->layout.row_sums,
   };
 }
 
@@ -120,6 +121,8 @@ static void set_noise(steps *common, fl_step *job, const char *before, int64_t t
   const run *r = w->r;
   const int64_t h_row = w->row_begin * r->layout.h_stride * r->elem;
   job->h_before = before;
+  job->new_h = from_row(fl_new_h_buffer(r, common->s->layer_dir, t), h_row);
+  common->job.new_c = from_row(fl_new_c_buffer(r, common->s->layer_dir, t), common->row_bytes);
   if (!r->noisy) return;
   common->noise.step = t;
   common->job.noise = common->output.noise = &common->noise;

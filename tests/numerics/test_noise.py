@@ -65,6 +65,8 @@ def test_the_cases_cover_all_noise(dtype: str) -> None:
         assert {case.ragged for case in with_it} == {False, True}, name
         assert {bool(case.proj_size) for case in with_it} == {False, True}, name
         assert {case.options.peepholes for case in with_it} == {False, True}, name
+        assert {case.options.layer_norm for case in with_it} == {None, "sums", "separate"}, name
+        assert {case.options.proj_clip is None for case in with_it} == {False, True}, name
 
 
 @pytest.mark.parametrize("sizes", [(60, 20, 9, 40, 1), (3, 130, 17, 70, 2), (9, 2, 200, 120, 1)])

@@ -25,6 +25,8 @@ EACH: list[dict[str, Any]] = [
     dict.fromkeys(NOISE, 0.3),
     {"zoneout_c": 0.4, "cell_clip": 0.5, "peepholes": True, "output_activation": "softsign"},
     {"recurrent_dropout": 0.4, "coupled": True},
+    {**dict.fromkeys(NOISE, 0.3), "layer_norm": "sums", "norm_epsilon": 0.3, "peepholes": True},
+    {**dict.fromkeys(NOISE, 0.3), "layer_norm": "separate", "norm_epsilon": 0.3, "peepholes": True},
     {"recurrent_dropout": 0.4, "zoneout_c": 0.3, "forget_gate": False},
 ]
 

@@ -55,6 +55,7 @@ static void FL_NAMED(general_rows)(const fl_layer *layer, const fl_step *job, co
   const int count = left < VL ? (int)left : VL;
   const real *peepholes = peepholes_of(layer, panel), *c_prev = (const real *)job->c_prev + first;
   real *c = (real *)job->c + first;
+  real *new_c = job->new_c ? (real *)job->new_c + first : 0;
   real *kept = job->activations ? (real *)job->activations + 4 * first : 0;
   real gates[4 * GENERAL_ROWS * VL] __attribute__((aligned(64)));
   real *gate_i = gates, *gate_f = gates + apart, *gate_g = gates + 2 * apart, *gate_o = gates + 3 * apart;
@@ -103,6 +104,7 @@ static void FL_NAMED(general_rows)(const fl_layer *layer, const fl_step *job, co
     vreal z_o = vload(gate_o + r * VL);
     if (peepholes) z_o = vfma(vload(peepholes + 2 * VL), state, z_o);
     z_o = clipped(z_o, limit);
+    if (new_c) vstore(new_c + r * VL, state);
     vstore(c + r * VL, o->zoneout_c > 0 ? zoned_out(vload(held + r * VL), before, state) : state);
     vstore(gate_o + r * VL, z_o);
     vstore(gate_g + r * VL, state);
@@ -151,7 +153,6 @@ static void FL_NAMED(general_back_rows)(const fl_layer *layer, const fl_back_ste
   real values[ALL * GENERAL_ROWS * VL] __attribute__((aligned(64)));
   real slopes[ALL * GENERAL_ROWS * VL] __attribute__((aligned(64)));
   real of_h[GENERAL_ROWS * VL] __attribute__((aligned(64)));
-  real fresh[GENERAL_ROWS * VL] __attribute__((aligned(64)));  // c before zoneout
   real held[GENERAL_ROWS * VL] __attribute__((aligned(64)));
   const int noisy = h_has_noise(layer, job->noise), zoned = o->zoneout_c > 0;
 
@@ -172,17 +173,7 @@ static void FL_NAMED(general_back_rows)(const fl_layer *layer, const fl_back_ste
       vstore(slope, vmul(vload(slope), vload(held + r * VL)));
     }
   }
-  if (zoned) {
-    held_part(job->noise, FL_ZONEOUT_C, o->zoneout_c, unit, job->noise_row + row, rows, held);
-    for (int r = 0; r < rows; ++r) {
-      const vreal i = vload(values + I * apart + r * VL), g = vload(values + G * apart + r * VL);
-      const vreal f = own ? vload(values + F * apart + r * VL) : fixed_forget(o, i);
-      const vreal state = clipped(vfma(f, vload(c_prev + r * VL), vmul(i, g)), cell_limit);
-      vstore(fresh + r * VL, state);
-      vstore(values + C * apart + r * VL, state);
-    }
-    c = fresh;
-  }
+  if (zoned) held_part(job->noise, FL_ZONEOUT_C, o->zoneout_c, unit, job->noise_row + row, rows, held);
   if (noisy) FL_NAMED(take_h_gradients)(layer, job, dh, dh_row, vector, row, rows, of_h);
   FL_NAMED(activate_with_slopes)(&o->output, values + C * apart, slopes + C * apart, (real)INFINITY, rows);
 
