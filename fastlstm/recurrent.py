@@ -35,7 +35,9 @@ class Recurrent(Inference[Given, State], Generic[Given, State, Slope]):
     The type variables say what a state is: a pair (h, c), or h alone.
     """
 
-    options: LSTMOptions | None = None  # of an LSTM; of one that was pickled before there were some, too
+    options: LSTMOptions | None = (
+        None  # of an LSTM; of one that was pickled before there were some, too
+    )
 
     @overload
     def forward(

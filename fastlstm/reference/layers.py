@@ -120,9 +120,8 @@ def run_forward(
             for direction, own in enumerate(params):
                 order, row = _walk(direction), index * len(params) + direction
                 states = tuple(initial[row] for initial in model.initial)
-                of_cell = {}
-                if noise is not None:
-                    of_cell = noise.of_cell(row, *x.shape[:2], own)
+                steps, batch, _ = x.shape
+                of_cell = {} if noise is None else noise.of_cell(row, steps, batch, own)
                 masks.append(of_cell)
                 steps_of = _steps(own, of_cell, order, len(x))
                 run = _run_direction(cell, x[order], states, model.active[order], steps_of)

@@ -92,7 +92,9 @@ class Noise(NamedTuple):
     def dropped(self, weight_hh: Array, place: int) -> Array:
         """The weights with their mask, or likewise their gradients."""
         rows, columns = weight_hh.shape
-        return weight_hh * self.mask("weight_drop", place, (rows, 1, columns), weight_hh.dtype)[:, 0]
+        return (
+            weight_hh * self.mask("weight_drop", place, (rows, 1, columns), weight_hh.dtype)[:, 0]
+        )
 
 
 class Zoneout:

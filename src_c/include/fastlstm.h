@@ -320,7 +320,7 @@ typedef struct fastlstm_back_io {
   // [layer * directions + direction] out; given where there are peepholes and `gradients`, else NULL.
   const fastlstm_peephole_gradients *peepholes;
   const fastlstm_norm_gradients *norms;  // likewise, where there is layer normalisation
-  int64_t noisy;  // as in the forward pass
+  int64_t noisy;                         // as in the forward pass
 } fastlstm_back_io;
 
 // Statuses as of fastlstm_forward. dcells, dc_n and dc_0 are NULL for a cell without c.

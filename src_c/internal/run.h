@@ -38,7 +38,7 @@ typedef struct run {
   int64_t *order;           // [B] row, as dealt to the groups -> place in the batch
   int64_t *sorted_lengths;  // [B] of the rows in their order; fastlstm_io.lengths are in that of the batch
   int64_t *counts;          // [T + 2] room for sorting
-  uint32_t key[2];           // of all masks
+  uint32_t key[2];          // of all masks
   fl_mask masks[FL_MASKS];
   int noisy;  // options of the model have masks in this pass
   fastlstm_poll *poll;

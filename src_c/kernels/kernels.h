@@ -16,12 +16,12 @@
 typedef struct fl_kernels fl_kernels;
 
 enum {
-  FL_PANEL = 4,          // vectors of a whole panel
-  FL_NORM_ROWS = 8,      // fl_layer.norms of FL_NORMED_SUMS: biases, weights, of i, f, g, o each
+  FL_PANEL = 4,           // vectors of a whole panel
+  FL_NORM_ROWS = 8,       // fl_layer.norms of FL_NORMED_SUMS: biases, weights, of i, f, g, o each
   FL_SEPARATE_ROWS = 14,  // of FL_NORMED_SEPARATE: biases, weights of x, weights of h, weight and bias of c
-  FL_PEEPHOLES = 3,      // of a unit: i, f, o
-  FL_CHAINS = 2,         // partial sums of the recurrent product at most
-  FL_VECTOR_BYTES = 64,  // of the longest vector of any instruction set
+  FL_PEEPHOLES = 3,       // of a unit: i, f, o
+  FL_CHAINS = 2,          // partial sums of the recurrent product at most
+  FL_VECTOR_BYTES = 64,   // of the longest vector of any instruction set
 };
 
 // log2 e, of which gate scales and activations are made: bits depend on it.
@@ -58,7 +58,7 @@ enum {
   FL_PROJECTION = FL_CELLS,  // the projection of a cell's output, laid out and run as a cell without memory
   FL_NORMED_SUMS,            // FASTLSTM_LSTM_GENERAL with a layer normalisation of this form
   FL_NORMED_SEPARATE,
-  FL_STAGES,                 // kinds of fl_layer
+  FL_STAGES,  // kinds of fl_layer
 };
 
 // A bundle is the smallest number of panels that holds whole unit vectors.

@@ -46,7 +46,7 @@ static int run_layer(back_worker *b, int64_t layer, int dir)
   const int last = layer == spec->num_layers - 1;
   back_segment s = {.layer_dir = layer * spec->directions + dir, .dir = dir, .add_dx = dir > 0};
   s.layer = &r->model->layers[s.layer_dir];
-  s.x = layer > 0              ? fl_inner_rows(r, layer - 1, 0, 0)
+  s.x = layer > 0            ? fl_inner_rows(r, layer - 1, 0, 0)
         : fl_masks_inputs(r) ? fl_masked_inputs(r)
                              : fl_user_rows(r, io->x, io->x_t, io->x_b, 0);
   s.has_dy = !last || io->dy;
@@ -242,8 +242,7 @@ static void gather_gradients(const run *r)
       gather_bias(r, in, layer, of_h, unit, count, out->b_hh);
       in += layer->cell->gates * lanes * r->elem;
       if (layer->peepholes) gather_peepholes(r, in, layer_dir, unit, count);
-      if (layer->norms)
-        gather_norms(r, in + FL_PEEPHOLES * lanes * r->elem, layer, layer_dir, unit, count);
+      if (layer->norms) gather_norms(r, in + FL_PEEPHOLES * lanes * r->elem, layer, layer_dir, unit, count);
     }
   }
 }

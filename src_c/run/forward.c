@@ -37,7 +37,7 @@ static void run_layer(const worker *w, int64_t layer, int dir, int64_t t_begin, 
   segment s = {
       .layer_dir = layer * spec->directions + dir, .dir = dir, .has_cells = last && io->cells != NULL};
   s.layer = &r->model->layers[s.layer_dir];
-  s.x = layer > 0              ? fl_inner_rows(r, layer - 1, 0, t_begin)
+  s.x = layer > 0            ? fl_inner_rows(r, layer - 1, 0, t_begin)
         : fl_masks_inputs(r) ? fl_masked_inputs(r)
                              : fl_user_rows(r, io->x, io->x_t, io->x_b, 0);
   s.y = last ? fl_user_rows(r, io->y, io->y_t, io->y_b, dir * r->model->outputs)

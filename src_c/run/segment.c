@@ -113,8 +113,8 @@ static fl_step job_of_outputs(const worker *w, const segment *s)
   };
 }
 
-// What else a layer reads and writes where its h goes through noise or zoneout. `job` is the one that makes h,
-// and `before` the buffer that h of step t - 1 went to.
+// What else a layer reads and writes where its h goes through noise or zoneout. `job` is the one that makes
+// h, and `before` the buffer that h of step t - 1 went to.
 static void set_noise(steps *common, fl_step *job, const char *before, int64_t t)
 {
   const worker *w = common->w;

@@ -29,7 +29,8 @@ def noisy_case(seed: int, dtype: str) -> Case:
     for attempt in range(1000):
         rng = np.random.default_rng((seed, attempt, 9))
         case = option_runs.random_case(1000 * seed + attempt + 7, dtype)
-        options = replace(case.options, **option_runs.random_noise(rng))
+        norm = {"layer_norm": (None, "sums", "separate")[seed % 3], "norm_epsilon": 0.3}
+        options = replace(case.options, **option_runs.random_noise(rng), **norm)
         case = replace(case, options=options, noise=2**40 + seed, steps=min(case.steps, 6))
         if dtype == "float64":
             return case
@@ -127,7 +128,10 @@ def test_masks_are_those_of_the_reference(isa: str, name: str) -> None:
     size, steps, batch, p, seed = 39, 11, 39, 0.3, 2**63 + 5
     noise = Noise(completed({name: p}), seed)
     one = np.eye(size)
-    x, state = np.ones((steps, batch, size)), (np.ones((1, batch, size)), np.zeros((1, batch, size)))
+    x, state = (
+        np.ones((steps, batch, size)),
+        (np.ones((1, batch, size)), np.zeros((1, batch, size))),
+    )
     weights = {"weight_hh" if name in ("variational_dropout", "weight_drop") else "weight_ih": one}
     if name == "weight_drop":  # h_0 of sequence b reads column b of W_hh
         x, state, weights = x[:1], (one[None], state[1]), {"weight_hh": np.ones((size, size))}
@@ -165,11 +169,12 @@ def test_masks_are_those_of_the_reference(isa: str, name: str) -> None:
 # ---- bits ----
 
 
-@pytest.mark.parametrize("proj_size", [0, 21])
-def test_threads_padding_and_batch(isa: str, dtype: str, proj_size: int) -> None:
+@pytest.mark.parametrize(("proj_size", "norm"), [(0, None), (21, None), (21, "separate")])
+def test_threads_padding_and_batch(isa: str, dtype: str, proj_size: int, norm: str | None) -> None:
     """A sequence has its bits by its place in the batch, whoever comes behind it; its own gradients
     too, and those of parameters whatever the threads."""
-    case = Case(9, 8, 7, 37, 2, True, True, True, True, ALL, dtype, 5, proj_size, 3)
+    options = replace(ALL, layer_norm=norm, proj_clip=0.3 if norm else None)
+    case = Case(9, 8, 7, 37, 2, True, True, True, True, options, dtype, 5, proj_size, 3)
     lstm, i = option_runs.model(case), case.inputs()
     whole = option_runs.core_results(case, lstm)
     for threads in (2, 3):

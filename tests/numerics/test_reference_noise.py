@@ -99,9 +99,7 @@ def test_no_dropout_at_inference() -> None:
     dropouts = dict.fromkeys([name for name in NOISE if "zoneout" not in name], 0.5)
     other = replace(plain, options=LSTMOptions(**dropouts))
     for name, value in option_runs.expected(plain).items():
-        np.testing.assert_allclose(
-            option_runs.expected(other)[name], value, rtol=0, atol=ROUNDING
-        )
+        np.testing.assert_allclose(option_runs.expected(other)[name], value, rtol=0, atol=ROUNDING)
     assert np.abs(option_runs.expected(replace(other, noise=1))["y"] - value_of(plain)).max() > 0.1
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Checks of LSTMs with options: of the engine against the reference, of that against differences."""
+"""Checks of LSTMs with options: the engine against the reference, that against differences."""
 
 from __future__ import annotations
 

@@ -181,8 +181,8 @@ static void FL_NAMED(general_back_rows)(const fl_layer *layer, const fl_back_ste
     const real *value = values + r * VL, *slope = slopes + r * VL;
     const vreal i = vload(value + I * apart), g = vload(value + G * apart);
     const vreal before = vload(c_prev + r * VL), after = vload(c + r * VL);
-    const vreal h = noisy ? vload(of_h + r * VL)
-                          : output_gradient(layer, job, vload(dh + r * dh_row), unit, row + r);
+    const vreal h =
+        noisy ? vload(of_h + r * VL) : output_gradient(layer, job, vload(dh + r * dh_row), unit, row + r);
     vreal dc = vload(carry + r * VL), of_before = vset1(0), d[4];
     if (job->dc) dc = vadd(dc, load_columns(job->dc[row + r], unit, layer->units));
     if (zoned) {
