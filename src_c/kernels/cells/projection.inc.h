@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The projection of an LSTM's output, as the last part of its step: h = W_hr m. The product is all there is
 // to compute; what it leaves goes to h and to y, clipped if there is a clip. Backward, what comes back to h
-// is kept, for the products that make gradients of m and of W_hr from it: zero where the clip bites.
+// is kept, zero where the clip bites, for the products that make gradients of m and of W_hr from it.
 #ifndef FL_CELL_PROJECTION_H
 #define FL_CELL_PROJECTION_H
 
