@@ -110,7 +110,8 @@ FL_INLINE void normed_state(const fl_layer *layer, const fl_step *job, const rea
   const int64_t c_stride = job->c_stride;
   const real *c_prev = (const real *)job->c_prev + row * VL;
   real *c = (real *)job->c + row * VL, *new_c = job->new_c ? (real *)job->new_c + row * VL : 0;
-  real held[VL] __attribute__((aligned(64)));
+  const int64_t vectors = fl_unit_vectors(layer, VL);
+  real held[NOISE_TILE * VL] __attribute__((aligned(64)));
   for (int64_t v = 0, u = 0; u < layer->units; ++v, u += VL) {
     const vreal i = vload(gates + u), g = vload(gates + 2 * width + u);
     const vreal f = has_forget_gate(o) ? vload(gates + width + u) : fixed_forget(o, i);
@@ -121,8 +122,9 @@ FL_INLINE void normed_state(const fl_layer *layer, const fl_step *job, const rea
     vstore(c + v * c_stride, state);
     if (new_c) vstore(new_c + v * c_stride, state);
     if (o->zoneout_c > 0) {
-      held_part(job->noise, FL_ZONEOUT_C, o->zoneout_c, u, job->noise_row + row, 1, held);
-      vstore(c + v * c_stride, zoned_out(vload(held), before, state));
+      if (v % NOISE_TILE == 0)
+        held_part(job->noise, FL_ZONEOUT_C, o->zoneout_c, job->noise_row, tile_of_row(v, vectors, row), held);
+      vstore(c + v * c_stride, zoned_out(vload(held + v % NOISE_TILE * VL), before, state));
     }
   }
 }
@@ -177,13 +179,15 @@ FL_INLINE void normed_row(const int separate, const fl_layer *layer, const fl_st
     const vreal h = vmul(vload(z_o + u), vload(z_g + u));
     if (noisy) {
       vstore(z_o + u, h);
-      FL_NAMED(put_h)(layer, job, z_o + u, v, row, 1);
     } else {
       vstore(h_next + u, h);
       store_units(y + u, h, count);
     }
     if (job->cells) store_units((real *)job->cells[row] + u, vload(c + v * stride), count);
   }
+  const int64_t vectors = fl_unit_vectors(layer, VL);
+  for (int64_t v = 0; noisy && v < vectors; v += NOISE_TILE)
+    FL_NAMED(put_h)(layer, job, z_o + v * VL, tile_of_row(v, vectors, row));
 }
 
 static void FL_NAMED(normed_forward)(const fl_layer *layer, const fl_step *job, int64_t row, int rows)

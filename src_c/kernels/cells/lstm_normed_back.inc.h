@@ -182,10 +182,12 @@ FL_INLINE void normed_output_back(const int separate, const normed_back *b)
   const int64_t width = b->n.one.width, apart = b->layer->cell->grads * job->stride;
   const double zoneout = b->layer->options->zoneout_c;
   const int noisy = h_has_noise(b->layer, job->noise);
-  real held[VL] __attribute__((aligned(64)));
+  real held[NOISE_TILE * VL] __attribute__((aligned(64)));
   for (int64_t v = 0, u = 0; v < b->vectors; ++v, u += VL) {
     const real *recurrent = (const real *)job->now + v * apart + b->row * VL;
-    if (noisy) FL_NAMED(take_h_gradients)(b->layer, job, recurrent, VL, v, b->row, 1, b->dc + u);
+    const noise_tile tile = tile_of_row(v, b->vectors, b->row);
+    if (noisy && v % NOISE_TILE == 0)
+      FL_NAMED(take_h_gradients)(b->layer, job, recurrent, apart, 0, tile, b->dc + u);
     const vreal h = noisy ? vload(b->dc + u) : output_gradient(b->layer, job, vload(recurrent), u, b->row);
     const real *value = b->values + u, *slope = b->slopes + u;
     vstore(b->d + 3 * width + u,
@@ -200,9 +202,11 @@ FL_INLINE void normed_output_back(const int separate, const normed_back *b)
     vreal dc = vload(c_of(job->dc_carry, b, v));
     if (job->dc) dc = vadd(dc, load_columns(job->dc[b->row], u, b->layer->units));
     if (zoneout > 0) {
-      held_part(job->noise, FL_ZONEOUT_C, zoneout, u, job->noise_row + b->row, 1, held);
-      vstore((real *)c_of(job->dc_carry, b, v), vmul(vload(held), dc));
-      dc = vmul(vsub(vset1(1), vload(held)), dc);
+      const noise_tile tile = tile_of_row(v, b->vectors, b->row);
+      if (v % NOISE_TILE == 0) held_part(job->noise, FL_ZONEOUT_C, zoneout, job->noise_row, tile, held);
+      const vreal part = vload(held + v % NOISE_TILE * VL);
+      vstore((real *)c_of(job->dc_carry, b, v), vmul(part, dc));
+      dc = vmul(vsub(vset1(1), part), dc);
     }
     vstore(b->dc + u, vadd(dc, vload(b->dc + u)));
   }
