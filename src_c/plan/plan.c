@@ -131,7 +131,7 @@ fl_estimate fl_plan_estimate(const fastlstm_model *model, const fastlstm_plan *p
   const fastlstm_spec *spec = &model->spec;
   const int64_t rows = fl_ceil_div(plan->batch, plan->row_groups);
   const int64_t bundle = fl_bundle_panels(model->cell);
-  const int64_t panels = fl_ceil_div(unit_shares(model, FASTLSTM_INFER), plan->unit_groups) * bundle;
+  const int64_t panels = fl_ceil_div(fl_ceil_div(model->panels, bundle), plan->unit_groups) * bundle;
   const int64_t output_panels = fl_ceil_div(model->output_panels, plan->unit_groups);
   const double turns = (double)spec->directions / plan->dir_groups;
   fl_estimate sum = {.total = plan->threads > 1 ? LAUNCH_NS : 0, .level = 1};
