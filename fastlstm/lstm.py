@@ -134,10 +134,9 @@ class LSTM(Recurrent[Given, State, Slope]):
         if gemm == "blas":
             blas.gemm_address()
         self.gemm = gemm
-        self.options = chosen = variants.given(options)
-        equations = None if chosen is None else chosen.equations()
+        self.options, cell, equations = variants.chosen(options)
         super().__init__(
-            "lstm" if equations is None else "lstm_general",
+            cell,
             input_size,
             hidden_size,
             num_layers,
@@ -151,11 +150,7 @@ class LSTM(Recurrent[Given, State, Slope]):
             self.proj_size,
             equations,
         )
-        if chosen is not None and chosen.forget_bias is not None:
-            if not self.bias:
-                raise ValueError("options with a forget_bias need bias=True")
-            biases = weights.forget_biases(self._spec, self._params.arrays, chosen.forget_bias)
-            self._params.load(biases)
+        weights.set_forget_bias(self._spec, self._params, self.options)
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments but for `seed`, as plain Python values.

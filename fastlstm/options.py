@@ -159,6 +159,14 @@ def given(value: object) -> LSTMOptions | None:
     return LSTMOptions(**value)
 
 
+def chosen(value: object) -> tuple[LSTMOptions | None, str, LSTMOptions | None]:
+    """What `given` makes of it; the row of `CELLS` that such an LSTM is, and the options that its
+    specification holds."""
+    options = given(value)
+    equations = None if options is None else options.equations()
+    return options, "lstm" if equations is None else "lstm_general", equations
+
+
 def _limit(name: str, value: object) -> float:
     limit = checks.number(name, value, least=-math.inf)
     if limit <= 0:

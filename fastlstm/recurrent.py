@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks, runtime, weights
-from .arrays import empty
+from .arrays import empty, new_state
 from .checks import Array, SupportsArray
 from .inference import Given, Inference, State, apart
 from .spec import BACKWARD, FORWARD
@@ -119,8 +119,7 @@ class Recurrent(Inference[Given, State], Generic[Given, State, Slope]):
             before = tape._memory
             memory, kept = tape._room(x, tape_size(self._spec, steps, batch))
             y = empty(y_shape, self.dtype)
-            h_n = np.empty(h_shape, self.dtype)
-            c_n = np.empty(c_shape, self.dtype) if self._has_c else None
+            h_n, c_n, final = new_state(h_shape, c_shape, self.dtype, self._has_c)
             cells = np.empty(self._cells_shape(y_shape), self.dtype) if return_cells else None
             engine.forward(
                 x,
@@ -142,7 +141,6 @@ class Recurrent(Inference[Given, State], Generic[Given, State, Slope]):
             tape._record = Record(
                 self._layout(), engine, kept, steps_of, *shapes, dropout, seed or 0
             )
-        final: Any = h_n if c_n is None else (h_n, c_n)
         return (y, final, tape) if cells is None else (y, final, cells, tape)
 
     def backward(

@@ -50,7 +50,7 @@ def layer_config(module: Any, kind: str) -> dict[str, Any]:
     config |= {name: getattr(module, name, usual) for name, usual in _OWN[kind].items()}
     if kind == "RNN" and mode is not None:
         config["nonlinearity"] = mode.removeprefix("RNN_").lower()
-    if kind == "LSTM" and mode is None:  # torch has none
+    if kind == "LSTM":  # torch's own has none
         config["options"] = getattr(module, "options", None)
     return {**config, "dtype": _dtype(first)}
 
@@ -72,6 +72,8 @@ def cell_config(module: Any, kind: str) -> dict[str, Any]:
     first = values(module, ["weight_ih"])["weight_ih"]
     config = {name: getattr(module, name) for name in known}
     config["bias"] = config["bias"] is not False and config["bias"] is not None
+    if kind == "LSTMCell":  # torch's own has none
+        config["options"] = getattr(module, "options", None)
     return {**config, "dtype": _dtype(first)}
 
 

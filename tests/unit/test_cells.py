@@ -36,7 +36,7 @@ def made(cell: str, *args: Any, **options: Any) -> Any:
 
 def test_what_it_is_called(cell: str) -> None:
     name = CLASSES[cell].step.__name__
-    more = ", nonlinearity=relu" if cell == "rnn_relu" else ""
+    more = ", nonlinearity='relu'" if cell == "rnn_relu" else ""
     assert repr(made(cell)) == f"{name}(3, 5{more}, dtype=float32)"
     shown = repr(made(cell, False, dtype="float64"))
     assert shown == f"{name}(3, 5, bias=False{more}, dtype=float64)"
@@ -53,7 +53,8 @@ def test_signature_and_parameters_are_torchs(cell: str) -> None:
     of = CLASSES[cell]
     theirs = getattr(torch.nn, of.step.__name__)
     names = [n for n in inspect.signature(theirs).parameters if n not in ("device", "dtype")]
-    assert list(inspect.signature(of.step).parameters) == [*names, "dtype", "seed"]
+    own = ["dtype", "seed", "options"] if of.has_c else ["dtype", "seed"]
+    assert list(inspect.signature(of.step).parameters) == [*names, *own]
     for bias in (True, False):
         expected = theirs(I, H, bias).state_dict()
         found = made(cell, bias).state_dict()
