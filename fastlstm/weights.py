@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from . import _core, checks
 from .checks import Array
 from .options import LSTMOptions
 from .spec import PEEPHOLES, Spec
+
+Value = TypeVar("Value")  # of a parameter: an array, or its address
 
 
 class LoadResult(NamedTuple):
@@ -68,7 +70,7 @@ def set_forget_bias(spec: Spec, params: _core.Parameters, options: LSTMOptions |
     params.load(found)
 
 
-def by_layer(spec: Spec, arrays: Mapping[str, Array]) -> list[tuple[Array | None, ...]]:
+def by_layer(spec: Spec, arrays: Mapping[str, Value]) -> list[tuple[Value | None, ...]]:
     """What the core takes for each layer and direction: (w_ih, w_hh, b_ih, b_hh, w_hr), None for
     what is not there, and the peepholes behind them if there are some. The names may be those of a
     cell, which lack the ending."""

@@ -127,13 +127,13 @@ def _tape_terms(spec: Spec, isa: str) -> tuple[int, int, int, int]:
         return _core.tape_bytes(spec, isa, steps, batch)
 
     # At multiples of the alignment nothing is rounded, so four points give the exact terms. The
-    # core rounds three parts of each layer and direction, four with a projection, and one more of
-    # each layer.
+    # core rounds three parts of each layer and direction, four with a projection and at most eight
+    # with options, and one more of each layer.
     n = ALIGN
     corner, down, right, far = size(n, n), size(2 * n, n), size(n, 2 * n), size(2 * n, 2 * n)
     both = (far - down - right + corner) // n**2
     step, sequence = (down - corner) // n - both * n, (right - corner) // n - both * n
-    parts = 4 if spec.proj_size else 3
+    parts = 8 if spec.options is not None else 4 if spec.proj_size else 3
     rounding = ALIGN * spec.num_layers * (parts * spec.directions + 1)
     return corner - n * (step + sequence + n * both) + rounding, step, sequence, both
 

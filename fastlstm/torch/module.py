@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import torch
 
+from . import variants
 from .layers import Layer, Step
 
 _OF_MODE = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
 _OF_NONLINEARITY = {"tanh": "rnn_tanh", "relu": "rnn_relu"}
 
 
-class LSTM(Layer, torch.nn.LSTM):  # type: ignore[misc]
+class LSTM(variants.Variant, Layer, torch.nn.LSTM):  # type: ignore[misc]
     """A ``torch.nn.LSTM``, parameters, state dict and arguments included, that runs in the core.
 
     Taken over: float32 and float64 on the CPU, every combination of layers, directions, bias,
@@ -32,9 +33,15 @@ class LSTM(Layer, torch.nn.LSTM):  # type: ignore[misc]
     ----------
     *args, **kwargs
         As of ``torch.nn.LSTM``.
+    options : fastlstm.LSTMOptions, or mapping of its arguments, optional
+        What makes it another LSTM than the plain one, with the parameters that `fastlstm.LSTM` has
+        then. PyTorch has no such layer: what the core lacks is a NotImplementedError, `restore` and
+        TorchScript refuse it, and files that hold it whole load where fastlstm is installed.
 
     Raises
     ------
+    NotImplementedError
+        A call of a module with options that the core does not take.
     RuntimeError, ValueError
         What PyTorch raises for wrong arguments, and beyond it for some that PyTorch's own forward
         would read past: weights of a wrong size, storages that were made shorter than their
@@ -47,7 +54,7 @@ class LSTM(Layer, torch.nn.LSTM):  # type: ignore[misc]
     _fastlstm_has_c = True
 
 
-class LSTMCell(Step, torch.nn.LSTMCell):  # type: ignore[misc]
+class LSTMCell(variants.Variant, Step, torch.nn.LSTMCell):  # type: ignore[misc]
     """A ``torch.nn.LSTMCell`` that runs in the core; falls back as `LSTM` does.
 
     A row has the same bits alone and in a batch, with and without gradients. For that, one row
@@ -56,8 +63,10 @@ class LSTMCell(Step, torch.nn.LSTMCell):  # type: ignore[misc]
 
     Parameters
     ----------
-    input_size, hidden_size, bias, device, dtype
+    *args, **kwargs
         As of ``torch.nn.LSTMCell``.
+    options : fastlstm.LSTMOptions, or mapping of its arguments, optional
+        As for `LSTM`.
     """
 
     _torch_class = torch.nn.LSTMCell
