@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""``fastlstm.torch.LSTM`` and ``LSTMCell`` with options: against NumPy's, and what becomes of modules
-that PyTorch has none like."""
+"""``fastlstm.torch.LSTM`` and ``LSTMCell`` with options, which PyTorch has none like."""
 
 from __future__ import annotations
 
