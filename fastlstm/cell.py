@@ -226,6 +226,6 @@ class LSTMCell(RecurrentCell[tuple[SupportsArray, SupportsArray], tuple[Array, A
         seed: object = None,
         options: LSTMOptions | Mapping[str, Any] | None = None,
     ) -> None:
-        self.options, cell, equations = variants.chosen(options)
+        self.options, cell, equations = variants.chosen(options, 0)
         super().__init__(cell, input_size, hidden_size, bias, dtype, seed, equations)
         weights.set_forget_bias(self._spec, self._params, self.options)

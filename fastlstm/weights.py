@@ -25,7 +25,8 @@ class LoadResult(NamedTuple):
 
 
 def initial(spec: Spec, seed: object) -> dict[str, Array]:
-    """Uniform in (-1/sqrt(H), 1/sqrt(H)), as torch's recurrent layers; read-only arrays.
+    """Uniform in (-1/sqrt(H), 1/sqrt(H)), as torch's recurrent layers, but ones and zeros for what
+    a layer normalisation multiplies by and adds; read-only arrays.
 
     Raises MemoryError where they and their packed copy cannot fit into this machine.
     """
@@ -44,9 +45,12 @@ def initial(spec: Spec, seed: object) -> dict[str, Array]:
     bound = 1.0 / math.sqrt(spec.hidden_size)
     params = {}
     for name, shape in shapes.items():
-        values = rng.random(shape, dtype=dtype.type)
-        values *= dtype.type(2 * bound)
-        values -= dtype.type(bound)
+        if name.partition("_l")[0] in spec.norms:
+            values = (np.zeros if name.startswith("bias") else np.ones)(shape, dtype)
+        else:
+            values = rng.random(shape, dtype=dtype.type)
+            values *= dtype.type(2 * bound)
+            values -= dtype.type(bound)
         values.flags.writeable = False
         params[name] = values
     return params
@@ -72,10 +76,10 @@ def set_forget_bias(spec: Spec, params: _core.Parameters, options: LSTMOptions |
 
 def by_layer(spec: Spec, arrays: Mapping[str, Value]) -> list[tuple[Value | None, ...]]:
     """What the core takes for each layer and direction: (w_ih, w_hh, b_ih, b_hh, w_hr), None for
-    what is not there, and the peepholes behind them if there are some. The names may be those of a
-    cell, which lack the ending."""
+    what is not there, and behind them the peepholes and what normalises, if there are some. The
+    names may be those of a cell, which lack the ending."""
     peepholes = PEEPHOLES if spec.has_peepholes else ()
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", *peepholes)
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", *peepholes, *spec.norms)
     ends = spec.suffixes if "weight_hh_l0" in arrays else [""]
     return [tuple(arrays.get(name + end) for name in names) for end in ends]
 

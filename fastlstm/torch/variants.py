@@ -85,7 +85,7 @@ class Variant:
 
 def attach(module: Any, options: object) -> None:
     """Give a new module of ours its options, and the parameters that they add."""
-    module.options, _, equations = chosen(options)
+    module.options, _, equations = chosen(options, getattr(module, "proj_size", 0))
     if module.options is None:
         return
     module._fastlstm_options = module.options

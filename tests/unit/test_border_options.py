@@ -44,11 +44,18 @@ BAD_OPTIONS: list[dict[str, Any]] = [
     {"candidate": ACTIVATION(kind=len(DECLARED.enums["fastlstm_activation_kind"]) - 1)},
     {"output": ACTIVATION(kind=3, alpha=math.nan)},
     {"output": ACTIVATION(kind=3, beta=1e31)},
+    {"zoneout_c": -0.1},
+    {"zoneout_h": 1.5},
+    {"recurrent_dropout": math.nan},
+    {"variational_dropout": 1.1},
+    {"input_dropout": math.inf},
 ]
 GOOD_OPTIONS: list[dict[str, Any]] = [
     {},
     {"peepholes": 1, "coupled": 1, "gate_clip": 1.0, "cell_clip": 2.0},
     {"no_forget_gate": 1, "gate": ACTIVATION(kind=12), "output": ACTIVATION(kind=3, alpha=0.2)},
+    {"zoneout_c": 1.0, "zoneout_h": 0.5, "recurrent_dropout": 0.1, "input_dropout": 1.0},
+    {"variational_dropout": 1.0},
 ]
 
 
