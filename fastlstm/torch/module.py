@@ -36,7 +36,8 @@ class LSTM(variants.Variant, Layer, torch.nn.LSTM):  # type: ignore[misc]
     options : fastlstm.LSTMOptions, or mapping of its arguments, optional
         What makes it another LSTM than the plain one, with the parameters that `fastlstm.LSTM` has
         then. PyTorch has no such layer: what the core lacks is a NotImplementedError, `restore` and
-        TorchScript refuse it, and files that hold it whole load where fastlstm is installed.
+        TorchScript refuse it, and files that hold it whole load where fastlstm is installed. Noise
+        acts in training mode, its seed from torch's default CPU generator too.
 
     Raises
     ------
@@ -66,7 +67,8 @@ class LSTMCell(variants.Variant, Step, torch.nn.LSTMCell):  # type: ignore[misc]
     *args, **kwargs
         As of ``torch.nn.LSTMCell``.
     options : fastlstm.LSTMOptions, or mapping of its arguments, optional
-        As for `LSTM`.
+        As for `LSTM`. Noise has masks of its own in each call, so those that hold for a whole
+        sequence elsewhere hold for a step.
     """
 
     _torch_class = torch.nn.LSTMCell

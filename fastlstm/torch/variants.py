@@ -148,6 +148,31 @@ def reset(module: Any) -> None:
                 module._parameters[name].copy_(torch.tensor(value))
 
 
+# ---- noise ----
+
+
+def is_noisy(module: Any) -> bool:
+    """Whether noise acts in the core, whose masks a seed makes."""
+    options = module._fastlstm_options
+    if options is None or not module.training or not options.has_noise():
+        return False
+    equations = options.equations()
+    return equations is not None and bool(equations.has_noise())
+
+
+def dropped(module: Any, weights: list[Tensor]) -> list[Tensor]:
+    """The weights with the weight drop of options, by masks of PyTorch's, if it acts now."""
+    p = module._fastlstm_options.weight_drop
+    if not p or not module.training:
+        return weights
+    layer = isinstance(module, torch.nn.LSTM)
+    names = module._flat_weights_names if layer else module._fastlstm_names
+    return [
+        torch.nn.functional.dropout(weight, p) if name.startswith("weight_hh") else weight
+        for name, weight in zip(names, weights, strict=False)
+    ]
+
+
 # ---- what the core does not do ----
 
 

@@ -34,7 +34,16 @@ FULL = LSTMOptions(
     gate_activation=("hard_sigmoid", 1 / 6, 0.5),
     candidate_activation="softsign",
 )
-SOME = [LSTMOptions(peepholes=True), LSTMOptions(forget_gate=False, output_activation="elu"), FULL]
+SOME = [
+    LSTMOptions(peepholes=True),
+    LSTMOptions(forget_gate=False, output_activation="elu"),
+    LSTMOptions(layer_norm="separate", peepholes=True),
+    LSTMOptions(layer_norm="sums", zoneout_h=0.3),  # which at inference is no noise
+    FULL,
+]
+NOISE = LSTMOptions(
+    zoneout_c=0.2, recurrent_dropout=0.3, variational_dropout=0.2, input_dropout=0.1
+)
 
 
 def made(options: Any = FULL, *args: Any, **others: Any) -> Any:
@@ -56,7 +65,7 @@ def test_results_and_gradients(
 ) -> None:
     """The bits of the NumPy model, by the same core, onto tapes as well."""
     kind = getattr(torch, dtype)
-    lstm = made(options, 2, bias, bidirectional=both, proj_size=proj, dtype=kind)
+    lstm = made(options, 2, bias, bidirectional=both, proj_size=proj, dtype=kind).eval()
     twin = fastlstm.LSTM.from_torch(lstm)
     assert twin.options == options
     assert list(twin.parameters()) == list(lstm.state_dict())
@@ -81,7 +90,7 @@ def test_results_and_gradients(
 @pytest.mark.parametrize("bias", [True, False])
 def test_cells(options: LSTMOptions, bias: bool) -> None:
     torch.manual_seed(0)
-    cell = fltorch.LSTMCell(I, H, bias, options=options)
+    cell = fltorch.LSTMCell(I, H, bias, options=options).eval()
     twin = fastlstm.LSTMCell.from_torch(cell)
     assert repr(options) in repr(cell)
     assert twin.options == options
@@ -96,6 +105,66 @@ def test_cells(options: LSTMOptions, bias: bool) -> None:
         assert value.grad is not None, name
     one = cell(x[1], tuple(s[1] for s in state))
     assert np.array_equal(one[0].detach().numpy(), expected[0][1])
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_noise(dropout: float) -> None:
+    """By one seed the bits of the NumPy model, in both passes; none in evaluation mode."""
+    lstm = made(NOISE, 2, dropout=dropout)
+    twin = fastlstm.LSTM.from_torch(lstm).train()
+    x, dy = drawn(T, B, I), drawn(T, B, H)
+    torch.manual_seed(5)
+    seed = int(torch.randint(0, 2**63 - 1, (), dtype=torch.int64))
+    expected, _, tape = twin.forward(x.numpy(), seed=seed)
+    grads = twin.backward(tape, dy.numpy())
+    for run in (lstm, torch.compile(lstm, backend="aot_eager", fullgraph=True)):
+        torch.manual_seed(5)
+        lstm.zero_grad()
+        y, _ = run(x.requires_grad_())
+        y.backward(dy)
+        assert np.array_equal(y.detach().numpy(), expected)
+        assert not torch.equal(lstm(x)[0], y)
+        for name, value in lstm.named_parameters():
+            assert np.array_equal(value.grad.numpy(), grads.params[name])
+    torch.manual_seed(5)
+    with torch.no_grad():
+        assert np.array_equal(lstm(x)[0].numpy(), expected)
+        assert np.array_equal(lstm.eval()(x)[0].numpy(), twin.eval()(x.detach().numpy())[0])
+
+
+def test_noise_of_cells() -> None:
+    cell = fltorch.LSTMCell(I, H, options=LSTMOptions(zoneout_c=1.0, zoneout_h=1.0))
+    state = drawn(B, H), drawn(B, H)
+    for part, before in zip(cell(drawn(B, I), state), state, strict=True):
+        assert torch.equal(part, before)
+    cell = fltorch.LSTMCell(I, H, options=LSTMOptions(recurrent_dropout=0.5))
+    x = drawn(B, I)
+    assert not torch.equal(cell(x)[1], cell(x)[1])
+    assert torch.equal(cell.eval()(x)[1], cell(x)[1])
+
+
+def test_weight_drop() -> None:
+    """Masks of W_hh, alone, and the gradients that go with them: those of what is left."""
+    options = LSTMOptions(weight_drop=0.5)
+    for module in (
+        made(options, 2, bidirectional=True),
+        fltorch.LSTMCell(I, H, options=options),
+    ):
+        layer = isinstance(module, torch.nn.LSTM)
+        x, state = drawn(T, B, I), (drawn(B, H), drawn(B, H))
+        given = (x,) if layer else (x[0], state)
+        first, second = (module(*given)[0] for _ in range(2))
+        if layer:
+            first, second = first[1:], second[1:]
+        assert not torch.equal(first, second)
+        (first * drawn(*first.shape)).sum().backward()
+        for name, value in module.named_parameters():
+            zeros = int((value.grad == 0).sum())
+            assert 0.3 * value.numel() < zeros if name.startswith("weight_hh") else zeros == 0
+        module.eval()
+        assert torch.equal(module(*given)[0], module(*given)[0])
+        with pytest.raises(NotImplementedError, match=r"weight_drop=0\.5"):
+            fltorch.restore(module)
 
 
 def test_packed_sequences() -> None:
@@ -270,6 +339,7 @@ def test_specifications_tell_layers_and_biases() -> None:
             for proj in (0, 3):
                 lstm = made(options, 3, bias, bidirectional=True, proj_size=proj)
                 spec = spec_of(list(lstm.parameters()), lstm._fastlstm_cell, True)
+                assert spec.shapes == {n: tuple(v.shape) for n, v in lstm.named_parameters()}
                 assert (spec.num_layers, spec.bias, spec.proj_size) == (3, bias, proj)
                 assert spec.options == options
                 for steps, batch in ((1, 1), (3, 5), (64, 7), (65, 129)):
