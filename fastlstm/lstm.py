@@ -54,7 +54,7 @@ class LSTM(Recurrent[Given, State, Slope]):
         run on one thread beside those of BLAS.
     options : LSTMOptions, or mapping of its arguments, optional
         What makes it another LSTM than the plain one: peepholes, clips, coupled gates, activations,
-        layer normalisation.
+        layer normalisation, noise in training.
 
     Attributes
     ----------

@@ -75,8 +75,8 @@ def model_of(
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """The constructor's arguments that names and shapes say, and the parameters.
 
-    `kind` is what messages call the layer, `cell` what it is to `Spec`; what `options` name must have
-    its weights. Raises as `LSTM.from_state_dict`.
+    `kind` is what messages call the layer, `cell` what it is to `Spec`; what `options` name must
+    have its weights. Raises as `LSTM.from_state_dict`.
     """
     if not isinstance(state_dict, Mapping):
         hint = ": hand over its state_dict()" if hasattr(state_dict, "state_dict") else ""

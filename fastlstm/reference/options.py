@@ -194,7 +194,7 @@ class _Variant:
         dz_f = dc * c * self.slope_of_gate(z_f) if own else np.zeros_like(dc)
         dz_i = dc * (g - c if self.coupled else g) * self.slope_of_gate(z_i)
         dz, v = (dz_i, dz_f, dz_g, dz_o), (v_i, v_f, v_g, v_o)
-        dv = tuple(self.norm.gate_backward(k, v[k], dz[k], params) for k in range(3)) + (dv_o,)
+        dv = (*(self.norm.gate_backward(k, v[k], dz[k], params) for k in range(3)), dv_o)
         dc_prev = dc_old + dc * f
         peepholes = {}
         if self.peepholes:

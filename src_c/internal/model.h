@@ -53,6 +53,12 @@ static inline int fl_is_persistent(const fastlstm_model *model)
          model->vectors <= model->kernels->persistent_vectors;
 }
 
+// Whether inputs must be projected ahead: by BLAS, or because a step takes sums of x apart from those of h.
+static inline int fl_needs_ahead(const fastlstm_model *model)
+{
+  return model->spec.gemm_blas || model->cell->row_sums > FL_PANEL;
+}
+
 static inline int64_t fl_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static inline int64_t fl_round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }

@@ -14,8 +14,8 @@ typedef struct fl_common_layout {
 
 //   workspace:  barriers | order, lengths, counts | h, c, m of every (layer, direction) |
 //               projected sums of every concurrent direction | rows gathered for BLAS |
-//               unfinished sums, those of whole rows, row pointers of every thread | outputs of inner layers
-//               (two, by turns)
+//               unfinished sums, those of whole rows and row pointers of every thread |
+//               outputs of inner layers (two, by turns)
 typedef struct fl_run_layout {
   fl_common_layout common;
   // bytes from the workspace's start

@@ -109,10 +109,18 @@ void fl_zero_padding(const worker *w, const rows_of *rows, int64_t columns);
 void fl_advance_rows(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t steps, int64_t count,
                      char **at);
 
+// Whether products read part of h, or layers part of their inputs.
+static inline int fl_masks_h(const run *r)
+{
+  return r->noisy && r->model->spec.options.variational_dropout > 0;
+}
+static inline int fl_masks_inputs(const run *r)
+{
+  return r->noisy && r->model->spec.options.input_dropout > 0;
+}
+
 // noise.c
 void fl_set_masks(run *r, double dropout, uint64_t seed, int64_t noisy);
-int fl_masks_h(const run *r);
-int fl_masks_inputs(const run *r);
 void fl_drop(const worker *w, const rows_of *rows, fl_mask_kind kind, int64_t place, int64_t t, int64_t count,
              int64_t first, int64_t columns);
 void fl_drop_h(const run *r, int64_t layer_dir, int64_t row, int64_t first, int64_t count, void *h);

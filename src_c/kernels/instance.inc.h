@@ -35,6 +35,7 @@ _Static_assert(VL * sizeof(real) <= FL_VECTOR_BYTES, "a vector is longer than FL
 #include "cells/lstm.inc.h"
 #include "cells/lstm_general.inc.h"
 #include "cells/lstm_normed.inc.h"
+#include "cells/lstm_normed_back.inc.h"
 #include "cells/rnn.inc.h"
 #include "cells/gru.inc.h"
 #include "cells/projection.inc.h"

@@ -16,12 +16,10 @@
 typedef struct fl_kernels fl_kernels;
 
 enum {
-  FL_PANEL = 4,           // vectors of a whole panel
-  FL_NORM_ROWS = 8,       // fl_layer.norms of FL_NORMED_SUMS: biases, weights, of i, f, g, o each
-  FL_SEPARATE_ROWS = 14,  // of FL_NORMED_SEPARATE: biases, weights of x, weights of h, weight and bias of c
-  FL_PEEPHOLES = 3,       // of a unit: i, f, o
-  FL_CHAINS = 2,          // partial sums of the recurrent product at most
-  FL_VECTOR_BYTES = 64,   // of the longest vector of any instruction set
+  FL_PANEL = 4,          // vectors of a whole panel
+  FL_PEEPHOLES = 3,      // of a unit: i, f, o
+  FL_CHAINS = 2,         // partial sums of the recurrent product at most
+  FL_VECTOR_BYTES = 64,  // of the longest vector of any instruction set
 };
 
 // log2 e, of which gate scales and activations are made: bits depend on it.
@@ -262,7 +260,11 @@ typedef struct fl_back_step {
   int64_t noise_row;  // as in fl_step
 } fl_back_step;
 
-enum { FL_NORM_SPACE = 24 };
+enum {
+  FL_NORM_ROWS = 8,       // fl_layer.norms of FL_NORMED_SUMS: biases, weights, of i, f, g, o each
+  FL_SEPARATE_ROWS = 14,  // of FL_NORMED_SEPARATE: biases, weights of x, weights of h, weight and bias of c
+  FL_NORM_SPACE = 24,
+};
 
 typedef enum {
   FL_DGRAD_NO_PREFETCH = 0,

@@ -3,9 +3,9 @@
 // fastlstm/reference/normalization.py. A row is fl_row_units wide; `parts` rows that follow each other are
 // normalised together.
 //
-// A sum runs in as many partial sums as a cache line holds numbers, whatever the vectors: unit u of a row goes
-// to sum u % NORM_LANES, row after row. Then their upper half is added to their lower half until one is left.
-// What stands behind the last unit of a row is zero meanwhile, and changes no sum.
+// A sum runs in as many partial sums as a cache line holds numbers, whatever the vectors: unit u of a row
+// goes to sum u % NORM_LANES, row after row. Then their upper half is added to their lower half until one is
+// left. What stands behind the last unit of a row is zero meanwhile, and changes no sum.
 #ifndef FL_NORMALIZATION_H
 #define FL_NORMALIZATION_H
 

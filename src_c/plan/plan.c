@@ -131,7 +131,7 @@ fl_estimate fl_plan_estimate(const fastlstm_model *model, const fastlstm_plan *p
   const fastlstm_spec *spec = &model->spec;
   const int64_t rows = fl_ceil_div(plan->batch, plan->row_groups);
   const int64_t bundle = fl_bundle_panels(model->cell);
-  const int64_t panels = fl_ceil_div(unit_shares(model, FASTLSTM_INFER), plan->unit_groups) * bundle;
+  const int64_t panels = fl_ceil_div(fl_ceil_div(model->panels, bundle), plan->unit_groups) * bundle;
   const int64_t output_panels = fl_ceil_div(model->output_panels, plan->unit_groups);
   const double turns = (double)spec->directions / plan->dir_groups;
   fl_estimate sum = {.total = plan->threads > 1 ? LAUNCH_NS : 0, .level = 1};
@@ -248,12 +248,6 @@ static double unhidden(const fastlstm_model *model, int64_t rows, double bytes)
   return share > least ? share : least;
 }
 
-// BLAS takes every projection ahead, and so does a step that needs the sums of x apart from those of h.
-static int must_project_ahead(const fastlstm_model *model)
-{
-  return model->spec.gemm_blas || model->cell->row_sums > FL_PANEL;
-}
-
 // Projecting ahead reads the input weights once for many steps; inside the step it spares the gates their
 // trip through memory. Few rows make bad use of weights, so they project ahead; MANY_ROWS rows and more do if
 // they would wait longer for the weights than the trip takes. Never ahead: hardly any rows and steps, hardly
@@ -263,7 +257,7 @@ static int projects_ahead(const fastlstm_model *model, const fastlstm_plan *plan
   const int64_t rows = plan->batch > 0 ? fl_ceil_div(plan->batch, plan->row_groups) : 1;
   const int64_t inputs = model->spec.input_size;
   const int64_t row_bytes = (int64_t)model->vectors * model->kernels->lanes * fl_elem(model->spec.dtype);
-  if (must_project_ahead(model)) return 1;
+  if (fl_needs_ahead(model)) return 1;
   const int64_t later = model->spec.num_layers > 1 ? model->layers[model->spec.directions].inputs : 0;
   if (rows * plan->steps == 1 || (plan->steps == 1 && rows < FEW_PROJECTED) ||
       (inputs <= FEW_INPUTS && later <= FEW_INPUTS))
@@ -390,7 +384,7 @@ fastlstm_status fl_plan_force(const fastlstm_model *model, const fl_choice *choi
   if (choice->dir_groups < 1 || choice->dir_groups > most_dirs || choice->row_groups < 1 ||
       choice->row_groups > most_rows || choice->unit_groups < 1 || choice->unit_groups > most_units ||
       threads > fl_team_most() || (model->spec.gemm_blas && !back && threads > 1) ||
-      (must_project_ahead(model) && !back && !choice->ahead))
+      (fl_needs_ahead(model) && !back && !choice->ahead))
     return FASTLSTM_INVALID;
   plan->threads = (int32_t)threads;
   plan->dir_groups = choice->dir_groups;

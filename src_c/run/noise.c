@@ -32,10 +32,6 @@ void fl_set_masks(run *r, double dropout, uint64_t seed, int64_t noisy)
   r->masks[FL_INPUT_DROPOUT] = mask_of_dropout(o->input_dropout);
 }
 
-int fl_masks_h(const run *r) { return r->noisy && r->model->spec.options.variational_dropout > 0; }
-
-int fl_masks_inputs(const run *r) { return r->noisy && r->model->spec.options.input_dropout > 0; }
-
 static fl_dropout dropout_of(const run *r, fl_mask_kind kind, int64_t place)
 {
   return (fl_dropout){.key = {r->key[0], r->key[1]},

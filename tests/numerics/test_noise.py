@@ -19,6 +19,7 @@ from support import option_runs
 from support.option_checks import assert_close, assert_same_bits
 from support.option_runs import Case
 
+pytestmark = pytest.mark.sanitize
 ALL = LSTMOptions(peepholes=True, **dict.fromkeys(NOISE, 0.3))
 CASES = 24
 

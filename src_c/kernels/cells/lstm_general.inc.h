@@ -88,14 +88,14 @@ static void FL_NAMED(general_rows)(const fl_layer *layer, const fl_step *job, co
   }
   FL_NAMED(activate)(&o->gate, gate_i, has_forget_gate(o) ? 2 * rows : rows);
   FL_NAMED(activate)(&o->candidate, gate_g, rows);
+  const noise_tile tile = {panel, row, 1, rows};
   real held[GENERAL_ROWS * VL] __attribute__((aligned(64)));
   if (drops_candidates(o, job->noise)) {
-    FL_NAMED(draw)(job->noise, FL_RECURRENT_DROPOUT, unit, job->noise_row + row, rows, held);
+    FL_NAMED(draw)(job->noise, FL_RECURRENT_DROPOUT, job->noise_row, tile, held);
     for (int r = 0; r < rows; ++r)
       vstore(gate_g + r * VL, vmul(vload(gate_g + r * VL), vload(held + r * VL)));
   }
-  if (o->zoneout_c > 0)
-    held_part(job->noise, FL_ZONEOUT_C, o->zoneout_c, unit, job->noise_row + row, rows, held);
+  if (o->zoneout_c > 0) held_part(job->noise, FL_ZONEOUT_C, o->zoneout_c, job->noise_row, tile, held);
   for (int r = 0; r < rows; ++r) {
     const vreal i = vload(gate_i + r * VL), g = vload(gate_g + r * VL);
     const vreal f = has_forget_gate(o) ? vload(gate_f + r * VL) : fixed_forget(o, i);
@@ -123,7 +123,7 @@ static void FL_NAMED(general_rows)(const fl_layer *layer, const fl_step *job, co
     }
     if (job->cells) store_units((real *)job->cells[row + r] + unit, vload(c + r * VL), count);
   }
-  if (noisy) FL_NAMED(put_h)(layer, job, gate_o, panel, row, rows);
+  if (noisy) FL_NAMED(put_h)(layer, job, gate_o, tile);
 }
 
 static void FL_NAMED(general_forward)(const fl_layer *layer, const fl_step *job, real *z, int64_t z_row,
@@ -154,6 +154,7 @@ static void FL_NAMED(general_back_rows)(const fl_layer *layer, const fl_back_ste
   real slopes[ALL * GENERAL_ROWS * VL] __attribute__((aligned(64)));
   real of_h[GENERAL_ROWS * VL] __attribute__((aligned(64)));
   real held[GENERAL_ROWS * VL] __attribute__((aligned(64)));
+  const noise_tile tile = {vector, row, 1, rows};
   const int noisy = h_has_noise(layer, job->noise), zoned = o->zoneout_c > 0;
 
   for (int r = 0; r < rows; ++r) {
@@ -166,15 +167,15 @@ static void FL_NAMED(general_back_rows)(const fl_layer *layer, const fl_back_ste
   FL_NAMED(activate_with_slopes)(&o->gate, values, slopes, limit, (own ? 3 : 2) * rows);
   FL_NAMED(activate_with_slopes)(&o->candidate, values + G * apart, slopes + G * apart, limit, rows);
   if (drops_candidates(o, job->noise)) {
-    FL_NAMED(draw)(job->noise, FL_RECURRENT_DROPOUT, unit, job->noise_row + row, rows, held);
+    FL_NAMED(draw)(job->noise, FL_RECURRENT_DROPOUT, job->noise_row, tile, held);
     for (int r = 0; r < rows; ++r) {
       real *g = values + G * apart + r * VL, *slope = slopes + G * apart + r * VL;
       vstore(g, vmul(vload(g), vload(held + r * VL)));
       vstore(slope, vmul(vload(slope), vload(held + r * VL)));
     }
   }
-  if (zoned) held_part(job->noise, FL_ZONEOUT_C, o->zoneout_c, unit, job->noise_row + row, rows, held);
-  if (noisy) FL_NAMED(take_h_gradients)(layer, job, dh, dh_row, vector, row, rows, of_h);
+  if (zoned) held_part(job->noise, FL_ZONEOUT_C, o->zoneout_c, job->noise_row, tile, held);
+  if (noisy) FL_NAMED(take_h_gradients)(layer, job, dh, 0, dh_row, tile, of_h);
   FL_NAMED(activate_with_slopes)(&o->output, values + C * apart, slopes + C * apart, (real)INFINITY, rows);
 
   for (int r = 0; r < rows; ++r) {

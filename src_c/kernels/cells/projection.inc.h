@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The projection of an LSTM's output, as the last part of its step: h = W_hr m. The product is all there is
 // to compute; what it leaves goes to h and to y, clipped if there is a clip. Backward, what comes back to h
-// is kept, for the products that make gradients of m and of W_hr from it: zero where the clip bites.
+// is kept, zero where the clip bites, for the products that make gradients of m and of W_hr from it.
 #ifndef FL_CELL_PROJECTION_H
 #define FL_CELL_PROJECTION_H
 
@@ -16,7 +16,7 @@ static void FL_NAMED(noisy_projection)(const fl_layer *layer, const fl_step *job
     for (int first = 0; first < rows; first += NOISE_ROWS) {
       const int count = rows - first < NOISE_ROWS ? rows - first : NOISE_ROWS;
       for (int r = 0; r < count; ++r) vstore(h + r * VL, clipped(vload(sums + (first + r) * z_row), limit));
-      FL_NAMED(put_h)(layer, job, h, v, row + first, count);
+      FL_NAMED(put_h)(layer, job, h, (noise_tile){v, row + first, 1, count});
     }
   }
 }
@@ -49,7 +49,8 @@ static void FL_NAMED(projection_backward)(const fl_layer *layer, const fl_back_s
   const int noisy = h_has_noise(layer, job->noise);
   for (int r = 0; noisy && r < rows; r += NOISE_ROWS) {
     const int count = rows - r < NOISE_ROWS ? rows - r : NOISE_ROWS;
-    FL_NAMED(take_h_gradients)(layer, job, dh + r * dh_row, dh_row, vector, row + r, count, now + r * VL);
+    const noise_tile tile = {vector, row + r, 1, count};
+    FL_NAMED(take_h_gradients)(layer, job, dh + r * dh_row, 0, dh_row, tile, now + r * VL);
   }
   for (int r = 0; r < rows; ++r) {
     const vreal h = vload((const real *)job->h + (row + r) * job->h_stride + vector * VL);
