@@ -31,13 +31,15 @@ class LSTM(variants.Variant, Layer, torch.nn.LSTM):  # type: ignore[misc]
 
     Parameters
     ----------
-    *args, **kwargs
+    *args
         As of ``torch.nn.LSTM``.
     options : fastlstm.LSTMOptions, or mapping of its arguments, optional
         What makes it another LSTM than the plain one, with the parameters that `fastlstm.LSTM` has
         then. PyTorch has no such layer: what the core lacks is a NotImplementedError, `restore` and
         TorchScript refuse it, and files that hold it whole load where fastlstm is installed. Noise
         acts in training mode, its seed from torch's default CPU generator too.
+    **kwargs
+        As of ``torch.nn.LSTM``.
 
     Raises
     ------
@@ -64,11 +66,13 @@ class LSTMCell(variants.Variant, Step, torch.nn.LSTMCell):  # type: ignore[misc]
 
     Parameters
     ----------
-    *args, **kwargs
+    *args
         As of ``torch.nn.LSTMCell``.
     options : fastlstm.LSTMOptions, or mapping of its arguments, optional
         As for `LSTM`. Noise has masks of its own in each call, so those that hold for a whole
         sequence elsewhere hold for a step.
+    **kwargs
+        As of ``torch.nn.LSTMCell``.
     """
 
     _torch_class = torch.nn.LSTMCell
