@@ -194,7 +194,8 @@ class LSTMCell(RecurrentCell[tuple[SupportsArray, SupportsArray], tuple[Array, A
     seed : None, int >= 0, or what numpy.random.default_rng takes
         Of the first parameters, as for `LSTM`.
     options : LSTMOptions, or mapping of its arguments, optional
-        What makes it another LSTM than the plain one, as for `LSTM`.
+        What makes it another LSTM than the plain one, as for `LSTM`. A step is inference: noise
+        has its expected effect.
 
     Attributes
     ----------

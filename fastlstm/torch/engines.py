@@ -11,6 +11,7 @@ packed anew unread, and no engine is kept until the same weights have come twice
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import weakref
 from typing import Any, NamedTuple
@@ -89,7 +90,13 @@ def dtype_of(spec: Spec) -> Any:
 
 def grouped(addresses: list[int], spec: Spec) -> list[tuple[int | None, ...]]:
     """Those of each layer and direction as the core takes them; None for a bias not there."""
-    return by_layer(spec, dict(zip(spec.shapes, addresses, strict=True)))
+    return [tuple([None if at is None else addresses[at] for at in one]) for one in _places(spec)]
+
+
+@functools.lru_cache(maxsize=256)
+def _places(spec: Spec) -> list[tuple[int | None, ...]]:
+    """As `grouped`, which parameter of the model each one is."""
+    return by_layer(spec, {name: at for at, name in enumerate(spec.shapes)})
 
 
 def located(tensor: Tensor) -> tuple[Tensor, int]:

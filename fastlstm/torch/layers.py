@@ -89,8 +89,9 @@ class Layer(Recurrent):
             fallback.warn(module, unfit)
             input = guards.layer(module, input, hx)
             return super().forward(input, hx)  # type: ignore[misc]
+        noisy = False
         if self._fastlstm_options is not None:
-            weights = variants.dropped(module, weights)
+            weights, noisy = variants.noise(module, weights)
         y, h_n, c_n = ops.run(
             input,
             state,
@@ -100,7 +101,7 @@ class Layer(Recurrent):
             module.bidirectional,
             dropout=_dropout(module),
             frozen=is_frozen(module),
-            noisy=variants.is_noisy(module),
+            noisy=noisy,
         )
         return y, (h_n, c_n) if self._fastlstm_has_c else h_n
 
@@ -134,8 +135,9 @@ class Layer(Recurrent):
             fallback.warn(module, unfit)
             packed = guards.layer(module, packed, hx)
             return super().forward(packed, hx)  # type: ignore[misc]
+        noisy = False
         if self._fastlstm_options is not None:
-            weights = variants.dropped(module, weights)
+            weights, noisy = variants.noise(module, weights)
         y, h_n, c_n = ops.run(
             data,
             state,
@@ -147,7 +149,7 @@ class Layer(Recurrent):
             dropout=_dropout(module),
             batch=batch,
             frozen=is_frozen(module),
-            noisy=variants.is_noisy(module),
+            noisy=noisy,
         )
         h_n, c_n = _permuted(module, (h_n, c_n), back)
         y = PackedSequence(y, batch_sizes, order, back)
@@ -192,13 +194,14 @@ class Step(Recurrent):
             fallback.warn(module, unfit)
             guards.step(module, input, hx)
             return super().forward(input, hx)  # type: ignore[misc]
+        noisy = False
         if self._fastlstm_options is not None:
-            weights = variants.dropped(module, weights)
+            weights, noisy = variants.noise(module, weights)
         alone = input.dim() == 1
         if alone:
             input = input.unsqueeze(0)
             state = tuple(None if one is None else one.unsqueeze(0) for one in state)
-        frozen, noisy = is_frozen(module), variants.is_noisy(module)
+        frozen = is_frozen(module)
         h, _, c = ops.run(input, state, weights, cell, "cell", False, frozen=frozen, noisy=noisy)
         if alone:
             h, c = h.squeeze(0), None if c is None else c.squeeze(0)

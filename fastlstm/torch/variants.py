@@ -151,26 +151,22 @@ def reset(module: Any) -> None:
 # ---- noise ----
 
 
-def is_noisy(module: Any) -> bool:
-    """Whether noise acts in the core, whose masks a seed makes."""
+def noise(module: Any, weights: list[Tensor]) -> tuple[list[Tensor], bool]:
+    """Of a module with options: the weights, with weight drop by masks of PyTorch's if it acts, and
+    whether noise acts in the core, whose masks a seed makes."""
     options = module._fastlstm_options
-    if options is None or not module.training or not options.has_noise():
-        return False
+    if not module.training or not options.has_noise():
+        return weights, False
+    if options.weight_drop:
+        layer = isinstance(module, torch.nn.LSTM)
+        names = module._flat_weights_names if layer else module._fastlstm_names
+        p = options.weight_drop
+        weights = [
+            torch.nn.functional.dropout(weight, p) if name.startswith("weight_hh") else weight
+            for name, weight in zip(names, weights, strict=False)
+        ]
     equations = options.equations()
-    return equations is not None and bool(equations.has_noise())
-
-
-def dropped(module: Any, weights: list[Tensor]) -> list[Tensor]:
-    """The weights with the weight drop of options, by masks of PyTorch's, if it acts now."""
-    p = module._fastlstm_options.weight_drop
-    if not p or not module.training:
-        return weights
-    layer = isinstance(module, torch.nn.LSTM)
-    names = module._flat_weights_names if layer else module._fastlstm_names
-    return [
-        torch.nn.functional.dropout(weight, p) if name.startswith("weight_hh") else weight
-        for name, weight in zip(names, weights, strict=False)
-    ]
+    return weights, equations is not None and bool(equations.has_noise())
 
 
 # ---- what the core does not do ----
