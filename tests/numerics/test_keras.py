@@ -20,7 +20,7 @@ pytestmark = [
 ]
 
 layers = keras.layers
-T, B, F, H = 9, 6, 3, 5
+T, B, F, H = 6, 6, 3, 5
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "lstm": (layers.LSTM, {}),
     "gru": (layers.GRU, {}),
@@ -76,7 +76,7 @@ def test_layers(kind: str, use_bias: bool) -> None:
 @pytest.mark.parametrize("name", keras_runs.ACTIVATIONS)
 def test_activations_of_an_lstm(name: str) -> None:
     """Of gates and of the other two, whatever scale their arguments have."""
-    for scale in (0.1, 1.0, 8.0):
+    for scale in (1.0, 8.0):
         for given in ({"activation": name}, {"recurrent_activation": name}):
             if scale > 1 and name in ("relu", "elu", "softplus", "linear", "leaky_relu"):
                 continue  # without bounds, states would grow from step to step
@@ -111,7 +111,7 @@ def test_masks(kind: str, zero: bool) -> None:
 
 def test_right_padding_is_lengths(kind: str) -> None:
     layer = layer_of(kind, zero_output_for_mask=True, **ALL)
-    ours, x, lengths = model(layer), inputs(3), [9, 1, 4, 7, 2, 9]
+    ours, x, lengths = model(layer), inputs(3), [6, 1, 4, 5, 2, 6]
     y, *state = numpy_of(layer(x, mask=np.arange(T) < np.array(lengths)[:, None]))
     found, final = ours(x, lengths=lengths)
     close(found, y)
@@ -137,7 +137,7 @@ def test_going_backwards(kind: str, masked: bool) -> None:
 
 def test_going_backwards_over_padding(kind: str) -> None:
     """Of padded sequences the padding comes first in Keras; `reverse` with lengths puts it last."""
-    layer, lengths = layer_of(kind, go_backwards=True, **ALL), np.array([9, 1, 4, 7, 2, 0])
+    layer, lengths = layer_of(kind, go_backwards=True, **ALL), np.array([6, 1, 4, 5, 2, 0])
     ours, x = model(layer), inputs(5)
     y, *state = numpy_of(layer(x, mask=np.arange(T) < lengths[:, None]))
     found, final = ours(fastlstm.reverse(x, lengths, batch_first=True), lengths=lengths)
@@ -146,8 +146,10 @@ def test_going_backwards_over_padding(kind: str) -> None:
     close(keras_runs.states(ours, final), state)
 
 
-@pytest.mark.parametrize("mode", ["concat", "sum", "mul", "ave", None])
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("mode", "masked"),
+    [("concat", True), ("sum", False), ("mul", True), ("ave", False), (None, True)],
+)
 def test_bidirectional(kind: str, mode: Any, masked: bool) -> None:
     inner, own = KINDS[kind]
     one = inner(H, return_sequences=True, **own)
