@@ -52,6 +52,8 @@ def layer_config(module: Any, kind: str) -> dict[str, Any]:
         config["nonlinearity"] = mode.removeprefix("RNN_").lower()
     if kind == "LSTM":
         config["options"] = _options(module)
+    if kind == "GRU":  # torch's resets after the product
+        config["reset_after"] = getattr(module, "reset_after", True)
     return {**config, "dtype": _dtype(first)}
 
 
@@ -74,6 +76,8 @@ def cell_config(module: Any, kind: str) -> dict[str, Any]:
     config["bias"] = config["bias"] is not False and config["bias"] is not None
     if kind == "LSTMCell":
         config["options"] = _options(module)
+    if kind == "GRUCell":
+        config["reset_after"] = getattr(module, "reset_after", True)
     return {**config, "dtype": _dtype(first)}
 
 

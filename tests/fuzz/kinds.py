@@ -31,6 +31,6 @@ def any_options(rng: Rng, *, noise: bool = False) -> LSTMOptions | None:
 def any_kind(rng: Rng, *, noise: bool = False) -> Kind:
     """One of them."""
     if rng.random() < 0.25:
-        return Kind(fastlstm.GRU, fastlstm.GRUCell, {})
+        return Kind(fastlstm.GRU, fastlstm.GRUCell, {"reset_after": bool(rng.integers(2))})
     options = any_options(rng, noise=noise)
     return Kind(fastlstm.LSTM, fastlstm.LSTMCell, {} if options is None else {"options": options})

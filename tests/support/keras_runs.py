@@ -98,7 +98,7 @@ def model(layer: Any, *others: Any) -> Any:
     if isinstance(layer, keras.layers.LSTM):
         given["options"] = options_of(layer)
     elif isinstance(layer, keras.layers.GRU):
-        kind, given = fastlstm.GRU, {} if layer.reset_after else {"reset_after": False}
+        kind, given = fastlstm.GRU, {"reset_after": layer.reset_after}
     else:
         kind, given["nonlinearity"] = fastlstm.RNN, layer.activation.__name__
     found = kind(
