@@ -15,6 +15,7 @@ cdef extern from "fastlstm.h" nogil:
         FASTLSTM_RNN_RELU
         FASTLSTM_GRU
         FASTLSTM_LSTM_GENERAL
+        FASTLSTM_GRU_RESET_BEFORE
 
     ctypedef enum fastlstm_pass:
         FASTLSTM_PASS_FORWARD
@@ -73,6 +74,12 @@ cdef extern from "fastlstm.h" nogil:
         fastlstm_activation_kind kind
         double alpha, beta
 
+    ctypedef enum fastlstm_norm_kind:
+        FASTLSTM_NORM_NONE
+        FASTLSTM_NORM_SUMS
+        FASTLSTM_NORM_SEPARATE
+        FASTLSTM_NORM_COUNT
+
     ctypedef struct fastlstm_options:
         int32_t peepholes
         int32_t coupled
@@ -80,11 +87,25 @@ cdef extern from "fastlstm.h" nogil:
         double gate_clip
         double cell_clip
         fastlstm_activation gate, candidate, output
+        double proj_clip
+        fastlstm_norm_kind layer_norm
+        double norm_epsilon
+        double zoneout_c, zoneout_h
+        double recurrent_dropout
+        double variational_dropout
+        double input_dropout
 
     ctypedef struct fastlstm_peepholes:
         const void *i
         const void *f
         const void *o
+
+    ctypedef struct fastlstm_norms:
+        const void *n
+        const void *nx
+        const void *nh
+        const void *nc
+        const void *bias_nc
 
     ctypedef struct fastlstm_spec:
         size_t struct_size
@@ -98,6 +119,7 @@ cdef extern from "fastlstm.h" nogil:
         int64_t proj_size
         fastlstm_options options
         const fastlstm_peepholes *peepholes
+        const fastlstm_norms *norms
 
     ctypedef struct fastlstm_weights:
         const void *w_ih
@@ -174,6 +196,9 @@ cdef extern from "internal/binding.h" nogil:
     fastlstm_status fl_plan_force(const fastlstm_model *model, const fl_choice *choice,
                                   fastlstm_plan *plan)
 
+    void fl_drop_weights(const fl_kernels *kernels, void *weights, int64_t rows, int64_t columns,
+                         double p, uint64_t seed, int64_t place)
+
     int fl_team_max()
     int fl_team_most()
     int fl_team_cpus()
@@ -221,6 +246,7 @@ cdef extern from "fastlstm.h" nogil:
         double dropout
         uint64_t seed
         int32_t *straggled
+        int64_t noisy
 
     fastlstm_status fastlstm_forward(const fastlstm_model *model, const fastlstm_plan *plan,
                                      const fastlstm_io *io, void *workspace)
@@ -235,6 +261,13 @@ cdef extern from "fastlstm.h" nogil:
         void *i
         void *f
         void *o
+
+    ctypedef struct fastlstm_norm_gradients:
+        void *n
+        void *nx
+        void *nh
+        void *nc
+        void *bias_nc
 
     ctypedef struct fastlstm_back_io:
         size_t struct_size
@@ -261,6 +294,8 @@ cdef extern from "fastlstm.h" nogil:
         void *poll_arg
         int32_t *straggled
         const fastlstm_peephole_gradients *peepholes
+        const fastlstm_norm_gradients *norms
+        int64_t noisy
 
     fastlstm_status fastlstm_backward(const fastlstm_model *model, const fastlstm_plan *plan,
                                       const fastlstm_back_io *io, void *workspace)

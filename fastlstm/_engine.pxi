@@ -9,8 +9,9 @@ cdef class Engine:
 
     ``spec`` is a `fastlstm.spec.Spec`, ``gemm`` the address of a BLAS if it asks for one.
     ``weights`` lists (w_ih, w_hh, b_ih, b_hh, w_hr) for each layer and direction, the last three None
-    where they are not there, and behind them those of the peepholes of i, f and o where there are
-    some: arrays, or addresses of what the caller keeps alive while they are packed.
+    where they are not there, and behind them those of the peepholes of i, f and o and what normalises
+    (`fastlstm.spec.NORMS`) where there are some: arrays, or addresses of what the caller keeps alive
+    while they are packed.
     ``passes`` is what they are packed for: 1 forward, 2 backward, 3 both; by ``threads`` at most.
     ``backoff`` may be shared with engines that come before and after, else it has its own.
     ``hold_gil``: no other Python thread runs while the weights are read.
@@ -45,6 +46,7 @@ cdef class Engine:
         cdef size_t size = 0
         cdef fastlstm_weights *table
         cdef fastlstm_peepholes *peepholes
+        cdef fastlstm_norms *norms
         cdef list calls = []
         cdef Call call
         cdef int64_t i
@@ -74,8 +76,9 @@ cdef class Engine:
             raise ValueError(f"weights must be those of {count} layers and directions, got {len(weights)}")
         table = <fastlstm_weights *>calloc(2 * count, sizeof(fastlstm_weights))
         peepholes = <fastlstm_peepholes *>calloc(count, sizeof(fastlstm_peepholes))
+        norms = <fastlstm_norms *>calloc(count, sizeof(fastlstm_norms))
         try:
-            if table == NULL or peepholes == NULL:
+            if table == NULL or peepholes == NULL or norms == NULL:
                 raise MemoryError()
             for i in range(count):
                 call = Call()
@@ -92,8 +95,13 @@ cdef class Engine:
                 if made.options.peepholes:
                     take_peepholes(call, weights[i], 0, format, hidden,
                                    <fastlstm_peephole_gradients *>&peepholes[i])
+                if made.options.layer_norm:
+                    take_norms(call, weights[i], 0, format, hidden, &made.options,
+                               <fastlstm_norm_gradients *>&norms[i])
             if made.options.peepholes:
                 made.peepholes = peepholes
+            if made.options.layer_norm:
+                made.norms = norms
             call = Call()
             if hold_gil:
                 status = fastlstm_model_pack(&made, table, self.memory.data, threads, check_signals,
@@ -105,11 +113,12 @@ cdef class Engine:
         finally:
             free(table)
             free(peepholes)
+            free(norms)
         if status == FASTLSTM_INTERRUPTED:
             raise call.error
         if status == FASTLSTM_OUT_OF_RANGE:
             most = "6.2e307" if made.dtype == FASTLSTM_F64 else "1.17e38"
-            if made.cell == FASTLSTM_GRU:
+            if made.cell == FASTLSTM_GRU or made.cell == FASTLSTM_GRU_RESET_BEFORE:
                 raise ValueError(f"finite weights must be below {most}, twice that for the gates r and z: "
                                  "kernels scale them by log2 e (2 log2 e for n)")
             if made.cell != FASTLSTM_LSTM:
@@ -200,14 +209,16 @@ cdef class Engine:
         return (self.flops_per_row * plan.batch + self.least_step) * plan.steps < SMALL_CALL
 
     def forward(self, x, y, h_0, c_0, h_n, c_n, cells, lengths, int threads, bint out=False,
-                tape=None, double dropout=0.0, uint64_t seed=0, starts=None, size_t untouched=0):
+                tape=None, double dropout=0.0, uint64_t seed=0, starts=None, size_t untouched=0,
+                bint noisy=False):
         """x (T, B, I), y (T, B, D*P) and cells (T, B, D*H) with unit last stride, arrays or Strided;
         states contiguous, arrays or addresses. P is the width of h, `outputs`. lengths and starts are
         arrays, as the tape is.
 
         With ``starts`` (T) they are (N, I), (N, D*P) and (N, D*H), step t of sequence b being row
         starts[t] + b; lengths do not rise then. ``untouched``: bytes of the tape, if it is new, which
-        like the results take no memory yet. ``out``: y does.
+        like the results take no memory yet. ``out``: y does. ``noisy``: the
+        noise of options acts, onto a tape only.
         """
         cdef Call call = Call()
         cdef fastlstm_io io
@@ -240,6 +251,7 @@ cdef class Engine:
                 io.tape = self.tape_of(call, tape, PyBUF_WRITABLE, &plan)
                 io.dropout = dropout
                 io.seed = seed
+                io.noisy = noisy
             untouched += self.item() * (
                 h_states + self.has_c * c_states
                 + count_rows(&extent) * (width * (not out) + units * (io.cells != NULL)))
@@ -250,11 +262,12 @@ cdef class Engine:
             call.release()
 
     def backward(self, tape, x, lengths, dy, dcells, dh_n, dc_n, dx, dh_0, dc_0, list grads,
-                 bint accumulate, int threads, double dropout=0.0, uint64_t seed=0, starts=None):
-        """Gradients from the tape of a forward pass with the same x, lengths, dropout and seed.
+                 bint accumulate, int threads, double dropout=0.0, uint64_t seed=0, starts=None,
+                 bint noisy=False):
+        """Gradients from the tape of a forward pass with the same x, lengths, dropout, seed and noise.
 
         Arrays as in `forward`; ``grads`` is None or lists (w_ih, w_hh, b_ih, b_hh, w_hr and those of
-        peepholes), as weights are given, for each layer and direction, contiguous.
+        peepholes and of what normalises), as weights are given, for each layer and direction, contiguous.
         """
         cdef Call call = Call(), held
         cdef fastlstm_back_io io
@@ -269,6 +282,7 @@ cdef class Engine:
         cdef char format = b"d" if self.spec.dtype == FASTLSTM_F64 else b"f"
         cdef fastlstm_gradients *table = NULL
         cdef fastlstm_peephole_gradients *peepholes = NULL
+        cdef fastlstm_norm_gradients *norms = NULL
         cdef list calls = []
         cdef int32_t straggled = 0
         cdef int64_t i
@@ -301,7 +315,8 @@ cdef class Engine:
                 table = <fastlstm_gradients *>calloc(2 * count, sizeof(fastlstm_gradients))
                 peepholes = <fastlstm_peephole_gradients *>calloc(
                     count, sizeof(fastlstm_peephole_gradients))
-                if table == NULL or peepholes == NULL:
+                norms = <fastlstm_norm_gradients *>calloc(count, sizeof(fastlstm_norm_gradients))
+                if table == NULL or peepholes == NULL or norms == NULL:
                     raise MemoryError()
                 for i in range(count):
                     held = Call()
@@ -325,12 +340,18 @@ cdef class Engine:
                     if self.spec.options.peepholes:
                         take_peepholes(held, grads[i], PyBUF_WRITABLE, format, self.hidden_size,
                                        &peepholes[i])
+                    if self.spec.options.layer_norm:
+                        take_norms(held, grads[i], PyBUF_WRITABLE, format, self.hidden_size,
+                                   &self.spec.options, &norms[i])
                 io.gradients = table
                 if self.spec.options.peepholes:
                     io.peepholes = peepholes
+                if self.spec.options.layer_norm:
+                    io.norms = norms
                 io.accumulate = accumulate
             io.dropout = dropout
             io.seed = seed
+            io.noisy = noisy
             io.straggled = &straggled
             io.poll = check_signals
             io.poll_arg = <void *>call
@@ -349,6 +370,7 @@ cdef class Engine:
             call.release()
             free(table)
             free(peepholes)
+            free(norms)
 
     def plan(self, int64_t steps, int64_t batch, int threads, str purpose="infer"):
         """The plan of a run ("infer", "train" or "back") as a dict, with what it takes in bytes."""

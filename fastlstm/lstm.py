@@ -53,7 +53,8 @@ class LSTM(Recurrent[Given, State, Slope]):
         which forfeits the promise that bits do not depend on batch or chunks; forward passes then
         run on one thread beside those of BLAS.
     options : LSTMOptions, or mapping of its arguments, optional
-        What makes it another LSTM than the plain one: peepholes, clips, coupled gates, activations.
+        What makes it another LSTM than the plain one: peepholes, clips, coupled gates, activations,
+        layer normalisation, noise in training.
 
     Attributes
     ----------
@@ -61,8 +62,8 @@ class LSTM(Recurrent[Given, State, Slope]):
         The parameters, arrays named as in torch: (4H, I), (4H, H), (4H,) and (4H,) in the first
         layer (type checkers know those of layer 0); with a projection (4H, I), (4H, P), (4H,),
         (4H,) and ``weight_hr_l0``, (P, H); with peepholes ``weight_ci_l0``, ``weight_cf_l0`` and
-        ``weight_co_l0``, (H,) each, too. They are read-only until `train`; replace them with
-        `load_state_dict`.
+        ``weight_co_l0``, (H,) each, too; with layer normalisation those that `LSTMOptions` names.
+        They are read-only until `train`; replace them with `load_state_dict`.
 
     Raises
     ------
@@ -96,7 +97,6 @@ class LSTM(Recurrent[Given, State, Slope]):
     _cell = CELLS["lstm"]
     _has_c = _cell.has_c
     _states = ("h_0", "c_0")
-    options: LSTMOptions | None = None  # of models pickled before there were options, too
     _defaults: ClassVar[dict[str, object]] = {
         "num_layers": 1,
         "bias": True,
@@ -134,10 +134,9 @@ class LSTM(Recurrent[Given, State, Slope]):
         if gemm == "blas":
             blas.gemm_address()
         self.gemm = gemm
-        self.options = chosen = variants.given(options)
-        equations = None if chosen is None else chosen.equations()
+        self.options, cell, equations = variants.chosen(options, self.proj_size)
         super().__init__(
-            "lstm" if equations is None else "lstm_general",
+            cell,
             input_size,
             hidden_size,
             num_layers,
@@ -151,11 +150,7 @@ class LSTM(Recurrent[Given, State, Slope]):
             self.proj_size,
             equations,
         )
-        if chosen is not None and chosen.forget_bias is not None:
-            if not self.bias:
-                raise ValueError("options with a forget_bias need bias=True")
-            biases = weights.forget_biases(self._spec, self._params.arrays, chosen.forget_bias)
-            self._params.load(biases)
+        weights.set_forget_bias(self._spec, self._params, self.options)
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments but for `seed`, as plain Python values.
@@ -204,7 +199,7 @@ class LSTM(Recurrent[Given, State, Slope]):
         gemm : {"auto", "native", "blas"}
             Of the constructor.
         options : LSTMOptions, or mapping of its arguments, optional
-            Of the constructor; with peepholes there must be weights of them.
+            Of the constructor; what they name must have its weights.
 
         Returns
         -------

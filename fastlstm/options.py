@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from . import checks
 
 Activation: TypeAlias = str | tuple[str | float, ...]
@@ -28,6 +30,17 @@ ACTIVATIONS: dict[str, tuple[float, ...]] = {
     "affine": (1.0, 0.0),
     "linear": (),
 }
+LAYER_NORMS = ("sums", "separate")
+_USUAL_EPSILON = 1e-5
+# What is random in training, each a probability.
+NOISE = (
+    "zoneout_c",
+    "zoneout_h",
+    "recurrent_dropout",
+    "variational_dropout",
+    "input_dropout",
+    "weight_drop",
+)
 _MOST = 1e30  # of alpha and beta: times 2 log2 e, float32 still holds them
 
 
@@ -53,11 +66,36 @@ class LSTMOptions:
         Bound of what the activations of gates and candidate are given, as ``clip`` of ONNX.
     cell_clip : float, optional
         Bound of c, as in TensorFlow Lite. Gradients of what a clip bounds are zero.
+    proj_clip : float, optional
+        Bound of h where it is projected (``proj_size``), likewise.
+    layer_norm : {None, "sums", "separate"}, default None
+        Layer normalisation. "sums" is TensorFlow Lite's: the sums of each gate, with peepholes and
+        without biases, times ``weight_n_l0``, (4H,). "separate" is that of Ba, Kiros and Hinton
+        (2016): the sums of x and those of h, each over all gates, times ``weight_nx_l0`` and
+        ``weight_nh_l0``, (4H,) each, and what the output activation takes of c, times
+        ``weight_nc_l0`` plus ``bias_nc_l0``, (H,) each. There the forget gate's sums count where
+        it has no effect, too.
+    norm_epsilon : float, default 1e-5
+        What is added to variances (TensorFlow Lite has 1e-8).
     gate_activation, candidate_activation, output_activation : str or tuple
         What makes i, f and o, what makes g, and what c passes on its way to h: a name, or a name
         with alpha and, where there is one, beta, ``("hard_sigmoid", 1 / 6, 0.5)`` for example.
         There are sigmoid, tanh, hard_sigmoid, relu, leaky_relu, thresholded_relu, elu, softsign,
         softplus, scaled_tanh, affine and linear, as ONNX defines them.
+    zoneout_c, zoneout_h : float, default 0.0
+        Probability with which each value of c, or of h, stays as it was at the step before. This
+        and what follows acts in `forward` in training mode; at inference c and h are what is
+        expected of them, p old + (1 - p) new.
+    recurrent_dropout : float, default 0.0
+        Probability of dropout of g, with a new mask at each step. Of each dropout, values that it
+        keeps are divided by 1 - p, and there is none at inference.
+    variational_dropout : float, default 0.0
+        Probability of dropout of the h that the next step's product reads, with one mask for all
+        steps of a sequence; what else reads h has it whole.
+    input_dropout : float, default 0.0
+        Probability of dropout of what each layer reads, with one mask for all steps of a sequence.
+    weight_drop : float, default 0.0
+        Probability of dropout of the elements of weight_hh, with one mask for a whole pass.
 
     Raises
     ------
@@ -66,8 +104,9 @@ class LSTMOptions:
 
     Notes
     -----
-    The equations, forward and backward, and their sources stand in ``fastlstm.reference.options``
-    and ``fastlstm.reference.activations``.
+    The equations, forward and backward, and their sources stand in ``fastlstm.reference.options``,
+    ``fastlstm.reference.normalization``, ``fastlstm.reference.activations`` and
+    ``fastlstm.reference.noise``.
     """
 
     peepholes: bool = False
@@ -76,9 +115,18 @@ class LSTMOptions:
     forget_bias: float | None = None
     gate_clip: float | None = None
     cell_clip: float | None = None
+    proj_clip: float | None = None
+    layer_norm: str | None = None
+    norm_epsilon: float = _USUAL_EPSILON
     gate_activation: Activation = "sigmoid"
     candidate_activation: Activation = "tanh"
     output_activation: Activation = "tanh"
+    zoneout_c: float = 0.0
+    zoneout_h: float = 0.0
+    recurrent_dropout: float = 0.0
+    variational_dropout: float = 0.0
+    input_dropout: float = 0.0
+    weight_drop: float = 0.0
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
@@ -87,13 +135,18 @@ class LSTMOptions:
         }
         if self.forget_bias is not None:
             checked["forget_bias"] = checks.number(
-                "forget_bias", self.forget_bias, least=-_MOST, below=_MOST
+                "forget_bias", self.forget_bias, least=-_MOST, most=_MOST
             )
-        for name in ("gate_clip", "cell_clip"):
+        for name in ("gate_clip", "cell_clip", "proj_clip"):
             if getattr(self, name) is not None:
                 checked[name] = _limit(name, getattr(self, name))
+        if self.layer_norm is not None:
+            checked["layer_norm"] = _choice("layer_norm", self.layer_norm, LAYER_NORMS)
+        checked["norm_epsilon"] = _epsilon(self.norm_epsilon)
         for name in ("gate_activation", "candidate_activation", "output_activation"):
             checked[name] = _activation(name, getattr(self, name))
+        for name in NOISE:
+            checked[name] = checks.probability(name, getattr(self, name))
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         if self.coupled and not self.forget_gate:
@@ -121,15 +174,27 @@ class LSTMOptions:
         return found
 
     def equations(self) -> LSTMOptions | None:
-        """Without what only first parameters depend on.
+        """Without what only parameters depend on: forget_bias (first ones), weight_drop.
 
         Returns
         -------
         LSTMOptions or None
             None where what is left is the plain LSTM.
         """
-        left = dataclasses.replace(self, forget_bias=None)
+        left = dataclasses.replace(self, forget_bias=None, weight_drop=0.0)
+        if self.layer_norm is None:
+            left = dataclasses.replace(left, norm_epsilon=_USUAL_EPSILON)
         return None if left == LSTMOptions() else left
+
+    def has_noise(self) -> bool:
+        """Whether something is random in training.
+
+        Returns
+        -------
+        bool
+            True where one of the probabilities is not zero.
+        """
+        return any(getattr(self, name) for name in NOISE)
 
     def _activations(self) -> list[tuple[str, float, float]]:
         """Name, alpha and beta of all three; 0 for a number that an activation does not have."""
@@ -159,11 +224,40 @@ def given(value: object) -> LSTMOptions | None:
     return LSTMOptions(**value)
 
 
+def chosen(
+    value: object, proj_size: int | None = None
+) -> tuple[LSTMOptions | None, str, LSTMOptions | None]:
+    """What `given` makes of it; the row of `CELLS` that such an LSTM is, and the options that its
+    specification holds. ValueError where they need a projection, and `proj_size` is 0."""
+    options = given(value)
+    equations = None if options is None else options.equations()
+    if equations is not None and equations.proj_clip is not None and proj_size == 0:
+        raise ValueError("options with a proj_clip need a proj_size")
+    return options, "lstm" if equations is None else "lstm_general", equations
+
+
 def _limit(name: str, value: object) -> float:
     limit = checks.number(name, value, least=-math.inf)
     if limit <= 0:
         raise ValueError(f"{name} must be > 0, or None for no clip, got {value!r}")
     return limit
+
+
+def _choice(name: str, value: object, among: tuple[str, ...]) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {', '.join(among)} or None, got {value!r}")
+    if value not in among:
+        raise ValueError(f"{name} must be one of {', '.join(among)} or None, got {value!r}")
+    return str(value)  # plain, where it is NumPy's str
+
+
+def _epsilon(value: object) -> float:
+    """Kernels flush what is no normal float32, and the norm of equal numbers would be 0 / 0."""
+    epsilon = checks.number("norm_epsilon", value, least=-math.inf)
+    least, most = float(np.finfo(np.float32).tiny), 1e30
+    if not least <= epsilon <= most:
+        raise ValueError(f"norm_epsilon must be between {least:.3g} and {most:.3g}, got {value!r}")
+    return epsilon
 
 
 def _activation(name: str, value: object) -> Activation:
@@ -180,7 +274,7 @@ def _activation(name: str, value: object) -> Activation:
         what = ("no alpha or beta", "an alpha and no beta", "an alpha and a beta")[len(usual)]
         raise ValueError(f"{name}: {kind} has {what}, got {value!r}")
     checked = [
-        checks.number(f"{letter} of {name}", number, least=-_MOST, below=_MOST)
+        checks.number(f"{letter} of {name}", number, least=-_MOST, most=_MOST)
         for letter, number in zip(("alpha", "beta"), given_numbers, strict=False)
     ]
     whole = (*checked, *usual[len(checked) :])

@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 
 from fastlstm import LSTMOptions, reference
-from fastlstm.options import ACTIVATIONS
+from fastlstm.options import ACTIVATIONS, LAYER_NORMS
 from fastlstm.reference.activations import DEFAULTS, activation
 from support import option_runs
+from support.option_checks import STEP, check_differences, clear
 from support.option_runs import Case
 
-# Central differences over a step s are off by s^2 / 6 times the third derivative and by the loss's
-# rounding, some 1e-15, over s. Seen: 3e-10. A wrong term shows at 1e-3 and more.
-STEP, DIFFERENCE_TOLERANCE = 1e-5, 5e-9
 # Of what is compared, in float64.
 ROUNDING = 1e-12
 
@@ -31,6 +29,17 @@ EACH: list[dict[str, Any]] = [
     {"gate_clip": 0.8, "peepholes": True},
     {"cell_clip": 0.5},
     {"cell_clip": 0.5, "peepholes": True, "coupled": True, "gate_clip": 0.7},
+    {"proj_clip": 0.2},
+    *(
+        {"layer_norm": form, "norm_epsilon": 0.3, **others}
+        for form in LAYER_NORMS
+        for others in (
+            {},
+            {"peepholes": True},
+            {"forget_gate": False, "peepholes": True, "cell_clip": 0.5},
+            {"coupled": True, "gate_clip": 0.8, "proj_clip": 0.2},
+        )
+    ),
     *(
         {place: name}
         for place in ("gate_activation", "candidate_activation", "output_activation")
@@ -46,56 +55,12 @@ EACH: list[dict[str, Any]] = [
 ]
 
 
-def loss_of(case: Case, inputs: option_runs.Inputs) -> float:
-    i = inputs
-    given: dict[str, Any] = {"lengths": i.lengths, "options": case.options.config()}
-    result = reference.lstm_forward(i.x, i.params, state=i.state, **given)
-    pairs = zip((i.dy, *i.dstate, i.dcells), result, strict=True)
-    return float(sum(np.sum(slope * value) for slope, value in pairs))
-
-
-def check_differences(case: Case) -> None:
-    """Each variable along a random direction of length 1."""
-    assert option_runs.least_distance(case) > 20 * STEP
-    inputs, found = case.inputs(), option_runs.expected(case)
-    assert inputs.state is not None
-    rng = np.random.default_rng(1)
-    inputs = inputs._replace(x=np.nan_to_num(inputs.x))
-    for name, slopes in found.items():
-        if not name.startswith("d"):
-            continue
-        losses = []
-        direction = rng.standard_normal(slopes.shape)
-        direction /= max(1.0, float(np.linalg.norm(direction)))
-        for step in (STEP * direction, -STEP * direction):
-            moved = inputs
-            if name == "dx":
-                moved = inputs._replace(x=inputs.x + step)
-            elif name == "dh_0":
-                moved = inputs._replace(state=(inputs.state[0] + step, inputs.state[1]))
-            elif name == "dc_0":
-                moved = inputs._replace(state=(inputs.state[0], inputs.state[1] + step))
-            else:
-                params = {**inputs.params, name[1:]: inputs.params[name[1:]] + step}
-                moved = inputs._replace(params=params)
-            losses.append(loss_of(case, moved))
-        slope = (losses[0] - losses[1]) / (2 * STEP)
-        scale = max(1.0, abs(slope), float(np.abs(slopes).max(initial=0)))
-        error = abs(float(np.sum(slopes * direction)) - slope)
-        assert error <= DIFFERENCE_TOLERANCE * scale, (name, case)
-
-
-def clear(case_of: Any) -> Case:
-    """The first case of those for seeds 0, 1, ... that is smooth where it is looked at."""
-    cases = (case_of(seed) for seed in range(1000))
-    return next(case for case in cases if option_runs.least_distance(case) > 1e-3)
-
-
 @pytest.mark.parametrize("options", EACH, ids=str)
 def test_finite_differences_of_each_option(options: dict[str, Any]) -> None:
     sizes = (4, 3, 2, 3, 2, True, True, True, True)
     chosen = LSTMOptions(**options)
-    check_differences(clear(lambda seed: Case(*sizes, chosen, "float64", seed)))
+    proj_size = 2 if chosen.proj_clip else 0
+    check_differences(clear(lambda seed: Case(*sizes, chosen, "float64", seed, proj_size)))
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -246,8 +211,8 @@ def test_agrees_with_onnx_runtime(seed: int) -> None:
     """Lengths too; its rows of length 0 and what it has past a sequence's end are its own."""
     rng = np.random.default_rng((seed, 4))
     options = option_runs.random_options(rng).config()
-    options.pop("cell_clip", None)  # it has none, and no way to be without a forget gate
-    options.pop("forget_gate", None)
+    for name in ("cell_clip", "layer_norm", "norm_epsilon", "forget_gate"):
+        options.pop(name, None)  # it has none of these, and no way to be without a forget gate
     chosen = LSTMOptions(**options)
     if "linear" in {name for name, _, _ in chosen._activations()}:
         options = {k: "affine" if v == "linear" else v for k, v in options.items()}

@@ -11,9 +11,10 @@ import numpy as np
 
 import fastlstm
 from fastlstm import LSTMOptions, reference
-from fastlstm.options import ACTIVATIONS
-from fastlstm.reference.layers import Model, run_forward
-from fastlstm.reference.options import lstm_cell
+from fastlstm.options import ACTIVATIONS, LAYER_NORMS, NOISE
+from fastlstm.reference.layers import Model, project, run_forward
+from fastlstm.reference.noise import Noise
+from fastlstm.reference.options import completed, lstm_cell
 from fastlstm.spec import Spec
 
 # Sizes at and around the vector widths and tile heights of the kernels, where tails begin.
@@ -48,6 +49,7 @@ class Case:
     dtype: str
     seed: int
     proj_size: int = 0
+    noise: int | None = None  # seed of the masks; None: as at inference
 
     @property
     def outputs(self) -> int:
@@ -75,6 +77,9 @@ class Case:
             name: rng.uniform(-bound, bound, shape).astype(self.dtype)
             for name, shape in self.spec.shapes.items()
         }
+        for name in params:
+            if name.startswith("weight_n"):  # around 1, where layer normalisation's weights begin
+                params[name] = (1 + params[name] / 2).astype(self.dtype)
         directions = 1 + self.bidirectional
         width, units = directions * self.outputs, directions * self.hidden_size
         shape = (directions * self.num_layers, self.batch)
@@ -117,10 +122,19 @@ def random_options(rng: np.random.Generator) -> LSTMOptions:
     for name in ("gate_activation", "candidate_activation", "output_activation"):
         if rng.random() < 0.5:
             chosen[name] = random_activation(rng)
+    if rng.random() < 0.4:
+        chosen["layer_norm"] = str(rng.choice(LAYER_NORMS))
+        chosen["norm_epsilon"] = round(float(rng.uniform(0.1, 0.5)), 2)
     if "gate_activation" in chosen:  # gates without bounds would multiply beyond any
         chosen.setdefault("gate_clip", 1.2)
     options = LSTMOptions(**chosen)
     return LSTMOptions(peepholes=True) if options.equations() is None else options
+
+
+def random_noise(rng: np.random.Generator) -> dict[str, float]:
+    """Two kinds of noise or more."""
+    names = rng.choice(NOISE, int(rng.integers(2, len(NOISE) + 1)), replace=False)
+    return {str(name): round(float(rng.uniform(0.1, 0.7)), 2) for name in names}
 
 
 def random_case(seed: int, dtype: str) -> Case:
@@ -132,6 +146,8 @@ def random_case(seed: int, dtype: str) -> Case:
     flags = [bool(flag) for flag in rng.random(4) < (0.75, 0.5, 0.5, 0.5)]
     layers, options = int(rng.integers(1, 4)), random_options(rng)
     proj_size = int(rng.integers(1, sizes[2])) if sizes[2] > 1 and rng.random() < 0.3 else 0
+    if proj_size and rng.random() < 0.5:
+        options = replace(options, proj_clip=round(float(rng.uniform(0.2, 0.6)), 2))
     return Case(steps, *sizes, layers, *flags, options, dtype, seed, proj_size)  # type: ignore[misc]
 
 
@@ -149,6 +165,7 @@ def reference_of(case: Case, inputs: Inputs) -> dict[str, np.ndarray]:
     i = inputs
     given: dict[str, Any] = {"state": i.state, "lengths": i.lengths}
     given["options"] = case.options.config()
+    given |= {"noisy": case.noise is not None, "seed": case.noise or 0}
     result = reference.lstm_forward(i.x, i.params, **given)
     grads = reference.lstm_backward(
         i.x, i.params, dy=i.dy, dstate=i.dstate, dcells=i.dcells, **given
@@ -182,23 +199,34 @@ def least_distance(case: Case) -> float:
     names = {"state[0]": state[0], "state[1]": state[1]}
     model = Model.of(cell, i.x, i.params, names, i.lengths, np.float64)
     least = np.inf
-    for layer, params in zip(run_forward(cell, model, 0.0, 0), model.params, strict=True):
+    noise = None if case.noise is None else Noise(completed(o.config()), case.noise)
+    for layer, params in zip(run_forward(cell, model, 0.0, 0, noise), model.params, strict=True):
         for direction, (h, c) in enumerate(layer.runs):
             order = slice(None, None, -1 if direction else 1)
             taken = model.active[order][..., 0]
-            z = variant.sums(layer.x[order], h[:-1], c[:-1], params[direction])
-            whole = variant.state(z, c[:-1])[3]
-            gates = [*z[:2], variant.output_sum(z[3], c[1:], params[direction])]
+            masks = {name: mask[order] for name, mask in layer.noise[direction].items()}
+            own = {**params[direction], **masks}
+            v = variant.sums(layer.x[order], h[:-1], c[:-1], own)
+            z = [variant.norm.gate(k, v[k], own) for k in range(3)]
+            whole = variant.state(z, c[:-1], own)[3]
+            new_c = whole if o.cell_clip is None else np.clip(whole, -o.cell_clip, o.cell_clip)
+            z.append(variant.norm.gate(3, variant.output_sum(v[3], new_c, own), own))
+            shown = variant.norm.output(new_c, own)
+            gates = [z[0], z[1], z[3]]
             bounds = [] if o.gate_clip is None else [-o.gate_clip, o.gate_clip]
             jumps = [(gate, [*bounds, *corners(o.gate_activation)]) for gate in gates]
             jumps.append((z[2], [*bounds, *corners(o.candidate_activation)]))
-            jumps.append((c[1:], corners(o.output_activation)))
+            jumps.append((shown, corners(o.output_activation)))
             jumps.append((whole, [] if o.cell_clip is None else [-o.cell_clip, o.cell_clip]))
             for values, places in jumps:
                 read = values[taken]
                 for place in places:
                     off = np.abs(read - place) / np.abs(read).max(initial=1)
                     least = min(least, float(off.min(initial=np.inf)))
+            if o.proj_clip is not None:
+                m = variant.gate(variant.clip(z[3])) * variant.output(shown)
+                off = np.abs(np.abs(project(m, own)[taken]) - o.proj_clip)
+                least = min(least, float(off.min(initial=np.inf)))
     return least
 
 
@@ -249,14 +277,14 @@ def model(case: Case, **options: Any) -> fastlstm.LSTM:
     arguments = {name: getattr(case, name) for name in names}
     lstm = fastlstm.LSTM(**arguments, seed=0, **options)
     lstm.load_state_dict(case.inputs().params)
-    return lstm
+    return lstm if case.noise is None else lstm.train()
 
 
 def core_results(case: Case, lstm: fastlstm.LSTM, **given: Any) -> dict[str, np.ndarray]:
     """As `expected`, by the engine."""
     i = case.inputs()
     y, (h_n, c_n), cells, tape = lstm.forward(
-        i.x, i.state, lengths=i.lengths, return_cells=True, **given
+        i.x, i.state, lengths=i.lengths, return_cells=True, seed=case.noise, **given
     )
     grads = lstm.backward(tape, i.dy, i.dstate, dcells=i.dcells, **given)
     return named([y, h_n, c_n, cells, grads.x, grads.h_0, grads.c_0], grads.params)
