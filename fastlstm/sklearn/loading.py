@@ -73,6 +73,10 @@ def _made(info: Any, arrays: dict[str, Array]) -> SequenceEstimator:
         "hidden_size"
     ]:
         raise ValueError("its sizes do not fit its arrays")
+    directions = 2 if params["bidirectional"] else 1
+    layers = sum(key.startswith("recurrent.weight_hh_") for key in arrays)
+    if layers != directions * params["num_layers"]:
+        raise ValueError(f"num_layers = {params['num_layers']} does not fit its arrays")
     estimator.n_features_in_ = inputs
     estimator._new_model(outputs, sizes["beside"])
     estimator.model_.load_state_dict(arrays)

@@ -90,7 +90,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     fastlstm.LSTM(1, 2, seed=0).save(tmp_path / "lstm")
     with pytest.raises(ValueError, match="holds no estimator"):
         fastlstm.sklearn.load(tmp_path / "lstm")
-    fitted("words")[0].save(tmp_path / "m")
+    fitted("regressor")[0].save(tmp_path / "m")
     whole = (tmp_path / "m").read_bytes()
     for end in range(0, len(whole), 97):
         (tmp_path / "cut").write_bytes(whole[:end])
@@ -99,6 +99,9 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     for old, new in (
         (b'"format\\": 1', b'"format\\": 9'),
         (b'hidden_size\\": 5', b'hidden_size\\": 7'),
+        (b'num_layers\\": 1', b'num_layers\\": 9'),
+        (b'"class\\": \\"LSTM', b'"class\\": \\"GRUM'),
+        (b'_seed\\":', b'_deed\\":'),
     ):
         assert old in whole
         (tmp_path / "other").write_bytes(whole.replace(old, new))
