@@ -14,16 +14,20 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 class Network(torch.nn.Module):
     """A recurrent layer, its last output or the mean of all, and a linear layer."""
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, both: bool, mean: bool) -> None:
+    def __init__(
+        self, cell: str, inputs: int, hidden: int, outputs: int, both: bool, mean: bool
+    ) -> None:
         super().__init__()
-        self.recurrent = torch.nn.LSTM(inputs, hidden, batch_first=True, bidirectional=both)
+        kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell]
+        self.recurrent = kind(inputs, hidden, batch_first=True, bidirectional=both)
         self.head = torch.nn.Linear(2 * hidden if both else hidden, outputs)
         self.mean = mean
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        y, (h_n, _) = self.recurrent(packed)
+        y, state = self.recurrent(packed)
         if not self.mean:
+            h_n = state[0] if isinstance(state, tuple) else state
             return self.head(torch.cat(list(h_n), dim=1))
         y, _ = pad_packed_sequence(y, batch_first=True)
         return self.head(y.sum(dim=1) / lengths[:, None])
@@ -35,6 +39,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         *,
+        cell: str = "lstm",
         hidden_size: int = 64,
         bidirectional: bool = False,
         pooling: str = "last",
@@ -44,6 +49,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         max_iter: int = 100,
         random_state: int = 0,
     ) -> None:
+        self.cell = cell
         self.hidden_size = hidden_size
         self.bidirectional = bidirectional
         self.pooling = pooling
@@ -59,6 +65,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         x, steps = _padded(X)
         targets = torch.from_numpy(labels)
         self.network_ = Network(
+            self.cell,
             x.shape[2],
             self.hidden_size,
             len(self.classes_),
