@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from layers import Floats, Ints, Linear, cross_entropy, joined
+from settings import Floats, Ints
 
 import fastlstm
+from fastlstm import nn
 
 HIDDEN, LAYERS = 128, 2
 STEPS, BATCH = 50, 50
@@ -43,18 +44,16 @@ def chunks(ids: Ints, steps: int = STEPS, batch: int = BATCH) -> Iterator[tuple[
             yield read[part], following[part], start == 0
 
 
-class CharacterModel:
+class CharacterModel(nn.Modules):
     """One-hot characters -> two LSTM layers -> logits of the next character."""
 
     def __init__(self, characters: int, seed: int) -> None:
         self.one_hot = np.eye(characters, dtype=np.float32)
-        self.lstm = fastlstm.LSTM(characters, HIDDEN, LAYERS, seed=seed)
-        self.linear = Linear(HIDDEN, characters, seed)
+        super().__init__(
+            lstm=fastlstm.LSTM(characters, HIDDEN, LAYERS, seed=seed),
+            linear=nn.Linear(HIDDEN, characters, seed=seed),
+        )
         self.tape = fastlstm.Tape()  # its memory serves every update
-
-    def parameters(self) -> dict[str, Floats]:
-        """Of both layers, by the names that torch's state dict has for them."""
-        return joined(self.lstm.parameters(), self.linear.parameters())
 
     def __call__(self, ids: Ints, state: State | None = None) -> tuple[Floats, State]:
         """(T, B) -> logits (T, B, characters), state; nothing is kept."""
@@ -66,15 +65,15 @@ class CharacterModel:
     ) -> tuple[float, dict[str, Floats], State]:
         """Loss of one update, its gradient for every parameter, and the state to go on from."""
         y, state, tape = self.lstm.forward(self.one_hot[ids], state, tape=self.tape)
-        loss, dlogits = cross_entropy(self.linear(y), following)
-        dy, linear = self.linear.backward(y, dlogits)
-        lstm = self.lstm.backward(tape, dy, input_grad=False)
-        return loss, joined(lstm.params, linear), state
+        loss, dlogits = nn.cross_entropy(self.linear(y), following)
+        linear = self.linear.backward(y, dlogits)
+        lstm = self.lstm.backward(tape, linear.x, input_grad=False)
+        return loss, self.joined(lstm=lstm.params, linear=linear.params), state
 
 
 def train(model: CharacterModel, ids: Ints, rates: list[float]) -> Iterator[float]:
     """Makes an update with each learning rate and yields its loss in nats."""
-    model.lstm.train()
+    model.train()
     optimizer = fastlstm.optim.Adam(model)
     state = None
     for lr, (read, following, afresh) in zip(rates, chunks(ids), strict=False):
@@ -87,10 +86,10 @@ def train(model: CharacterModel, ids: Ints, rates: list[float]) -> Iterator[floa
 
 def held_out_loss(model: CharacterModel, ids: Ints) -> float:
     """Nats per character of a text that training has not seen, read as one sequence."""
-    model.lstm.eval()  # weights are packed once and kept
+    model.eval()  # weights are packed once and kept
     total, state = 0.0, None
     for start in range(0, len(ids) - 1, 4096):
         window = ids[start : start + 4097, None]
         logits, state = model(window[:-1], state)
-        total += cross_entropy(logits, window[1:])[0] * (len(window) - 1)
+        total += nn.cross_entropy(logits, window[1:])[0] * (len(window) - 1)
     return total / (len(ids) - 1)

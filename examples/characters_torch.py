@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import torch
 from characters import CLIP, HIDDEN, LAYERS, chunks
-from layers import Floats, Ints
+from settings import Floats, Ints
 
 State = tuple[torch.Tensor, torch.Tensor]
 

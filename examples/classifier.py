@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from layers import Floats, Ints, Linear, cross_entropy, joined, one_cycle
+from settings import Floats, Ints, one_cycle
 
 import fastlstm
+from fastlstm import nn
 
 
 class Series(NamedTuple):
@@ -25,52 +26,32 @@ class Update(NamedTuple):
     lr: float
 
 
-class Classifier:
+class Classifier(nn.SequenceModel):
     """Bidirectional LSTM; the last states of both directions, side by side, name the class."""
 
     def __init__(self, inputs: int, hidden: int, classes: int, seed: int) -> None:
-        self.lstm = fastlstm.LSTM(inputs, hidden, batch_first=True, bidirectional=True, seed=seed)
-        self.linear = Linear(2 * hidden, classes, seed)
-        self.tape = fastlstm.Tape()  # its memory serves every batch
-
-    def parameters(self) -> dict[str, Floats]:
-        """Of both layers, by the names that torch's state dict has for them."""
-        return joined(self.lstm.parameters(), self.linear.parameters())
-
-    def __call__(self, x: Floats, lengths: Ints | None = None) -> Floats:
-        """(B, T, I) -> logits (B, C); nothing is kept."""
-        _, (h_n, _) = self.lstm(x, lengths=lengths)
-        return self.linear(np.concatenate((h_n[0], h_n[1]), axis=1))
-
-    def gradients(
-        self, x: Floats, labels: Ints, lengths: Ints | None = None
-    ) -> tuple[float, dict[str, Floats]]:
-        """The loss of a batch, and its gradient for every parameter."""
-        _, (h_n, _), tape = self.lstm.forward(x, lengths=lengths, tape=self.tape)
-        last = np.concatenate((h_n[0], h_n[1]), axis=1)
-        loss, dlogits = cross_entropy(self.linear(last), labels)
-        dlast, linear = self.linear.backward(last, dlogits)
-        dh_n = np.stack(np.split(dlast, 2, axis=1))
-        lstm = self.lstm.backward(tape, dstate=(dh_n, None), input_grad=False)
-        return loss, joined(lstm.params, linear)
+        lstm = fastlstm.LSTM(inputs, hidden, batch_first=True, bidirectional=True, seed=seed)
+        super().__init__(lstm, nn.Linear(2 * hidden, classes, seed=seed))
 
 
 def train(model: Classifier, series: Series, plan: list[Update]) -> Iterator[float]:
     """Follows the plan with Adam; yields the loss of every update."""
-    model.lstm.train()
+    model.train()
     optimizer = fastlstm.optim.Adam(model)
+    tape = nn.SequenceTape()  # its memory serves every batch
     for chosen, lr in plan:
         lengths = None if series.lengths is None else series.lengths[chosen]
-        loss, gradients = model.gradients(series.x[chosen], series.labels[chosen], lengths)
+        logits, tape = model.forward(series.x[chosen], lengths=lengths, tape=tape)
+        loss, dlogits = nn.cross_entropy(logits, series.labels[chosen])
         optimizer.lr = lr
-        optimizer.step(gradients)
+        optimizer.step(model.backward(tape, dlogits))
         yield loss
 
 
 def accuracy(model: Classifier, series: Series) -> float:
     """Share of the set that is named rightly."""
-    model.lstm.eval()  # weights are packed once and kept
-    logits = model(series.x, series.lengths)
+    model.eval()  # weights are packed once and kept
+    logits = model(series.x, lengths=series.lengths)
     return float(np.mean(logits.argmax(axis=-1) == series.labels))
 
 

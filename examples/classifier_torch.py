@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from classifier import Series, Update
-from layers import Floats
+from settings import Floats
 from torch.nn.utils.rnn import pack_padded_sequence
 
 
@@ -31,10 +31,14 @@ class TorchClassifier(torch.nn.Module):
 
 def with_weights(parameters: dict[str, Floats]) -> TorchClassifier:
     """A model with a copy of these weights, whose shapes say how large it is."""
-    inputs = parameters["lstm.weight_ih_l0"].shape[1]
-    classes, features = parameters["linear.weight"].shape
+    inputs = parameters["recurrent.weight_ih_l0"].shape[1]
+    classes, features = parameters["head.weight"].shape
     model = TorchClassifier(inputs, features // 2, classes)
-    model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in parameters.items()})
+    for layer, ours in ((model.lstm, "recurrent."), (model.linear, "head.")):
+        state = {
+            name: torch.from_numpy(parameters[ours + name].copy()) for name in layer.state_dict()
+        }
+        layer.load_state_dict(state)
     return model
 
 

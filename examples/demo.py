@@ -17,7 +17,7 @@ import text
 import torch
 from digits_training import WAYS, DigitTraining
 from figure import draw
-from layers import use_threads
+from settings import use_threads
 from timing import ENGINES, readable
 
 import fastlstm

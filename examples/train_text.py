@@ -14,7 +14,7 @@ from pathlib import Path
 import characters
 import numpy as np
 from documentation import documentation
-from layers import Ints, chosen_engines, one_cycle, use_threads
+from settings import Ints, chosen_engines, one_cycle, use_threads
 from timing import Training, train_in_turn
 
 PEAK_RATE = 2e-2

@@ -16,7 +16,7 @@ import classifier
 import made_up
 import numpy as np
 from classifier import Series, Update, planned
-from layers import Floats, chosen_engines, use_threads
+from settings import Floats, chosen_engines, use_threads
 from timing import Training, train_in_turn
 
 FILES = "JapaneseVowels_TRAIN.ts and JapaneseVowels_TEST.ts"

@@ -4,6 +4,7 @@
 from typing import TYPE_CHECKING
 
 from .cell import LSTMCell
+from .directions import merge, merge_backward, reverse
 from .gru import GRU, GRUCell
 from .loading import load
 from .lstm import LSTM
@@ -38,16 +39,20 @@ __all__ = [
     "config",
     "get_num_threads",
     "load",
+    "merge",
+    "merge_backward",
+    "reverse",
     "set_num_threads",
     "show_config",
 ]
 
 
-_LAZY = ("nn", "optim", "torch")  # imported when first asked for
+_LAZY = ("nn", "optim", "sklearn", "torch")  # imported when first asked for
 
 if TYPE_CHECKING:  # which else would take every name for one of ours
     from . import nn as nn
     from . import optim as optim
+    from . import sklearn as sklearn
     from . import torch as torch
 else:
 

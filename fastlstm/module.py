@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -23,6 +23,11 @@ class Module:
     out of date.
     """
 
+    _kind: ClassVar[str]
+    """the class's name in reports and files, whoever inherits from it; PyTorch's is the same"""
+    _defaults: ClassVar[dict[str, object]]
+    """options of the constructor in order, with what they are if nobody says"""
+
     input_size: int
     hidden_size: int
     bias: bool
@@ -31,6 +36,14 @@ class Module:
     _spec: Spec
     _params: _core.Parameters
     _backoff: _core.StragglerBackoff | None = None  # all engines of the model share it
+
+    def __repr__(self) -> str:
+        parts = [str(self.input_size), str(self.hidden_size)]
+        for name, usual in self._defaults.items():
+            value = getattr(self, name)
+            if value != usual:
+                parts.append(f"{name}={value!r}")
+        return f"{self._kind}({', '.join(parts)}, dtype={self.dtype})"
 
     if not TYPE_CHECKING:  # which would take every name for a parameter
 
@@ -67,6 +80,17 @@ class Module:
             sizes = (self.input_size, self.hidden_size, layers, directions)
             gemm = state.get("gemm", "native")
             self.__dict__["_spec"] = Spec("lstm", *sizes, self.bias, self.dtype, gemm)
+        self._unmap()
+
+    def _unmap(self) -> None:
+        """Take parameters that a pickle's reader has mapped from a file (joblib) into memory."""
+        mapped = self._params
+        if all(type(values) is np.ndarray for values in mapped.arrays.values()):
+            return
+        arrays = {name: np.array(values) for name, values in mapped.arrays.items()}
+        for values in arrays.values():
+            values.flags.writeable = mapped.training
+        self._params = _core.Parameters(arrays, mapped.training, mapped.training)
 
     def __copy__(self) -> Self:
         return copy.deepcopy(self)  # no two models share arrays that one of them may write to

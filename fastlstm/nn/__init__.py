@@ -20,7 +20,8 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .data import Batch, Windows, batches, valid_steps, windows
 from .layers import Embedding, LayerGradients, Linear
 from .losses import binary_cross_entropy_with_logits, cross_entropy, mse, quantile_loss
-from .models import Modules, SequenceModel, SequenceTape
+from .models import SequenceModel, SequenceTape
+from .modules import Modules
 from .schedules import Constant, Cosine, Exponential, Schedule, StepDecay, WarmUp
 from .watching import EarlyStopping, ReduceOnPlateau
 

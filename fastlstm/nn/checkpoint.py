@@ -15,7 +15,7 @@ from ..checks import Array
 from ..file_kinds import foreign
 from ..layer import Layer
 from ..optimizer import Optimizer
-from .models import Modules
+from .modules import Modules
 from .watching import Stateful
 
 KEY = "fastlstm.checkpoint"

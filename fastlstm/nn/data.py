@@ -117,9 +117,9 @@ def batches(
         Of the order: what `numpy.random.default_rng` takes, as ``(seed, epoch)``. With None every
         epoch has another one.
 
-    Yields
-    ------
-    Batch
+    Returns
+    -------
+    iterator of Batch
         x, lengths, y, and which sequences they are of.
 
     Raises

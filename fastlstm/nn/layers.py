@@ -46,6 +46,7 @@ class Layer(Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._unmap()
 
     def _gradients(self, x: Array | None, found: dict[str, Array], into: object) -> LayerGradients:
         """What `backward` returns: gradients of the parameters, added to those of `into`."""

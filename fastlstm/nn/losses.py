@@ -64,7 +64,7 @@ def _reduced(
         return loss, grad
     if not total:  # a batch of nothing has no loss and no gradient
         return 0.0, np.zeros_like(grad)
-    grad *= grad.dtype.type(1 / total)
+    grad /= grad.dtype.type(total)
     return loss / total, grad
 
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Models of several layers: their parameters under one roof, and a recurrent layer with a head."""
+"""A recurrent layer with a head."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,155 +14,11 @@ from ..gru import GRU
 from ..lstm import LSTM
 from ..rnn import RNN
 from ..training import Tape
-from ..weights import LoadResult
+from .data import valid_steps
 from .layers import LayerGradients, Linear
+from .modules import Modules
 
 Recurrent = LSTM | GRU | RNN
-
-
-class Modules:
-    """Layers by name, with joint parameters, modes and states, as ``torch.nn.ModuleDict``.
-
-    An optimiser and a checkpoint take it as they take a layer. Whoever inherits from it adds the
-    way through its layers.
-
-    Parameters
-    ----------
-    **modules
-        Layers, or other such models, by name. They are attributes of these names.
-
-    Raises
-    ------
-    TypeError
-        A part is no layer.
-
-    Examples
-    --------
-    >>> import fastlstm
-    >>> from fastlstm import nn
-    >>> model = nn.Modules(rnn=fastlstm.RNN(2, 3), head=nn.Linear(3, 1))
-    >>> list(model.parameters())[-2:]
-    ['head.weight', 'head.bias']
-    """
-
-    def __init__(self, **modules: Any) -> None:
-        for name, module in modules.items():
-            if not all(hasattr(module, word) for word in ("parameters", "state_dict", "train")):
-                raise TypeError(f"{name} must be a layer or model, got {type(module).__name__}")
-        self.modules = dict(modules)
-
-    def __getattr__(self, name: str) -> Any:
-        modules = self.__dict__.get("modules", {})
-        if name in modules:
-            return modules[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __repr__(self) -> str:
-        parts = ", ".join(f"{name}={module!r}" for name, module in self.modules.items())
-        return f"{type(self).__name__}({parts})"
-
-    @property
-    def training(self) -> bool:
-        """Whether its layers are in training mode."""
-        return any(module.training for module in self.modules.values())
-
-    def train(self, mode: bool = True) -> Self:
-        """Put all layers into training mode, or out of it.
-
-        Parameters
-        ----------
-        mode : bool, default True
-            False does what `eval` does.
-
-        Returns
-        -------
-        Self
-            The model.
-        """
-        for module in self.modules.values():
-            module.train(mode)
-        return self
-
-    def eval(self) -> Self:
-        """Put all layers into inference mode.
-
-        Returns
-        -------
-        Self
-            The model.
-        """
-        return self.train(False)
-
-    def _joined(self, of_each: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
-        return {f"{k}.{name}": v for k, values in of_each.items() for name, v in values.items()}
-
-    def parameters(self) -> dict[str, Array]:
-        """The arrays of all layers, as "layer.name".
-
-        Returns
-        -------
-        dict
-            Name -> the very array.
-        """
-        return self._joined({k: module.parameters() for k, module in self.modules.items()})
-
-    def state_dict(self) -> dict[str, Array]:
-        """All parameters at this moment, as "layer.name".
-
-        Returns
-        -------
-        dict
-            Name -> read-only array.
-        """
-        return self._joined({k: module.state_dict() for k, module in self.modules.items()})
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> LoadResult:
-        """Take over parameters, all of them or, when an error is raised, none.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to tensor or array
-            By the names of `state_dict`.
-        strict : bool, default True
-            Whether names that are missing or unexpected are an error.
-
-        Returns
-        -------
-        LoadResult
-            (missing_keys, unexpected_keys): the names that were passed over, without `strict`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            Values that do not fit.
-        """
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"state_dict must be a mapping, got {type(state_dict).__name__}")
-        strict = checks.flag("strict", strict)
-        parts: dict[str, dict[str, Any]] = {name: {} for name in self.modules}
-        missing, unexpected = [], []
-        for key, value in state_dict.items():
-            name, _, rest = key.partition(".")
-            if name in parts and rest:
-                parts[name][rest] = value
-            else:
-                unexpected.append(key)
-        if strict and unexpected:
-            raise ValueError(f"state_dict does not fit: unexpected: {', '.join(unexpected)}")
-        before = {name: module.state_dict() for name, module in self.modules.items()}
-        name = ""
-        try:
-            for name, module in self.modules.items():
-                found = module.load_state_dict(parts[name], strict)
-                missing += [f"{name}.{key}" for key in found.missing_keys]
-                unexpected += [f"{name}.{key}" for key in found.unexpected_keys]
-        except BaseException as error:
-            for k, values in before.items():
-                self.modules[k].load_state_dict(values)
-            if type(error) in (TypeError, ValueError):
-                raise type(error)(f"{name}: {error}") from error
-            raise
-        return LoadResult(missing, unexpected)
 
 
 class SequenceTape:
@@ -180,10 +35,11 @@ class SequenceTape:
         self._inner = Tape()
         self._features: Array | None = None  # what the head has read
         self._kept: Array | None = None  # factors of dropout
+        self._shares: Array | None = None  # what each step weighs in a mean
 
 
 class SequenceModel(Modules):
-    """A recurrent layer and a head that reads its last output, or each of them.
+    """A recurrent layer and a head that reads its last output, their mean, or each of them.
 
     The last output is h of the last layer after a sequence's last step; of two directions, that of
     the second one after the first step is joined to it.
@@ -194,8 +50,8 @@ class SequenceModel(Modules):
         Its parameters are called "recurrent.weight_ih_l0" and so on.
     head : Linear
         Of as many inputs as the recurrent layer has outputs; more, if there are values `beside`.
-    outputs : {"last", "every"}
-        What the head reads.
+    outputs : {"last", "mean", "every"}
+        What the head reads. Of a sequence without a step the mean is zero.
     dropout : float, default 0
         Probability that an input of the head is zero, in training mode.
 
@@ -218,7 +74,7 @@ class SequenceModel(Modules):
         self,
         recurrent: Recurrent,
         head: Linear,
-        outputs: Literal["last", "every"] = "last",
+        outputs: Literal["last", "mean", "every"] = "last",
         dropout: float = 0.0,
     ) -> None:
         if not isinstance(recurrent, Recurrent):
@@ -228,8 +84,8 @@ class SequenceModel(Modules):
         if not isinstance(head, Linear):
             raise TypeError(f"head must be a Linear, got {type(head).__name__}")
         super().__init__(recurrent=recurrent, head=head)
-        if outputs not in ("last", "every"):
-            raise ValueError(f'outputs must be "last" or "every", got {outputs!r}')
+        if outputs not in ("last", "mean", "every"):
+            raise ValueError(f'outputs must be "last", "mean" or "every", got {outputs!r}')
         self.outputs = outputs
         self.dropout = checks.number("dropout", dropout, below=1.0)
         width = recurrent._directions * recurrent._spec.outputs
@@ -263,10 +119,12 @@ class SequenceModel(Modules):
 
         Parameters
         ----------
-        x, state, lengths, num_threads
+        x, state, lengths
             As for a call of the recurrent layer.
         beside : array of shape (B, E), or (B, T, E) with every output, optional
             More inputs of the head, in the layout of its others.
+        num_threads : int, optional
+            As for a call of the recurrent layer.
 
         Returns
         -------
@@ -278,10 +136,66 @@ class SequenceModel(Modules):
         TypeError, ValueError, MemoryError
             As a call of the recurrent layer does.
         """
-        run = self.recurrent.last if self.outputs == "last" else self.recurrent
-        features, _ = run(x, state, lengths=lengths, num_threads=num_threads)
+        features = self.features(x, state, lengths=lengths, num_threads=num_threads)
         y: Array = self.head(self._read(features, beside))
         return y
+
+    def features(
+        self,
+        x: SupportsArray,
+        state: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+        num_threads: int | None = None,
+    ) -> Array:
+        """What the head reads of the recurrent layer; nothing is kept.
+
+        Parameters
+        ----------
+        x, state, lengths, num_threads
+            As for a call.
+
+        Returns
+        -------
+        ndarray of shape (B, D*H), or (B, T, D*H) with every output
+            In the layout of `x`.
+
+        Raises
+        ------
+        TypeError, ValueError, MemoryError
+            As a call does.
+        """
+        run = self.recurrent.last if self.outputs == "last" else self.recurrent
+        y: Array
+        y, _ = run(x, state, lengths=lengths, num_threads=num_threads)
+        return self._mean(y, self._step_shares(y, lengths)) if self.outputs == "mean" else y
+
+    def _step_shares(self, y: Array, lengths: ArrayLike | None) -> Array:
+        """(B, T, 1) or (T, B, 1): 1 / length at the steps of a sequence, 0 after them."""
+        axis = self._time_axis(y)
+        if lengths is None:
+            shape = (*y.shape[:-1], 1)
+            return np.full(shape, 1 / max(y.shape[axis], 1), y.dtype)
+        own = np.asarray(lengths)
+        valid = valid_steps(own, y.shape[axis], batch_first=axis == 1)
+        count = np.maximum(own, 1).reshape((-1, 1) if axis == 1 else (1, -1))
+        shares: Array = (valid / count).astype(y.dtype)[..., None]
+        return shares
+
+    def _time_axis(self, y: Array) -> int:
+        return 1 if y.ndim == 3 and self.recurrent.batch_first else 0
+
+    def _mean(self, y: Array, shares: Array) -> Array:
+        """The sum over steps in their order, so that padding changes no bit of it."""
+        axis = self._time_axis(y)
+        weighted = np.moveaxis(y * shares, axis, 0)
+        if y.shape[-1] > 1 and len(weighted):
+            total: Array = weighted.sum(axis=0)  # the last axis is the inner one: step after step
+            return total
+        total = np.zeros(weighted.shape[1:], y.dtype)
+        for step in weighted:
+            total += step
+        return total
 
     def forward(
         self,
@@ -298,12 +212,14 @@ class SequenceModel(Modules):
 
         Parameters
         ----------
-        x, state, lengths, beside, num_threads
+        x, state, lengths, beside
             As for a call.
         tape : SequenceTape, optional
             One whose memory to use again; what it held is lost.
         seed : int, optional
             Of the dropout masks; None draws one.
+        num_threads : int, optional
+            As for a call.
 
         Returns
         -------
@@ -321,13 +237,17 @@ class SequenceModel(Modules):
         dropout = self.dropout if self.training else 0.0
         if seed is None and dropout:
             seed = self.recurrent._draw_seed()
+        tape._shares = tape._kept = None
         y, tape.state, _ = self.recurrent.forward(
             x, state, lengths=lengths, tape=tape._inner, seed=seed, num_threads=num_threads
         )
         if self.outputs == "last":
             h_n = tape.state[0] if self.recurrent._has_c else tape.state
             y = np.concatenate(list(h_n[-self.recurrent._directions :]), axis=-1)
-        features, tape._kept = self._read(y, beside), None
+        elif self.outputs == "mean":
+            tape._shares = self._step_shares(y, lengths)
+            y = self._mean(y, tape._shares)
+        features = self._read(y, beside)
         if dropout:
             drawn = np.random.default_rng([seed or 0, 1]).random(features.shape, np.float32)
             factors = np.where(drawn < dropout, 0.0, 1 / (1 - dropout))
@@ -375,7 +295,9 @@ class SequenceModel(Modules):
         width = recurrent._directions * recurrent._spec.outputs
         dread = dread[..., :width]
         given: dict[str, Any] = {"input_grad": input_grad, "num_threads": num_threads}
-        if self.outputs == "every":
+        if tape._shares is not None:
+            dread = np.expand_dims(dread, self._time_axis(tape._shares)) * tape._shares
+        if self.outputs != "last":
             grads = recurrent.backward(tape._inner, dread, **given)
         else:
             h_n = tape.state[0] if recurrent._has_c else tape.state
@@ -383,5 +305,5 @@ class SequenceModel(Modules):
             dh_n[-recurrent._directions :] = np.split(dread, recurrent._directions, axis=-1)
             slope: Any = (dh_n, None) if recurrent._has_c else dh_n
             grads = recurrent.backward(tape._inner, dstate=slope, **given)
-        params = self._joined({"recurrent": grads.params, "head": head.params})
+        params = self.joined(recurrent=grads.params, head=head.params)
         return LayerGradients(grads.x, params)

@@ -7,28 +7,13 @@ They keep nothing from call to call: training that was stopped goes on as if it 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from .. import checks
 
-
-class Schedule(Protocol):
-    """Whatever gives the learning rate of an update, counted from 0."""
-
-    def __call__(self, step: int, /) -> float:
-        """The learning rate of an update.
-
-        Parameters
-        ----------
-        step : int
-            How many updates there were before.
-
-        Returns
-        -------
-        float
-            Its learning rate.
-        """
+Schedule = Callable[[int], float]
+"""Whatever gives the learning rate of an update, counted from 0."""
 
 
 class _Checked:

@@ -31,10 +31,11 @@ import characters  # noqa: E402
 import characters_torch  # noqa: E402
 import classifier  # noqa: E402
 import classifier_torch  # noqa: E402
-import layers  # noqa: E402
+import settings  # noqa: E402
 import train_vowels  # noqa: E402
 
 import fastlstm  # noqa: E402
+from fastlstm import nn  # noqa: E402
 
 Sets = tuple[classifier.Series, classifier.Series]
 
@@ -103,7 +104,7 @@ def train_classifiers(sets: Sets, plan: list[classifier.Update]) -> list[Run]:
 
 def train_characters(updates: int, peak: float, held_out: int | None) -> list[Run]:
     ids, test, alphabet = shakespeare()
-    rates = layers.one_cycle(updates, peak)
+    rates = settings.one_cycle(updates, peak)
     return runs(
         characters.CharacterModel(alphabet, seed=0),
         characters,
@@ -160,10 +161,10 @@ def test_characters_carry_the_state() -> None:
     )
     assert (afresh, again) == (True, False)
     whole, _ = model(np.concatenate((read, then)))
-    joint, _ = layers.cross_entropy(whole, np.concatenate((following, later)))
+    joint, _ = nn.cross_entropy(whole, np.concatenate((following, later)))
     # The second chunk read on from where the first had ended: together they are one reading.
     assert np.mean(losses[:2]) == pytest.approx(joint, rel=1e-6)
-    alone, _ = layers.cross_entropy(model(then)[0], later)
+    alone, _ = nn.cross_entropy(model(then)[0], later)
     assert abs(losses[1] - alone) > 1e-5
 
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -120,7 +122,9 @@ def returns(function: Any) -> bool:
 
 
 def modules() -> list[Any]:
-    found = [fastlstm, fastlstm.optim, fastlstm.reference]
+    found = [fastlstm, fastlstm.nn, fastlstm.optim, fastlstm.reference]
+    with contextlib.suppress(ImportError):
+        found.append(importlib.import_module("fastlstm.sklearn"))
     try:
         import torch  # noqa: F401
     except ImportError:
@@ -133,7 +137,7 @@ def test_public_docstrings() -> None:
     assert {
         "fastlstm.LSTM", "fastlstm.LSTM.__call__", "fastlstm.RNN.backward", "fastlstm.load",
         "fastlstm.RNNCell.from_torch", "fastlstm.Tape.nbytes", "fastlstm.optim.SGD.step",
-        "fastlstm.reference.rnn_forward",
+        "fastlstm.reference.rnn_forward", "fastlstm.nn.SequenceModel.backward",
     } <= found.keys()  # fmt: skip
     assert not {name: why for name, why in found.items() if why}
 

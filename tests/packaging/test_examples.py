@@ -107,6 +107,20 @@ def test_demo_says_so_when_the_engines_disagree(tmp_path: Path) -> None:
     assert "same predictions: NO; same continuation: NO" in done.stdout
 
 
+def test_train_digits_goes_on(tmp_path: Path) -> None:
+    """Stopped after one epoch and started again, it prints what it prints in one go."""
+    pytest.importorskip("sklearn")
+    outputs = []
+    for name, runs in (("whole", ["2"]), ("parts", ["1", "2"])):
+        folder = tmp_path / name
+        folder.mkdir()
+        done = [run_example("train_digits.py", folder, epochs) for epochs in runs]
+        outputs.append("".join(done[:-1]).split("test accuracy")[0] + done[-1])
+    assert outputs[0] == outputs[1]
+    assert outputs[0].count("validation loss") == 2
+    assert number_after("test accuracy ", outputs[0]) > 60
+
+
 TRAINING = ("torch", "fastlstm")
 
 
