@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -221,7 +222,7 @@ def stack(layers: Iterable[Layer]) -> LSTM | GRU | RNN:
     chosen = list(layers)
     if not chosen:
         raise ValueError("layers must hold one layer at least, got none")
-    for below, above in zip(chosen, chosen[1:], strict=False):
+    for below, above in itertools.pairwise(chosen):
         if why := apart(below, above):
             raise ValueError(f"{below.name} and {above.name} are no stack: {why}")
     if any(layer.bias for layer in chosen):
@@ -246,7 +247,7 @@ def stack(layers: Iterable[Layer]) -> LSTM | GRU | RNN:
         seed=0,
         **own,
     )
-    arrays = {}
+    arrays: dict[str, Array] = {}
     for at, layer in enumerate(chosen):
         for direction, weights in enumerate(layer.weights):
             end = f"_l{at}" + ("", "_reverse")[direction]

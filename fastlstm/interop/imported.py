@@ -58,7 +58,7 @@ class Imported:
     notes : list of str
         What was changed or is lost.
     branches : str
-        Why the file is no plain chain, which `sequential` needs; "" if it is one.
+        Why the file is no plain chain of layers; "" if it is one.
 
     Attributes
     ----------
@@ -106,23 +106,6 @@ class Imported:
             )
         return next(iter(self.layers.values()))
 
-    def sequential(self) -> Any:
-        """The whole chain as something that can be called, in NumPy and fastlstm.
-
-        Returns
-        -------
-        Sequential
-            ``chain(x)`` gives what the file's model gives; ``chain.stream()`` runs it in chunks.
-
-        Raises
-        ------
-        Unsupported
-            The file is no plain chain, or a layer of it is not known; the message says which.
-        """
-        from .sequential import Sequential
-
-        return Sequential(self)
-
     def summary(self) -> dict[str, Any]:
         """What the table of `repr` shows, as plain Python values.
 
@@ -167,9 +150,9 @@ class Imported:
             said = ", ".join(_around(layers[0], layers[-1]))
             table.append((name, repr(self.layers[name]), f"{count:,}", said))
         wide = [max(len(row[at]) for row in table) for at in range(4)]
-        for name, layer, count, said in table:
-            row = f"  {name:<{wide[0]}}  {layer:<{wide[1]}}  {count:>{wide[2]}}  {said}"
-            lines.append(row.rstrip())
+        for row in table:
+            cells = f"  {row[0]:<{wide[0]}}  {row[1]:<{wide[1]}}  {row[2]:>{wide[2]}}  {row[3]}"
+            lines.append(cells.rstrip())
         kinds = Counter(other.kind for other in self.others)
         if kinds:
             lines.append("others: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
