@@ -12,7 +12,9 @@ from .errors import FormatError, Unsupported
 from .imported import Imported, Other
 
 # Name -> the module that it stands in, imported when the name is first asked for.
-_WHERE: dict[str, str] = {}
+_WHERE = {
+    "from_onnx": "onnx_reader",
+}
 
 __all__ = [
     "FormatError",
@@ -21,10 +23,13 @@ __all__ = [
     "Other",
     "Unsupported",
     "describe",
+    "from_onnx",
     "stack",
 ]
 
-if not TYPE_CHECKING:  # which else would take every name for one of ours
+if TYPE_CHECKING:
+    from .onnx_reader import from_onnx
+else:  # type checkers would take every name for one of ours
 
     def __getattr__(name):
         if name in _WHERE:

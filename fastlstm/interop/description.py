@@ -62,7 +62,9 @@ class Layer:
     stateful : bool, default False
         Whether the file's layer keeps its state from call to call.
     initial_state : tuple of ndarray, optional
-        (h_0,) or (h_0, c_0) that the file holds, (D, B, H) each.
+        (h_0,) or (h_0, c_0) that the file holds, (D, B, H) each; B is 1 where all rows have one.
+    has_state : bool, default False
+        Whether the file's model computes or takes an initial state, call by call.
     has_lengths : bool, default False
         Whether the file gives the layer lengths or a mask.
     dropout : float, default 0.0
@@ -90,6 +92,7 @@ class Layer:
     merge_mode: str | None = "concat"
     stateful: bool = False
     initial_state: tuple[Array, ...] | None = None
+    has_state: bool = False
     has_lengths: bool = False
     dropout: float = 0.0
 
@@ -181,10 +184,16 @@ class Layer:
         return dataclasses.replace(self, weights=weights)
 
 
+# Fields that the layers of a stack have in common.
+_ALIKE = (
+    "kind", "hidden_size", "proj_size", "options", "nonlinearity", "reset_after", "batch_first",
+    "has_lengths", "has_state", "stateful", "dtype", "bidirectional",
+)  # fmt: skip
+
+
 def apart(below: Layer, above: Layer) -> str:
     """Why two layers, one on the other, make no stack of one object; "" where they do."""
-    for field in ("kind", "hidden_size", "proj_size", "options", "nonlinearity", "reset_after",
-                  "batch_first", "has_lengths", "stateful", "dtype", "bidirectional"):  # fmt: skip
+    for field in _ALIKE:
         mine, other = getattr(below, field), getattr(above, field)
         if mine != other:
             return f"{field} is {mine} below and {other} above"
