@@ -14,6 +14,7 @@ from .imported import Imported, Other
 # Name -> the module that it stands in, imported when the name is first asked for.
 _WHERE = {
     "from_onnx": "onnx_reader",
+    "to_onnx": "onnx_writer",
 }
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "describe",
     "from_onnx",
     "stack",
+    "to_onnx",
 ]
 
 if TYPE_CHECKING:
     from .onnx_reader import from_onnx
+    from .onnx_writer import to_onnx
 else:  # type checkers would take every name for one of ours
 
     def __getattr__(name):

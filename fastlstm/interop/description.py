@@ -18,7 +18,12 @@ from fastlstm.spec import Spec
 Array = NDArray[Any]
 Model = LSTM | GRU | RNN | LSTMCell | GRUCell | RNNCell
 LAYERS: dict[str, type[LSTM] | type[GRU] | type[RNN]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
-_CELLS = {"lstm": "lstm", "gru": "gru", "rnn": "rnn_tanh"}  # of any kind, for sizes
+CELLS: dict[str, type[LSTMCell] | type[GRUCell] | type[RNNCell]] = {
+    "lstm": LSTMCell,
+    "gru": GRUCell,
+    "rnn": RNNCell,
+}
+_SIZES = {"lstm": "lstm", "gru": "gru", "rnn": "rnn_tanh"}  # names of cells, for their sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +53,8 @@ class Layer:
         Of an RNN.
     reset_after : bool, default True
         Whether a GRU's reset gate comes after the product, as in torch.
+    cell : bool, default False
+        Whether it is one step, of a cell.
     batch_first : bool, default False
         Whether the file has the batch before the time.
     go_backwards : bool, default False
@@ -85,6 +92,7 @@ class Layer:
     options: LSTMOptions | None = None
     nonlinearity: str = "tanh"
     reset_after: bool = True
+    cell: bool = False
     batch_first: bool = False
     go_backwards: bool = False
     reversed_outputs: bool = False
@@ -103,6 +111,8 @@ class Layer:
             raise ValueError(f"there must be one direction or two, got {len(self.weights)}")
         if self.go_backwards and len(self.weights) == 2:
             raise ValueError("go_backwards is for one direction, got two")
+        if self.cell and len(self.weights) == 2:
+            raise ValueError("a cell has one direction, got two")
         expected = self._spec().shapes
         for direction, weights in enumerate(self.weights):
             end = ("_l0", "_l0_reverse")[direction]
@@ -148,7 +158,7 @@ class Layer:
             raise ValueError(f"weight_ih is missing, got {', '.join(first) or 'no weights'}")
         options = None if self.options is None else self.options.equations()
         return Spec(
-            _CELLS[self.kind],
+            _SIZES[self.kind],
             self.input_size,
             self.hidden_size,
             directions=len(self.weights),
@@ -158,12 +168,12 @@ class Layer:
             options=options,
         )
 
-    def model(self) -> LSTM | GRU | RNN:
+    def model(self) -> Model:
         """The fastlstm object that runs it.
 
         Returns
         -------
-        LSTM, GRU or RNN
+        LSTM, GRU or RNN, or one of their cells
             A new one, of one layer.
         """
         return stack([self])
@@ -197,6 +207,8 @@ def apart(below: Layer, above: Layer) -> str:
         mine, other = getattr(below, field), getattr(above, field)
         if mine != other:
             return f"{field} is {mine} below and {other} above"
+    if below.cell or above.cell:
+        return "one is a cell"
     if below.go_backwards or above.go_backwards:
         return "one reads from the last step"
     if below.bidirectional and below.merge_mode != "concat":
@@ -209,7 +221,7 @@ def apart(below: Layer, above: Layer) -> str:
     return ""
 
 
-def stack(layers: Iterable[Layer]) -> LSTM | GRU | RNN:
+def stack(layers: Iterable[Layer]) -> Model:
     """One fastlstm object of layers that lie on each other.
 
     Parameters
@@ -220,7 +232,7 @@ def stack(layers: Iterable[Layer]) -> LSTM | GRU | RNN:
 
     Returns
     -------
-    LSTM, GRU or RNN
+    LSTM, GRU or RNN, or one of their cells
         A new one. Of a layer that goes backwards it runs the equations: its caller reverses x.
 
     Raises
@@ -238,22 +250,26 @@ def stack(layers: Iterable[Layer]) -> LSTM | GRU | RNN:
         chosen = [layer.with_bias() for layer in chosen]
     first = chosen[0]
     own: dict[str, Any] = {}
-    if first.kind == "lstm":
-        own = {"proj_size": first.proj_size, "options": first.options}
-    elif first.kind == "rnn":
+    if first.kind == "rnn":
         own = {"nonlinearity": first.nonlinearity}
-    elif not first.reset_after:
+    if not first.reset_after:
         own = {"reset_after": False}
+    if first.options is not None:
+        own = {"options": first.options}
+    own |= {"bias": first.bias, "dtype": first.dtype, "seed": 0}
+    if first.cell:
+        cell = CELLS[first.kind](first.input_size, first.hidden_size, **own)
+        cell.load_state_dict(first.weights[0])
+        return cell
+    if first.kind == "lstm":
+        own["proj_size"] = first.proj_size
     model = LAYERS[first.kind](
         first.input_size,
         first.hidden_size,
         len(chosen),
-        bias=first.bias,
         batch_first=first.batch_first,
         dropout=first.dropout if len(chosen) > 1 else 0.0,
         bidirectional=first.bidirectional,
-        dtype=first.dtype,
-        seed=0,
         **own,
     )
     arrays: dict[str, Array] = {}
@@ -266,7 +282,7 @@ def stack(layers: Iterable[Layer]) -> LSTM | GRU | RNN:
 
 
 def describe(model: Model, name: str = "") -> list[Layer]:
-    """The layers of a fastlstm object, the way back from `stack`.
+    """The layers of a fastlstm object: the way back from `stack`.
 
     Parameters
     ----------
@@ -317,6 +333,7 @@ def describe(model: Model, name: str = "") -> list[Layer]:
                 getattr(model, "options", None),
                 getattr(model, "nonlinearity", "tanh"),
                 getattr(model, "reset_after", True),
+                cell,
                 batch_first=getattr(model, "batch_first", False),
                 dropout=getattr(model, "dropout", 0.0),
             )
