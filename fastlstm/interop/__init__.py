@@ -14,7 +14,10 @@ from .imported import Imported, Other
 # Name -> the module that it stands in, imported when the name is first asked for.
 _WHERE = {
     "from_onnx": "onnx_reader",
+    "from_torch": "torch_format",
+    "save_torch": "torch_files",
     "to_onnx": "onnx_writer",
+    "to_torch": "torch_format",
 }
 
 __all__ = [
@@ -25,13 +28,18 @@ __all__ = [
     "Unsupported",
     "describe",
     "from_onnx",
+    "from_torch",
+    "save_torch",
     "stack",
     "to_onnx",
+    "to_torch",
 ]
 
 if TYPE_CHECKING:
     from .onnx_reader import from_onnx
     from .onnx_writer import to_onnx
+    from .torch_files import save_torch
+    from .torch_format import from_torch, to_torch
 else:  # type checkers would take every name for one of ours
 
     def __getattr__(name):

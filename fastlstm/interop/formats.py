@@ -32,10 +32,8 @@ FORMATS = (
     Format(
         "ONNX", (".onnx",), "onnx_reader:from_onnx", "onnx_writer:to_onnx", "onnx_verify:verify"
     ),
-    Format(
-        "PyTorch", (".pt", ".pth", ".bin"), "torch_format:from_torch", "torch_format:save_torch"
-    ),
-    Format("safetensors", (".safetensors",), "torch_format:from_torch", "torch_format:save_torch"),
+    Format("PyTorch", (".pt", ".pth", ".bin"), "torch_format:from_torch", "torch_files:save_torch"),
+    Format("safetensors", (".safetensors",), "torch_format:from_torch", "torch_files:save_torch"),
 )
 
 
