@@ -118,6 +118,7 @@ class Scope:
         self.readers: Counter[str] = Counter(value.name for value in graph.output)
         self._folded: dict[str, Array | None] = {}
         self._uniform: dict[str, float | None] = {}
+        self._shapes: dict[str, bool] = {}
         self.dequantised: set[str] = set()
         self.names = _node_names(graph, path)
         self.children = [
@@ -127,6 +128,8 @@ class Scope:
             if attribute.HasField("g")
         ]
         for node in graph.node:
+            if node.op_type == "Shape":  # it reads no values
+                continue
             for name in node.input:
                 if (owner := self.owner(name)) is not None:
                     owner.readers[name] += 1
@@ -207,6 +210,23 @@ class Scope:
         owner = self.owner(name)
         return owner is not None and name in owner.dequantised
 
+    def of_shapes(self, name: str) -> bool:
+        """Whether a value depends on shapes and constants alone."""
+        owner = self.owner(name)
+        return owner is not None and owner._shape_like(name)
+
+    def _shape_like(self, name: str) -> bool:
+        if name not in self._shapes:
+            self._shapes[name] = False
+            node = self.makers.get(name)
+            if node is None:
+                self._shapes[name] = name in self.initializers
+            elif not any(a.HasField("g") for a in node.attribute):
+                self._shapes[name] = node.op_type in ("Shape", "Size") or all(
+                    self.of_shapes(each) for each in node.input if each
+                )
+        return self._shapes[name]
+
     def uniform(self, name: str) -> float | None:
         """The one number that all elements of a value are, whatever its shape; else None."""
         owner = self.owner(name)
@@ -268,8 +288,11 @@ def _run(node: Any, given: dict[str, Array], model: Any) -> dict[str, Any]:
     graph = onnx.helper.make_graph(
         [node], "node", [value(name) for name in given], [value(name) for name in outputs]
     )
-    opsets = [opset for opset in model.opset_import if opset.domain in ("", "ai.onnx")]
-    alone = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version)
+    version = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    if node.op_type == "DequantizeLinear":  # the reference has no older one, which means the same
+        version = max(version, 19)
+    opsets = [onnx.helper.make_opsetid("", version)]
+    alone = onnx.helper.make_model(graph, opset_imports=opsets)
     results = reference.ReferenceEvaluator(alone).run(None, given)
     return dict(zip(outputs, results, strict=True))
 
