@@ -157,6 +157,17 @@ class Scope:
         owner = self.owner(name)
         return None if owner is None else owner.makers.get(name)
 
+    def declared(self, name: str) -> list[int | None]:
+        """The sizes that the file gives a value, None for one of any size; [] if it gives none."""
+        owner = self.owner(name)
+        if owner is None:
+            return []
+        for value in (*owner.graph.value_info, *owner.graph.input):
+            if value.name == name:
+                dims = value.type.tensor_type.shape.dim
+                return [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+        return []
+
     def constant(self, name: str) -> Array | None:
         """The value where it does not depend on what the model is given, else None."""
         owner = self.owner(name)

@@ -340,9 +340,9 @@ def _nothing(nodes: list[tuple[Scope, str, Any]]) -> str:
     """Why there is nothing to take."""
     kinds = {node.op_type for _, _, node in nodes}
     text = "it has no LSTM, GRU or RNN node"
-    if {"Sigmoid", "Tanh"} <= kinds and kinds & {"MatMul", "Gemm"}:
+    if kinds & {"Sigmoid", "Tanh", "Relu"} and kinds & {"MatMul", "Gemm"}:
         return (
-            f"{text}, but MatMul, Sigmoid and Tanh: a cell that its exporter unrolled into gates "
+            f"{text}, but MatMul and activations: a cell that its exporter unrolled into gates "
             "is not recognised; export the layer itself (an older opset or another exporter)"
         )
     return text

@@ -375,7 +375,15 @@ def test_exporters_of_torch(
                 dynamic_axes={"x": axes} if axes else None,
             )  # fmt: skip
             proto = file.getvalue()
+    if dynamo and kind == "RNN":  # written out into its steps
+        with pytest.raises(interop.FormatError, match="unrolled"):
+            interop.from_onnx(proto)
+        return
     imported = interop.from_onnx(proto)
+    if dynamo and dynamic and kind == "GRU" and module.num_layers > 1:
+        # The exporter fixes the steps of the example between layers: no stack for other ones.
+        assert len(imported.layers) == module.num_layers
+        return
     model = imported.model
     assert (model.num_layers, model.bidirectional) == (module.num_layers, module.bidirectional)
     for name, values in module.state_dict().items():
