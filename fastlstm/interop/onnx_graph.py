@@ -37,6 +37,8 @@ class Source:
         self._left = 8 * size + (1 << 20)
         self._seen: set[str] = set()
         self.notes: list[str] = []
+        self.names: set[str] = set()
+        """of all nodes, each of which has one of its own"""
 
     def spend(self, count: int, place: str, made: int | None = None) -> None:
         """Account for bytes allocated, `count` at most, `made` where that is known; a FormatError
@@ -120,7 +122,7 @@ class Scope:
         self._uniform: dict[str, float | None] = {}
         self._shapes: dict[str, bool] = {}
         self.dequantised: set[str] = set()
-        self.names = _node_names(graph, path)
+        self.names = _node_names(graph, path, source.names)
         self.children = [
             Scope(source, attribute.g, f"{self.names[at]}/{attribute.name}/", self)
             for at, node in enumerate(graph.node)
@@ -266,12 +268,14 @@ class Scope:
         return found
 
 
-def _node_names(graph: Any, path: str) -> list[str]:
-    """A name for each node, all different: its own, or its operator's with a number."""
+def _node_names(graph: Any, path: str, used: set[str]) -> list[str]:
+    """A name for each node, different from all others of the model: its own, or its operator's with
+    a number; the way to its graph before it where that is needed."""
     found: list[str] = []
-    used: set[str] = set()
     for at, node in enumerate(graph.node):
-        name = path * (not node.name) + (node.name or f"{node.op_type}_{at}")
+        name = node.name or f"{path}{node.op_type}_{at}"
+        if name in used:
+            name = path + name
         while name in used:
             name = f"{name}_{at}"
         used.add(name)
