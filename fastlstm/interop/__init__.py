@@ -12,7 +12,12 @@ from .errors import FormatError, Unsupported
 from .imported import Imported, Other
 
 # Name -> the module that it stands in, imported when the name is first asked for.
-_WHERE: dict[str, str] = {}
+_WHERE: dict[str, str] = {
+    "from_keras": "keras_reader",
+    "from_nam": "nam",
+    "from_rtneural": "rtneural",
+    "to_rtneural": "rtneural",
+}
 
 __all__ = [
     "FormatError",
@@ -21,7 +26,11 @@ __all__ = [
     "Other",
     "Unsupported",
     "describe",
+    "from_keras",
+    "from_nam",
+    "from_rtneural",
     "stack",
+    "to_rtneural",
 ]
 
 if not TYPE_CHECKING:  # which else would take every name for one of ours

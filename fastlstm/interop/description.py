@@ -65,6 +65,9 @@ class Layer:
         (h_0,) or (h_0, c_0) that the file holds, (D, B, H) each.
     has_lengths : bool, default False
         Whether the file gives the layer lengths or a mask.
+    zero_outputs : bool, default False
+        Whether outputs of masked steps are 0 (Keras's ``zero_output_for_mask``), else those of the
+        step before.
     dropout : float, default 0.0
         Of the outputs, in training, as a stack of layers has it.
 
@@ -91,6 +94,7 @@ class Layer:
     stateful: bool = False
     initial_state: tuple[Array, ...] | None = None
     has_lengths: bool = False
+    zero_outputs: bool = False
     dropout: float = 0.0
 
     def __post_init__(self) -> None:

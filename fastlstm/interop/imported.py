@@ -106,6 +106,23 @@ class Imported:
             )
         return next(iter(self.layers.values()))
 
+    def sequential(self) -> Any:
+        """The whole chain as something that can be called, in NumPy and fastlstm.
+
+        Returns
+        -------
+        Sequential
+            ``chain(x)`` gives what the file's model gives; ``chain.stream()`` runs it in chunks.
+
+        Raises
+        ------
+        Unsupported
+            The file is no plain chain, or a layer of it is not known; the message says which.
+        """
+        from .sequential import Sequential
+
+        return Sequential(self)
+
     def summary(self) -> dict[str, Any]:
         """What the table of `repr` shows, as plain Python values.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import zipfile
 from collections.abc import Iterator
@@ -184,12 +185,18 @@ def _text(holder: Any, name: str, most: int = 4096) -> str:
     """An attribute that is text; "" where there is none."""
     if name not in holder.attrs:
         return ""
-    if holder.attrs.get_id(name).get_storage_size() > max(most, 4096):
-        raise ValueError(f"its attribute {name} is larger than the file")
+    _check_attribute(holder, name, most)
     found = holder.attrs[name]
     if isinstance(found, bytes):
         return found.decode("utf-8")
     return found if isinstance(found, str) else ""
+
+
+def _check_attribute(holder: Any, name: str, most: int) -> None:
+    """Its size is not beyond the file's."""
+    found = holder.attrs.get_id(name)
+    if math.prod(found.shape) * found.dtype.itemsize > max(most, 4096):
+        raise ValueError(f"its attribute {name} is larger than the file")
 
 
 def _list(holder: Any, name: str, most: int) -> list[str]:
@@ -202,7 +209,6 @@ def _list(holder: Any, name: str, most: int) -> list[str]:
         pieces.append(piece)
     found: list[Any] = []
     for piece in pieces:
-        if holder.attrs.get_id(piece).get_storage_size() > most:
-            raise ValueError(f"its attribute {piece} is larger than the file")
+        _check_attribute(holder, piece, most)
         found += np.asarray(holder.attrs[piece]).ravel().tolist()
     return [item.decode("utf-8") if isinstance(item, bytes) else str(item) for item in found]

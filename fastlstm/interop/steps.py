@@ -98,7 +98,8 @@ class _Average(_Whole):
         if mask is None:
             return self._function(x), None
         counts = mask[..., None].astype(x.dtype)
-        return (x * counts).sum(axis=1) / counts.sum(axis=1), None
+        with np.errstate(invalid="ignore"):  # nothing counts: NaN, as in Keras
+            return (x * counts).sum(axis=1) / counts.sum(axis=1), None
 
 
 class _Conv1d(Step):
