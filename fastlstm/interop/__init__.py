@@ -16,6 +16,7 @@ _WHERE: dict[str, str] = {
     "from_keras": "keras_reader",
     "from_nam": "nam",
     "from_rtneural": "rtneural",
+    "from_tflite": "tflite_reader",
     "to_keras": "keras_writer",
     "to_rtneural": "rtneural",
 }
@@ -30,6 +31,7 @@ __all__ = [
     "from_keras",
     "from_nam",
     "from_rtneural",
+    "from_tflite",
     "stack",
     "to_keras",
     "to_rtneural",

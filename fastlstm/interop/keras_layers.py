@@ -310,6 +310,7 @@ def _bidirectional(reading: Reading, node: Node, take: Take) -> list[Layer]:
         where = f"{('forward_layer', 'backward_layer')[at]}/{cells[0][2]}"
         sides.append(_cell(reading, node.name, *cells[0][:2], take, where))
     around = _around(reading, node.name, config)
+    around["zero_outputs"] = around["return_sequences"]  # whatever the layer says
     same = [key for key in sides[0] if key != "weights" and sides[0][key] != sides[1][key]]
     if not same and ("bias_ih" in sides[0]["weights"]) == ("bias_ih" in sides[1]["weights"]):
         if not around["go_backwards"]:
