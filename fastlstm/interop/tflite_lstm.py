@@ -34,6 +34,7 @@ KINDS = {
     "LSTM": "lstm",
     "UNIDIRECTIONAL_SEQUENCE_RNN": "rnn",
     "BIDIRECTIONAL_SEQUENCE_RNN": "rnn",
+    "WHILE": "loop",
 }
 _GATES = "ifgo"
 _ACTIVATIONS = {0: "linear", 1: "relu", 4: "tanh"}

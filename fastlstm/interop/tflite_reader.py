@@ -15,6 +15,7 @@ from .errors import FormatError, Unsupported, reading
 from .files import contents
 from .imported import Imported, Other
 from .tflite_graph import Array, Model, Operator, Subgraph
+from .tflite_loop import loop
 from .tflite_lstm import KINDS, layer
 
 _ACTIVATIONS = {
@@ -91,9 +92,7 @@ class _Found:
         if not self.stacks and not self.unsupported:
             kinds = {operator.kind for graph in model.subgraphs for operator in graph.operators}
             what = f"has no recurrent operator, but {', '.join(sorted(kinds)) or 'nothing'}"
-            if "WHILE" in kinds:
-                what += "; a loop in it is no LSTM of Keras 3"
-            elif {"LOGISTIC", "TANH"} <= kinds:
+            if {"LOGISTIC", "TANH"} <= kinds:
                 what += "; recurrent layers that were unrolled into such are not found again"
             raise Unsupported(model.file, "", what)
         if model.reduced:
@@ -142,8 +141,11 @@ class _Found:
         if operator.kind in KINDS:
             name = self._name(KINDS[operator.kind])
             self.order.append(name)
+            if operator.kind == "WHILE":
+                self.branches = self.branches or "it has loops"
+            read = loop if operator.kind == "WHILE" else layer
             try:
-                self.stacks[name] = [layer(self._model, graph, operator, name)]
+                self.stacks[name] = [read(self._model, graph, operator, name)]
             except Unsupported as error:
                 self.unsupported[name] = error.what
             return

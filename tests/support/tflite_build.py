@@ -121,10 +121,10 @@ def lstm(seed: int, config: dict[str, Any]) -> tuple[bytes, np.ndarray]:
     x = made.tensor((*first, inputs))
     sides = [side(rng, inputs, units, config) for _ in range(2 if config["both"] else 1)]
 
-    def constant(array: np.ndarray | None) -> int:
+    def constant(array: np.ndarray | None, at: int) -> int:
         if array is None:
             return -1
-        if config["reduce"] == "int8" and array.ndim == 2:
+        if config["reduce"] == "int8" and (array.ndim == 2 or at in (8, 9, 10)):
             scale = float(np.abs(array).max() / 127)
             rounded = np.round(array / scale).astype(np.int8)
             return made.tensor(array.shape, rounded, scale=scale)
@@ -132,7 +132,7 @@ def lstm(seed: int, config: dict[str, Any]) -> tuple[bytes, np.ndarray]:
 
     places = [x]
     for own in sides:
-        places += [constant(array) for array in own[:17]]
+        places += [constant(array, at) for at, array in enumerate(own[:17])]
     for _ in sides:
         places += [
             made.tensor((batch, outputs), variable=True),
@@ -145,7 +145,7 @@ def lstm(seed: int, config: dict[str, Any]) -> tuple[bytes, np.ndarray]:
         places += [-1] * 9
     else:
         options = schema.UnidirectionalSequenceLSTMOptionsT()
-        places += [constant(array) for array in sides[0][17:]]
+        places += [constant(array, at + 17) for at, array in enumerate(sides[0][17:])]
     options.fusedActivationFunction = schema.ActivationFunctionType.TANH
     options.cellClip, options.projClip = config["cell_clip"], config["proj_clip"]
     options.timeMajor = config["time_major"]
