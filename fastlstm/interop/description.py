@@ -18,7 +18,12 @@ from fastlstm.spec import Spec
 Array = NDArray[Any]
 Model = LSTM | GRU | RNN | LSTMCell | GRUCell | RNNCell
 LAYERS: dict[str, type[LSTM] | type[GRU] | type[RNN]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
-_CELLS = {"lstm": "lstm", "gru": "gru", "rnn": "rnn_tanh"}  # of any kind, for sizes
+CELLS: dict[str, type[LSTMCell] | type[GRUCell] | type[RNNCell]] = {
+    "lstm": LSTMCell,
+    "gru": GRUCell,
+    "rnn": RNNCell,
+}
+_SIZES = {"lstm": "lstm", "gru": "gru", "rnn": "rnn_tanh"}  # names of cells, for their sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +53,8 @@ class Layer:
         Of an RNN.
     reset_after : bool, default True
         Whether a GRU's reset gate comes after the product, as in torch.
+    cell : bool, default False
+        Whether it is one step, of a cell.
     batch_first : bool, default False
         Whether the file has the batch before the time.
     go_backwards : bool, default False
@@ -62,7 +69,9 @@ class Layer:
     stateful : bool, default False
         Whether the file's layer keeps its state from call to call.
     initial_state : tuple of ndarray, optional
-        (h_0,) or (h_0, c_0) that the file holds, (D, B, H) each.
+        (h_0,) or (h_0, c_0) that the file holds, (D, B, H) each; B is 1 where all rows have one.
+    has_state : bool, default False
+        Whether the file's model computes or takes an initial state, call by call.
     has_lengths : bool, default False
         Whether the file gives the layer lengths or a mask.
     zero_outputs : bool, default False
@@ -86,6 +95,7 @@ class Layer:
     options: LSTMOptions | None = None
     nonlinearity: str = "tanh"
     reset_after: bool = True
+    cell: bool = False
     batch_first: bool = False
     go_backwards: bool = False
     reversed_outputs: bool = False
@@ -93,6 +103,7 @@ class Layer:
     merge_mode: str | None = "concat"
     stateful: bool = False
     initial_state: tuple[Array, ...] | None = None
+    has_state: bool = False
     has_lengths: bool = False
     zero_outputs: bool = False
     dropout: float = 0.0
@@ -104,6 +115,8 @@ class Layer:
             raise ValueError(f"there must be one direction or two, got {len(self.weights)}")
         if self.go_backwards and len(self.weights) == 2:
             raise ValueError("go_backwards is for one direction, got two")
+        if self.cell and len(self.weights) == 2:
+            raise ValueError("a cell has one direction, got two")
         expected = self._spec().shapes
         for direction, weights in enumerate(self.weights):
             end = ("_l0", "_l0_reverse")[direction]
@@ -149,7 +162,7 @@ class Layer:
             raise ValueError(f"weight_ih is missing, got {', '.join(first) or 'no weights'}")
         options = None if self.options is None else self.options.equations()
         return Spec(
-            _CELLS[self.kind],
+            _SIZES[self.kind],
             self.input_size,
             self.hidden_size,
             directions=len(self.weights),
@@ -159,12 +172,12 @@ class Layer:
             options=options,
         )
 
-    def model(self) -> LSTM | GRU | RNN:
+    def model(self) -> Model:
         """The fastlstm object that runs it.
 
         Returns
         -------
-        LSTM, GRU or RNN
+        LSTM, GRU or RNN, or one of their cells
             A new one, of one layer.
         """
         return stack([self])
@@ -185,13 +198,21 @@ class Layer:
         return dataclasses.replace(self, weights=weights)
 
 
+# Fields that the layers of a stack have in common.
+_ALIKE = (
+    "kind", "hidden_size", "proj_size", "options", "nonlinearity", "reset_after", "batch_first",
+    "has_lengths", "has_state", "stateful", "dtype", "bidirectional",
+)  # fmt: skip
+
+
 def apart(below: Layer, above: Layer) -> str:
     """Why two layers, one on the other, make no stack of one object; "" where they do."""
-    for field in ("kind", "hidden_size", "proj_size", "options", "nonlinearity", "reset_after",
-                  "batch_first", "has_lengths", "stateful", "dtype", "bidirectional"):  # fmt: skip
+    for field in _ALIKE:
         mine, other = getattr(below, field), getattr(above, field)
         if mine != other:
             return f"{field} is {mine} below and {other} above"
+    if below.cell or above.cell:
+        return "one is a cell"
     if below.go_backwards or above.go_backwards:
         return "one reads from the last step"
     if below.bidirectional and below.merge_mode != "concat":
@@ -204,7 +225,7 @@ def apart(below: Layer, above: Layer) -> str:
     return ""
 
 
-def stack(layers: Iterable[Layer]) -> LSTM | GRU | RNN:
+def stack(layers: Iterable[Layer]) -> Model:
     """One fastlstm object of layers that lie on each other.
 
     Parameters
@@ -215,7 +236,7 @@ def stack(layers: Iterable[Layer]) -> LSTM | GRU | RNN:
 
     Returns
     -------
-    LSTM, GRU or RNN
+    LSTM, GRU or RNN, or one of their cells
         A new one. Of a layer that goes backwards it runs the equations: its caller reverses x.
 
     Raises
@@ -233,22 +254,26 @@ def stack(layers: Iterable[Layer]) -> LSTM | GRU | RNN:
         chosen = [layer.with_bias() for layer in chosen]
     first = chosen[0]
     own: dict[str, Any] = {}
-    if first.kind == "lstm":
-        own = {"proj_size": first.proj_size, "options": first.options}
-    elif first.kind == "rnn":
+    if first.kind == "rnn":
         own = {"nonlinearity": first.nonlinearity}
-    elif not first.reset_after:
+    if not first.reset_after:
         own = {"reset_after": False}
+    if first.options is not None:
+        own = {"options": first.options}
+    own |= {"bias": first.bias, "dtype": first.dtype, "seed": 0}
+    if first.cell:
+        cell = CELLS[first.kind](first.input_size, first.hidden_size, **own)
+        cell.load_state_dict(first.weights[0])
+        return cell
+    if first.kind == "lstm":
+        own["proj_size"] = first.proj_size
     model = LAYERS[first.kind](
         first.input_size,
         first.hidden_size,
         len(chosen),
-        bias=first.bias,
         batch_first=first.batch_first,
         dropout=first.dropout if len(chosen) > 1 else 0.0,
         bidirectional=first.bidirectional,
-        dtype=first.dtype,
-        seed=0,
         **own,
     )
     arrays: dict[str, Array] = {}
@@ -261,7 +286,7 @@ def stack(layers: Iterable[Layer]) -> LSTM | GRU | RNN:
 
 
 def describe(model: Model, name: str = "") -> list[Layer]:
-    """The layers of a fastlstm object, the way back from `stack`.
+    """The layers of a fastlstm object: the way back from `stack`.
 
     Parameters
     ----------
@@ -312,6 +337,7 @@ def describe(model: Model, name: str = "") -> list[Layer]:
                 getattr(model, "options", None),
                 getattr(model, "nonlinearity", "tanh"),
                 getattr(model, "reset_after", True),
+                cell,
                 batch_first=getattr(model, "batch_first", False),
                 dropout=getattr(model, "dropout", 0.0),
             )

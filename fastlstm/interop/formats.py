@@ -32,10 +32,13 @@ FORMATS = (
     Format(
         "ONNX", (".onnx",), "onnx_reader:from_onnx", "onnx_writer:to_onnx", "onnx_verify:verify"
     ),
-    Format(
-        "PyTorch", (".pt", ".pth", ".bin"), "torch_format:from_torch", "torch_format:save_torch"
-    ),
-    Format("safetensors", (".safetensors",), "torch_format:from_torch", "torch_format:save_torch"),
+    Format("PyTorch", (".pt", ".pth", ".bin"), "torch_format:from_torch", "torch_files:save_torch"),
+    Format("safetensors", (".safetensors",), "torch_format:from_torch", "torch_files:save_torch"),
+    Format("Keras", (".keras", ".weights.h5"), "keras_reader:from_keras", "keras_writer:to_keras"),
+    Format("Keras 2", (".h5", ".hdf5"), "keras_reader:from_keras"),
+    Format("TFLite", (".tflite",), "tflite_reader:from_tflite"),
+    Format("RTNeural", (".json", ".aidax"), "rtneural:from_rtneural", "rtneural:to_rtneural"),
+    Format("NAM", (".nam",), "nam:from_nam"),
 )
 
 

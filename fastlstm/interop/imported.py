@@ -188,7 +188,11 @@ def _around(first: Layer, last: Layer) -> list[str]:
         found.append("last step alone")
     if last.bidirectional and last.merge_mode != "concat":
         found.append(f"merge_mode={last.merge_mode!r}")
-    for flag, words in (("stateful", "keeps its state"), ("has_lengths", "takes lengths")):
+    for flag, words in (
+        ("stateful", "keeps its state"),
+        ("has_state", "is given a state"),
+        ("has_lengths", "takes lengths"),
+    ):
         if getattr(first, flag):
             found.append(words)
     if first.initial_state is not None:
