@@ -56,11 +56,11 @@ def _softplus(x: Array) -> Array:
 
 
 def _softsign(x: Array) -> Array:
-    return x / (1 + np.abs(x))
+    return np.asarray(x / (1 + np.abs(x)))
 
 
 def _silu(x: Array) -> Array:
-    return x * _sigmoid(x)
+    return np.asarray(x * _sigmoid(x))
 
 
 def _gelu(x: Array, approximate: float = 0.0) -> Array:
@@ -68,8 +68,8 @@ def _gelu(x: Array, approximate: float = 0.0) -> Array:
 
     if approximate:
         inner = np.sqrt(2 / np.pi).astype(x.dtype) * (x + 0.044715 * x**3)
-        return 0.5 * x * (1 + np.tanh(inner))
-    return 0.5 * x * (1 + erf(x * np.sqrt(0.5).astype(x.dtype)))
+        return np.asarray(0.5 * x * (1 + np.tanh(inner)))
+    return np.asarray(0.5 * x * (1 + erf(x * np.sqrt(0.5).astype(x.dtype))))
 
 
 # Name -> function, and how many numbers may follow the name, as many as must.

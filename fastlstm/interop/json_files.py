@@ -41,7 +41,7 @@ def array(file: str, place: str, value: Any) -> Array:
     with reading(file, place):
         found = np.asarray(value)
     if found.dtype.kind not in "fiu":
-        raise FormatError(file, place, f"must be numbers, or lists of them of one length")
+        raise FormatError(file, place, "must be numbers, or lists of them of one length")
     with np.errstate(over="ignore"):
         made = found.astype(np.float32)
     if not np.isfinite(made).all():
@@ -62,5 +62,7 @@ def whole(file: str, place: str, value: Any, least: int = 0, most: int = 1 << 24
     while isinstance(value, list) and value:
         value = value[-1]
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise FormatError(file, place, f"must be an integer from {least} to {most}, got {value!r:.40}")
+        raise FormatError(
+            file, place, f"must be an integer from {least} to {most}, got {value!r:.40}"
+        )
     return value

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Layers of Keras's files of weights alone: names and shapes say what they are, callers the rest."""
+"""Layers of Keras's files of weights alone: names and shapes say some of it, callers the rest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from .keras_graph import Graph, Node
 
 _CELL = re.compile(r"(.*?)(?:/(forward|backward)_layer)?/cell/vars/[0-9]+", re.DOTALL)
 _CLASSES = {4: "LSTM", 3: "GRU", 1: "SimpleRNN"}  # by gates
-_BY_GROUP = {"dense": "Dense", "embedding": "Embedding", "batch_normalization": "BatchNormalization"}
+_BY_GROUP = {
+    "dense": "Dense",
+    "embedding": "Embedding",
+    "batch_normalization": "BatchNormalization",
+}
 
 
 def graph(contents: Contents, asked: Mapping[str, Any]) -> Graph:

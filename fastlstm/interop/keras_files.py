@@ -2,9 +2,9 @@
 """What Keras's files hold: a configuration, a version, arrays. Nothing of them is run.
 
 There are three kinds: ``.keras``, a zip archive of two JSON files and an HDF5 file; ``.h5`` of a
-whole model, its configuration an attribute; and files of weights alone. Arrays lie under the layer's
-name, in lists of names (Keras 2 and `.h5` of Keras 3), or under paths of classes (all other files
-of Keras 3 and ``.keras`` of Keras 2).
+whole model, its configuration an attribute; and files of weights alone. Arrays lie under the
+layer's name, in lists of names (Keras 2 and `.h5` of Keras 3), or under paths of classes (all other
+files of Keras 3 and ``.keras`` of Keras 2).
 """
 
 from __future__ import annotations
@@ -104,9 +104,9 @@ def _hdf5(path: str, file: BinaryIO, size: int) -> Contents:
     h5py = library("h5py", "keras", "read HDF5 files of Keras")
     with _library_errors(path), h5py.File(file, "r") as root:
         version = _text(root, "keras_version")
-        config = _text(root, "model_config", size)
+        text = _text(root, "model_config", size)
         with reading(path, "model_config"):
-            config = json.loads(config) if config else None
+            config = json.loads(text) if text else None
         sets = _Datasets(h5py, path, root, size)
         base = "model_weights/" if "model_weights" in sets.groups else ""
         top = sets.groups.get("model_weights", root)
@@ -116,7 +116,9 @@ def _hdf5(path: str, file: BinaryIO, size: int) -> Contents:
                 group = sets.groups.get(base + name)
                 if group is None:
                     raise FormatError(path, base + name, "is named in layer_names and not there")
-                inside = [(own, f"{base}{name}/{own}") for own in _list(group, "weight_names", size)]
+                inside = [
+                    (own, f"{base}{name}/{own}") for own in _list(group, "weight_names", size)
+                ]
                 lists[name] = [(own, sets.read(place)) for own, place in inside]
             return Contents(path, config, version, lists)
         paths = {_plain(place): sets.read(place) for place in sets.datasets}

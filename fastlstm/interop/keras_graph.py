@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Which layers a configuration of Keras has, where their weights lie, and whether they are a chain."""
+"""Which layers a configuration of Keras has, where their weights lie, whether they are a chain."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from fastlstm import LSTMOptions
 from .description import Layer
 from .errors import FormatError, Unsupported
 from .gates import to_torch
-from .imported import Other
 from .keras_graph import Node, part, snake
+from .other import Other
 
 Array = NDArray[Any]
 Take = Callable[[str, int], list[Array]]  # (path inside the layer, how many) -> the next arrays
@@ -83,7 +83,7 @@ class Reading:
         first = self.version.split(".")[0]
         return ("hard_sigmoid", 0.2 if first in ("0", "1", "2") else 1 / 6, 0.5)
 
-    def activation(self, place: str, value: Any, config: Mapping[str, Any] = {}) -> list[Any]:  # noqa: B006
+    def activation(self, place: str, value: Any, config: Mapping[str, Any] = {}) -> list[Any]:
         """A name, and numbers where it has some, as `elementwise` and `LSTMOptions` have them."""
         if isinstance(value, Mapping):  # serialised: a function, or a layer
             kind = part(self.file, place, value, "class_name", str)
@@ -181,7 +181,9 @@ def _cell(
 def _from_cudnn(kernel: Array, recurrent: Array, gates: int) -> tuple[Array, Array]:
     """Kernels of CuDNNLSTM and CuDNNGRU: their numbers lie in memory as cuDNN has them."""
     wide, units = kernel.shape[0], recurrent.shape[0]
-    inner = [np.ascontiguousarray(gate).reshape(units, wide).T for gate in np.split(kernel, gates, 1)]
+    inner = [
+        np.ascontiguousarray(gate).reshape(units, wide).T for gate in np.split(kernel, gates, 1)
+    ]
     across = [gate.T for gate in np.split(recurrent, gates, 1)]
     return np.concatenate(inner, axis=1), np.concatenate(across, axis=1)
 
@@ -312,10 +314,9 @@ def _bidirectional(reading: Reading, node: Node, take: Take) -> list[Layer]:
     around = _around(reading, node.name, config)
     around["zero_outputs"] = around["return_sequences"]  # whatever the layer says
     same = [key for key in sides[0] if key != "weights" and sides[0][key] != sides[1][key]]
-    if not same and ("bias_ih" in sides[0]["weights"]) == ("bias_ih" in sides[1]["weights"]):
-        if not around["go_backwards"]:
-            around |= {"merge_mode": mode}
-            return [_layer(node.name, sides, around)]
+    biased = ["bias_ih" in cell["weights"] for cell in sides]
+    if not same and biased[0] == biased[1] and not around["go_backwards"]:
+        return [_layer(node.name, sides, {**around, "merge_mode": mode})]
     first = _layer(f"{node.name}/forward_layer", sides[:1], around)
     around |= {"go_backwards": not around["go_backwards"], "reversed_outputs": False}
     return [first, _layer(f"{node.name}/backward_layer", sides[1:], around)]

@@ -190,13 +190,22 @@ def _assembled(told: Reading, graph: Graph, arrays: Mapping[str, Weights]) -> Im
         told.notes.append("stateful: hand on states yourself, or use stream()")
     version = told.version
     return Imported(
-        told.file, "Keras", "Keras", version, stacks, others, order, unsupported, told.notes, branches
+        told.file,
+        "Keras",
+        "Keras",
+        version,
+        stacks,
+        others,
+        order,
+        unsupported,
+        told.notes,
+        branches,
     )
 
 
 def _all_taken(file: str, name: str, weights: Weights) -> None:
     """Arrays that are left over say that the configuration is another layer's."""
-    left = weights.rest() if isinstance(weights, keras_weights._OfList) else {}
+    left = weights.rest() if isinstance(weights, keras_weights.OfList) else {}
     if left:
         shapes = ", ".join(str(array.shape) for array in left.values())
         raise FormatError(file, name, f"has more arrays than its configuration, of shape {shapes}")

@@ -49,7 +49,7 @@ class _OfPaths(Weights):
         return {path.removeprefix(base): paths[path] for path in paths if path.startswith(base)}
 
 
-class _OfList(Weights):
+class OfList(Weights):
     def __init__(self, file: str, name: str, arrays: Sequence[Array]) -> None:
         self._file, self._name, self._left = file, name, list(arrays)
 
@@ -86,13 +86,15 @@ def of_lists(
     for outer, inside in groups.items():
         arrays = list(lists.get(outer, []))
         if len(inside) == 1:
-            found[inside[0].name] = _OfList(file, inside[0].name, arrays)
+            found[inside[0].name] = OfList(file, inside[0].name, arrays)
             continue
         shares = []
         for node in inside:
             own = count(node)
             if own is None:
-                what = f"how many weights a {node.kind} has is not known, and those behind it follow"
+                what = (
+                    f"how many weights a {node.kind} has is not known, and those behind it follow"
+                )
                 raise FormatError(file, node.name, what)
             shares.append(own if node.trainable else (0, sum(own)))
         if sum(map(sum, shares)) != len(arrays):
@@ -101,7 +103,7 @@ def of_lists(
         trained, fixed = 0, sum(share[0] for share in shares)
         for node, (first, second) in zip(inside, shares, strict=True):
             own_arrays = arrays[trained : trained + first] + arrays[fixed : fixed + second]
-            found[node.name] = _OfList(file, node.name, own_arrays)
+            found[node.name] = OfList(file, node.name, own_arrays)
             trained, fixed = trained + first, fixed + second
     return found
 
@@ -120,7 +122,7 @@ def of_arrays(file: str, given: Any, nodes: Sequence[Node]) -> dict[str, Weights
     found: dict[str, Weights] = {}
     for node in nodes:
         own = lists.get(node.name, ())
-        found[node.name] = _OfList(file, node.name, [np.asarray(array) for array in own])
+        found[node.name] = OfList(file, node.name, [np.asarray(array) for array in own])
     return found
 
 
@@ -144,6 +146,6 @@ def _of_layer(layer: Any) -> list[Array]:
     sides = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
     if all(side is not None for side in sides):
         return [array for side in sides for array in _of_layer(side)]
-    cell = getattr(layer, "cell", None)
+    cell: Any = getattr(layer, "cell", None)
     source = cell if hasattr(cell, "get_weights") else layer
     return [np.asarray(array) for array in source.get_weights()]

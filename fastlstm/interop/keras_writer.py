@@ -30,8 +30,8 @@ def to_keras(model: Model, path: str | os.PathLike[str] | None = None) -> Any:
     """A model as one of Keras 3, or as its file.
 
     Keras takes batches first, (B, T, inputs), and its LSTM and SimpleRNN have one bias: the sum of
-    torch's two, which is told by a warning where both are there. A GRU that resets after the product
-    has both.
+    torch's two, which is told by a warning where both are there. A GRU that resets after the
+    product has both.
 
     Parameters
     ----------
@@ -113,9 +113,7 @@ def _config(layers: list[Layer]) -> dict[str, Any]:
                 {**own, "name": f"backward_{layer.name}", "go_backwards": True},
             )
             made["config"]["name"] = f"forward_{layer.name}"
-            made = _serialised(
-                "Bidirectional", {**both, "layer": made, "backward_layer": backward}
-            )
+            made = _serialised("Bidirectional", {**both, "layer": made, "backward_layer": backward})
         found.append(made)
     inner = {"name": "sequential", "trainable": True, "layers": found}
     return {**_serialised("Sequential", inner, "keras"), "build_config": {"input_shape": shape}}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """LSTM files of Neural Amp Modeler (``.nam``): JSON with all weights in one list.
 
-Of each layer there are W_ih and W_hh side by side, row by row, the sum of both biases, and the first
-h and c; behind all layers the weights of the head, outputs by units, and its biases.
+Of each layer there are W_ih and W_hh side by side, row by row, the sum of both biases, and the
+first h and c; behind all layers the weights of the head, outputs by units, and its biases.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 from . import json_files
 from .description import Layer
 from .errors import FormatError, Unsupported, reading
-from .imported import Imported, Other
+from .imported import Imported
 from .json_files import array, whole
+from .other import Other
 
 
 def from_nam(source: str | os.PathLike[str] | Mapping[str, Any]) -> Imported:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""RTNeural's JSON files: its own, those of AIDA-X, and state dicts as NeuralPi and Proteus have them.
+"""RTNeural's JSON files: its own, those of AIDA-X, and state dicts of NeuralPi and Proteus.
 
 RTNeural's own have layers one after another, each with the weights that Keras gives it. AIDA-X adds
 gains and a skip of the input. GuitarML's have ``model_data`` and a ``state_dict`` of PyTorch, whose
@@ -20,10 +20,12 @@ from . import json_files
 from .description import Array, Layer, Model, describe
 from .errors import FormatError, Unsupported, reading
 from .gates import from_torch
-from .imported import Imported, Other
+from .imported import Imported
 from .json_files import array, number, whole
 from .keras_graph import Node
 from .keras_layers import Reading, other, recurrent
+from .keras_weights import OfList
+from .other import Other
 
 _CLASSES = {
     "activation": "Activation",
@@ -103,20 +105,13 @@ def _layers(file: str, found: Mapping[str, Any]) -> Imported:
         if not isinstance(given, list):
             raise FormatError(file, name, "weights must be a list")
         arrays = [array(file, f"{name}: weights[{n}]", value) for n, value in enumerate(given)]
-        taken = [0]
-
-        def take(where: str, count: int, own: list[Array] = arrays, at: list[int] = taken) -> Any:
-            if len(own) < at[0] + count:
-                raise FormatError(file, name, f"must have {count} weights, has {len(own)}")
-            at[0] += count
-            return own[at[0] - count : at[0]]
-
+        weights = OfList(file, name, arrays)
         order.append(name)
         if node.kind in ("LSTM", "GRU"):
-            (made,) = recurrent(told, node, take)
+            (made,) = recurrent(told, node, weights.take)
             stacks[name] = [made]
             continue
-        others.append(other(told, node, take, dict))
+        others.append(other(told, node, weights.take, weights.rest))
     if not stacks:
         raise Unsupported(file, "", "has no recurrent layer")
     _skip(file, found.get("in_skip", 0), others, order)
@@ -233,7 +228,8 @@ def _torch_layer(file: str, name: str, at: int, layers: dict[int, dict[str, Arra
     weights = layers[at]
     w_ih, w_hh = weights["weight_ih"], weights["weight_hh"]
     units = w_hh.shape[-1] if w_hh.ndim == 2 else 0
-    kind = {4: "lstm", 3: "gru", 1: "rnn"}.get(len(w_hh) / units if units else 0)
+    gates = len(w_hh) // units if units and len(w_hh) % units == 0 else 0
+    kind = {4: "lstm", 3: "gru", 1: "rnn"}.get(gates)
     if kind is None or w_ih.ndim != 2:
         what = f"weights have shapes {w_ih.shape} and {w_hh.shape}, of no LSTM, GRU or RNN"
         raise FormatError(file, place, what)
@@ -329,7 +325,9 @@ def _written(layer: Layer) -> dict[str, Any]:
     weights = layer.with_bias().weights[0]
     biases = np.stack([weights["bias_ih"], weights["bias_hh"]])
     bias = biases.sum(axis=0) if layer.kind == "lstm" else biases
-    arrays = [from_torch(weights[name], layer.kind, "rtneural") for name in ("weight_ih", "weight_hh")]
+    arrays = [
+        from_torch(weights[name], layer.kind, "rtneural") for name in ("weight_ih", "weight_hh")
+    ]
     rows = [from_torch(row, layer.kind, "rtneural") for row in np.atleast_2d(bias)]
     arrays.append(rows[0] if layer.kind == "lstm" else np.stack(rows))
     return {

@@ -13,10 +13,11 @@ from fastlstm import Mask, checks
 
 from .description import Layer
 from .errors import Unsupported
-from .imported import Imported
+from .other import Other
 from .steps import Chunks, Masked, Step, step
 
 Array = NDArray[Any]
+Part = Other | tuple[str, Sequence[Layer], Any]
 
 
 class _Recurrent(Step):
@@ -60,7 +61,9 @@ class _Recurrent(Step):
         read = mask
         if first.go_backwards:
             x, read = x[:, ::-1], None if mask is None else mask[:, ::-1]
-        rows = None if read is None else Mask(read, batch_first=True, zero_outputs=first.zero_outputs)
+        rows = (
+            None if read is None else Mask(read, batch_first=True, zero_outputs=first.zero_outputs)
+        )
         given = x if rows is None else rows.gather(x)
         given = given if first.batch_first else given.transpose(1, 0, 2)
         lengths = None if rows is None else rows.lengths
@@ -118,7 +121,7 @@ class SequentialStream:
 
     def __init__(self, steps: Sequence[Step], batch: int) -> None:
         self.batch, self._steps = batch, steps
-        self._runs = [step.stream(batch) for step in steps]
+        self._runs = [own.stream(batch) for own in steps]
 
     def __call__(self, x: ArrayLike) -> Array:
         """The outputs of the next steps.
@@ -141,9 +144,9 @@ class SequentialStream:
         y = first = _given(x, self._steps)
         if len(y) != self.batch:
             raise ValueError(f"x must be of {self.batch} sequences, got {len(y)}")
-        for step, run in zip(self._steps, self._runs, strict=True):
-            y = _skipped(y, first, step.adds) if step.adds else run(y)
-            first = y if step.is_input else first
+        for own, run in zip(self._steps, self._runs, strict=True):
+            y = _skipped(y, first, own.adds) if own.adds else run(y)
+            first = y if own.is_input else first
         return np.array(y)
 
 
@@ -156,35 +159,32 @@ class Sequential:
 
     Parameters
     ----------
-    imported : Imported
-        Of a file that is a plain chain.
+    file : str
+        What errors name.
+    parts : sequence
+        In their order: an `Other`, or of a stack its name, layers and fastlstm object.
 
     Raises
     ------
     Unsupported
-        It is none, or a layer is not known; the message says which.
+        A layer is not known; the message says which.
     """
 
-    def __init__(self, imported: Imported) -> None:
-        self._file = imported.file
-        if imported.branches:
-            raise Unsupported(imported.file, "", f"it is no plain chain: {imported.branches}")
-        for name, why in imported.unsupported.items():
-            raise Unsupported(imported.file, name, why)
-        others = {other.name: other for other in imported.others}
+    def __init__(
+        self, file: str, parts: Sequence[Other | tuple[str, Sequence[Layer], Any]]
+    ) -> None:
+        self._file = file
         self._steps: list[Step] = []
-        for name in imported.order:
+        for part in parts:
+            name = part.name if isinstance(part, Other) else part[0]
             try:
-                if name in imported.stacks:
-                    layers, model = imported.stacks[name], imported.layers[name]
-                    self._steps.append(_Recurrent(name, layers, model))
-                else:
-                    self._steps.append(step(others[name]))
+                made = step(part) if isinstance(part, Other) else _Recurrent(*part)
             except KeyError as missing:
                 what = f"its weight or setting {missing} is missing"
-                raise Unsupported(imported.file, name, what) from missing
-            except ValueError as error:
-                raise Unsupported(imported.file, name, str(error)) from error
+                raise Unsupported(file, name, what) from missing
+            except (TypeError, ValueError) as error:
+                raise Unsupported(file, name, str(error)) from error
+            self._steps.append(made)
 
     def __repr__(self) -> str:
         return f"<Sequential of {self._file}: {' -> '.join(step.name for step in self._steps)}>"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import elementwise
-from .imported import Other
+from .other import Other
 
 Array = NDArray[Any]
 Masked = tuple[Array, Array | None]

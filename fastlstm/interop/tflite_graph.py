@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Operators and constants of a TensorFlow Lite file, read by the schema of the ``tflite`` package."""
+"""Operators and constants of a TensorFlow Lite file, by the schema of the ``tflite`` package."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ class Subgraph:
 
     def type_name(self, tensor: int) -> str:
         """Of a tensor's elements: "FLOAT32"."""
-        return self._model.types.get(self._tensors[tensor].Type(), "unknown")
+        return str(self._model.types.get(self._tensors[tensor].Type(), "unknown"))
 
     def constant(self, tensor: int, depth: int = 0) -> Array | None:
-        """A tensor's values, numbers of reduced width made floats; None if the graph computes it."""
+        """A tensor's values, those of reduced width as floats; None if the graph computes it."""
         if tensor < 0 or depth > _DEEPEST:
             return None
         maker = self.made_by.get(tensor)
@@ -127,7 +127,11 @@ class Subgraph:
         zero = np.array([scales.ZeroPoint(at) for at in range(zeros)] or [0], np.int64)
         if count > 1:
             axis = scales.QuantizedDimension()
-            if not 0 <= axis < array.ndim or array.shape[axis] != count or len(zero) not in (1, count):
+            if (
+                not 0 <= axis < array.ndim
+                or array.shape[axis] != count
+                or len(zero) not in (1, count)
+            ):
                 what = f"{count} scales do not fit axis {axis} of shape {array.shape}"
                 raise FormatError(self._model.file, place, what)
             rows = [1] * array.ndim
@@ -148,7 +152,9 @@ class Model:
         self.reduced: set[str] = set()
         """types of weights that became float32"""
         if len(data) < 8 or data[4:8] != b"TFL3":
-            raise FormatError(file, "", "is no TensorFlow Lite file: TFL3 is not in its bytes 4 to 7")
+            raise FormatError(
+                file, "", "is no TensorFlow Lite file: TFL3 is not in its bytes 4 to 7"
+            )
         with reading(file):
             model = self.schema.Model.GetRootAs(data, 0)
             self.version = str(model.Version())
@@ -189,7 +195,7 @@ class Model:
         if self._names.get(found) == "CUSTOM":
             text = code.CustomCode()
             return text.decode("utf-8", "replace") if isinstance(text, bytes) else "CUSTOM"
-        return self._names.get(found, f"operator {found}")
+        return str(self._names.get(found, f"operator {found}"))
 
     def buffer(self, place: str, number: int) -> NDArray[np.uint8]:
         """The bytes of a buffer; none if it is empty."""

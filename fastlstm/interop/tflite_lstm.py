@@ -118,7 +118,7 @@ def _side(inputs: _Inputs, start: int, norms: int | None) -> dict[str, Any]:
     found: dict[str, Array] = {}
 
     def gates(first: int, ndim: int, sign: int) -> Array:
-        """Of i, f, g, o. Where i is 1 - f, sigmoid(-z), it has the other's with the sign changed."""
+        """Of i, f, g, o. Where i is 1 - f, sigmoid(-z), it has f's with the sign changed."""
         own = [inputs.array(first + 1, ndim) * sign] if coupled else [inputs.array(first, ndim)]
         own += [inputs.array(first + at, ndim) for at in (1, 2, 3)]
         if len({array.shape for array in own}) > 1:

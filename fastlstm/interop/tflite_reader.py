@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
 
 from .description import Layer
-from .errors import FormatError, Unsupported, reading
+from .errors import Unsupported, reading
 from .files import contents
-from .imported import Imported, Other
+from .imported import Imported
+from .other import Other
 from .tflite_graph import Array, Model, Operator, Subgraph
 from .tflite_loop import loop
 from .tflite_lstm import KINDS, layer
@@ -150,7 +147,9 @@ class _Found:
                 self.unsupported[name] = error.what
             return
         before = self.order[-1] if self.order else ""
-        if before in self.stacks and _takes_last(self._model, graph, operator, self.stacks[before][0]):
+        if before in self.stacks and _takes_last(
+            self._model, graph, operator, self.stacks[before][0]
+        ):
             lone = dataclasses.replace(self.stacks[before][0], return_sequences=False)
             self.stacks[before] = [lone]
             return

@@ -81,7 +81,7 @@ class Builder:
 def side(
     rng: np.random.Generator, inputs: int, units: int, config: dict[str, Any]
 ) -> list[np.ndarray | None]:
-    """17 constants of one direction, and 4 coefficients of layer normalisation, in TFLite's order."""
+    """17 constants of one direction and 4 of its layer normalisation, in TFLite's order."""
     outputs = config["projection"] or units
 
     def some(*shape: int) -> np.ndarray:
