@@ -237,7 +237,7 @@ def recurrent(reading: Reading, node: Node, take: Take) -> list[Layer]:
         own["return_sequences"] = around["return_sequences"] or at < len(found) - 1
         if at:  # what is below it has been turned round already
             own["go_backwards"] = own["reversed_outputs"] = False
-        layers.append(_layer(f"{node.name}_{at}", [cell], own))
+        layers.append(_layer(f"{node.name}/{at}", [cell], own))
     return layers
 
 

@@ -108,6 +108,11 @@ def _of_contents(
             raise ValueError(f"{file} is a configuration alone: hand over its weights")
         if isinstance(weights, (str, os.PathLike)):
             held = read(name_of(weights))
+        elif not isinstance(weights, (Mapping, list, tuple)):
+            raise TypeError(
+                "weights must be a path, a list of arrays or a mapping of them, "
+                f"got {type(weights).__name__}"
+            )
     version = contents.version or held.version or version
     with reading(file):
         if contents.config is None:

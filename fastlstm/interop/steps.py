@@ -225,8 +225,10 @@ def _layer_norm(other: Other) -> Step:
 
 def _prelu(other: Other) -> Step:
     alpha = other.weights["alpha"]
-    alpha = alpha.reshape(alpha.shape[-1:]) if alpha.size == alpha.shape[-1] else alpha
-    return Step(other.name, lambda x: np.where(x > 0, x, alpha * x))
+    found = Step(other.name, lambda x: np.where(x > 0, x, alpha * x))
+    if alpha.size != alpha.shape[-1]:
+        found.streams = "each step has weights of its own"
+    return found
 
 
 def _pooling(other: Other) -> Step:

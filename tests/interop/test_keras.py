@@ -123,9 +123,8 @@ def test_stacked_cells_and_directions_that_differ(tmp_path: Path) -> None:
     keras_models.fill(made, np.random.default_rng(0))
     for source in (made, *keras_models.saved(made, tmp_path)):
         found = interop.from_keras(source)
-        assert [*found.layers] == ["rnn_0", "rnn_1", "rnn_2", "rnn_1_"][:3] + [
-            made.layers[1].name
-        ]
+        names = [*(f"{stacked.name}/{at}" for at in range(3)), made.layers[1].name]
+        assert [*found.layers] == names
         assert largest_difference(made.predict(x, verbose=0), found.sequential()(x)) <= TOLERANCE
     both = layers.Bidirectional(
         layers.LSTM(4, return_sequences=True),
@@ -182,7 +181,8 @@ def test_what_is_no_chain(tmp_path: Path) -> None:
     odd = keras.Sequential([layers.Input((5, 3)), layers.LSTM(2, activation="gelu")])
     with pytest.raises(interop.Unsupported, match="candidate_activation must be one of"):
         interop.from_keras(odd)
-    mixed = keras.Sequential([*odd.layers, layers.RepeatVector(2), layers.LSTM(2, name="good")])
+    mixed = keras.Sequential([layers.Input((5, 3)), *odd.layers, layers.RepeatVector(2)])
+    mixed.add(layers.LSTM(2, name="good"))
     found = interop.from_keras(mixed)
     assert [*found.layers] == ["good"]
     assert len(found.unsupported) == 1

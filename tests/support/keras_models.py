@@ -60,7 +60,7 @@ def _between(layers: Any, rng: random.Random, every: bool) -> Any:
         lambda: layers.Activation(rng.choice(_ALONE)),
         layers.LeakyReLU,
         layers.LayerNormalization,
-        layers.PReLU,
+        lambda: layers.PReLU(shared_axes=[1] if every else None),
     ]
     if every:
         makers.append(lambda: layers.TimeDistributed(layers.Dense(3, activation="sigmoid")))
