@@ -100,10 +100,10 @@ def _layers(file: str, found: Mapping[str, Any]) -> Imported:
                 continue
             raise FormatError(file, f"layers[{at}]", f"must have a type, got {kind!r:.40}")
         name = f"{layer['type']}_{at}"
-        node = Node(name, _CLASSES[layer["type"]], _config(file, name, layer), "", name)
         given = layer.get("weights") or []
         if not isinstance(given, list):
             raise FormatError(file, name, "weights must be a list")
+        node = Node(name, _CLASSES[layer["type"]], _config(file, name, layer, len(given)), "", name)
         arrays = [array(file, f"{name}: weights[{n}]", value) for n, value in enumerate(given)]
         weights = OfList(file, name, arrays)
         order.append(name)
@@ -120,12 +120,12 @@ def _layers(file: str, found: Mapping[str, Any]) -> Imported:
     return Imported(file, "RTNeural", made_by, "", stacks, others, order, notes=told.notes)
 
 
-def _config(file: str, name: str, layer: Mapping[str, Any]) -> dict[str, Any]:
-    """What Keras would say of the layer."""
-    kind, given = layer["type"], layer.get("weights") or []
-    config: dict[str, Any] = {"return_sequences": True, "use_bias": len(given) > 1}
+def _config(file: str, name: str, layer: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """What Keras would say of the layer, which has so many arrays."""
+    kind = layer["type"]
+    config: dict[str, Any] = {"return_sequences": True, "use_bias": count > 1}
     if kind in ("lstm", "gru"):  # RTNeural's have tanh and sigmoid, whatever the file says
-        return {**config, "use_bias": len(given) > 2, "reset_after": True}
+        return {**config, "use_bias": count > 2, "reset_after": True}
     if kind != "batchnorm" and layer.get("activation"):
         config["activation"] = layer["activation"]
     if kind == "conv1d":
@@ -134,7 +134,7 @@ def _config(file: str, name: str, layer: Mapping[str, Any]) -> dict[str, Any]:
         config["groups"] = whole(file, f"{name}: groups", layer.get("groups", 1), 1)
         config["strides"] = whole(file, f"{name}: strides", layer.get("strides", 1), 1)
     if kind == "batchnorm":
-        affine = len(given) == 4
+        affine = count == 4
         epsilon = number(file, f"{name}: epsilon", layer.get("epsilon", 1e-3))
         config |= {"scale": affine, "center": affine, "epsilon": epsilon}
     return config

@@ -89,11 +89,8 @@ def by_paths(root: Any, base: str, cell: str = "cell") -> None:
         root[f"{base}/{cell}/vars/{at}"] = array
 
 
-PATHS = [
-    "layers/lstm",
-    "_layer_checkpoint_dependencies/lstm",
-    "_layer_checkpoint_dependencies\\lstm",
-]
+_EARLY = "_layer_checkpoint_dependencies"
+PATHS = ["layers/lstm", f"{_EARLY}/lstm", f"{_EARLY}\\lstm"]
 
 
 @pytest.mark.parametrize("base", PATHS, ids=["3", "2.12", "Windows"])
@@ -233,7 +230,7 @@ DAMAGES: dict[str, tuple[Callable[[Any], None], str]] = {
     "text": (_text, "must be an array of numbers"),
     "no names": (lambda root: root["model_weights/lstm"].attrs.__delitem__("weight_names"),
                  "lstm: 3 arrays are needed, 0 are there"),
-    "no group": (lambda root: root["model_weights"].__delitem__("lstm"), "layer_names and not there"),
+    "no group": (lambda root: root["model_weights"].__delitem__("lstm"), "layer_names and not"),
     "other units": (_config(units=5), "says 5 units, and its weights have 4"),
     "units that are none": (_config(units="x"), "says x units"),
     "no bias": (_config(use_bias=False), r"has more arrays than its configuration.*\(16,\)"),
@@ -264,7 +261,7 @@ def test_archives_that_lie(tmp_path: Path) -> None:
     path = tmp_path / "m.keras"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", b" " * (1 << 22))
-    with pytest.raises(interop.FormatError, match="config.json: says that it has 4194304 bytes"):
+    with pytest.raises(interop.FormatError, match=r"config\.json: says that it has 4194304"):
         interop.from_keras(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", "{}")
