@@ -13,10 +13,16 @@ from .imported import Imported, Other
 
 # Name -> the module that it stands in, imported when the name is first asked for.
 _WHERE = {
+    "from_keras": "keras_reader",
+    "from_nam": "nam",
     "from_onnx": "onnx_reader",
+    "from_rtneural": "rtneural",
+    "from_tflite": "tflite_reader",
     "from_torch": "torch_format",
     "save_torch": "torch_files",
+    "to_keras": "keras_writer",
     "to_onnx": "onnx_writer",
+    "to_rtneural": "rtneural",
     "to_torch": "torch_format",
 }
 
@@ -27,17 +33,28 @@ __all__ = [
     "Other",
     "Unsupported",
     "describe",
+    "from_keras",
+    "from_nam",
     "from_onnx",
+    "from_rtneural",
+    "from_tflite",
     "from_torch",
     "save_torch",
     "stack",
+    "to_keras",
     "to_onnx",
+    "to_rtneural",
     "to_torch",
 ]
 
 if TYPE_CHECKING:
+    from .keras_reader import from_keras
+    from .keras_writer import to_keras
+    from .nam import from_nam
     from .onnx_reader import from_onnx
     from .onnx_writer import to_onnx
+    from .rtneural import from_rtneural, to_rtneural
+    from .tflite_reader import from_tflite
     from .torch_files import save_torch
     from .torch_format import from_torch, to_torch
 else:  # type checkers would take every name for one of ours

@@ -74,6 +74,9 @@ class Layer:
         Whether the file's model computes or takes an initial state, call by call.
     has_lengths : bool, default False
         Whether the file gives the layer lengths or a mask.
+    zero_outputs : bool, default False
+        Whether outputs of masked steps are 0 (Keras's ``zero_output_for_mask``), else those of the
+        step before.
     dropout : float, default 0.0
         Of the outputs, in training, as a stack of layers has it.
 
@@ -102,6 +105,7 @@ class Layer:
     initial_state: tuple[Array, ...] | None = None
     has_state: bool = False
     has_lengths: bool = False
+    zero_outputs: bool = False
     dropout: float = 0.0
 
     def __post_init__(self) -> None:

@@ -50,6 +50,11 @@ FORMATS = (
         "torch_format:verify",
         several=True,
     ),
+    Format("Keras", (".keras", ".weights.h5"), "keras_reader:from_keras", "keras_writer:to_keras"),
+    Format("Keras 2", (".h5", ".hdf5"), "keras_reader:from_keras"),
+    Format("TFLite", (".tflite",), "tflite_reader:from_tflite"),
+    Format("RTNeural", (".json", ".aidax"), "rtneural:from_rtneural", "rtneural:to_rtneural"),
+    Format("NAM", (".nam",), "nam:from_nam"),
 )
 
 

@@ -8,31 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .description import Array, Layer, stack
+from .description import Layer, stack
 from .errors import Unsupported
-
-
-@dataclass(frozen=True, eq=False)
-class Other:
-    """What stands between or around recurrent layers: a dense layer, an activation ...
-
-    Parameters
-    ----------
-    name : str
-        Its name in the file.
-    kind : str
-        What it is: "dense", "conv1d", "embedding", "activation" ..., or the format's own word for
-        what has none of ours.
-    config : mapping
-        What the file says of it, by the format's own names.
-    weights : mapping of str to ndarray
-        Its arrays, as the file has them.
-    """
-
-    name: str
-    kind: str
-    config: Mapping[str, Any] = field(default_factory=dict)
-    weights: Mapping[str, Array] = field(default_factory=dict)
+from .other import Other as Other
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -105,6 +83,32 @@ class Imported:
                 f"{self.file} has several recurrent layers: take one of layers: {names}"
             )
         return next(iter(self.layers.values()))
+
+    def sequential(self) -> Any:
+        """The whole chain as something that can be called, in NumPy and fastlstm.
+
+        Returns
+        -------
+        Sequential
+            ``chain(x)`` gives what the file's model gives; ``chain.stream()`` runs it in chunks.
+
+        Raises
+        ------
+        Unsupported
+            The file is no plain chain, or a layer of it is not known; the message says which.
+        """
+        from .sequential import Sequential
+
+        if self.branches:
+            raise Unsupported(self.file, "", f"it is no plain chain: {self.branches}")
+        for name, why in self.unsupported.items():
+            raise Unsupported(self.file, name, why)
+        others = {other.name: other for other in self.others}
+        parts = [
+            others[name] if name in others else (name, self.stacks[name], self.layers[name])
+            for name in self.order
+        ]
+        return Sequential(self.file, parts)
 
     def summary(self) -> dict[str, Any]:
         """What the table of `repr` shows, as plain Python values.
