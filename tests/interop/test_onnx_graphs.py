@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""ONNX graphs around recurrent nodes: ways of weights, graphs inside, functions, exporters."""
+"""ONNX graphs around recurrent nodes: ways of weights, graphs inside, functions."""
 
 from __future__ import annotations
 
-import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 import fastlstm
 from fastlstm import interop
 from support import onnx_models
-from support.labels import label
 from support.onnx_models import Node, model_of
 
 onnx = pytest.importorskip("onnx")
@@ -332,60 +330,3 @@ def test_functions_that_explode_are_refused() -> None:
     model.graph.node.append(make("f29", ["X"], ["Z"], domain="bomb"))
     with pytest.raises(interop.FormatError, match="functions"):
         interop.from_onnx(model)
-
-
-# ---- exporters ----
-
-
-def torch_models() -> list[tuple[str, dict[str, Any]]]:
-    found: list[tuple[str, dict[str, Any]]] = []
-    for kind in ("LSTM", "GRU", "RNN"):
-        for layers, both, first in ((1, False, False), (2, True, True), (3, False, True)):
-            options = {"num_layers": layers, "bidirectional": both, "batch_first": first}
-            found.append((kind, options))
-    found.append(("LSTM", {"bias": False, "num_layers": 2}))
-    found.append(("RNN", {"nonlinearity": "relu", "num_layers": 2}))
-    return found
-
-
-@pytest.mark.parametrize(
-    "dynamo", [False, pytest.param(True, marks=pytest.mark.deep)], ids=["TorchScript", "dynamo"]
-)
-@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
-@pytest.mark.parametrize("kind, options", torch_models(), ids=label)
-def test_exporters_of_torch(
-    kind: str, options: dict[str, Any], dynamic: bool, dynamo: bool
-) -> None:
-    torch = pytest.importorskip("torch")
-    if dynamo:
-        pytest.importorskip("onnxscript", reason="torch's dynamo exporter needs onnxscript")
-    torch.manual_seed(0)
-    module = getattr(torch.nn, kind)(3, 4, **options).eval()
-    x = torch.randn(5, 2, 3)
-    axes = {0: "first", 1: "second"} if dynamic else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if dynamo:
-            shapes = ({0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO},) if dynamic else None
-            proto = torch.onnx.export(
-                module, (x,), dynamo=True, dynamic_shapes=shapes, verbose=False
-            ).model_proto
-        else:
-            file = io.BytesIO()
-            torch.onnx.export(
-                module, (x,), file, dynamo=False, input_names=["x"],
-                dynamic_axes={"x": axes} if axes else None,
-            )  # fmt: skip
-            proto = file.getvalue()
-    if dynamo and kind == "RNN":  # written out into its steps
-        with pytest.raises(interop.FormatError, match="unrolled"):
-            interop.from_onnx(proto)
-        return
-    imported = interop.from_onnx(proto)
-    model = imported.model
-    assert (model.num_layers, model.bidirectional) == (module.num_layers, module.bidirectional)
-    for name, values in module.state_dict().items():
-        np.testing.assert_array_equal(model.state_dict()[name], values.numpy())
-    assert all(
-        layer.initial_state is None for layer in imported.stacks[next(iter(imported.layers))]
-    )

@@ -166,3 +166,22 @@ def test_what_onnx_has_not(model: Any, why: str) -> None:
 def test_what_is_no_model() -> None:
     with pytest.raises(TypeError, match="model must be"):
         interop.to_onnx(fastlstm.LSTM)  # type: ignore[arg-type]
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("block", range(4))
+def test_hundreds(block: int) -> None:
+    """Random shapes of every kind, and of LSTMs random options."""
+    rng = np.random.default_rng(block)
+    for _ in range(75):
+        kind = str(rng.choice([*LAYERS]))
+        shape: dict[str, Any] = dict(SHAPES[int(rng.integers(len(SHAPES)))])
+        if kind == "LSTM" and rng.random() < 0.7:
+            chosen = rng.choice(len(OPTIONS), 2, replace=False)
+            shape["options"] = LSTMOptions(**{**OPTIONS[chosen[0]], **OPTIONS[chosen[1]]})
+        elif kind == "RNN":
+            shape["nonlinearity"] = str(rng.choice(["tanh", "relu"]))
+        elif kind == "GRU" and onnx_models.RESETS_BEFORE:
+            shape["reset_after"] = bool(rng.integers(2))
+        model = LAYERS[kind](INPUTS, HIDDEN, seed=int(rng.integers(1 << 30)), **shape)
+        compare(model, lengths=bool(rng.integers(2)), state=bool(rng.integers(2)))
