@@ -26,14 +26,30 @@ class Format:
     verifier: str = ""
     """"module:function", which takes a path and gives name -> largest difference between the
     format's own engine and fastlstm on random input; "": there is no such engine"""
+    several: bool = False
+    """whether the writer takes name -> object as well"""
 
 
 FORMATS = (
     Format(
         "ONNX", (".onnx",), "onnx_reader:from_onnx", "onnx_writer:to_onnx", "onnx_verify:verify"
     ),
-    Format("PyTorch", (".pt", ".pth", ".bin"), "torch_format:from_torch", "torch_files:save_torch"),
-    Format("safetensors", (".safetensors",), "torch_format:from_torch", "torch_files:save_torch"),
+    Format(
+        "PyTorch",
+        (".pt", ".pth", ".bin"),
+        "torch_format:from_torch",
+        "torch_files:save_torch",
+        "torch_format:verify",
+        several=True,
+    ),
+    Format(
+        "safetensors",
+        (".safetensors",),
+        "torch_format:from_torch",
+        "torch_files:save_torch",
+        "torch_format:verify",
+        several=True,
+    ),
     Format("Keras", (".keras", ".weights.h5"), "keras_reader:from_keras", "keras_writer:to_keras"),
     Format("Keras 2", (".h5", ".hdf5"), "keras_reader:from_keras"),
     Format("TFLite", (".tflite",), "tflite_reader:from_tflite"),

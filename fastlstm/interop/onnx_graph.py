@@ -37,6 +37,8 @@ class Source:
         self._left = 8 * size + (1 << 20)
         self._seen: set[str] = set()
         self.notes: list[str] = []
+        self.names: set[str] = set()
+        """of all nodes, each of which has one of its own"""
 
     def spend(self, count: int, place: str, made: int | None = None) -> None:
         """Account for bytes allocated, `count` at most, `made` where that is known; a FormatError
@@ -118,8 +120,9 @@ class Scope:
         self.readers: Counter[str] = Counter(value.name for value in graph.output)
         self._folded: dict[str, Array | None] = {}
         self._uniform: dict[str, float | None] = {}
+        self._shapes: dict[str, bool] = {}
         self.dequantised: set[str] = set()
-        self.names = _node_names(graph, path)
+        self.names = _node_names(graph, path, source.names)
         self.children = [
             Scope(source, attribute.g, f"{self.names[at]}/{attribute.name}/", self)
             for at, node in enumerate(graph.node)
@@ -127,6 +130,8 @@ class Scope:
             if attribute.HasField("g")
         ]
         for node in graph.node:
+            if node.op_type == "Shape":  # it reads no values
+                continue
             for name in node.input:
                 if (owner := self.owner(name)) is not None:
                     owner.readers[name] += 1
@@ -153,6 +158,17 @@ class Scope:
         """The node that makes a value; None where none does."""
         owner = self.owner(name)
         return None if owner is None else owner.makers.get(name)
+
+    def declared(self, name: str) -> list[int | None]:
+        """The sizes that the file gives a value, None for one of any size; [] if it gives none."""
+        owner = self.owner(name)
+        if owner is None:
+            return []
+        for value in (*owner.graph.value_info, *owner.graph.input):
+            if value.name == name:
+                dims = value.type.tensor_type.shape.dim
+                return [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+        return []
 
     def constant(self, name: str) -> Array | None:
         """The value where it does not depend on what the model is given, else None."""
@@ -207,6 +223,23 @@ class Scope:
         owner = self.owner(name)
         return owner is not None and name in owner.dequantised
 
+    def of_shapes(self, name: str) -> bool:
+        """Whether a value depends on shapes and constants alone."""
+        owner = self.owner(name)
+        return owner is not None and owner._shape_like(name)
+
+    def _shape_like(self, name: str) -> bool:
+        if name not in self._shapes:
+            self._shapes[name] = False
+            node = self.makers.get(name)
+            if node is None:
+                self._shapes[name] = name in self.initializers
+            elif not any(a.HasField("g") for a in node.attribute):
+                self._shapes[name] = node.op_type in ("Shape", "Size") or all(
+                    self.of_shapes(each) for each in node.input if each
+                )
+        return self._shapes[name]
+
     def uniform(self, name: str) -> float | None:
         """The one number that all elements of a value are, whatever its shape; else None."""
         owner = self.owner(name)
@@ -235,12 +268,14 @@ class Scope:
         return found
 
 
-def _node_names(graph: Any, path: str) -> list[str]:
-    """A name for each node, all different: its own, or its operator's with a number."""
+def _node_names(graph: Any, path: str, used: set[str]) -> list[str]:
+    """A name for each node, different from all others of the model: its own, or its operator's with
+    a number; the way to its graph before it where that is needed."""
     found: list[str] = []
-    used: set[str] = set()
     for at, node in enumerate(graph.node):
-        name = path * (not node.name) + (node.name or f"{node.op_type}_{at}")
+        name = node.name or f"{path}{node.op_type}_{at}"
+        if name in used:
+            name = path + name
         while name in used:
             name = f"{name}_{at}"
         used.add(name)
@@ -268,8 +303,11 @@ def _run(node: Any, given: dict[str, Array], model: Any) -> dict[str, Any]:
     graph = onnx.helper.make_graph(
         [node], "node", [value(name) for name in given], [value(name) for name in outputs]
     )
-    opsets = [opset for opset in model.opset_import if opset.domain in ("", "ai.onnx")]
-    alone = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version)
+    version = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    if node.op_type == "DequantizeLinear":  # the reference has no older one, which means the same
+        version = max(version, 19)
+    opsets = [onnx.helper.make_opsetid("", version)]
+    alone = onnx.helper.make_model(graph, opset_imports=opsets)
     results = reference.ReferenceEvaluator(alone).run(None, given)
     return dict(zip(outputs, results, strict=True))
 

@@ -13,7 +13,7 @@ from .description import Array, Layer
 from .errors import FormatError, Unsupported, library, reading
 from .gates import ONNX_PEEPHOLES, to_torch
 from .imported import Imported, Other
-from .onnx_graph import FOLDED, Scope, Source, inlined
+from .onnx_graph import Scope, Source, inlined
 
 KINDS = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}
 _QUANTISED = "DynamicQuantizeLSTM"
@@ -64,6 +64,11 @@ def from_onnx(
                     found.append((inside, name, node, layer_of(inside, name, node)))
             except Unsupported as error:
                 unsupported[name] = error.what
+        elif node.op_type in ("Loop", "Scan") and _looks_recurrent(node):
+            unsupported[name] = (
+                f"a {node.op_type} of MatMul and Tanh or Sigmoid: likely a recurrent layer that "
+                "its exporter wrote out as steps, which is not recognised"
+            )
     if not found and not unsupported:
         raise FormatError(source.file, "", _nothing(nodes))
     stacks, joined = onnx_stacks.joined(found)
@@ -302,14 +307,12 @@ def _initial_state(
 
 
 def _others(nodes: list[tuple[Scope, str, Any]], joined: set[int]) -> dict[str, Other]:
-    """What stands around recurrent layers: nodes that depend on what the model is given."""
+    """What stands around recurrent layers: nodes that depend on the values of inputs."""
     onnx = library("onnx", "onnx", "read ONNX files")
     found = {}
     for scope, name, node in nodes:
-        if is_recurrent(node) or id(node) in joined or node.op_type == "Constant":
-            continue
-        foldable = node.op_type in FOLDED
-        if foldable and all(scope.constant(each) is not None for each in node.output if each):
+        made = [each for each in node.output if each]
+        if is_recurrent(node) or id(node) in joined or all(scope.of_shapes(each) for each in made):
             continue
         config = {
             a.name: onnx.helper.get_attribute_value(a)
@@ -326,13 +329,20 @@ def _others(nodes: list[tuple[Scope, str, Any]], joined: set[int]) -> dict[str, 
     return found
 
 
+def _looks_recurrent(node: Any) -> bool:
+    """Whether a loop's body has the products and activations of a cell, and no recurrent node."""
+    kinds = {step.op_type for a in node.attribute if a.HasField("g") for step in a.g.node}
+    products = kinds & {"MatMul", "Gemm"}
+    return bool(products and kinds & {"Tanh", "Sigmoid"} and not kinds & {*KINDS, _QUANTISED})
+
+
 def _nothing(nodes: list[tuple[Scope, str, Any]]) -> str:
     """Why there is nothing to take."""
     kinds = {node.op_type for _, _, node in nodes}
     text = "it has no LSTM, GRU or RNN node"
-    if {"Sigmoid", "Tanh"} <= kinds and kinds & {"MatMul", "Gemm"}:
+    if kinds & {"Sigmoid", "Tanh", "Relu"} and kinds & {"MatMul", "Gemm"}:
         return (
-            f"{text}, but MatMul, Sigmoid and Tanh: a cell that its exporter unrolled into gates "
+            f"{text}, but MatMul and activations: a cell that its exporter unrolled into gates "
             "is not recognised; export the layer itself (an older opset or another exporter)"
         )
     return text

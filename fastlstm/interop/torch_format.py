@@ -118,6 +118,42 @@ def to_torch(model: Model) -> Any:
     return module.train(model.training)
 
 
+def verify(path: str | os.PathLike[str], *, seed: int = 0) -> dict[str, float]:
+    """Run the recurrent layers of a file in PyTorch and here, on random input.
+
+    Parameters
+    ----------
+    path : str or os.PathLike of str
+        As of `from_torch`.
+    seed : int, default 0
+        Of the input.
+
+    Returns
+    -------
+    dict of str to float
+        Name of each layer -> largest difference of the outputs.
+
+    Raises
+    ------
+    FormatError, TypeError, OSError, ImportError
+        As `from_torch`.
+    Unsupported
+        PyTorch has no such layer.
+    """
+    torch = library("torch", "torch", "verify models of PyTorch")
+    rng = np.random.default_rng(seed)
+    found = {}
+    for name, model in from_torch(path).layers.items():
+        shape = (3, model.input_size) if model._kind.endswith("Cell") else (9, 3, model.input_size)
+        x = rng.standard_normal(shape).astype(model.dtype)
+        with torch.no_grad():
+            theirs, ours = to_torch(model).eval()(torch.from_numpy(x)), model(x)
+        first = (theirs[0] if isinstance(theirs, tuple) else theirs).numpy()
+        mine = ours[0] if isinstance(ours, tuple) else ours
+        found[name] = float(np.abs(mine.astype(np.float64) - first).max())
+    return found
+
+
 # ---- state dicts ----
 
 
