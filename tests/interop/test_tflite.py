@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from fastlstm import interop
+from fastlstm.interop import tflite_verify
 from support import tflite_build
 from support.labels import label
 
@@ -123,6 +124,11 @@ def test_whole_models(tmp_path: Path) -> None:
     assert any("keeps states" in note for note in found.notes)
     expected = tflite_build.interpreted(path.read_bytes(), x)
     assert np.abs(found.sequential()(x) - expected).max() <= TOLERANCE
+
+
+def test_verify(tmp_path: Path) -> None:
+    path, _ = two_layers(tmp_path)
+    assert tflite_verify.verify(path)["whole"] <= TOLERANCE
 
 
 def test_other_models() -> None:
