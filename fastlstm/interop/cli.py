@@ -6,11 +6,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from typing import Any
 
 from . import formats
 from .errors import FormatError
-from .imported import Imported
+from .imported import Imported, changes
 
 
 def add_commands(commands: Any) -> None:
@@ -99,10 +100,12 @@ def _convert(source: str, target: str, layer: str | None, drop: bool) -> int:
     models = {name: imported.layers[name] for name in names}
     formats.function(form.writer)(models if len(names) > 1 else models[names[0]], target)
     print(f"wrote {target}:", *(f"{name}: {model!r}" for name, model in models.items()), sep="\n  ")
-    bare = [f"{other.name} ({other.kind})" for other in imported.others if not _holds(other)]
-    left = [*lost, *bare]
+    bare = Counter(other.kind for other in imported.others if not _holds(other))
+    left = [*lost, *([", ".join(f"{n} {kind}" for kind, n in bare.items())] if bare else [])]
     if left:
         print("left out:", *left, sep="\n  ")
+    if imported.notes:
+        print("notes:", *imported.notes, sep="\n  ")
     return 0
 
 
@@ -118,9 +121,9 @@ def _lost(imported: Imported, names: list[str]) -> list[str]:
     found += [
         f"{other.name} ({other.kind}), with weights" for other in imported.others if _holds(other)
     ]
-    for row in imported.summary()["layers"]:
-        if row["name"] in names:
-            found += [f"of {row['name']}: {said}" for said in row["file_says"]]
+    for name in names:
+        layers = imported.stacks[name]
+        found += [f"of {name}: {said}" for said in changes(layers[0], layers[-1])]
     return found
 
 

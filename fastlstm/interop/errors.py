@@ -23,8 +23,12 @@ class FormatError(ValueError):
     """
 
     def __init__(self, file: str, place: str, what: str) -> None:
-        super().__init__(file, place, what)
-        self.file, self.place, self.what = file, place, what
+        parts = [
+            part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part)
+            for part in (file, place, what)
+        ]  # of a damaged file's names, bytes
+        super().__init__(*parts)
+        self.file, self.place, self.what = parts
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.file, self.place, self.what) if part)
@@ -41,16 +45,20 @@ class Unsupported(FormatError):
 
 
 @contextlib.contextmanager
-def reading(file: str, place: str = "") -> Iterator[None]:
+def reading(file: str, place: str = "", *, opened: bool = False) -> Iterator[None]:
     """Whatever goes wrong inside is the file's fault: a FormatError with this file and place.
 
     What already is one passes as it is, and so do errors that no file makes: memory, missing
-    libraries and errors of the system.
+    libraries and errors of the system, but for those of a library that was given bytes (`opened`).
     """
     try:
         yield
-    except (FormatError, MemoryError, ImportError, OSError):
+    except (FormatError, MemoryError, ImportError):
         raise
+    except OSError as error:
+        if not opened:
+            raise
+        raise FormatError(file, place, str(error)) from error
     except RecursionError as error:
         raise FormatError(file, place, "its parts are nested too deeply") from error
     except Exception as error:

@@ -122,10 +122,10 @@ class Imported:
         for name, layers in self.stacks.items():
             first = layers[0]
             model = self.layers[name]
-            row: dict[str, Any] = {"name": name, "class": type(model).__name__, **model.config()}
+            row: dict[str, Any] = {"name": name, "class": type(model).__name__, **_config(model)}
             row["parameters"] = sum(layer.parameters for layer in layers)
             row["bytes"] = row["parameters"] * first.dtype.itemsize
-            row["file_says"] = _around(first, layers[-1])
+            row["file_says"] = changes(first, layers[-1]) + _calls(first)
             rows.append(row)
         return {
             "file": self.file,
@@ -151,7 +151,7 @@ class Imported:
         table = [("name", "layer", "parameters", "in the file")]
         for name, layers in self.stacks.items():
             count = sum(layer.parameters for layer in layers)
-            said = ", ".join(_around(layers[0], layers[-1]))
+            said = ", ".join(changes(layers[0], layers[-1]) + _calls(layers[0]))
             table.append((name, repr(self.layers[name]), f"{count:,}", said))
         wide = [max(len(row[at]) for row in table) for at in range(4)]
         for row in table:
@@ -165,8 +165,8 @@ class Imported:
         return "\n".join(lines)
 
 
-def _around(first: Layer, last: Layer) -> list[str]:
-    """What a file says of a stack that its fastlstm object does not hold."""
+def changes(first: Layer, last: Layer) -> list[str]:
+    """What a file does to inputs, states or outputs around a stack that the object does not."""
     found = []
     if first.go_backwards:
         order = "in that order" if first.reversed_outputs else "in the order of time"
@@ -175,13 +175,25 @@ def _around(first: Layer, last: Layer) -> list[str]:
         found.append("last step alone")
     if last.bidirectional and last.merge_mode != "concat":
         found.append(f"merge_mode={last.merge_mode!r}")
-    for flag, words in (
-        ("stateful", "keeps its state"),
-        ("has_state", "is given a state"),
-        ("has_lengths", "takes lengths"),
-    ):
-        if getattr(first, flag):
-            found.append(words)
     if first.initial_state is not None:
         found.append("initial state")
     return found
+
+
+def _calls(first: Layer) -> list[str]:
+    """How a file's model calls a stack."""
+    words = {
+        "stateful": "keeps its state",
+        "has_state": "is given a state",
+        "has_lengths": "takes lengths",
+    }
+    return [text for flag, text in words.items() if getattr(first, flag)]
+
+
+def _config(model: Any) -> dict[str, Any]:
+    """The arguments of a model's or cell's constructor, ready for JSON."""
+    names = ("input_size", "hidden_size", *model._defaults)
+    values = {name: getattr(model, name) for name in names}
+    if values.get("options") is not None:
+        values["options"] = values["options"].config()
+    return {**values, "dtype": model.dtype.name}

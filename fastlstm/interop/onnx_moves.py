@@ -14,6 +14,7 @@ _AXES = {False: ["T", "D", "B", "H"], True: ["B", "T", "D", "H"]}
 _READ = {False: ["T", "B", "DH"], True: ["B", "T", "DH"]}
 KINDS = ("Identity", "Dropout", "Squeeze", "Transpose", "Reshape")
 
+_LONGEST = 16  # of a vector of sizes
 Size = int | str  # of an axis: a number, or "T" or "B", which any call may have otherwise
 
 
@@ -26,6 +27,7 @@ class Moves:
         self.axes = list(_AXES[below.batch_first])
         self.seen: dict[str, list[Size]] = {}
         """value -> its sizes, of all values on the way"""
+        self._known: dict[str, list[Size] | None] = {}
 
     def lead(self, way: list[Any]) -> bool:
         """Whether the nodes hand each output on to where a layer above reads it."""
@@ -60,9 +62,16 @@ class Moves:
 
     def sizes(self, name: str) -> list[Size] | None:
         """What a vector of sizes holds, computed of the shapes of values on the way."""
+        if name not in self._known:
+            self._known[name] = None  # of a circle
+            found = self._computed(name)
+            self._known[name] = None if found is None or len(found) > _LONGEST else found
+        return self._known[name]
+
+    def _computed(self, name: str) -> list[Size] | None:
         constant = self.scope.constant(name)
         if constant is not None:
-            return [int(number) for number in constant.reshape(-1)]
+            return [int(number) for number in constant.reshape(-1)[: _LONGEST + 1]]
         node = self.scope.maker(name)
         if node is None:
             return None

@@ -71,8 +71,8 @@ def from_onnx(
             )
     if not found and not unsupported:
         raise FormatError(source.file, "", _nothing(nodes))
-    stacks, joined = onnx_stacks.joined(found)
     with reading(source.file):
+        stacks, joined = onnx_stacks.joined(found)
         others = _others(nodes, joined)
         order = [name for _, name, _ in nodes if name in stacks or name in others]
         opsets = ", ".join(

@@ -33,8 +33,9 @@ def joined(found: list[Found]) -> tuple[dict[str, list[Layer]], set[int]]:
             above[lower] = at
             between |= {id(step) for step in way}
     stacks = {}
+    inner = set(above.values())
     for at in range(len(found)):
-        if at in above.values():
+        if at in inner:
             continue
         chain = [at]
         while chain[-1] in above:
@@ -59,6 +60,7 @@ def _below(
     """The recurrent node whose outputs this one reads, and the nodes on the way, from below."""
     name = _input(node, 0)
     way: list[Any] = []
+    passed: set[int] = set()
     while True:
         owner = scope.owner(name)
         if owner is None or owner.readers[name] != 1:
@@ -74,4 +76,5 @@ def _below(
         ):
             return None, []
         way.append(step)
+        passed.add(id(step))
         name = step.input[0]

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from fastlstm import LSTMOptions
 from fastlstm.options import ACTIVATIONS, Activation
 
@@ -54,7 +56,7 @@ def activations(
             raise Unknown(f"activation {name!r} is none of {', '.join(_NAMES)}")
         first = ACTIVATIONS[ours]
         numbers = [
-            float(next(values, default))
+            _written(next(values, default))
             for values, default in zip((alphas, betas), first, strict=False)
         ]
         found.append((ours, *numbers) if tuple(numbers) != first else ours)
@@ -70,7 +72,13 @@ def clip_of(value: float | None) -> float | None:
         return None
     if not value > 0:
         raise ValueError(f"clip must be > 0, got {value}")
-    return float(value)
+    return _written(value)
+
+
+def _written(value: float) -> float:
+    """A float32 as somebody wrote it: 0.2, which ONNX keeps as 0.20000000298. They are one number
+    to a float32 model."""
+    return float(str(np.float32(value)))
 
 
 def lstm_options(

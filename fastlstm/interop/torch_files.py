@@ -78,8 +78,9 @@ def loaded(file: str) -> Mapping[str, Any] | Imported:
         raise FormatError(file, "", what)
     _bounded(file)
     try:
-        with reading(file):
-            found = torch.load(file, map_location="cpu", weights_only=True)
+        data = io.BytesIO(files.contents(file))
+        with reading(file, opened=True):
+            found = torch.load(data, map_location="cpu", weights_only=True)
     except FormatError as error:
         if "weights_only" in error.what or "Weights only" in error.what:
             raise FormatError(
@@ -96,10 +97,11 @@ def loaded(file: str) -> Mapping[str, Any] | Imported:
 
 def _bounded(file: str) -> None:
     """Refuse an archive whose entries unpack to many times its size."""
-    if not zipfile.is_zipfile(file):
-        return
     size = os.path.getsize(file)
-    with reading(file), zipfile.ZipFile(file) as archive:
+    with reading(file, opened=True):
+        if not zipfile.is_zipfile(file):
+            return
+    with reading(file, opened=True), zipfile.ZipFile(file) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > 2 * size + (1 << 20):
             raise ValueError("its entries unpack to many times its bytes")
 
