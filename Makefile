@@ -17,9 +17,10 @@ demo: $(VENV)/demo build
 smoke: $(VENV)/test build
 	$(BIN)/python -m pytest -q -m "smoke and not deep"
 
-# Two processes share the tests: many wait, for a compiler or for a process that they started.
+# Two processes share the tests: many wait, for a compiler or for a process that they started. PyTorch's
+# threads in one must not spin against those in the other.
 test: $(VENV)/test build
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not deep"
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not deep"
 
 test-deep: $(VENV)/test build
 	$(BIN)/python -m pytest -q -m deep

@@ -28,6 +28,10 @@ _NAMES = {
 _OURS = {theirs.lower(): ours for theirs, ours in _NAMES.items()}
 _THEIRS = {ours: theirs for theirs, ours in _NAMES.items()}
 USUAL = {"lstm": ("Sigmoid", "Tanh", "Tanh"), "gru": ("Sigmoid", "Tanh"), "rnn": ("Tanh",)}
+# Options that inference does not see.
+_TRAINING = {
+    "forget_bias", "recurrent_dropout", "variational_dropout", "input_dropout", "weight_drop",
+}  # fmt: skip
 _FLOAT32_MOST = 3.4028234e38  # no value is beyond: ONNX Runtime's default of clip
 
 
@@ -103,10 +107,10 @@ def attributes_of(options: LSTMOptions, directions: int) -> dict[str, Any]:
     """
     given = options.config()
     known = {
-        "peepholes", "coupled", "forget_bias", "gate_clip", "gate_activation",
+        "peepholes", "coupled", "gate_clip", "gate_activation",
         "candidate_activation", "output_activation",
     }  # fmt: skip
-    if beyond := [name for name in given if name not in known]:
+    if beyond := [name for name in given if name not in known | _TRAINING]:
         raise Unknown(f"ONNX's LSTM has no {', '.join(beyond)}")
     found: dict[str, Any] = {}
     if options.gate_clip is not None:

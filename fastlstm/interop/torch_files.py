@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import operator
 import os
 import zipfile
 from collections.abc import Mapping
@@ -126,7 +127,7 @@ def _safetensors(file: str) -> Mapping[str, Any] | Imported:
     found: dict[str, Array] = {}
     with reading(file):
         deserialize: Any = safetensors.deserialize
-        for name, entry in deserialize(files.contents(file)):
+        for name, entry in sorted(deserialize(files.contents(file)), key=operator.itemgetter(0)):
             if entry["dtype"] not in _DTYPES:
                 continue
             array = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])

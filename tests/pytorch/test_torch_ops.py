@@ -75,7 +75,9 @@ def test_gradcheck(of: str, kind: str, num_layers: int, bias: bool, bidirectiona
         y, last = torch.func.functional_call(lstm, named, (x, joined(given[:count])))
         return (y.data if kind == "packed" else y, *parts(last))
 
-    assert torch.autograd.gradcheck(run, (x, *state, *lstm.parameters()))
+    # All that there is element by element; parts of it along one random direction.
+    whole = num_layers == 2 and bias and bidirectional
+    assert torch.autograd.gradcheck(run, (x, *state, *lstm.parameters()), fast_mode=not whole)
 
 
 @pytest.mark.parametrize("of", ["LSTMCell", "RNNCell", "GRUCell"])

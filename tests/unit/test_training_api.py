@@ -68,10 +68,9 @@ def test_into_adds(isa: str, dtype: str, kind: str) -> None:
     results, so equal to rounding only. Each pass is within its spread, and so is their sum."""
     problem = small_problem(dtype)
     arrays, (first, second) = accumulated(problem, kind)
+    spreads = [gradient_spread.spreads(problem, given) for given in (OUTPUTS, ("h_n", "cells"))]
     for name, a in arrays.items():
-        spread = sum(
-            gradient_spread.spreads(problem, given)[name] for given in (OUTPUTS, ("h_n", "cells"))
-        )
+        spread = sum(of_pass[name] for of_pass in spreads)
         error = np.abs(a - (first[name] + second[name]))
         assert (error <= gradient_spread.LIMIT * spread).all(), name
         assert np.abs(a - first[name]).max() > 1e-3, name  # the second was added indeed
