@@ -101,7 +101,9 @@ def _recurrent(
         raise FormatError(file, name, what)
     config: dict[str, Any] = {"units": units, "use_bias": len(arrays) > 2, "return_sequences": True}
     config["activation"] = asked["activation"]
-    if kind != "SimpleRNN":
+    if len(arrays) > 2 and arrays[2].shape == (2 * columns,):
+        kind = f"CuDNN{kind}"  # which has two biases, and sigmoid alone
+    elif kind != "SimpleRNN":
         config["recurrent_activation"] = _told(file, name, asked, "recurrent_activation")
     if kind == "GRU" and len(arrays) == 2:
         config["reset_after"] = _told(file, name, asked, "reset_after")

@@ -10,10 +10,13 @@ files of Keras 3 and ``.keras`` of Keras 2).
 from __future__ import annotations
 
 import contextlib
-import io
+import importlib.util
 import json
 import math
 import os
+import signal
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,8 +28,6 @@ from numpy.typing import NDArray
 from .errors import FormatError, library, reading
 
 Array = NDArray[Any]
-_DEEPEST = 64  # groups in each other
-_MOST_OBJECTS = 200_000  # of one file
 _EXPANSION = 8  # bytes of contents for each byte of a compressed file, at most
 
 
@@ -58,7 +59,7 @@ def read(path: str) -> Contents:
         if start.startswith(b"PK"):
             return _archive(path, file, size)
         if start == b"\x89HDF\r\n\x1a\n":
-            return _hdf5(path, file, size)
+            return _hdf5(path, None, size)
         if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
             with reading(path):
                 config = json.loads(file.read().decode("utf-8-sig"))
@@ -70,16 +71,26 @@ def read(path: str) -> Contents:
 
 def _archive(path: str, file: BinaryIO, size: int) -> Contents:
     """A .keras file. Its entries are read by name into memory, nothing is unpacked."""
-    with reading(path), zipfile.ZipFile(file) as archive:
+    with _damaged(path), zipfile.ZipFile(file) as archive:
         config = json.loads(_entry(path, archive, "config.json", size))
         metadata = json.loads(_entry(path, archive, "metadata.json", size))
         weights = _entry(path, archive, "model.weights.h5", size)
         version = metadata.get("keras_version", "") if isinstance(metadata, dict) else ""
     inside = f"{path}: model.weights.h5"
-    found = _hdf5(inside, io.BytesIO(weights), len(weights))
+    found = _hdf5(inside, weights, len(weights))
     return Contents(
         path, config, version if isinstance(version, str) else "", None, found.paths, found.names
     )
+
+
+@contextlib.contextmanager
+def _damaged(path: str) -> Iterator[None]:
+    """zipfile says OSError to some damaged archives: they become the file's."""
+    with reading(path):
+        try:
+            yield
+        except OSError as error:
+            raise FormatError(path, "", str(error)) from error
 
 
 def _entry(path: str, archive: zipfile.ZipFile, name: str, size: int) -> bytes:
@@ -100,117 +111,69 @@ def _entry(path: str, archive: zipfile.ZipFile, name: str, size: int) -> bytes:
     return found
 
 
-def _hdf5(path: str, file: BinaryIO, size: int) -> Contents:
-    h5py = library("h5py", "keras", "read HDF5 files of Keras")
-    with _library_errors(path), h5py.File(file, "r") as root:
-        version = _text(root, "keras_version")
-        text = _text(root, "model_config", size)
-        with reading(path, "model_config"):
-            config = json.loads(text) if text else None
-        sets = _Datasets(h5py, path, root, size)
-        base = "model_weights/" if "model_weights" in sets.groups else ""
-        top = sets.groups.get("model_weights", root)
-        if "layer_names" in top.attrs or "layer_names0" in top.attrs:
-            lists = {}
-            for name in _list(top, "layer_names", size):
-                group = sets.groups.get(base + name)
-                if group is None:
-                    raise FormatError(path, base + name, "is named in layer_names and not there")
-                inside = [
-                    (own, f"{base}{name}/{own}") for own in _list(group, "weight_names", size)
-                ]
-                lists[name] = [(own, sets.read(place)) for own, place in inside]
-            return Contents(path, config, version, lists)
-        paths = {_plain(place): sets.read(place) for place in sets.datasets}
-        names = {
-            _plain(place).removesuffix("/vars"): _text(group, "name")
-            for place, group in sets.groups.items()
-            if place.endswith("vars") and "name" in group.attrs
+def _hdf5(path: str, data: bytes | None, size: int) -> Contents:
+    """An HDF5 file, or one in memory, read in another process: see `hdf5_child`."""
+    header, body = _child(path, data, size)
+    if "error" in header:
+        place, what = header["error"]
+        raise FormatError(path, place, what)
+    text = header["config"]
+    with reading(path, "model_config"):
+        config = json.loads(text) if text else None
+    arrays = _arrays(header, body)
+    if "lists" in header:
+        lists = {
+            name: [(own[0], next(arrays)) for own in listed]
+            for name, listed in header["lists"].items()
         }
+        return Contents(path, config, header["version"], lists)
+    paths = {_plain(place): next(arrays) for place, *_ in header["paths"]}
+    names = {_plain(place).removesuffix("/vars"): own for place, own in header["names"].items()}
     if not paths:
         raise FormatError(path, "", "holds no arrays: it is no file of Keras, or an empty one")
-    return Contents(path, config, version, None, paths, names)
+    return Contents(path, config, header["version"], None, paths, names)
 
 
-@contextlib.contextmanager
-def _library_errors(path: str) -> Iterator[None]:
-    """The HDF5 library says OSError to damaged files: they become the file's."""
-    with reading(path):
-        try:
-            yield
-        except OSError as error:
-            raise FormatError(path, "", str(error).split("\n")[0]) from error
+def _child(path: str, data: bytes | None, size: int) -> tuple[dict[str, Any], memoryview]:
+    """What the other process puts out: its line of JSON, and the bytes of arrays."""
+    if importlib.util.find_spec("h5py") is None:
+        library("h5py", "keras", "read HDF5 files of Keras")
+    program = os.path.join(os.path.dirname(__file__), "hdf5_child.py")
+    command = [sys.executable, "-P", program, path if data is None else "-", str(size)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment["OPENBLAS_NUM_THREADS"] = "1"
+    try:
+        done = subprocess.run(
+            command,
+            input=b"" if data is None else data,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            timeout=60 + size / 1e6,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise FormatError(path, "", "the HDF5 library does not come to an end with it") from None
+    line, _, body = done.stdout.partition(b"\n")
+    if done.returncode or not line:
+        signals = {number.value: number.name for number in signal.Signals}
+        why = signals.get(-done.returncode, f"status {done.returncode}")
+        raise FormatError(path, "", f"the HDF5 library fails on it ({why}): it is damaged")
+    return json.loads(line), memoryview(body)
+
+
+def _arrays(header: dict[str, Any], body: memoryview) -> Iterator[Array]:
+    """The arrays that the header names, one after another."""
+    listed = [own for rows in header.get("lists", {}).values() for own in rows]
+    at = 0
+    for _, kind, shape in listed or header.get("paths", []):
+        dtype = np.dtype(kind)
+        count = math.prod(shape)
+        array: Array = np.frombuffer(body, dtype, count, at).reshape(shape)
+        at += count * dtype.itemsize
+        yield array.astype(dtype.newbyteorder("="))
 
 
 def _plain(place: str) -> str:
     """The path of an array as all files but those of the first Keras 3 and of Windows have it."""
     return place.replace("\\", "/").replace("_layer_checkpoint_dependencies/", "layers/")
-
-
-class _Datasets:
-    """Groups and arrays of an HDF5 file, by path; links to elsewhere are not followed."""
-
-    def __init__(self, h5py: Any, path: str, root: Any, size: int) -> None:
-        self._path, self._size, self._left = path, size, _EXPANSION * size
-        self.groups: dict[str, Any] = {}
-        self.datasets: dict[str, Any] = {}
-
-        def visit(name: str, found: Any) -> None:
-            if name.count("/") > _DEEPEST or len(self.groups) + len(self.datasets) > _MOST_OBJECTS:
-                raise FormatError(path, name, "too many groups, or too deep in each other")
-            (self.groups if isinstance(found, h5py.Group) else self.datasets)[name] = found
-
-        root.visititems(visit)  # hard links only, each object once
-
-    def read(self, place: str) -> Array:
-        """An array, whose size the file's bears out."""
-        found = self.datasets.get(place)
-        if found is None:
-            raise FormatError(self._path, place, "is no array in the file")
-        if found.is_virtual or found.external:
-            raise FormatError(self._path, place, "lies in another file, which is not read")
-        dtype = found.dtype
-        if found.shape is None or dtype.kind not in "fiu" or dtype.fields:
-            raise FormatError(self._path, place, f"must be an array of numbers, has dtype {dtype}")
-        wanted, stored = found.size * dtype.itemsize, found.id.get_storage_size()
-        squeezed = found.chunks is not None and found.id.get_create_plist().get_nfilters()
-        if wanted > (stored * 1000 if squeezed else stored) or wanted > self._left:
-            what = f"must have {wanted} bytes by its shape {found.shape}, the file holds {stored}"
-            raise FormatError(self._path, place, what)
-        self._left -= wanted
-        with reading(self._path, place):
-            array: Array = np.asarray(found[()])
-        return array
-
-
-def _text(holder: Any, name: str, most: int = 4096) -> str:
-    """An attribute that is text; "" where there is none."""
-    if name not in holder.attrs:
-        return ""
-    _check_attribute(holder, name, most)
-    found = holder.attrs[name]
-    if isinstance(found, bytes):
-        return found.decode("utf-8")
-    return found if isinstance(found, str) else ""
-
-
-def _check_attribute(holder: Any, name: str, most: int) -> None:
-    """Its size is not beyond the file's."""
-    found = holder.attrs.get_id(name)
-    if math.prod(found.shape) * found.dtype.itemsize > max(most, 4096):
-        raise ValueError(f"its attribute {name} is larger than the file")
-
-
-def _list(holder: Any, name: str, most: int) -> list[str]:
-    """An attribute that lists names, in one piece or in several (name0, name1 ...)."""
-    pieces = [name] if name in holder.attrs else []
-    while not pieces or pieces[-1] != name:
-        piece = f"{name}{len(pieces)}"
-        if piece not in holder.attrs:
-            break
-        pieces.append(piece)
-    found: list[Any] = []
-    for piece in pieces:
-        _check_attribute(holder, piece, most)
-        found += np.asarray(holder.attrs[piece]).ravel().tolist()
-    return [item.decode("utf-8") if isinstance(item, bytes) else str(item) for item in found]

@@ -15,6 +15,7 @@ import pytest
 
 import fastlstm
 from fastlstm import interop
+from fastlstm.interop import keras_verify
 from support import ROOT, keras_models
 from support.keras_models import TOLERANCE, largest_difference
 from support.labels import label
@@ -228,6 +229,14 @@ def test_round_trips(kind: Any, config: dict[str, Any], tmp_path: Path) -> None:
         back = interop.stack([layer for layers in stacks.values() for layer in layers])
         for name, values in model.state_dict().items():
             np.testing.assert_array_equal(back.state_dict()[name], values, err_msg=name)
+
+
+def test_verify(tmp_path: Path) -> None:
+    made, _ = keras_models.model(keras, 3)
+    for path in keras_models.saved(made, tmp_path):
+        differences = keras_verify.verify(path)
+        assert differences.keys() == interop.from_keras(path).layers.keys()
+        assert max(differences.values()) <= TOLERANCE
 
 
 @pytest.mark.deep

@@ -134,3 +134,11 @@ def saved(made: Any, folder: Path) -> list[Path]:
         made.save(folder / name)
         found.append(folder / name)
     return found
+
+
+def read_bare(path: Path) -> Any:
+    """A file of weights alone through the importer, with all that it does not tell."""
+    from fastlstm import interop
+
+    told = {"recurrent_activation": "sigmoid", "merge_mode": "concat", "reset_after": True}
+    return interop.from_keras(path, **told)
