@@ -31,22 +31,29 @@ class Moves:
 
     def lead(self, way: list[Any]) -> bool:
         """Whether the nodes hand each output on to where a layer above reads it."""
-        for step in way:
-            attributes = {attribute.name: attribute for attribute in step.attribute}
-            self.seen[step.input[0]] = [self._size(axis) for axis in self.axes]
-            after: list[str] | None = self.axes
-            if step.op_type == "Transpose":
-                after = self._transposed(attributes)
-            elif step.op_type == "Squeeze":
-                after = self._squeezed(self._sizes_in(step, attributes, "axes"))
-            elif step.op_type == "Reshape":
-                after = self._reshaped(step.input[0], self._sizes_in(step, attributes, "shape"))
-            elif step.op_type == "Dropout" and len(step.input) > 2 and step.input[2]:
-                after = self.axes if self.scope.uniform(step.input[2]) == 0 else None
-            if after is None:
-                return False
-            self.axes = after
-        return self.axes == _READ[self.below.batch_first]
+        moved = all(self.move(step) for step in way)
+        return moved and self.axes == _READ[self.below.batch_first]
+
+    def move(self, step: Any) -> bool:
+        """Take the axes through one node; False where it does something else than moving them."""
+        attributes = {attribute.name: attribute for attribute in step.attribute}
+        self.seen[step.input[0]] = [self._size(axis) for axis in self.axes]
+        after: list[str] | None = None
+        if step.op_type == "Transpose":
+            after = self._transposed(attributes)
+        elif step.op_type == "Squeeze":
+            after = self._squeezed(self._sizes_in(step, attributes, "axes"))
+        elif step.op_type == "Reshape":
+            after = self._reshaped(step.input[0], self._sizes_in(step, attributes, "shape"))
+        elif step.op_type == "Identity":
+            after = self.axes
+        elif step.op_type == "Dropout":
+            trains = len(step.input) > 2 and step.input[2]
+            after = self.axes if not trains or self.scope.uniform(trains) == 0 else None
+        if after is None:
+            return False
+        self.axes = after
+        return True
 
     def _size(self, axis: str) -> Size:
         known = {"D": len(self.below.weights), "H": self.below.hidden_size, "DH": self.width}
