@@ -102,6 +102,11 @@ class Chain:
             self.axes = [self.axes[at] for at in perm]
         elif kind == "Gather":
             self._gather(node, name, attributes)
+            self.axes = [axis for axis in self.axes if axis != "last"]
+        elif kind == "Slice":
+            self._slice(node, name)
+        elif kind == "Squeeze":
+            self._squeeze(node, name, attributes)
         elif kind in ("MatMul", "Gemm", "Add"):
             self._dense(node, name, attributes)
         elif kind in _ACTIVATIONS:
@@ -143,23 +148,40 @@ class Chain:
             self.axes = ["0", "1", "F"]
             return
         at = self.scope.constant(node.input[1]) if node.input[0] == self.current else None
-        layers = (
-            self.stacks[self.parts[-1]] if self.parts and isinstance(self.parts[-1], str) else []
-        )
-        last = layers[-1] if layers else None
-        if (
-            at is None
-            or at.ndim
-            or int(at) != -1
-            or not -3 <= axis < len(self.axes)
-            or self.axes[axis] != "T"
-            or last is None
-            or last.bidirectional
-            or last.go_backwards
-        ):
+        if at is None or at.ndim or int(at) != -1:
             raise BranchError(f"{name} (Gather) is neither an embedding nor a last step")
-        layers[-1] = dataclasses.replace(last, return_sequences=False)
-        self.axes = [each for each in self.axes if each != "T"]
+        self._last_step(name, axis)
+
+    def _last_step(self, name: str, axis: int) -> None:
+        """The last stack puts out its last step alone, which a node takes along an axis."""
+        top = self.parts[-1] if self.parts else None
+        layers = self.stacks[top] if isinstance(top, str) else []
+        fit = layers and not layers[-1].bidirectional and not layers[-1].go_backwards
+        if not fit or not -3 <= axis < len(self.axes) or self.axes[axis] != "T":
+            raise BranchError(f"{name} takes something else than a layer's last step")
+        layers[-1] = dataclasses.replace(layers[-1], return_sequences=False)
+        self.axes[axis] = "last"
+
+    def _slice(self, node: Any, name: str) -> None:
+        """From the last step on: an axis of one."""
+        arrays = [self.scope.constant(each) for each in node.input[1:] if each]
+        found = [array.reshape(-1).tolist() for array in arrays if array is not None]
+        if len(found) < 3 or [len(part) for part in found] != [1] * len(node.input[1:]):
+            raise BranchError(f"{name} (Slice) is no last step")
+        (start,), (end,), (axis,), *steps = found
+        if start != -1 or end < 1 << 30 or steps not in ([], [[1]]):
+            raise BranchError(f"{name} (Slice) is no last step")
+        self._last_step(name, axis)
+
+    def _squeeze(self, node: Any, name: str, attributes: dict[str, Any]) -> None:
+        """The last step without its axis."""
+        axes = list(attributes["axes"].ints) if "axes" in attributes else []
+        if len(node.input) > 1:
+            given = self.scope.constant(node.input[1])
+            axes = [] if given is None else [int(axis) for axis in given.reshape(-1)]
+        if len(axes) != 1 or not -3 <= axes[0] < len(self.axes) or self.axes[axes[0]] != "last":
+            raise BranchError(f"{name} (Squeeze) is of no last step")
+        del self.axes[axes[0]]
 
     def _dense(self, node: Any, name: str, attributes: dict[str, Any]) -> None:
         """x W, its bias, or both."""

@@ -85,6 +85,7 @@ models = {
     "stack": [lstm(), lstm(), lstm(use_bias=False)],
     "two directions": [layers.Bidirectional(lstm())],
     "gru": [layers.GRU(4, return_sequences=True)],
+    "last step": [lstm(), layers.LSTM(4), layers.Dense(2, "relu")],
 }
 x = np.random.default_rng(0).standard_normal((2, 7, 3)).astype(np.float32)
 found = {"x": x}
@@ -105,11 +106,14 @@ def test_tf2onnx(tmp_path: Path) -> None:
     processes.check(TF2ONNX, str(tmp_path), timeout=300)
     results = np.load(tmp_path / "results.npz")
     x = results["x"].transpose(1, 0, 2)
+    chain = interop.from_onnx(tmp_path / "last step.onnx").sequential()
+    eps = float(np.finfo(np.float32).eps)
+    assert np.abs(chain(results["x"]) - results["last step"]).max() <= 3 * 2 * 7 * 24 * eps
     for name in ("stack", "two directions", "gru"):
         imported = interop.from_onnx(tmp_path / f"{name}.onnx")
         assert imported.producer.startswith("tf2onnx")
         assert not imported.unsupported
         y, _ = imported.model(np.ascontiguousarray(x))
         # As onnx_models.tolerance, for three layers.
-        limit = 3 * 2 * 7 * (8 + 4 + 12) * float(np.finfo(np.float32).eps)
+        limit = 3 * 2 * 7 * (8 + 4 + 12) * eps
         assert np.abs(y.transpose(1, 0, 2) - results[name]).max() <= limit, name
