@@ -155,8 +155,9 @@ def test_files(tmp_path: Path) -> None:
         (fastlstm.LSTM(3, 4, proj_size=2), "projection"),
         (fastlstm.LSTM(3, 4, options=LSTMOptions(cell_clip=1.0)), "cell_clip"),
         (fastlstm.LSTM(3, 4, options=LSTMOptions(forget_gate=False)), "forget_gate"),
+        (fastlstm.LSTM(3, 4, options=LSTMOptions(layer_norm="sums")), "layer_norm"),
     ],
-    ids=["projection", "cell_clip", "forget_gate"],
+    ids=["projection", "cell_clip", "forget_gate", "layer_norm"],
 )
 def test_what_onnx_has_not(model: Any, why: str) -> None:
     with pytest.raises(interop.Unsupported, match=why):
