@@ -163,6 +163,8 @@ def _assembled(told: Reading, graph: Graph, arrays: Mapping[str, Weights]) -> Im
     branches = graph.branches
     masked = False
     for node in graph.nodes:
+        if node.kind == "InputLayer":
+            continue
         own = arrays[node.name]
         with reading(told.file, node.name):
             if node.kind not in RECURRENT:

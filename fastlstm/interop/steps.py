@@ -301,11 +301,11 @@ _MAKERS: dict[str, Callable[[Other], Step]] = {
     "gain": _gain,
     "global_average_pooling1d": lambda other: _Average(other.name),
     "global_max_pooling1d": lambda other: _Whole(other.name, lambda x: x.max(axis=1)),
-    "input": _same,
     "layer_norm": _layer_norm,
     "masking": lambda other: _Masking(other.name, float(other.config.get("mask_value", 0.0))),
     "max_pooling1d": _pooling,
     "prelu": _prelu,
+    "quantize": _same,
     "repeat_vector": _repeat,
     "skip": _skip,
 }

@@ -196,5 +196,5 @@ def _other(model: Model, graph: Subgraph, operator: Operator, name: str) -> Othe
     if operator.kind in _ACTIVATIONS:
         return Other(name, "activation", {"activation": _ACTIVATIONS[operator.kind]})
     if operator.kind in _SAME:
-        return Other(name, "input")
+        return Other(name, "quantize")
     return Other(name, operator.kind, {}, weights)

