@@ -2,8 +2,8 @@
 """Damaged files, many of them, in a process of their own: a reader refuses them and survives.
 
 What is asserted of each: the reader returns, or raises one of the errors that it documents; it
-takes less than a second of the processor's time (and one more a MiB); memory grows by less than ten times the file, and
-what an interpreter needs anyway. The same seeds make the same files.
+takes less than a second of the processor's time (and one more a MiB); memory grows by less than ten
+times the file, and what an interpreter needs anyway. The same seeds make the same files.
 """
 
 from __future__ import annotations
