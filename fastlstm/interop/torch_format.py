@@ -274,6 +274,7 @@ def _of_module(module: Any) -> Imported:
     others: list[Other] = []
     order: list[str] = []
     recurrent: list[str] = []
+    module = getattr(module, "_orig_mod", module)  # of one that torch.compile made
     for path, part in module.named_modules():
         if any(path.startswith(f"{each}.") for each in recurrent):
             continue  # a parametrization inside

@@ -133,6 +133,20 @@ def test_a_scripted_module() -> None:
     same(imported.layers["0"], module[0])
 
 
+@pytest.mark.parametrize("wrap", ["accelerate", "compile"])
+def test_what_stands_for_a_module(wrap: str) -> None:
+    module = Whole()
+    expected = {name: values.clone() for name, values in module.state_dict().items()}
+    if wrap == "compile":
+        module = torch.compile(module)
+    else:
+        pytest.importorskip("fastlstm.torch").accelerate(module)
+    imported = interop.from_torch(module)
+    assert list(imported.layers) == ["encoder.rnn", "step"]
+    for name, values in imported.layers["encoder.rnn"].state_dict().items():
+        np.testing.assert_array_equal(values, expected[f"encoder.rnn.{name}"].numpy())
+
+
 def test_weights_behind_a_parametrization() -> None:
     module = torch.nn.LSTM(3, 4)
     torch.nn.utils.parametrizations.weight_norm(module, "weight_hh_l0")
