@@ -190,13 +190,13 @@ def _of_mapping(
         options: dict[str, Any] = {"batch_first": bool(batch_first)}
         if kind == "rnn":
             options["nonlinearity"] = nonlinearity or "tanh"
-            if nonlinearity is None:
-                notes.append(f"{name}: a state dict does not say nonlinearity: 'tanh' is taken")
         try:
             model = LAYERS[kind].from_state_dict(group.mapping, prefix, **options)
         except (ValueError, TypeError) as error:
             unsupported[name] = str(error)
             continue
+        if kind == "rnn" and nonlinearity is None:
+            notes.append(f"{name}: a state dict does not say nonlinearity: 'tanh' is taken")
         if group.names and not any("_l" in each for each in group.names):
             model = _cell_of(model, kind, options)
             notes.append(f"{name}: by its names a cell, one step of one layer")
