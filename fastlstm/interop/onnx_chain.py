@@ -7,9 +7,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from . import onnx_moves
 from .description import Array, Layer
 from .onnx_graph import Scope
-from .onnx_moves import Moves
 from .other import Other
 
 # ONNX's activations between layers -> ours, with the attributes that are their numbers.
@@ -60,7 +60,7 @@ class Chain:
             if node.op_type != "Shape":
                 for each in {*node.input}:
                     self._readers.setdefault(each, []).append(node)
-        self._moves: Moves | None = None
+        self._moves: onnx_moves.Moves | None = None
 
     def walk(self) -> None:
         """All the way; BranchError where something else than a chain comes."""
@@ -69,10 +69,13 @@ class Chain:
             if self.current == end:
                 break
             readers = self._readers.get(self.current, [])
-            if len(readers) != 1 or self.scope.readers[self.current] != 1:
-                raise BranchError(
-                    f"{self.current} is read {self.scope.readers[self.current]} times"
-                )
+            beside = self._beside()
+            if beside is not None:
+                readers = [beside]
+            elif len(readers) != 1 or self.scope.readers[self.current] != 1:
+                count = self.scope.readers[self.current]
+                where = f"is read {count} times" if readers else "is read in another graph"
+                raise BranchError(f"{self.current} {where}")
             self._step(readers[0])
         if self.current != end:
             raise BranchError("it does not lead from the input to the output")
@@ -82,6 +85,16 @@ class Chain:
             self.time_major.append(self.axes[0] == "T")
         if len([part for part in self.parts if isinstance(part, str)]) != len(self.stacks):
             raise BranchError("it has recurrent layers apart from the chain")
+
+    def _beside(self) -> Any:
+        """The node that lays the directions of a layer, cut apart, beside each other; or None."""
+        if self._moves is None or len(self._readers.get(self.current, [])) != 2:
+            return None
+        for node in self.scope.nodes:
+            found = onnx_moves.halves(self.scope, node) if node.op_type == "Concat" else None
+            if found is not None and found[0] == self.current:
+                return node
+        return None
 
     def _step(self, node: Any) -> None:
         kind, name = node.op_type, self._names[id(node)]
@@ -136,7 +149,7 @@ class Chain:
                 if state and self.scope.readers[state]:
                     raise BranchError(f"the final state of {name} is read")
         self.parts.append(name)
-        self._moves = Moves(self.scope, layers[-1])
+        self._moves = onnx_moves.Moves(self.scope, layers[-1])
         self.current = last.output[0]
 
     def _gather(self, node: Any, name: str, attributes: dict[str, Any]) -> None:

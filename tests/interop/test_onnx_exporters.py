@@ -83,7 +83,7 @@ from tf_keras import layers
 def lstm(**options): return layers.LSTM(4, return_sequences=True, **options)
 models = {
     "stack": [lstm(), lstm(), lstm(use_bias=False)],
-    "two directions": [layers.Bidirectional(lstm())],
+    "two directions": [layers.Bidirectional(lstm()), layers.Bidirectional(lstm())],
     "gru": [layers.GRU(4, return_sequences=True)],
     "last step": [lstm(), layers.LSTM(4), layers.Dense(2, "relu")],
 }
@@ -113,6 +113,11 @@ def test_tf2onnx(tmp_path: Path) -> None:
         imported = interop.from_onnx(tmp_path / f"{name}.onnx")
         assert imported.producer.startswith("tf2onnx")
         assert not imported.unsupported
+        assert imported.model.num_layers == {"stack": 3, "two directions": 2, "gru": 1}[name]
+        assert (
+            np.abs(imported.sequential()(results["x"]) - results[name]).max()
+            <= 3 * 2 * 7 * 24 * eps
+        )
         y, _ = imported.model(np.ascontiguousarray(x))
         # As onnx_models.tolerance, for three layers.
         limit = 3 * 2 * 7 * (8 + 4 + 12) * eps

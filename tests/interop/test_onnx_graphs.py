@@ -236,6 +236,35 @@ def test_layers_on_each_other(name: str) -> None:
     assert np.abs(y - expected[0][:, 0]).max() <= 2 * onnx_models.tolerance(plain(), expected)
 
 
+@pytest.mark.parametrize("fault", ["", "order", "axis", "read"])
+def test_directions_cut_apart_and_laid_together(fault: str) -> None:
+    """As tf2onnx writes Bidirectional; in another order, or read elsewhere, it is no stack."""
+    one, two = plain(2), plain(2, inputs=8, seed=1)
+    weights = {f"{k}{at}": n.values[k] for at, n in ((1, one), (2, two)) for k in ("W", "R", "B")}
+    first, second = ("b", "f") if fault == "order" else ("f", "b")
+    nodes = [
+        make("LSTM", ["X", "W1", "R1", "B1"], ["Y"], "below", **one.attributes),
+        make("Slice", ["Y", "n1", "n2", "n1"], ["b4"]),
+        make("Squeeze", ["b4", "n1"], ["b"]),
+        make("Slice", ["Y", "n0", "n1", "n1"], ["f4"]),
+        make("Squeeze", ["f4", "n1"], ["f"]),
+        make("Concat", [first, second], ["x2"], axis=0 if fault == "axis" else -1),
+        make("LSTM", ["x2", "W2", "R2", "B2"], ["Y2"], "above", **two.attributes),
+    ]
+    constants = {**weights, "n0": ints(0), "n1": ints(1), "n2": ints(2)}
+    outputs = ["Y2", "f"] if fault == "read" else ["Y2"]
+    model = model_of(nodes, one.feeds(), outputs, constants)
+    imported = interop.from_onnx(model)
+    if fault:
+        assert list(imported.layers) == ["below", "above"]
+        return
+    assert imported.model.num_layers == 2
+    x = one.values["X"]
+    expected = onnx_models.by_runtime(model, {"X": x})[0]
+    y = imported.model(x)[0].reshape(*x.shape[:2], 2, 4).transpose(0, 2, 1, 3)
+    assert np.abs(y - expected).max() <= 2 * onnx_models.tolerance(one, [expected])
+
+
 def test_an_output_that_is_read_elsewhere_stays_one() -> None:
     between, constants = TOGETHER["Squeeze"]
     model = stacked(between, constants)
