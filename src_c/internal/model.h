@@ -35,6 +35,8 @@ struct fastlstm_model {
 void fl_pack_peepholes(const fl_layer *layer, const fastlstm_peepholes *p, int64_t lanes, int64_t elem);
 void fl_pack_norms(const fl_layer *layer, const fastlstm_norms *n, const fastlstm_weights *w, int64_t elem);
 void fl_spell_out(fastlstm_options *options);
+int fl_has_noise(const fastlstm_options *options);
+int fl_clips_before_noise(const fastlstm_options *options);  // h, of a projection
 
 static inline int64_t fl_elem(fastlstm_dtype dtype) { return dtype == FASTLSTM_F64 ? 8 : 4; }
 

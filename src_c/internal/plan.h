@@ -36,17 +36,22 @@ typedef struct fl_run_layout {
 
 //   tape:  for each (layer, direction), steps in the direction's own order:
 //              activations [T][unit vector][B][activations of a unit][VL] | c [T + 1][unit vector][B][VL] |
-//              h [T + 1][B][h_stride] | m [T][B][h_stride], if h is projected
-//          outputs of inner layers after dropout [T][B][inner_stride], steps in the order of time
+//              h [T + 1][B][h_stride] | m [T][B][h_stride], if h is projected |
+//              all of h [B][h_stride], if products read part of it |
+//              c before zoneout [T][unit vector][B][VL], if there is some |
+//              h before noise [T][B][h_stride], if there is some and it is clipped
+//          outputs of inner layers after dropout [T][B][inner_stride], steps in the order of time |
+//          x after dropout [T][B][x_stride], if it has some
 //
 // Slot 0 of c and h holds the initial state. Rows stand as in run.h; what is past a sequence's end
 // is never written nor read.
 typedef struct fl_tape_layout {
   int64_t activations_step, c_step, h_step;  // bytes of a step
-  int64_t c, h, m;                           // bytes from the start of a (layer, direction)
+  int64_t c, h, m, whole, new_c, new_h;      // bytes from the start of a (layer, direction)
   int64_t layer_dir_bytes;                   // of a (layer, direction)
   int64_t inner, inner_bytes;
-  int64_t h_stride, inner_stride;  // elements
+  int64_t x;
+  int64_t h_stride, inner_stride, x_stride;  // elements
   int64_t total;
   int32_t streaming;  // it outgrows the caches, so it is written past them
 } fl_tape_layout;

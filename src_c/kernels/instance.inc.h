@@ -29,7 +29,9 @@ _Static_assert(VL * sizeof(real) <= FL_VECTOR_BYTES, "a vector is longer than FL
 #include "product/pack.inc.h"
 #include "activations.inc.h"
 #include "normalization.inc.h"
+#include "dropout.inc.h"
 #include "cells/cell.inc.h"
+#include "noise.inc.h"
 #include "cells/lstm.inc.h"
 #include "cells/lstm_general.inc.h"
 #include "cells/lstm_normed.inc.h"
@@ -52,7 +54,6 @@ static const cell_kernels *const cell_table[FL_STAGES] = {
 
 #include "apart.inc.h"
 #include "step.inc.h"
-#include "dropout.inc.h"
 #include "measure.inc.h"
 
 const fl_kernels FL_TABLE = {

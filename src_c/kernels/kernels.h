@@ -81,6 +81,37 @@ typedef struct fl_matrix {
   const void *scales;  // of the columns, or NULL
 } fl_matrix;
 
+// Kinds of masks. A mask's counter ends with a word that has the kind above FL_MASK_BITS bits of what it is
+// for: a layer, or, of what each direction has for itself, layer * directions + direction.
+typedef enum {
+  FL_DROPOUT = 0,  // between layers
+  FL_ZONEOUT_C,
+  FL_ZONEOUT_H,
+  FL_RECURRENT_DROPOUT,
+  FL_VARIATIONAL_DROPOUT,
+  FL_INPUT_DROPOUT,
+  FL_WEIGHT_DROP,
+  FL_MASKS
+} fl_mask_kind;
+enum { FL_MASK_BITS = 29 };
+
+// Elements whose number of 24 bits is at least `threshold` are `kept`, others `dropped`.
+typedef struct fl_mask {
+  uint32_t threshold;
+  double kept, dropped;
+} fl_mask;
+
+// What the masks of a step of some rows follow from.
+typedef struct fl_noise {
+  const fl_mask *masks;  // [FL_MASKS]
+  uint32_t key[2];
+  uint32_t place;  // layer * directions + direction
+  int32_t reverse;
+  int64_t step;            // in the direction's order
+  const int64_t *rows;     // [rows] their places in the batch
+  const int64_t *lengths;  // [rows]
+} fl_noise;
+
 // What a kernel must know about one direction of one layer.
 typedef struct fl_layer {
   const fl_cell *cell;
@@ -94,7 +125,7 @@ typedef struct fl_layer {
   fl_matrix w_x, w_h;  // input and recurrent weights, see product/tile.inc.h
   const void *bias;    // (b_ih + b_hh) times the gate scale, laid out as a row of sums
   const void *bias_h;  // where sums stay apart: b_hh likewise, and `bias` is of b_ih alone; else NULL
-  const fastlstm_options *options;  // of FASTLSTM_LSTM_GENERAL, after fl_spell_out
+  const fastlstm_options *options;  // of FASTLSTM_LSTM_GENERAL and its projection, after fl_spell_out
   const void *peepholes;            // [unit vector][i, f, o][VL], or NULL
   const void *norms;                // biases and what normalises, in rows of fl_row_units, or NULL
   const void *wt_x, *wt_h;          // transposed weights for the backward pass, see product/dgrad.inc.h
@@ -167,6 +198,15 @@ typedef struct fl_step {
   // Of a cell with row_sums: room for all sums of min(rows, blocked_rows) rows, [row][sum][fl_row_units].
   void *row_sums;
   int32_t only_sums;  // and the job is to put them there
+  // Of a layer with options that makes h. Zoneout of h reads h of the step before; where dropout changes what
+  // the next product reads, h_next gets that, and h_whole, in and out, all of h. Rows as those of h_prev.
+  const void *h_before;
+  void *h_whole;
+  // With a tape, for the backward pass, or NULL: c before zoneout, laid out as c; h before noise, if it is
+  // clipped.
+  void *new_c, *new_h;
+  const fl_noise *noise;  // or NULL: the pass is not noisy
+  int64_t noise_row;      // which of the noise's rows the first row is
 } fl_step;
 
 // Many steps of one row, all panels; only for layers of at most `persistent_vectors` vectors.
@@ -199,7 +239,9 @@ typedef struct fl_back_step {
   const void *dh_last;    // [rows] more gradients of h, at r * dh_stride, or NULL
   int64_t dh_stride;
   const void *activations;  // as in fl_step
-  const void *h, *h_prev;   // of this step and of the one before, row r at r * h_stride
+  // Of this step and of the one before, row r at r * h_stride. h and c are those before noise where the
+  // forward pass has kept them.
+  const void *h, *h_prev;
   int64_t h_stride;
   const void *c, *c_prev;  // [unit vector][row][VL], or NULL
   // [unit vector][row][VL] what steps hand back to each other beside the products: the gradient of c, or a
@@ -213,6 +255,9 @@ typedef struct fl_back_step {
   int32_t streaming;  // the tape was written past the caches, and is prefetched
   int32_t prefetch;   // of weights, an fl_dgrad_prefetch
   void *space;        // of a cell with row_sums: room for FL_NORM_SPACE rows of fl_row_units
+  void *dh_carry;     // with zoneout of h: what goes to h of the step before; may be dh_last
+  const fl_noise *noise;
+  int64_t noise_row;  // as in fl_step
 } fl_back_step;
 
 enum {

@@ -176,7 +176,7 @@ static fastlstm_status check_lengths(const fastlstm_plan *plan, const int64_t *l
 
 // What both passes are given. `back`: whether it is the backward pass.
 static fastlstm_status check_run(const fastlstm_model *model, const fastlstm_plan *plan, int back,
-                                 const void *tape, double dropout, const void *workspace)
+                                 const void *tape, double dropout, int64_t noisy, const void *workspace)
 {
   if (!plan || !workspace) return FASTLSTM_INVALID;
   if (unaligned(plan, _Alignof(fastlstm_plan)) || unaligned(workspace, FASTLSTM_ALIGN) ||
@@ -186,7 +186,8 @@ static fastlstm_status check_run(const fastlstm_model *model, const fastlstm_pla
   if (status != FASTLSTM_OK) return status;
   if (plan->model != model || (plan->purpose == FASTLSTM_BACK) != back) return FASTLSTM_OTHER_PLAN;
   if ((plan->purpose == FASTLSTM_INFER) != !tape) return FASTLSTM_INVALID;
-  if (!(dropout >= 0 && dropout <= 1) || (dropout > 0 && !tape)) return FASTLSTM_INVALID;
+  if (!(dropout >= 0 && dropout <= 1) || !within(noisy, 0, 1)) return FASTLSTM_INVALID;
+  if ((dropout > 0 || noisy) && !tape) return FASTLSTM_INVALID;
   return FASTLSTM_OK;
 }
 
@@ -200,11 +201,16 @@ static int any_unaligned(const fastlstm_model *model, const void *const *arrays,
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
+// Callers of older headers do not have the field. What they hand over is not copied: every step of a stream
+// comes by here.
+int64_t fl_is_noisy(const fastlstm_io *io) { return io->struct_size < sizeof *io ? 0 : io->noisy; }
+
 fastlstm_status fl_check_forward(const fastlstm_model *model, const fastlstm_plan *plan,
                                  const fastlstm_io *io, const void *workspace)
 {
-  fastlstm_status status = check_struct(io, sizeof *io, sizeof *io);
-  if (status == FASTLSTM_OK) status = check_run(model, plan, 0, io->tape, io->dropout, workspace);
+  fastlstm_status status = check_struct(io, offsetof(fastlstm_io, noisy), sizeof *io);
+  if (status == FASTLSTM_OK)
+    status = check_run(model, plan, 0, io->tape, io->dropout, fl_is_noisy(io), workspace);
   if (status == FASTLSTM_OK) status = check_lengths(plan, io->lengths, io->starts);
   if (status != FASTLSTM_OK) return status;
   if (plan->steps > 0 && plan->batch > 0 && (!io->x || !io->y)) return FASTLSTM_INVALID;
@@ -248,7 +254,7 @@ fastlstm_status fl_take_backward(const fastlstm_model *model, const fastlstm_pla
                                  const fastlstm_back_io *given, const void *workspace, fastlstm_back_io *io)
 {
   fastlstm_status status = take_struct(given, offsetof(fastlstm_back_io, peepholes), sizeof *io, io);
-  if (status == FASTLSTM_OK) status = check_run(model, plan, 1, io->tape, io->dropout, workspace);
+  if (status == FASTLSTM_OK) status = check_run(model, plan, 1, io->tape, io->dropout, io->noisy, workspace);
   if (status == FASTLSTM_OK) status = check_lengths(plan, io->lengths, io->starts);
   if (status != FASTLSTM_OK) return status;
   if (plan->steps > 0 && plan->batch > 0 && !io->x) return FASTLSTM_INVALID;

@@ -100,22 +100,33 @@ int fl_tape_layout_of(const fastlstm_spec *spec, int64_t steps, int64_t batch, f
   const fl_cell *cell = fl_cell_of(fl_stage_of(spec));
   const double vector_step = (double)batch * (double)width * elem, c_step = cell->has_c ? vector_step : 0;
   const double h_step = (double)batch * (double)layout->h_stride * elem,
-               m_step = spec->proj_size ? h_step : 0;
+               m_step = spec->proj_size ? h_step : 0,
+               whole = spec->options.variational_dropout > 0 ? h_step : 0,
+               new_c = spec->options.zoneout_c > 0 ? c_step : 0,
+               new_h = fl_clips_before_noise(&spec->options) ? h_step : 0;
   const double inner = (double)steps * (double)batch * (double)layout->inner_stride * elem;
   const double one =
-      (cell->activations * vector_step + c_step + h_step + m_step) * ((double)steps + 1) + 4 * FASTLSTM_ALIGN;
+      (cell->activations * vector_step + c_step + h_step + m_step + new_c + new_h) * ((double)steps + 1) +
+      whole + 7 * FASTLSTM_ALIGN;
+  layout->x_stride = fl_round_up(spec->input_size, 16) + 16;
+  const double masked =
+      spec->options.input_dropout > 0 ? (double)steps * (double)batch * (double)layout->x_stride * elem : 0;
   const double count = (double)(spec->num_layers * spec->directions);
-  if (one * count + (inner + FASTLSTM_ALIGN) * (double)spec->num_layers > LARGEST) return 0;
+  if (one * count + (inner + FASTLSTM_ALIGN) * (double)spec->num_layers + masked > LARGEST) return 0;
   layout->c_step = (int64_t)c_step;
   layout->activations_step = cell->activations * (int64_t)vector_step;
   layout->h_step = (int64_t)h_step;
   layout->c = fl_round_up(layout->activations_step * steps, FASTLSTM_ALIGN);
   layout->h = layout->c + fl_round_up(layout->c_step * (steps + 1), FASTLSTM_ALIGN);
   layout->m = layout->h + fl_round_up(layout->h_step * (steps + 1), FASTLSTM_ALIGN);
-  layout->layer_dir_bytes = layout->m + fl_round_up((int64_t)m_step * steps, FASTLSTM_ALIGN);
+  layout->whole = layout->m + fl_round_up((int64_t)m_step * steps, FASTLSTM_ALIGN);
+  layout->new_c = layout->whole + fl_round_up((int64_t)whole, FASTLSTM_ALIGN);
+  layout->new_h = layout->new_c + fl_round_up((int64_t)new_c * steps, FASTLSTM_ALIGN);
+  layout->layer_dir_bytes = layout->new_h + fl_round_up((int64_t)new_h * steps, FASTLSTM_ALIGN);
   layout->inner = layout->layer_dir_bytes * spec->num_layers * spec->directions;
   layout->inner_bytes = fl_round_up((int64_t)inner, FASTLSTM_ALIGN);
-  layout->total = layout->inner + layout->inner_bytes * (spec->num_layers - 1) + FASTLSTM_ALIGN;
+  layout->x = layout->inner + layout->inner_bytes * (spec->num_layers - 1);
+  layout->total = layout->x + (int64_t)masked + FASTLSTM_ALIGN;
   layout->streaming = layout->total > CACHED_TAPE;
   return 1;
 }

@@ -46,7 +46,9 @@ static int run_layer(back_worker *b, int64_t layer, int dir)
   const int last = layer == spec->num_layers - 1;
   back_segment s = {.layer_dir = layer * spec->directions + dir, .dir = dir, .add_dx = dir > 0};
   s.layer = &r->model->layers[s.layer_dir];
-  s.x = layer == 0 ? fl_user_rows(r, io->x, io->x_t, io->x_b, 0) : fl_inner_rows(r, layer - 1, 0, 0);
+  s.x = layer > 0            ? fl_inner_rows(r, layer - 1, 0, 0)
+        : fl_masks_inputs(r) ? fl_masked_inputs(r)
+                             : fl_user_rows(r, io->x, io->x_t, io->x_b, 0);
   s.has_dy = !last || io->dy;
   s.has_dcells = last && io->dcells;
   s.has_dx = layer > 0 || io->dx;
@@ -71,6 +73,22 @@ static int run_layer(back_worker *b, int64_t layer, int dir)
   return fl_run_back_segment(b, &s);
 }
 
+// Dropout of what a layer reads, of its gradients: each of those that share the rows takes some columns.
+static void drop_gradients(const back_worker *b, int64_t layer)
+{
+  const run *r = b->w.r;
+  const fastlstm_back_io *io = r->back;
+  const fastlstm_spec *spec = &r->model->spec;
+  const rows_of rows =
+      layer > 0 ? inner_grads(r, layer - 1, 0) : fl_user_rows(r, io->dx, io->dx_t, io->dx_b, 0);
+  const int64_t columns = layer > 0 ? spec->directions * r->model->outputs : spec->input_size;
+  const int64_t begin = fl_share(columns, b, b->share), count = fl_share(columns, b, b->share + 1) - begin;
+  if (layer > 0 && io->dropout > 0)
+    fl_drop(&b->w, &rows, FL_DROPOUT, layer - 1, 0, r->plan->steps, begin, count);
+  if (fl_masks_inputs(r)) fl_drop(&b->w, &rows, FL_INPUT_DROPOUT, layer, 0, r->plan->steps, begin, count);
+  fl_wait_for(&b->w, b->w.group);
+}
+
 static void run_worker(back_worker *b)
 {
   const run *r = b->w.r;
@@ -79,12 +97,8 @@ static void run_worker(back_worker *b)
   for (int64_t layer = spec->num_layers - 1; layer >= 0; --layer) {
     for (int dir = 0; dir < spec->directions; ++dir)
       if (run_layer(b, layer, dir)) return;
-    if (layer > 0 && io->dropout > 0) {
-      const rows_of rows = inner_grads(r, layer - 1, 0);
-      const int64_t columns = spec->directions * r->model->outputs, begin = fl_share(columns, b, b->share);
-      fl_drop(&b->w, &rows, layer - 1, 0, r->plan->steps, begin, fl_share(columns, b, b->share + 1) - begin);
-      fl_wait_for(&b->w, b->w.group);
-    }
+    if (layer > 0 ? io->dropout > 0 || fl_masks_inputs(r) : io->dx && fl_masks_inputs(r))
+      drop_gradients(b, layer);
   }
   if (io->dx && io->lengths && b->share == 0) {
     const rows_of rows = fl_user_rows(r, io->dx, io->dx_t, io->dx_b, 0);
@@ -250,6 +264,7 @@ fastlstm_status fastlstm_backward(const fastlstm_model *model, const fastlstm_pl
            .poll_arg = io->poll_arg};
   fl_back_layout_of(model, plan, &r.back_layout);
   fl_tape_layout_of(&model->spec, plan->steps, plan->batch, &r.tape_layout);
+  fl_set_masks(&r, io->dropout, io->seed, io->noisy);
   fl_run_team(&r, &r.back_layout.common, io->lengths, team_body, io->straggled);
   if (atomic_load(&r.stop)) return FASTLSTM_INTERRUPTED;
   const uint32_t mode = fl_fp_nearest();

@@ -83,6 +83,9 @@ static void begin_segment(const back_worker *b, const back_segment *s)
       memset(fl_bias_sums(w->r, b->shard, s->layer_dir, total) + v * sums, 0, (size_t)sums);
 }
 
+// Whether part of the gradient of h goes from step to step beside the products, in the place of dh_n.
+static int carries_dh(const run *r) { return r->model->spec.options.zoneout_h > 0; }
+
 // Step t for rows [from, to) of the worker. `next`: gradients that the layer's reader had of these rows, gate
 // gradients of step t + 1 if h is not projected; or NULL where nothing has read them.
 static void step_rows(const back_worker *b, const back_segment *s, int64_t t, int64_t from, int64_t to,
@@ -94,20 +97,29 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
   const int64_t row = (b->w.row_begin + from) * vector_bytes;
   const int has_c = r->model->cell->has_c, projected = s->layer->projection != NULL;
   char *activations = fl_activations(r, s->layer_dir, t), *dc_carry = carry(b);
+  fl_noise noise = fl_noise_of(&b->w, s->layer_dir, s->dir);
+  noise.step = t;
+  char *dh = dh_last(b) + from * r->back_layout.dh_stride * r->elem;
+  const int carries = carries_dh(r) && !projected;
+  const char *c = fl_new_c_buffer(r, s->layer_dir, t);
+  if (!c && has_c) c = fl_c_buffer(r, s->layer_dir, t);
   const fl_back_step job = {
       .next = next ? next + from * vector_bytes : NULL,
       .now = now + from * vector_bytes,
       .stride = r->back_layout.grads_stride,
       .dy = s->has_dy && !projected ? (const void *const *)(b->dy_now + from) : NULL,
       .dc = s->has_dcells ? (const void *const *)(b->dc_now + from) : NULL,
-      .dh_last = next ? NULL : dh_last(b) + from * r->back_layout.dh_stride * r->elem,
+      .dh_last = next && !carries ? NULL : dh,
       .dh_stride = r->back_layout.dh_stride,
+      .dh_carry = carries ? dh : NULL,
+      .noise = r->noisy ? &noise : NULL,
+      .noise_row = from,
       .activations = activations ? activations + r->model->cell->activations * row : NULL,
       .h = fl_h_buffer(r, s->layer_dir, t) + (b->w.row_begin + from) * r->tape_layout.h_stride * r->elem,
       .h_prev =
           fl_h_buffer(r, s->layer_dir, t - 1) + (b->w.row_begin + from) * r->tape_layout.h_stride * r->elem,
       .h_stride = r->tape_layout.h_stride,
-      .c = has_c ? fl_c_buffer(r, s->layer_dir, t) + row : NULL,
+      .c = has_c ? c + row : NULL,
       .c_prev = has_c ? fl_c_buffer(r, s->layer_dir, t - 1) + row : NULL,
       .dc_carry = has_carry(r) ? dc_carry + from * vector_bytes : NULL,
       .c_stride = r->plan->batch * lanes,
@@ -130,14 +142,22 @@ static void output_rows(const back_worker *b, const back_segment *s, int64_t t, 
   if (from >= to) return;
   const run *r = b->w.r;
   const int64_t vector_bytes = r->model->kernels->lanes * r->elem;
+  fl_noise noise = fl_noise_of(&b->w, s->layer_dir, s->dir);
+  noise.step = t;
+  char *dh = dh_last(b) + from * r->back_layout.dh_stride * r->elem;
+  const char *h = fl_new_h_buffer(r, s->layer_dir, t);
+  if (!h) h = fl_h_buffer(r, s->layer_dir, t);
   const fl_back_step job = {
       .next = next ? next + from * vector_bytes : NULL,
       .now = now + from * vector_bytes,
       .stride = r->back_layout.grads_stride,
       .dy = s->has_dy ? (const void *const *)(b->dy_now + from) : NULL,
-      .dh_last = next ? NULL : dh_last(b) + from * r->back_layout.dh_stride * r->elem,
+      .dh_last = next && !carries_dh(r) ? NULL : dh,
       .dh_stride = r->back_layout.dh_stride,
-      .h = fl_h_buffer(r, s->layer_dir, t) + (b->w.row_begin + from) * r->tape_layout.h_stride * r->elem,
+      .dh_carry = carries_dh(r) ? dh : NULL,
+      .noise = r->noisy ? &noise : NULL,
+      .noise_row = from,
+      .h = h + (b->w.row_begin + from) * r->tape_layout.h_stride * r->elem,
       .h_stride = r->tape_layout.h_stride,
       .rows = to - from,
       .panel_begin = b->output_column_begin,
@@ -243,6 +263,21 @@ static const char *keep_last_step(const back_worker *b, const char *last, int64_
   return kept;
 }
 
+// What noise makes of dh_0, in the worker's columns: of `rows` rows the product alone is there.
+static void finish_dh_0(const back_worker *b, const back_segment *s, int64_t rows)
+{
+  const run *r = b->w.r;
+  int64_t unit;
+  for (int64_t v = b->w.output_begin; v < b->w.output_end; ++v) {
+    const int64_t count = fl_vector_units(r, r->model->outputs, v, &unit);
+    for (int64_t i = 0; i < rows; ++i) {
+      if (fl_masks_h(r)) fl_drop_h(r, s->layer_dir, b->w.row_begin + i, unit, count, b->dy_now[i]);
+      const char *held = dh_last(b) + (i * r->back_layout.dh_stride + unit) * r->elem;
+      if (carries_dh(r)) fl_add(r, b->dy_now[i] + unit * r->elem, held, count);
+    }
+  }
+}
+
 // dh_0 and dc_0 from the first step's gate gradients, which `rows` rows have, and from what it carried; the
 // others never ran.
 static void end_segment(const back_worker *b, const back_segment *s, const char *grads, int64_t rows)
@@ -284,6 +319,7 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
                         .panel_end = b->output_column_end,
                         .prefetch = b->output_prefetch};
   fl_dgrad_slabs(&b->w, s->layer, &job);
+  if (carries_dh(r) || fl_masks_h(r)) finish_dh_0(b, s, rows);
 }
 
 // Without a single step there is nothing to sum.

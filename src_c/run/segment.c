@@ -63,6 +63,8 @@ typedef struct steps {
   int64_t row_bytes;  // of the worker's first row within a unit vector's block, in c and on the tape
   fl_step job;        // of every step; what differs, run_step sets
   fl_step output;     // likewise: the projection of m to h, if there is one
+  fl_noise noise;     // of both, if the pass is noisy
+  int has_noise;      // options of the layer have some, in this pass or in others
   int large;          // a step is so large that the caller must get chances to stop it
   int over;           // the run was stopped: nothing is computed any more, but workers of a group still meet
 } steps;
@@ -111,6 +113,22 @@ static fl_step job_of_outputs(const worker *w, const segment *s)
   };
 }
 
+// What else a layer reads and writes where its h goes through noise or zoneout. `job` is the one that makes
+// h, and `before` the buffer that h of step t - 1 went to.
+static void set_noise(steps *common, fl_step *job, const char *before, int64_t t)
+{
+  const worker *w = common->w;
+  const run *r = w->r;
+  const int64_t h_row = w->row_begin * r->layout.h_stride * r->elem;
+  job->h_before = before;
+  job->new_h = from_row(fl_new_h_buffer(r, common->s->layer_dir, t), h_row);
+  common->job.new_c = from_row(fl_new_c_buffer(r, common->s->layer_dir, t), common->row_bytes);
+  if (!r->noisy) return;
+  common->noise.step = t;
+  common->job.noise = common->output.noise = &common->noise;
+  if (fl_masks_h(r)) job->h_before = job->h_whole = fl_whole_buffer(r, common->s->layer_dir) + h_row;
+}
+
 static void run_job(const steps *common, const fl_layer *layer, const fl_step *job)
 {
   if (job->rows == 0 || common->over) return;
@@ -145,6 +163,8 @@ static int64_t run_step(steps *common, int64_t t, int64_t end, int64_t done)
   job->h_prev = fl_h_buffer(r, layer_dir, t - 1) + h_row;
   job->h_next = fl_h_buffer(r, layer_dir, t) + h_row;
   char *h = job->h_next;
+  if (common->has_noise)
+    set_noise(common, common->s->layer->projection ? &common->output : job, job->h_prev, t);
   if (common->s->layer->projection) {  // what the cell puts out is m, and goes no further
     job->h_next = fl_m_buffer(r, layer_dir, t) + h_row;
     for (int64_t i = 0; i < end - w->row_begin; ++i)
@@ -220,6 +240,8 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
       .row_bytes = w->row_begin * lanes * r->elem,
       .job = job_of_steps(w, s, ahead),
       .output = job_of_outputs(w, s),
+      .noise = fl_noise_of(w, s->layer_dir, s->dir),
+      .has_noise = fl_has_noise(&r->model->spec.options),
       .large = fl_is_large(w, rows, r->model->outputs + (ahead ? 0 : s->layer->inputs)),
       .over = fl_polled(w),
   };
