@@ -63,8 +63,8 @@ def assert_survives(
     """So many mutants of a file through a reader.
 
     `reader` and `mutation` are functions, "module:function": of a path, and of bytes and a
-    generator, `each` how long one may take on a loaded machine, in seconds. Of each reader at least a quarter of the mutants must be refused, else the damage
-    reaches nothing.
+    generator, `each` how long one may take on a loaded machine, in seconds. Of each reader at least
+    a quarter of the mutants must be refused, else the damage reaches nothing.
     """
     code = (
         "import sys; sys.path[:0] = [sys.argv[1]]; from support import mutations; mutations.main()"
