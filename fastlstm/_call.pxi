@@ -209,13 +209,31 @@ cdef int check_lengths(const int64_t *lengths, const int64_t *starts, const Exte
 
 cdef int take_peepholes(Call call, parts, int flags, char format, int64_t units,
                         fastlstm_peephole_gradients *to) except -1:
-    """The last three of the arrays of a layer and direction, of i, f and o."""
-    p_i, p_f, p_o = parts[5:]
+    """Three of the arrays of a layer and direction, of i, f and o."""
+    p_i, p_f, p_o = parts[5:8]
     if p_i is None or p_f is None or p_o is None:
         raise TypeError("a layer lacks arrays of its peepholes")
     to.i = call.whole("weight_ci or its gradient", p_i, flags, format, units)
     to.f = call.whole("weight_cf or its gradient", p_f, flags, format, units)
     to.o = call.whole("weight_co or its gradient", p_o, flags, format, units)
+    return 0
+
+
+cdef int take_norms(Call call, parts, int flags, char format, int64_t units,
+                    const fastlstm_options *options, fastlstm_norm_gradients *to) except -1:
+    """What stands behind the arrays of peepholes, if there are some."""
+    rest = parts[5 + 3 * options.peepholes:]
+    for part in rest:
+        if part is None:
+            raise TypeError("a layer lacks arrays of its normalisation")
+    if options.layer_norm == FASTLSTM_NORM_SUMS:
+        to.n = call.whole("weight_n or its gradient", rest[0], flags, format, 4 * units)
+        return 0
+    nx, nh, nc, bias_nc = rest
+    to.nx = call.whole("weight_nx or its gradient", nx, flags, format, 4 * units)
+    to.nh = call.whole("weight_nh or its gradient", nh, flags, format, 4 * units)
+    to.nc = call.whole("weight_nc or its gradient", nc, flags, format, units)
+    to.bias_nc = call.whole("bias_nc or its gradient", bias_nc, flags, format, units)
     return 0
 
 

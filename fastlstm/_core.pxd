@@ -73,6 +73,12 @@ cdef extern from "fastlstm.h" nogil:
         fastlstm_activation_kind kind
         double alpha, beta
 
+    ctypedef enum fastlstm_norm_kind:
+        FASTLSTM_NORM_NONE
+        FASTLSTM_NORM_SUMS
+        FASTLSTM_NORM_SEPARATE
+        FASTLSTM_NORM_COUNT
+
     ctypedef struct fastlstm_options:
         int32_t peepholes
         int32_t coupled
@@ -80,11 +86,21 @@ cdef extern from "fastlstm.h" nogil:
         double gate_clip
         double cell_clip
         fastlstm_activation gate, candidate, output
+        double proj_clip
+        fastlstm_norm_kind layer_norm
+        double norm_epsilon
 
     ctypedef struct fastlstm_peepholes:
         const void *i
         const void *f
         const void *o
+
+    ctypedef struct fastlstm_norms:
+        const void *n
+        const void *nx
+        const void *nh
+        const void *nc
+        const void *bias_nc
 
     ctypedef struct fastlstm_spec:
         size_t struct_size
@@ -98,6 +114,7 @@ cdef extern from "fastlstm.h" nogil:
         int64_t proj_size
         fastlstm_options options
         const fastlstm_peepholes *peepholes
+        const fastlstm_norms *norms
 
     ctypedef struct fastlstm_weights:
         const void *w_ih
@@ -236,6 +253,13 @@ cdef extern from "fastlstm.h" nogil:
         void *f
         void *o
 
+    ctypedef struct fastlstm_norm_gradients:
+        void *n
+        void *nx
+        void *nh
+        void *nc
+        void *bias_nc
+
     ctypedef struct fastlstm_back_io:
         size_t struct_size
         const void *tape
@@ -261,6 +285,7 @@ cdef extern from "fastlstm.h" nogil:
         void *poll_arg
         int32_t *straggled
         const fastlstm_peephole_gradients *peepholes
+        const fastlstm_norm_gradients *norms
 
     fastlstm_status fastlstm_backward(const fastlstm_model *model, const fastlstm_plan *plan,
                                       const fastlstm_back_io *io, void *workspace)

@@ -133,6 +133,11 @@ cdef fastlstm_options make_options(object options) except *:
     made.gate = make_activation(gate)
     made.candidate = make_activation(candidate)
     made.output = make_activation(output)
+    made.proj_clip = options.proj_clip or 0.0
+    if options.layer_norm is not None:
+        made.layer_norm = (FASTLSTM_NORM_SUMS if options.layer_norm == "sums"
+                           else FASTLSTM_NORM_SEPARATE)
+        made.norm_epsilon = options.norm_epsilon
     return made
 
 

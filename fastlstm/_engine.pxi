@@ -9,8 +9,9 @@ cdef class Engine:
 
     ``spec`` is a `fastlstm.spec.Spec`, ``gemm`` the address of a BLAS if it asks for one.
     ``weights`` lists (w_ih, w_hh, b_ih, b_hh, w_hr) for each layer and direction, the last three None
-    where they are not there, and behind them those of the peepholes of i, f and o where there are
-    some: arrays, or addresses of what the caller keeps alive while they are packed.
+    where they are not there, and behind them those of the peepholes of i, f and o and what normalises
+    (`fastlstm.spec.NORMS`) where there are some: arrays, or addresses of what the caller keeps alive
+    while they are packed.
     ``passes`` is what they are packed for: 1 forward, 2 backward, 3 both; by ``threads`` at most.
     ``backoff`` may be shared with engines that come before and after, else it has its own.
     ``hold_gil``: no other Python thread runs while the weights are read.
@@ -45,6 +46,7 @@ cdef class Engine:
         cdef size_t size = 0
         cdef fastlstm_weights *table
         cdef fastlstm_peepholes *peepholes
+        cdef fastlstm_norms *norms
         cdef list calls = []
         cdef Call call
         cdef int64_t i
@@ -74,8 +76,9 @@ cdef class Engine:
             raise ValueError(f"weights must be those of {count} layers and directions, got {len(weights)}")
         table = <fastlstm_weights *>calloc(2 * count, sizeof(fastlstm_weights))
         peepholes = <fastlstm_peepholes *>calloc(count, sizeof(fastlstm_peepholes))
+        norms = <fastlstm_norms *>calloc(count, sizeof(fastlstm_norms))
         try:
-            if table == NULL or peepholes == NULL:
+            if table == NULL or peepholes == NULL or norms == NULL:
                 raise MemoryError()
             for i in range(count):
                 call = Call()
@@ -92,8 +95,13 @@ cdef class Engine:
                 if made.options.peepholes:
                     take_peepholes(call, weights[i], 0, format, hidden,
                                    <fastlstm_peephole_gradients *>&peepholes[i])
+                if made.options.layer_norm:
+                    take_norms(call, weights[i], 0, format, hidden, &made.options,
+                               <fastlstm_norm_gradients *>&norms[i])
             if made.options.peepholes:
                 made.peepholes = peepholes
+            if made.options.layer_norm:
+                made.norms = norms
             call = Call()
             if hold_gil:
                 status = fastlstm_model_pack(&made, table, self.memory.data, threads, check_signals,
@@ -105,6 +113,7 @@ cdef class Engine:
         finally:
             free(table)
             free(peepholes)
+            free(norms)
         if status == FASTLSTM_INTERRUPTED:
             raise call.error
         if status == FASTLSTM_OUT_OF_RANGE:
@@ -254,7 +263,7 @@ cdef class Engine:
         """Gradients from the tape of a forward pass with the same x, lengths, dropout and seed.
 
         Arrays as in `forward`; ``grads`` is None or lists (w_ih, w_hh, b_ih, b_hh, w_hr and those of
-        peepholes), as weights are given, for each layer and direction, contiguous.
+        peepholes and of what normalises), as weights are given, for each layer and direction, contiguous.
         """
         cdef Call call = Call(), held
         cdef fastlstm_back_io io
@@ -269,6 +278,7 @@ cdef class Engine:
         cdef char format = b"d" if self.spec.dtype == FASTLSTM_F64 else b"f"
         cdef fastlstm_gradients *table = NULL
         cdef fastlstm_peephole_gradients *peepholes = NULL
+        cdef fastlstm_norm_gradients *norms = NULL
         cdef list calls = []
         cdef int32_t straggled = 0
         cdef int64_t i
@@ -301,7 +311,8 @@ cdef class Engine:
                 table = <fastlstm_gradients *>calloc(2 * count, sizeof(fastlstm_gradients))
                 peepholes = <fastlstm_peephole_gradients *>calloc(
                     count, sizeof(fastlstm_peephole_gradients))
-                if table == NULL or peepholes == NULL:
+                norms = <fastlstm_norm_gradients *>calloc(count, sizeof(fastlstm_norm_gradients))
+                if table == NULL or peepholes == NULL or norms == NULL:
                     raise MemoryError()
                 for i in range(count):
                     held = Call()
@@ -325,9 +336,14 @@ cdef class Engine:
                     if self.spec.options.peepholes:
                         take_peepholes(held, grads[i], PyBUF_WRITABLE, format, self.hidden_size,
                                        &peepholes[i])
+                    if self.spec.options.layer_norm:
+                        take_norms(held, grads[i], PyBUF_WRITABLE, format, self.hidden_size,
+                                   &self.spec.options, &norms[i])
                 io.gradients = table
                 if self.spec.options.peepholes:
                     io.peepholes = peepholes
+                if self.spec.options.layer_norm:
+                    io.norms = norms
                 io.accumulate = accumulate
             io.dropout = dropout
             io.seed = seed
@@ -349,6 +365,7 @@ cdef class Engine:
             call.release()
             free(table)
             free(peepholes)
+            free(norms)
 
     def plan(self, int64_t steps, int64_t batch, int threads, str purpose="infer"):
         """The plan of a run ("infer", "train" or "back") as a dict, with what it takes in bytes."""

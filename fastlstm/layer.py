@@ -268,8 +268,8 @@ class Layer(Module):
         cell: str,
         **options: Any,
     ) -> Self:
-        peepholes = getattr(options.get("options"), "peepholes", False)
-        config, arrays = state_dicts.model_of(state_dict, prefix, dtype, cls._kind, cell, peepholes)
+        chosen = options.get("options")
+        config, arrays = state_dicts.model_of(state_dict, prefix, dtype, cls._kind, cell, chosen)
         layer = cls(**config, **options, seed=0)
         layer.load_state_dict(arrays)
         return layer

@@ -53,7 +53,8 @@ class LSTM(Recurrent[Given, State, Slope]):
         which forfeits the promise that bits do not depend on batch or chunks; forward passes then
         run on one thread beside those of BLAS.
     options : LSTMOptions, or mapping of its arguments, optional
-        What makes it another LSTM than the plain one: peepholes, clips, coupled gates, activations.
+        What makes it another LSTM than the plain one: peepholes, clips, coupled gates, activations,
+        layer normalisation.
 
     Attributes
     ----------
@@ -61,8 +62,8 @@ class LSTM(Recurrent[Given, State, Slope]):
         The parameters, arrays named as in torch: (4H, I), (4H, H), (4H,) and (4H,) in the first
         layer (type checkers know those of layer 0); with a projection (4H, I), (4H, P), (4H,),
         (4H,) and ``weight_hr_l0``, (P, H); with peepholes ``weight_ci_l0``, ``weight_cf_l0`` and
-        ``weight_co_l0``, (H,) each, too. They are read-only until `train`; replace them with
-        `load_state_dict`.
+        ``weight_co_l0``, (H,) each, too; with layer normalisation those that `LSTMOptions` names.
+        They are read-only until `train`; replace them with `load_state_dict`.
 
     Raises
     ------
@@ -136,6 +137,8 @@ class LSTM(Recurrent[Given, State, Slope]):
         self.gemm = gemm
         self.options = chosen = variants.given(options)
         equations = None if chosen is None else chosen.equations()
+        if equations is not None and equations.proj_clip is not None and not self.proj_size:
+            raise ValueError("options with a proj_clip need a proj_size")
         super().__init__(
             "lstm" if equations is None else "lstm_general",
             input_size,
@@ -204,7 +207,7 @@ class LSTM(Recurrent[Given, State, Slope]):
         gemm : {"auto", "native", "blas"}
             Of the constructor.
         options : LSTMOptions, or mapping of its arguments, optional
-            Of the constructor; with peepholes there must be weights of them.
+            Of the constructor; what they name must have its weights.
 
         Returns
         -------

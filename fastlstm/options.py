@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from . import checks
 
 Activation: TypeAlias = str | tuple[str | float, ...]
@@ -28,6 +30,8 @@ ACTIVATIONS: dict[str, tuple[float, ...]] = {
     "affine": (1.0, 0.0),
     "linear": (),
 }
+LAYER_NORMS = ("sums", "separate")
+_USUAL_EPSILON = 1e-5
 _MOST = 1e30  # of alpha and beta: times 2 log2 e, float32 still holds them
 
 
@@ -53,6 +57,17 @@ class LSTMOptions:
         Bound of what the activations of gates and candidate are given, as ``clip`` of ONNX.
     cell_clip : float, optional
         Bound of c, as in TensorFlow Lite. Gradients of what a clip bounds are zero.
+    proj_clip : float, optional
+        Bound of h where it is projected (``proj_size``), likewise.
+    layer_norm : {None, "sums", "separate"}, default None
+        Layer normalisation. "sums" is TensorFlow Lite's: the sums of each gate, with peepholes and
+        without biases, times ``weight_n_l0``, (4H,). "separate" is that of Ba, Kiros and Hinton
+        (2016): the sums of x and those of h, each over all gates, times ``weight_nx_l0`` and
+        ``weight_nh_l0``, (4H,) each, and what the output activation takes of c, times
+        ``weight_nc_l0`` plus ``bias_nc_l0``, (H,) each. There the forget gate's sums count where
+        it has no effect, too.
+    norm_epsilon : float, default 1e-5
+        What is added to variances (TensorFlow Lite has 1e-8).
     gate_activation, candidate_activation, output_activation : str or tuple
         What makes i, f and o, what makes g, and what c passes on its way to h: a name, or a name
         with alpha and, where there is one, beta, ``("hard_sigmoid", 1 / 6, 0.5)`` for example.
@@ -66,8 +81,8 @@ class LSTMOptions:
 
     Notes
     -----
-    The equations, forward and backward, and their sources stand in ``fastlstm.reference.options``
-    and ``fastlstm.reference.activations``.
+    The equations, forward and backward, and their sources stand in ``fastlstm.reference.options``,
+    ``fastlstm.reference.normalization`` and ``fastlstm.reference.activations``.
     """
 
     peepholes: bool = False
@@ -76,6 +91,9 @@ class LSTMOptions:
     forget_bias: float | None = None
     gate_clip: float | None = None
     cell_clip: float | None = None
+    proj_clip: float | None = None
+    layer_norm: str | None = None
+    norm_epsilon: float = _USUAL_EPSILON
     gate_activation: Activation = "sigmoid"
     candidate_activation: Activation = "tanh"
     output_activation: Activation = "tanh"
@@ -89,9 +107,12 @@ class LSTMOptions:
             checked["forget_bias"] = checks.number(
                 "forget_bias", self.forget_bias, least=-_MOST, below=_MOST
             )
-        for name in ("gate_clip", "cell_clip"):
+        for name in ("gate_clip", "cell_clip", "proj_clip"):
             if getattr(self, name) is not None:
                 checked[name] = _limit(name, getattr(self, name))
+        if self.layer_norm is not None:
+            checked["layer_norm"] = _choice("layer_norm", self.layer_norm, LAYER_NORMS)
+        checked["norm_epsilon"] = _epsilon(self.norm_epsilon)
         for name in ("gate_activation", "candidate_activation", "output_activation"):
             checked[name] = _activation(name, getattr(self, name))
         for name, value in checked.items():
@@ -121,7 +142,7 @@ class LSTMOptions:
         return found
 
     def equations(self) -> LSTMOptions | None:
-        """Without what only first parameters depend on.
+        """Without what only first parameters depend on, or nothing at all.
 
         Returns
         -------
@@ -129,6 +150,8 @@ class LSTMOptions:
             None where what is left is the plain LSTM.
         """
         left = dataclasses.replace(self, forget_bias=None)
+        if self.layer_norm is None:
+            left = dataclasses.replace(left, norm_epsilon=_USUAL_EPSILON)
         return None if left == LSTMOptions() else left
 
     def _activations(self) -> list[tuple[str, float, float]]:
@@ -164,6 +187,23 @@ def _limit(name: str, value: object) -> float:
     if limit <= 0:
         raise ValueError(f"{name} must be > 0, or None for no clip, got {value!r}")
     return limit
+
+
+def _choice(name: str, value: object, among: tuple[str, ...]) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {', '.join(among)} or None, got {value!r}")
+    if value not in among:
+        raise ValueError(f"{name} must be one of {', '.join(among)} or None, got {value!r}")
+    return str(value)  # plain, where it is NumPy's str
+
+
+def _epsilon(value: object) -> float:
+    """Kernels flush what is no normal float32, and the norm of equal numbers would be 0 / 0."""
+    epsilon = checks.number("norm_epsilon", value, least=-math.inf)
+    least, most = float(np.finfo(np.float32).tiny), 1e30
+    if not least <= epsilon <= most:
+        raise ValueError(f"norm_epsilon must be between {least:.3g} and {most:.3g}, got {value!r}")
+    return epsilon
 
 
 def _activation(name: str, value: object) -> Activation:

@@ -15,6 +15,12 @@ import numpy as np
 
 FLOAT32 = np.dtype(np.float32)
 PEEPHOLES = ("weight_ci", "weight_cf", "weight_co")
+# Of layer normalisation, by its form; those with an ending _nc are (H,), the others (4H,).
+NORMS = {
+    None: (),
+    "sums": ("weight_n",),
+    "separate": ("weight_nx", "weight_nh", "weight_nc", "bias_nc"),
+}
 FORWARD, BACKWARD = 1, 2  # passes that parameters are packed for, one bit each: `fastlstm_pass`
 
 
@@ -106,12 +112,17 @@ class Spec:
         biases = ("bias_ih", "bias_hh") if self.bias else ()
         projection = ("weight_hr",) if self.proj_size else ()
         peepholes = PEEPHOLES if self.has_peepholes else ()
-        return ("weight_ih", "weight_hh", *biases, *projection, *peepholes)
+        return ("weight_ih", "weight_hh", *biases, *projection, *peepholes, *self.norms)
 
     @functools.cached_property
     def has_peepholes(self) -> bool:
         """Whether gates read c by weights of their own."""
         return self.options is not None and bool(self.options.peepholes)
+
+    @functools.cached_property
+    def norms(self) -> tuple[str, ...]:
+        """Parameters of layer normalisation of one layer and direction."""
+        return NORMS[None if self.options is None else self.options.layer_norm]
 
     @functools.cached_property
     def suffixes(self) -> list[str]:
@@ -136,6 +147,9 @@ class Spec:
             "weight_hr": (self.proj_size, self.hidden_size),
         }
         one |= dict.fromkeys(PEEPHOLES, (self.hidden_size,))
+        one |= {
+            name: (self.hidden_size if name.endswith("_nc") else self.rows,) for name in self.norms
+        }
         for at, end in enumerate(self.suffixes):
             one["weight_ih"] = (self.rows, self.widths[at // self.directions])
             found |= {name + end: one[name] for name in self.names}

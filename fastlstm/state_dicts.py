@@ -14,10 +14,11 @@ from numpy.typing import DTypeLike
 from . import checks, weights
 from .checks import Array
 from .options import LSTMOptions
-from .spec import CELLS, PEEPHOLES, Spec
+from .spec import CELLS, NORMS, PEEPHOLES, Spec
 
 _KIND = "(?:weight_(?:ih|hh|hr|ci|cf|co)|bias_(?:ih|hh))"
-_NAME = re.compile(f"({_KIND})(?:_l([0-9]{{1,4}})(_reverse)?)?")
+_NORM = "weight_n[xhc]?|bias_nc"
+_NAME = re.compile(f"({_KIND}|{_NORM})(?:_l([0-9]{{1,4}})(_reverse)?)?")
 # What parametrizations, pruning and weight_norm keep in place of a weight.
 _PARTS = re.compile(
     rf"(.*\.|)(?:parametrizations\.({_KIND}\w*)\..*|({_KIND}\w*)_(?:orig|mask|g|v|u))", re.DOTALL
@@ -70,12 +71,12 @@ def model_of(
     dtype: DTypeLike | None,
     kind: str,
     cell: str,
-    peepholes: bool = False,
+    options: LSTMOptions | None = None,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """The constructor's arguments that names and shapes say, and the parameters.
 
-    `kind` is what messages call the layer, `cell` what it is to `Spec`, `peepholes` whether there
-    must be weights of them. Raises as `LSTM.from_state_dict`.
+    `kind` is what messages call the layer, `cell` what it is to `Spec`; what `options` name must
+    have its weights. Raises as `LSTM.from_state_dict`.
     """
     if not isinstance(state_dict, Mapping):
         hint = ": hand over its state_dict()" if hasattr(state_dict, "state_dict") else ""
@@ -85,7 +86,7 @@ def model_of(
     wanted = None if dtype is None else checks.real_dtype(dtype)
     found = _chosen(_search(state_dict), prefix, state_dict, kind, CELLS[cell].gates)
     names = _layer_names(found, kind)
-    config, shapes = _sizes(found, names, cell, peepholes)
+    config, shapes = _sizes(found, names, cell, options)
     arrays = {name: _converted(found, names[name], wanted) for name in shapes}
     if wanted is None:
         wide = any(array.dtype == np.float64 for array in arrays.values())
@@ -190,22 +191,14 @@ def _layer_names(found: _Found, kind: str) -> dict[str, str]:
 
 
 def _sizes(
-    found: _Found, names: Mapping[str, str], cell: str, peepholes: bool
+    found: _Found, names: Mapping[str, str], cell: str, options: LSTMOptions | None
 ) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
     """Arguments, and the shape of every parameter, which are all there in these shapes."""
     prefix, gates = found.prefix, CELLS[cell].gates
     layers = 1 + max(int(match[2] or 0) for match in map(_NAME.fullmatch, names) if match)
     both = any(name.endswith("_reverse") for name in names)
-    bias = any(name.startswith("bias") for name in names)
-    others = [names[name] for name in names if name.startswith(PEEPHOLES)]
-    if others and not peepholes:
-        what = (
-            "hand over options=LSTMOptions(peepholes=True, ...)"
-            if gates == 4
-            else "only an LSTM has them"
-        )
-        raise ValueError(f"{prefix}{others[0]} is a peephole's weight: {what}")
-    options = LSTMOptions(peepholes=True) if peepholes else None
+    bias = any(name.startswith(("bias_ih", "bias_hh")) for name in names)
+    _check_options(prefix, names, gates, options)
     projected = any(name.startswith("weight_hr") for name in names)
     expected = Spec(
         cell, 1, 2, layers, 1 + both, bias, proj_size=int(projected), options=options
@@ -249,6 +242,24 @@ def _sizes(
     config = {"input_size": w_ih[1], "hidden_size": hidden, "num_layers": layers}
     config |= {"proj_size": proj_size} if projected else {}
     return {**config, "bias": bias, "bidirectional": both}, expected
+
+
+def _check_options(
+    prefix: str, names: Mapping[str, str], gates: int, options: LSTMOptions | None
+) -> None:
+    """There are no parameters but those that the options name."""
+    peepholes, form = (False, None) if options is None else (options.peepholes, options.layer_norm)
+    for name, there in names.items():
+        kind, needs = name.partition("_l")[0], ""
+        if kind in PEEPHOLES and not peepholes:
+            what, needs = "a peephole's weight", "peepholes=True"
+        for other, parts in NORMS.items():
+            if kind in parts and other != form:
+                what, needs = "of a layer normalisation", f"layer_norm={other!r}"
+        if needs:
+            how = f"hand over options=LSTMOptions({needs}, ...)"
+            only = "only an LSTM has them"
+            raise ValueError(f"{prefix}{there} is {what}: {how if gates == 4 else only}")
 
 
 def _projection(

@@ -22,7 +22,8 @@ class LoadResult(NamedTuple):
 
 
 def initial(spec: Spec, seed: object) -> dict[str, Array]:
-    """Uniform in (-1/sqrt(H), 1/sqrt(H)), as torch's recurrent layers; read-only arrays.
+    """Uniform in (-1/sqrt(H), 1/sqrt(H)), as torch's recurrent layers, but ones and zeros for what
+    a layer normalisation multiplies by and adds; read-only arrays.
 
     Raises MemoryError where they and their packed copy cannot fit into this machine.
     """
@@ -41,9 +42,12 @@ def initial(spec: Spec, seed: object) -> dict[str, Array]:
     bound = 1.0 / math.sqrt(spec.hidden_size)
     params = {}
     for name, shape in shapes.items():
-        values = rng.random(shape, dtype=dtype.type)
-        values *= dtype.type(2 * bound)
-        values -= dtype.type(bound)
+        if name.partition("_l")[0] in spec.norms:
+            values = (np.zeros if name.startswith("bias") else np.ones)(shape, dtype)
+        else:
+            values = rng.random(shape, dtype=dtype.type)
+            values *= dtype.type(2 * bound)
+            values -= dtype.type(bound)
         values.flags.writeable = False
         params[name] = values
     return params
@@ -53,7 +57,7 @@ def forget_biases(spec: Spec, arrays: Mapping[str, Array], value: float) -> dict
     """The biases of an LSTM, read-only copies, with a sum of `value` in the forget gate's block."""
     found = {}
     for name, values in arrays.items():
-        if name.startswith("bias"):
+        if name.startswith(("bias_ih", "bias_hh")):
             changed = values.copy()
             block = changed[spec.hidden_size : 2 * spec.hidden_size]
             block[:] = value if name.startswith("bias_ih") else 0
@@ -64,10 +68,10 @@ def forget_biases(spec: Spec, arrays: Mapping[str, Array], value: float) -> dict
 
 def by_layer(spec: Spec, arrays: Mapping[str, Array]) -> list[tuple[Array | None, ...]]:
     """What the core takes for each layer and direction: (w_ih, w_hh, b_ih, b_hh, w_hr), None for
-    what is not there, and the peepholes behind them if there are some. The names may be those of a
-    cell, which lack the ending."""
+    what is not there, and behind them the peepholes and what normalises, if there are some. The
+    names may be those of a cell, which lack the ending."""
     peepholes = PEEPHOLES if spec.has_peepholes else ()
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", *peepholes)
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", *peepholes, *spec.norms)
     ends = spec.suffixes if "weight_hh_l0" in arrays else [""]
     return [tuple(arrays.get(name + end) for name in names) for end in ends]
 

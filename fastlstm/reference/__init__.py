@@ -3,8 +3,8 @@
 
 Each is written to be read, never to be fast, and uses nothing of the compiled core. `lstm`, `gru`
 and `rnn` hold the equations of a cell with the derivation of their gradients and their sources,
-`options` those of the LSTM's variants, whose `activations` stand apart; `layers` the steps, layers
-and directions around them; `dropout` the masks between layers.
+`options` those of the LSTM's variants, whose `activations` and `normalization` stand apart;
+`layers` the steps, layers and directions around them; `dropout` the masks between layers.
 """
 
 from .activations import sigmoid

@@ -28,6 +28,7 @@ from .dropout import Array, dropout_mask
 NAMES = (
     *("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"),
     *("weight_ci", "weight_cf", "weight_co"),
+    *("weight_n", "weight_nx", "weight_nh", "weight_nc", "bias_nc"),
 )
 
 Mask: TypeAlias = npt.NDArray[np.bool_]

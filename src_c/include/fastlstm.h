@@ -140,6 +140,14 @@ typedef struct fastlstm_activation {
   double alpha, beta;  // between -1e30 and 1e30; read where the kind has them
 } fastlstm_activation;
 
+// Layer normalisation, see fastlstm/reference/normalization.py.
+typedef enum {
+  FASTLSTM_NORM_NONE = 0,
+  FASTLSTM_NORM_SUMS = 1,      // of each gate's sums, before its bias
+  FASTLSTM_NORM_SEPARATE = 2,  // of the sums of x, of those of h, and of what the output activation takes
+  FASTLSTM_NORM_COUNT = 3
+} fastlstm_norm_kind;
+
 // The equations are in fastlstm/reference/options.py. All zeros: the plain LSTM's.
 typedef struct fastlstm_options {
   int32_t peepholes;       // 0 or 1: fastlstm_spec.peepholes are there
@@ -148,12 +156,22 @@ typedef struct fastlstm_options {
   double gate_clip;        // bound of what the activations of gates and candidate take, or 0: none
   double cell_clip;        // bound of c, or 0: none
   fastlstm_activation gate, candidate, output;
+  double proj_clip;               // bound of h where it is projected, or 0: none
+  fastlstm_norm_kind layer_norm;  // whose weights are fastlstm_spec.norms
+  double norm_epsilon;            // added to variances, 1.2e-38 to 1e30; 0 without layer normalisation
 } fastlstm_options;
 
 // Weights of the peepholes of one direction of one layer, (H) each.
 typedef struct fastlstm_peepholes {
   const void *i, *f, *o;
 } fastlstm_peepholes;
+
+// What normalises one direction of one layer; what its form does not have is NULL.
+typedef struct fastlstm_norms {
+  const void *n;             // FASTLSTM_NORM_SUMS: (4H), multiplies the normalised sums
+  const void *nx, *nh;       // FASTLSTM_NORM_SEPARATE: (4H), likewise, of x and of h
+  const void *nc, *bias_nc;  // likewise: (H), of c, and what is added to that
+} fastlstm_norms;
 
 // ---- model ----
 typedef struct fastlstm_spec {
@@ -170,6 +188,7 @@ typedef struct fastlstm_spec {
   int64_t proj_size;
   fastlstm_options options;             // of FASTLSTM_LSTM_GENERAL, else zeros
   const fastlstm_peepholes *peepholes;  // [layer * directions + direction], only read while packing, or NULL
+  const fastlstm_norms *norms;          // likewise
 } fastlstm_spec;
 
 // Weights of one direction of one layer, row-major, G gates: i f g o of an LSTM, r z n of a GRU, one of an
@@ -262,6 +281,13 @@ typedef struct fastlstm_peephole_gradients {
   void *i, *f, *o;
 } fastlstm_peephole_gradients;
 
+// Of what normalises, shaped as fastlstm_norms.
+typedef struct fastlstm_norm_gradients {
+  void *n;
+  void *nx, *nh;
+  void *nc, *bias_nc;
+} fastlstm_norm_gradients;
+
 typedef struct fastlstm_back_io {
   size_t struct_size;  // sizeof(fastlstm_back_io)
   const void *tape;    // from a forward pass over the same x, lengths, dropout and seed
@@ -286,6 +312,7 @@ typedef struct fastlstm_back_io {
   int32_t *straggled;
   // [layer * directions + direction] out; given where there are peepholes and `gradients`, else NULL.
   const fastlstm_peephole_gradients *peepholes;
+  const fastlstm_norm_gradients *norms;  // likewise, where there is layer normalisation
 } fastlstm_back_io;
 
 // Statuses as of fastlstm_forward. dcells, dc_n and dc_0 are NULL for a cell without c.

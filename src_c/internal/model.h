@@ -8,7 +8,9 @@
 #include "platform/cpu.h"
 #include "kernels/kernels.h"
 
-const fl_cell *fl_cell_of(int32_t kind);  // of an fl_layer; cells.c
+// cells.c
+const fl_cell *fl_cell_of(int32_t kind);         // of an fl_layer
+int32_t fl_stage_of(const fastlstm_spec *spec);  // the kind of its layers
 
 struct fastlstm_model {
   uint64_t mark;  // FL_MODEL_MARK once it is packed
@@ -28,9 +30,10 @@ struct fastlstm_model {
 
 #define FL_MODEL_MARK UINT64_C(0x4c54534c74736166)  // "fastLSTL"; memory never packed holds it by chance only
 
-// options.c: of the general LSTM, with `peepholes` of a layer laid out already; names what
+// options.c: of the general LSTM, with `peepholes` and `norms` of a layer laid out already; names what
 // FASTLSTM_USUAL is, and makes no clip an infinite one
 void fl_pack_peepholes(const fl_layer *layer, const fastlstm_peepholes *p, int64_t lanes, int64_t elem);
+void fl_pack_norms(const fl_layer *layer, const fastlstm_norms *n, const fastlstm_weights *w, int64_t elem);
 void fl_spell_out(fastlstm_options *options);
 
 static inline int64_t fl_elem(fastlstm_dtype dtype) { return dtype == FASTLSTM_F64 ? 8 : 4; }
@@ -46,6 +49,12 @@ static inline int fl_is_persistent(const fastlstm_model *model)
 {
   return !model->projections && model->kernels->persistent[model->spec.cell] &&
          model->vectors <= model->kernels->persistent_vectors;
+}
+
+// Whether inputs must be projected ahead: by BLAS, or because a step takes sums of x apart from those of h.
+static inline int fl_needs_ahead(const fastlstm_model *model)
+{
+  return model->spec.gemm_blas || model->cell->row_sums > FL_PANEL;
 }
 
 static inline int64_t fl_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

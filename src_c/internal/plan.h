@@ -14,7 +14,8 @@ typedef struct fl_common_layout {
 
 //   workspace:  barriers | order, lengths, counts | h, c, m of every (layer, direction) |
 //               projected sums of every concurrent direction | rows gathered for BLAS |
-//               unfinished sums and row pointers of every thread | outputs of inner layers (two, by turns)
+//               unfinished sums, those of whole rows and row pointers of every thread |
+//               outputs of inner layers (two, by turns)
 typedef struct fl_run_layout {
   fl_common_layout common;
   // bytes from the workspace's start
@@ -26,6 +27,7 @@ typedef struct fl_run_layout {
   int64_t projected_bytes;  // of one concurrent direction
   int64_t gathered_bytes;
   int64_t sums_bytes;     // of one thread
+  int64_t row_sums;       // from the start of these: sums of whole rows, if the cell takes them
   int64_t pointer_count;  // of one thread
   int64_t inner_stride;   // elements between rows of an inner layer's output
   int64_t inner_bytes;    // one of the two

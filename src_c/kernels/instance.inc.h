@@ -28,9 +28,12 @@ _Static_assert(VL * sizeof(real) <= FL_VECTOR_BYTES, "a vector is longer than FL
 #include "product/wgrad.inc.h"
 #include "product/pack.inc.h"
 #include "activations.inc.h"
+#include "normalization.inc.h"
 #include "cells/cell.inc.h"
 #include "cells/lstm.inc.h"
 #include "cells/lstm_general.inc.h"
+#include "cells/lstm_normed.inc.h"
+#include "cells/lstm_normed_back.inc.h"
 #include "cells/rnn.inc.h"
 #include "cells/gru.inc.h"
 #include "cells/projection.inc.h"
@@ -43,6 +46,8 @@ static const cell_kernels *const cell_table[FL_STAGES] = {
     [FASTLSTM_GRU] = &FL_NAMED(gru),
     [FASTLSTM_LSTM_GENERAL] = &FL_NAMED(lstm_general),
     [FL_PROJECTION] = &FL_NAMED(projection),
+    [FL_NORMED_SUMS] = &FL_NAMED(lstm_normed),
+    [FL_NORMED_SEPARATE] = &FL_NAMED(lstm_separate),
 };
 
 #include "apart.inc.h"

@@ -43,7 +43,10 @@ typedef struct fl_cell {
   int32_t activations;  // activations of a unit that the backward pass needs besides the states
   int32_t phases;       // of a step: before each but the first, all workers of a row meet
   int32_t grads;        // gate gradients of a unit that the backward pass keeps, `gates` or more
-  int32_t unit_sums;    // sums over rows that it leaves for a unit: of those gradients, then of peepholes
+  int32_t unit_sums;    // sums over rows that it leaves for a unit: of those gradients or, with layer
+                        // normalisation, of the biases; then of peepholes, then of what normalises
+  int32_t row_sums;     // sums of a unit that are kept until all units of a row have theirs, which it takes
+                        // together then: 0 (it takes them as they come), 4, or 8: of h, then of x
   fl_gate_order of_x, of_h;
   double scale[FL_PANEL];  // of a gate's weights and bias when packed
 } fl_cell;
@@ -51,7 +54,9 @@ typedef struct fl_cell {
 enum {
   FL_CELLS = 5,              // members of fastlstm_cell_kind
   FL_PROJECTION = FL_CELLS,  // the projection of a cell's output, laid out and run as a cell without memory
-  FL_STAGES,                 // kinds of fl_layer
+  FL_NORMED_SUMS,            // FASTLSTM_LSTM_GENERAL with a layer normalisation of this form
+  FL_NORMED_SEPARATE,
+  FL_STAGES,  // kinds of fl_layer
 };
 
 // A bundle is the smallest number of panels that holds whole unit vectors.
@@ -79,7 +84,7 @@ typedef struct fl_matrix {
 // What a kernel must know about one direction of one layer.
 typedef struct fl_layer {
   const fl_cell *cell;
-  int32_t kind;        // of the cell, a fastlstm_cell_kind; or FL_PROJECTION
+  int32_t kind;        // of the cell, a fastlstm_cell_kind; or another stage
   int64_t inputs;      // I of this layer
   int64_t units;       // H; of a projection P
   int32_t full;        // whole panels
@@ -91,6 +96,7 @@ typedef struct fl_layer {
   const void *bias_h;  // where sums stay apart: b_hh likewise, and `bias` is of b_ih alone; else NULL
   const fastlstm_options *options;  // of FASTLSTM_LSTM_GENERAL, after fl_spell_out
   const void *peepholes;            // [unit vector][i, f, o][VL], or NULL
+  const void *norms;                // biases and what normalises, in rows of fl_row_units, or NULL
   const void *wt_x, *wt_h;          // transposed weights for the backward pass, see product/dgrad.inc.h
   // Of a layer whose output m is projected, h = W_hr m. `projection` computes that in a second phase of each
   // step: w_h is W_hr, its h_prev is m. Backward, the gradient of m comes from those of h, and the gradient
@@ -107,6 +113,13 @@ static inline const fl_layer *fl_reader(const fl_layer *layer)
 static inline int64_t fl_unit_vectors(const fl_layer *layer, int64_t lanes)
 {
   return (layer->units + lanes - 1) / lanes;
+}
+
+// Units of a row that has room for its units, in whole cache lines.
+static inline int64_t fl_row_units(int64_t units, int64_t elem)
+{
+  const int64_t line = 64 / elem;
+  return (units + line - 1) / line * line;
 }
 
 // How tiles read weights. No field changes a result.
@@ -151,6 +164,9 @@ typedef struct fl_step {
   int32_t descending;  // visit the panels from last to first: on odd steps the cache holds the last ones
   fl_blocking blocking;
   void *sums;  // room for fl_sums_rows rows of 4 VL, or NULL if that is 0
+  // Of a cell with row_sums: room for all sums of min(rows, blocked_rows) rows, [row][sum][fl_row_units].
+  void *row_sums;
+  int32_t only_sums;  // and the job is to put them there
 } fl_step;
 
 // Many steps of one row, all panels; only for layers of at most `persistent_vectors` vectors.
@@ -196,7 +212,14 @@ typedef struct fl_back_step {
   int32_t descending;
   int32_t streaming;  // the tape was written past the caches, and is prefetched
   int32_t prefetch;   // of weights, an fl_dgrad_prefetch
+  void *space;        // of a cell with row_sums: room for FL_NORM_SPACE rows of fl_row_units
 } fl_back_step;
+
+enum {
+  FL_NORM_ROWS = 8,       // fl_layer.norms of FL_NORMED_SUMS: biases, weights, of i, f, g, o each
+  FL_SEPARATE_ROWS = 14,  // of FL_NORMED_SEPARATE: biases, weights of x, weights of h, weight and bias of c
+  FL_NORM_SPACE = 24,
+};
 
 typedef enum {
   FL_DGRAD_NO_PREFETCH = 0,

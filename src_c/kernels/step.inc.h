@@ -55,12 +55,18 @@ FL_INLINE void step_group(const cell_kernels *cell, const product_kernels *produ
     cell->forward(layer, job, z + p * FL_PANEL * VL, z_row, walk->panel + p, row, (int)rows);
 }
 
+static void FL_NAMED(step_in_rows)(const fl_layer *layer, const fl_step *job);
+
 static void FL_NAMED(step)(const fl_layer *layer, const fl_step *job)
 {
   const cell_kernels *cell = cell_table[layer->kind];
   const product_kernels *product = &products[layer->w_h.format];
   if (layer->cell->apart) {
     FL_NAMED(step_apart)(layer, job);
+    return;
+  }
+  if (layer->cell->row_sums && !job->only_sums) {
+    FL_NAMED(step_in_rows)(layer, job);
     return;
   }
   const int64_t height = FL_TILE_ROWS / layer->chains, tiles = tile_count(job->rows, height);
@@ -85,6 +91,30 @@ static void FL_NAMED(step)(const fl_layer *layer, const fl_step *job)
       const int64_t row = job->rows * q / tiles, rows = job->rows * (q + 1) / tiles - row;
       step_group(cell, product, layer, job, &walk, prefetching, row, rows, z);
     }
+  }
+}
+
+// A step of a cell that takes all sums of a row together: the sums of some rows, then the cell.
+static void FL_NAMED(step_in_rows)(const fl_layer *layer, const fl_step *job)
+{
+  const int64_t parts = tile_count(job->rows, FL_BLOCKED_STEP_ROWS);
+  for (int64_t p = 0; p < parts; ++p) {
+    const int64_t first = job->rows * p / parts, end = job->rows * (p + 1) / parts;
+    fl_step part = *job;
+    part.only_sums = 1;
+    part.rows = end - first;
+    part.h_prev = (const real *)job->h_prev + first * job->h_stride;
+    if (layer->cell->row_sums > FL_PANEL) {  // those of h alone
+      part.projected = layer->bias;          // zeros
+      part.projected_panel_stride = FL_PANEL * VL;
+      part.projected_row_stride = 0;
+    } else if (job->projected) {
+      part.projected = (const real *)job->projected + first * job->projected_row_stride;
+    } else {
+      part.x = job->x + first;
+    }
+    FL_NAMED(step)(layer, &part);
+    cell_table[layer->kind]->forward_rows(layer, job, first, (int)part.rows);
   }
 }
 
@@ -150,6 +180,7 @@ static void FL_NAMED(back_step)(const fl_layer *layer, const fl_back_step *job)
       }
     }
   }
+  if (layer->cell->row_sums) cell_table[layer->kind]->backward_rows(layer, job);
 }
 
 #endif

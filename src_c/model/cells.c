@@ -67,6 +67,33 @@ static const fl_cell cell_kinds[FL_STAGES] = {
                                .of_x = IN_ORDER,
                                .of_h = IN_ORDER,
                                .scale = {1, 1, 1, 1}},
+    // As the general LSTM; behind the peepholes' stand the sums of weight_n. The tape has sums without their
+    // mean.
+    [FL_NORMED_SUMS] = {.name = "LSTM (normed)",
+                        .gates = 4,
+                        .sums = 4,
+                        .has_c = 1,
+                        .activations = 4,
+                        .phases = 1,
+                        .grads = 4,
+                        .unit_sums = 4 + FL_PEEPHOLES + 4,
+                        .row_sums = 4,
+                        .of_x = IN_ORDER,
+                        .of_h = IN_ORDER,
+                        .scale = {1, 1, 1, 1}},
+    // The sums of x and those of h have gradients of their own.
+    [FL_NORMED_SEPARATE] = {.name = "LSTM (normed separately)",
+                            .gates = 4,
+                            .sums = 4,
+                            .has_c = 1,
+                            .activations = 8,
+                            .phases = 1,
+                            .grads = 8,
+                            .unit_sums = 4 + FL_PEEPHOLES + 8 + 2,
+                            .row_sums = 8,
+                            .of_x = IN_ORDER,
+                            .of_h = {4, {0, 1, 2, 3}},
+                            .scale = {1, 1, 1, 1}},
     [FL_PROJECTION] = {.name = "projection",
                        .gates = 1,
                        .sums = 1,
@@ -79,3 +106,15 @@ static const fl_cell cell_kinds[FL_STAGES] = {
 };
 
 const fl_cell *fl_cell_of(int32_t kind) { return &cell_kinds[kind]; }
+
+int32_t fl_stage_of(const fastlstm_spec *spec)
+{
+  switch (spec->options.layer_norm) {
+    case FASTLSTM_NORM_SUMS:
+      return FL_NORMED_SUMS;
+    case FASTLSTM_NORM_SEPARATE:
+      return FL_NORMED_SEPARATE;
+    default:
+      return spec->cell;
+  }
+}

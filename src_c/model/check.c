@@ -92,6 +92,30 @@ static fastlstm_status check_peepholes(const fastlstm_spec *spec)
   return FASTLSTM_OK;
 }
 
+// Of what normalises, as a form has it; other pointers are not looked at.
+static fastlstm_status check_norm(const fastlstm_spec *spec, const fastlstm_norms *n)
+{
+  const int sums = spec->options.layer_norm == FASTLSTM_NORM_SUMS;
+  const void *const arrays[] = {sums ? n->n : n->nx, sums ? n->n : n->nh, sums ? n->n : n->nc,
+                                sums ? n->n : n->bias_nc};
+  for (int i = 0; i < 4; ++i) {
+    if (!arrays[i]) return FASTLSTM_INVALID;
+    if (unaligned(arrays[i], (size_t)fl_elem(spec->dtype))) return FASTLSTM_UNALIGNED;
+  }
+  return FASTLSTM_OK;
+}
+
+static fastlstm_status check_norms(const fastlstm_spec *spec)
+{
+  if (!spec->options.layer_norm) return FASTLSTM_OK;
+  if (!spec->norms) return FASTLSTM_INVALID;
+  if (unaligned(spec->norms, _Alignof(fastlstm_norms))) return FASTLSTM_UNALIGNED;
+  fastlstm_status status = FASTLSTM_OK;
+  for (int64_t i = 0; i < spec->num_layers * spec->directions && status == FASTLSTM_OK; ++i)
+    status = check_norm(spec, &spec->norms[i]);
+  return status;
+}
+
 fastlstm_status fl_check_weights(const fastlstm_spec *spec, const fastlstm_weights *weights,
                                  const void *memory)
 {
@@ -107,7 +131,8 @@ fastlstm_status fl_check_weights(const fastlstm_spec *spec, const fastlstm_weigh
         unaligned(w->b_hh, elem))
       return FASTLSTM_UNALIGNED;
   }
-  return check_peepholes(spec);
+  const fastlstm_status status = check_peepholes(spec);
+  return status == FASTLSTM_OK ? check_norms(spec) : status;
 }
 
 fastlstm_status fl_check_extent(const fastlstm_spec *spec, fastlstm_purpose purpose, int64_t steps,
@@ -205,6 +230,20 @@ static fastlstm_status check_peephole_gradients(const fastlstm_model *model, con
   return FASTLSTM_OK;
 }
 
+static fastlstm_status check_norm_gradients(const fastlstm_model *model, const fastlstm_back_io *io)
+{
+  const int wanted = model->spec.options.layer_norm && io->gradients;
+  if (wanted != !!io->norms) return FASTLSTM_INVALID;
+  if (unaligned(io->norms, _Alignof(fastlstm_norm_gradients))) return FASTLSTM_UNALIGNED;
+  const int64_t count = wanted ? model->spec.num_layers * model->spec.directions : 0;
+  fastlstm_status status = FASTLSTM_OK;
+  for (int64_t i = 0; i < count && status == FASTLSTM_OK; ++i) {
+    const fastlstm_norm_gradients *g = &io->norms[i];
+    status = check_norm(&model->spec, &(fastlstm_norms){g->n, g->nx, g->nh, g->nc, g->bias_nc});
+  }
+  return status;
+}
+
 fastlstm_status fl_take_backward(const fastlstm_model *model, const fastlstm_plan *plan,
                                  const fastlstm_back_io *given, const void *workspace, fastlstm_back_io *io)
 {
@@ -224,5 +263,6 @@ fastlstm_status fl_take_backward(const fastlstm_model *model, const fastlstm_pla
     const void *const outs[] = {g->w_ih, g->w_hh, g->b_ih, g->b_hh};
     if (any_unaligned(model, outs, COUNT(outs))) return FASTLSTM_UNALIGNED;
   }
-  return check_peephole_gradients(model, io);
+  status = check_peephole_gradients(model, io);
+  return status == FASTLSTM_OK ? check_norm_gradients(model, io) : status;
 }

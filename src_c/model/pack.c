@@ -45,7 +45,7 @@ static void divide_units(fl_layer *layer, int32_t kind, int64_t units, const fl_
 typedef struct layout {
   int64_t w_x, w_h, bias, bias_h, wt_x, wt_h;  // bytes of one direction's parts
   int64_t w_r, zeros, wt_r;                    // of its projection, whose sums start from zeros
-  int64_t peepholes;
+  int64_t peepholes, norms;
 } layout;
 
 static int64_t layer_inputs(const fastlstm_spec *spec, int64_t layer)
@@ -75,6 +75,10 @@ static layout layer_layout(const fastlstm_spec *spec, const fl_layer *layer, con
                  .wt_h = fl_round_up(rows * fl_round_up(outputs, lanes) * elem, FASTLSTM_ALIGN)};
   if (spec->options.peepholes)
     part.peepholes = fl_round_up(FL_PEEPHOLES * fl_round_up(layer->units, lanes) * elem, FASTLSTM_ALIGN);
+  const int64_t rows_of_norms = layer->kind == FL_NORMED_SUMS       ? FL_NORM_ROWS
+                                : layer->kind == FL_NORMED_SEPARATE ? FL_SEPARATE_ROWS
+                                                                    : 0;
+  part.norms = rows_of_norms * fl_row_units(layer->units, elem) * elem;
   if (!spec->proj_size) return part;
   if (forward) {
     part.w_r = fl_round_up(layer->units * row_vectors(projection) * lanes * elem, FASTLSTM_ALIGN);
@@ -91,7 +95,7 @@ static int64_t forward_bytes(layout part) { return gate_bytes(part) + part.w_r +
 
 static int64_t layout_bytes(layout part)
 {
-  return forward_bytes(part) + part.wt_x + part.wt_h + part.wt_r + part.peepholes;
+  return forward_bytes(part) + part.wt_x + part.wt_h + part.wt_r + part.peepholes + part.norms;
 }
 
 // Of a model's head: itself and its layers.
@@ -110,7 +114,7 @@ static fastlstm_status bytes_of(const fastlstm_spec *spec, size_t *bytes)
                        (inputs + (double)spec->hidden_size + 64);
   if (about > 4e18) return FASTLSTM_TOO_LARGE;  // a bound of all products below
   fl_layer layer = {0}, projection = {0};
-  divide_units(&layer, spec->cell, spec->hidden_size, kernels);
+  divide_units(&layer, fl_stage_of(spec), spec->hidden_size, kernels);
   divide_units(&projection, FL_PROJECTION, spec->proj_size, kernels);
   int64_t total = head_bytes(spec);
   for (int64_t l = 0; l < spec->num_layers && l < 2; ++l) {  // all layers after the first are alike
@@ -149,6 +153,7 @@ typedef struct packing {
   const fastlstm_model *model;
   const fastlstm_weights *weights;
   const fastlstm_peepholes *peepholes;
+  const fastlstm_norms *norms;
   fastlstm_poll *poll;
   void *poll_arg;
   double polled;     // when poll was last called, by thread 0
@@ -258,7 +263,8 @@ static void pack_share(void *arg, int thread, int threads)
     if (thread != 0) continue;
     if (layer->peepholes)
       fl_pack_peepholes(layer, &job->peepholes[i], job->model->kernels->lanes, fl_elem(spec->dtype));
-    if (!forward) continue;
+    if (layer->norms) fl_pack_norms(layer, &job->norms[i], w, fl_elem(spec->dtype));
+    if (!forward || layer->norms) continue;
     pack_bias(job, layer, w->b_ih, layer->cell->apart ? NULL : w->b_hh, (char *)layer->bias);
     if (layer->cell->apart) pack_bias(job, layer, NULL, w->b_hh, (char *)layer->bias_h);
   }
@@ -273,8 +279,9 @@ static fastlstm_model *lay_out(const fastlstm_spec *spec, void *memory, size_t b
   model->mark = 0;
   model->spec = *spec;
   model->spec.peepholes = NULL;  // the caller's
+  model->spec.norms = NULL;
   fl_spell_out(&model->spec.options);
-  model->cell = fl_cell_of(spec->cell);
+  model->cell = fl_cell_of(fl_stage_of(spec));
   model->kernels = fl_kernels_for(spec->isa, spec->dtype);
   model->caches = fl_caches_of(FL_CACHES_OF_CPU);
   model->layers = (fl_layer *)((char *)memory + fl_round_up(sizeof(fastlstm_model), FASTLSTM_ALIGN));
@@ -287,7 +294,7 @@ static fastlstm_model *lay_out(const fastlstm_spec *spec, void *memory, size_t b
   for (int64_t i = 0; i < count; ++i) {
     fl_layer *layer = &model->layers[i], projection = {0};
     *layer = (fl_layer){.inputs = layer_inputs(spec, i / spec->directions), .w_x = native, .w_h = native};
-    divide_units(layer, spec->cell, spec->hidden_size, model->kernels);
+    divide_units(layer, fl_stage_of(spec), spec->hidden_size, model->kernels);
     divide_units(&projection, FL_PROJECTION, spec->proj_size, model->kernels);
     const layout part = layer_layout(spec, layer, &projection, layer->inputs, lanes);
     layer->w_x.data = at;
@@ -299,7 +306,9 @@ static fastlstm_model *lay_out(const fastlstm_spec *spec, void *memory, size_t b
     layer->wt_h = (const char *)layer->wt_x + part.wt_x;
     layer->bias_h = layer->cell->apart ? (const char *)layer->bias + part.bias : NULL;
     layer->options = &model->spec.options;
-    if (part.peepholes) layer->peepholes = at + layout_bytes(part) - part.peepholes;
+    if (part.peepholes) layer->peepholes = at + layout_bytes(part) - part.norms - part.peepholes;
+    if (part.norms) layer->norms = at + layout_bytes(part) - part.norms;
+    if (part.norms) memset((char *)layer->bias, 0, (size_t)part.bias);  // no bias is normalised
     // Columns of padding.
     if (row_vectors(layer) * lanes != layer->cell->sums * layer->units)
       memset(at, 0, (size_t)gate_bytes(part));
@@ -308,6 +317,7 @@ static fastlstm_model *lay_out(const fastlstm_spec *spec, void *memory, size_t b
       projection.w_h.data = at + gate_bytes(part);
       projection.w_h.inputs = layer->units;
       projection.bias = (const char *)projection.w_h.data + part.w_r;
+      projection.options = layer->options;
       projection.wt_h = layer->wt_h;  // W_hh, which reads what is projected
       layer->wt_h = (const char *)layer->wt_h + part.wt_h;
       memset((char *)projection.w_h.data, 0, (size_t)(part.w_r + part.zeros));
@@ -343,6 +353,7 @@ fastlstm_status fastlstm_model_pack(const fastlstm_spec *given, const fastlstm_w
   packing job = {.model = model,
                  .weights = weights,
                  .peepholes = spec.peepholes,
+                 .norms = spec.norms,
                  .poll = poll,
                  .poll_arg = poll_arg,
                  .polled = poll ? fl_now() : 0};

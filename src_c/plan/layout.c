@@ -68,6 +68,10 @@ int fl_run_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_
   layout->gathered_bytes = fl_round_up((int64_t)gathered, FASTLSTM_ALIGN);
   layout->sums_bytes = fl_sums_rows(model->kernels, model->cell, model->caches.block_bytes > 0) * FL_PANEL *
                        (int64_t)lanes * fl_elem(spec->dtype);
+  layout->row_sums = layout->sums_bytes;
+  const int64_t most = model->kernels->blocked_rows, rows = fl_ceil_div(plan->batch, plan->row_groups);
+  layout->sums_bytes += (rows < most ? rows : most) * model->cell->row_sums *
+                        fl_row_units(spec->hidden_size, fl_elem(spec->dtype)) * fl_elem(spec->dtype);
   layout->pointer_count = fl_round_up((int64_t)pointers, FASTLSTM_ALIGN / 8);
   layout->inner_bytes = fl_round_up((int64_t)inner, FASTLSTM_ALIGN);
 
@@ -93,7 +97,7 @@ int fl_tape_layout_of(const fastlstm_spec *spec, int64_t steps, int64_t batch, f
   memset(layout, 0, sizeof *layout);
   layout->h_stride = h_stride(width, spec->dtype);
   layout->inner_stride = inner_stride(spec);
-  const fl_cell *cell = fl_cell_of(spec->cell);
+  const fl_cell *cell = fl_cell_of(fl_stage_of(spec));
   const double vector_step = (double)batch * (double)width * elem, c_step = cell->has_c ? vector_step : 0;
   const double h_step = (double)batch * (double)layout->h_stride * elem,
                m_step = spec->proj_size ? h_step : 0;
@@ -163,6 +167,9 @@ int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl
   layout->dh = of_gates * layout->grads_stride * (int64_t)elem;
   layout->grads_bytes = fl_round_up(kept * layout->grads_stride * (int64_t)elem, FASTLSTM_ALIGN);
   layout->scratch_bytes = fl_round_up((int64_t)(chunk * FL_WGRAD_SCRATCH * vector_bytes), FASTLSTM_ALIGN);
+  const int64_t space =
+      FL_NORM_SPACE * fl_row_units(spec->hidden_size, fl_elem(spec->dtype)) * fl_elem(spec->dtype);
+  if (model->cell->row_sums && space > layout->scratch_bytes) layout->scratch_bytes = space;
   layout->pointer_count = fl_round_up((int64_t)(4 * chunk + 4 * rows), FASTLSTM_ALIGN / 8);
   layout->inner_bytes = fl_round_up((int64_t)inner, FASTLSTM_ALIGN);
   layout->bias_bytes =

@@ -118,9 +118,10 @@ static void add_steps(const fastlstm_model *model, int64_t rows, int64_t panels,
 }
 
 // Into how many shares the hidden units can be divided: forward, by panels that hold whole unit vectors;
-// backward, by two vectors.
+// backward, by two vectors. Not at all where the cell takes all sums of a row together.
 static int32_t unit_shares(const fastlstm_model *model, fastlstm_purpose purpose)
 {
+  if (model->cell->row_sums) return 1;
   return purpose == FASTLSTM_BACK ? (model->unit_vectors + 1) / 2
                                   : (int32_t)fl_ceil_div(model->panels, fl_bundle_panels(model->cell));
 }
@@ -130,7 +131,7 @@ fl_estimate fl_plan_estimate(const fastlstm_model *model, const fastlstm_plan *p
   const fastlstm_spec *spec = &model->spec;
   const int64_t rows = fl_ceil_div(plan->batch, plan->row_groups);
   const int64_t bundle = fl_bundle_panels(model->cell);
-  const int64_t panels = fl_ceil_div(unit_shares(model, FASTLSTM_INFER), plan->unit_groups) * bundle;
+  const int64_t panels = fl_ceil_div(fl_ceil_div(model->panels, bundle), plan->unit_groups) * bundle;
   const int64_t output_panels = fl_ceil_div(model->output_panels, plan->unit_groups);
   const double turns = (double)spec->directions / plan->dir_groups;
   fl_estimate sum = {.total = plan->threads > 1 ? LAUNCH_NS : 0, .level = 1};
@@ -250,13 +251,13 @@ static double unhidden(const fastlstm_model *model, int64_t rows, double bytes)
 // Projecting ahead reads the input weights once for many steps; inside the step it spares the gates their
 // trip through memory. Few rows make bad use of weights, so they project ahead; MANY_ROWS rows and more do if
 // they would wait longer for the weights than the trip takes. Never ahead: hardly any rows and steps, hardly
-// any inputs, one row of a single persistent layer with few inputs. BLAS takes every projection ahead.
+// any inputs, one row of a single persistent layer with few inputs.
 static int projects_ahead(const fastlstm_model *model, const fastlstm_plan *plan)
 {
   const int64_t rows = plan->batch > 0 ? fl_ceil_div(plan->batch, plan->row_groups) : 1;
   const int64_t inputs = model->spec.input_size;
   const int64_t row_bytes = (int64_t)model->vectors * model->kernels->lanes * fl_elem(model->spec.dtype);
-  if (model->spec.gemm_blas) return 1;
+  if (fl_needs_ahead(model)) return 1;
   const int64_t later = model->spec.num_layers > 1 ? model->layers[model->spec.directions].inputs : 0;
   if (rows * plan->steps == 1 || (plan->steps == 1 && rows < FEW_PROJECTED) ||
       (inputs <= FEW_INPUTS && later <= FEW_INPUTS))
@@ -382,7 +383,8 @@ fastlstm_status fl_plan_force(const fastlstm_model *model, const fl_choice *choi
   const int64_t most_units = one_shard ? unit_shares(model, plan->purpose) : 1;
   if (choice->dir_groups < 1 || choice->dir_groups > most_dirs || choice->row_groups < 1 ||
       choice->row_groups > most_rows || choice->unit_groups < 1 || choice->unit_groups > most_units ||
-      threads > fl_team_most() || (model->spec.gemm_blas && !back && (threads > 1 || !choice->ahead)))
+      threads > fl_team_most() || (model->spec.gemm_blas && !back && threads > 1) ||
+      (fl_needs_ahead(model) && !back && !choice->ahead))
     return FASTLSTM_INVALID;
   plan->threads = (int32_t)threads;
   plan->dir_groups = choice->dir_groups;

@@ -176,6 +176,31 @@ static void gather_peepholes(const run *r, const char *in, int64_t layer_dir, in
                count, (char *)to[i] + unit * r->elem, r->back->accumulate);
 }
 
+// `parts` gradients of what normalises, likewise.
+static void gather_norm(const run *r, const char *in, int parts, const fl_layer *layer, int64_t unit,
+                        int64_t count, void *out)
+{
+  const int64_t layer_dirs = r->model->spec.num_layers * r->model->spec.directions;
+  for (int i = 0; i < parts; ++i)
+    sum_shards(r, in + i * r->model->kernels->lanes * r->elem, 2 * r->back_layout.bias_bytes * layer_dirs,
+               count, (char *)out + (i * layer->units + unit) * r->elem, r->back->accumulate);
+}
+
+static void gather_norms(const run *r, const char *in, const fl_layer *layer, int64_t layer_dir, int64_t unit,
+                         int64_t count)
+{
+  const fastlstm_norm_gradients *out = &r->back->norms[layer_dir];
+  const int64_t vector_bytes = r->model->kernels->lanes * r->elem;
+  if (layer->kind == FL_NORMED_SUMS) {
+    gather_norm(r, in, 4, layer, unit, count, out->n);
+    return;
+  }
+  gather_norm(r, in, 4, layer, unit, count, out->nx);
+  gather_norm(r, in + 4 * vector_bytes, 4, layer, unit, count, out->nh);
+  gather_norm(r, in + 8 * vector_bytes, 1, layer, unit, count, out->nc);
+  gather_norm(r, in + 9 * vector_bytes, 1, layer, unit, count, out->bias_nc);
+}
+
 // Gradients of the weights, if shards have their own, and of the biases.
 static void gather_gradients(const run *r)
 {
@@ -198,9 +223,12 @@ static void gather_gradients(const run *r)
       const int64_t count = layer->units - unit < lanes ? layer->units - unit : lanes;
       const char *in = fl_bias_sums(r, 0, layer_dir, 1) + layer->cell->unit_sums * unit * r->elem;
       gather_bias(r, in, layer, &layer->cell->of_x, unit, count, out->b_ih);
-      gather_bias(r, in, layer, &layer->cell->of_h, unit, count, out->b_hh);
-      if (layer->peepholes)
-        gather_peepholes(r, in + layer->cell->grads * lanes * r->elem, layer_dir, unit, count);
+      // Where sums are normalised, biases come after that, and have the same gradients.
+      const fl_gate_order *of_h = layer->norms ? &layer->cell->of_x : &layer->cell->of_h;
+      gather_bias(r, in, layer, of_h, unit, count, out->b_hh);
+      in += layer->cell->gates * lanes * r->elem;
+      if (layer->peepholes) gather_peepholes(r, in, layer_dir, unit, count);
+      if (layer->norms) gather_norms(r, in + FL_PEEPHOLES * lanes * r->elem, layer, layer_dir, unit, count);
     }
   }
 }

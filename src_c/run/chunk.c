@@ -118,6 +118,7 @@ static void step_rows(const back_worker *b, const back_segment *s, int64_t t, in
       .descending = (int32_t)(t & 1),
       .streaming = r->tape_layout.streaming,
       .prefetch = b->prefetch,
+      .space = b->scratch,
   };
   fl_back_step_slabs(&b->w, s->layer, &job);
 }

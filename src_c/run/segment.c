@@ -88,6 +88,7 @@ static fl_step job_of_steps(const worker *w, const segment *s, int64_t ahead)
       .panel_end = w->panel_end,
       .blocking = fl_blocking_of(r->model, rows, inputs, weight_bytes(w, inputs)),
       .sums = w->sums,
+      .row_sums = w->sums + r->layout.row_sums,
   };
 }
 

@@ -60,7 +60,10 @@ void fl_step_slabs(const worker *w, const fl_layer *layer, const fl_step *job)
       2.0 * FL_PANEL * (double)lanes * (double)(layer->w_h.inputs + (job->x ? layer->inputs : 0));
   if (fl_polled(w)) return;
   // Multiples of 6 split neither groups of two panels nor one of three (next_group in product/tile.inc.h).
-  const slabs s = cut(job->rows, panels, job->rows <= 3 ? 6 : fl_bundle_panels(layer->cell), flops);
+  const int64_t multiple = layer->cell->row_sums ? panels
+                           : job->rows <= 3      ? 6
+                                                 : fl_bundle_panels(layer->cell);
+  const slabs s = cut(job->rows, panels, multiple, flops);
   if (s.rows == job->rows && s.columns == panels) {
     kernels->step(layer, job);
     return;
@@ -115,7 +118,7 @@ void fl_back_step_slabs(const worker *w, const fl_layer *layer, const fl_back_st
   const fl_layer *reader = fl_reader(layer);
   const double flops = 4.0 * reader->cell->gates * (double)lanes * (double)(job->next ? reader->units : 1);
   if (stopped(w, flops * (double)(job->rows * panels))) return;
-  const slabs s = cut(job->rows, panels, 1, flops);
+  const slabs s = cut(job->rows, panels, layer->cell->row_sums ? panels : 1, flops);
   for (int64_t done = 0; done < panels; done += s.columns) {
     const int64_t count = least(s.columns, panels - done);
     const int64_t begin = job->descending ? job->panel_end - done - count : job->panel_begin + done;

@@ -8,8 +8,13 @@
 #include "check.h"
 #include "internal/binding.h"
 
-config make_config(int64_t index, fastlstm_cell_kind cell, int projected, fastlstm_isa isa,
-                   fastlstm_dtype dtype)
+static int has_c(const config *c)
+{
+  return c->spec.cell == FASTLSTM_LSTM || c->spec.cell == FASTLSTM_LSTM_GENERAL;
+}
+
+config make_config(int64_t index, fastlstm_cell_kind cell, int projected, fastlstm_norm_kind norm,
+                   fastlstm_isa isa, fastlstm_dtype dtype)
 {
   uint64_t state = (uint64_t)index * 1000003 + 17;
   config c = {.spec = {.struct_size = sizeof(fastlstm_spec),
@@ -30,12 +35,12 @@ config make_config(int64_t index, fastlstm_cell_kind cell, int projected, fastls
   c.dropout = random_chance(&state, 30) ? 0.4 : 0;
   c.seed = random_bits(&state);
   c.has_states = random_chance(&state, 60);
-  c.has_cells = random_chance(&state, 30) && cell == FASTLSTM_LSTM;
+  c.has_cells = random_chance(&state, 30) && has_c(&c);
   c.has_lengths = random_chance(&state, 50);
   c.has_starts = c.has_lengths && random_chance(&state, 40);
   c.has_b_ih = random_chance(&state, 80);
   c.has_b_hh = random_chance(&state, 80);
-  c.has_dcells = random_chance(&state, 30) && cell == FASTLSTM_LSTM;
+  c.has_dcells = random_chance(&state, 30) && has_c(&c);
   c.has_dstates = random_chance(&state, 50);
   c.has_dx = random_chance(&state, 80);
   c.accumulate = random_chance(&state, 40);
@@ -46,13 +51,20 @@ config make_config(int64_t index, fastlstm_cell_kind cell, int projected, fastls
   c.odd = random_chance(&state, 10) ? (int32_t)random_between(&state, 1, 2) : 0;
   if (projected && c.spec.hidden_size > 1)
     c.spec.proj_size = random_between(&state, 1, c.spec.hidden_size - 1);
+  if (norm)
+    c.spec.options = (fastlstm_options){.peepholes = 1,
+                                        .gate_clip = 2.5,
+                                        .cell_clip = 1.5,
+                                        .proj_clip = c.spec.proj_size ? 0.5 : 0,
+                                        .layer_norm = norm,
+                                        .norm_epsilon = 1e-3};
   c.numbers = state;
   return c;
 }
 
 // ---- arrays ----
 
-enum { MOST_BLOCKS = 128 };
+enum { MOST_BLOCKS = 256 };
 
 // All memory of a run, to be freed together; and the hash of what came out.
 typedef struct arrays {
@@ -63,10 +75,7 @@ typedef struct arrays {
   uint64_t hash;
 } arrays;
 
-static int64_t gates_of(const config *c)
-{
-  return c->spec.cell == FASTLSTM_LSTM ? 4 : c->spec.cell == FASTLSTM_GRU ? 3 : 1;
-}
+static int64_t gates_of(const config *c) { return has_c(c) ? 4 : c->spec.cell == FASTLSTM_GRU ? 3 : 1; }
 
 // Width of h.
 static int64_t outputs_of(const config *c)
@@ -157,6 +166,52 @@ static shapes make_shapes(arrays *a)
   return s;
 }
 
+// Peepholes and norms of all layers, or gradients of them, as the options want them; else nothing.
+typedef struct extras {
+  fastlstm_peephole_gradients *peepholes;
+  fastlstm_norm_gradients *norms;
+} extras;
+
+static extras make_extras(arrays *a, double scale)
+{
+  const config *c = a->c;
+  const int64_t layers = c->spec.num_layers * c->spec.directions, units = c->spec.hidden_size;
+  extras e = {0};
+  if (c->spec.options.peepholes) e.peepholes = zeros(a, (size_t)layers * sizeof *e.peepholes);
+  if (c->spec.options.layer_norm) e.norms = zeros(a, (size_t)layers * sizeof *e.norms);
+  for (int64_t i = 0; i < layers; ++i) {
+    if (e.peepholes)
+      e.peepholes[i] = (fastlstm_peephole_gradients){filled(a, units, scale), filled(a, units, scale),
+                                                     filled(a, units, scale)};
+    if (c->spec.options.layer_norm == FASTLSTM_NORM_SUMS) e.norms[i].n = filled(a, 4 * units, scale);
+    if (c->spec.options.layer_norm == FASTLSTM_NORM_SEPARATE)
+      e.norms[i] = (fastlstm_norm_gradients){.nx = filled(a, 4 * units, scale),
+                                             .nh = filled(a, 4 * units, scale),
+                                             .nc = filled(a, units, scale),
+                                             .bias_nc = filled(a, units, scale)};
+  }
+  return e;
+}
+
+static void hash_extras(arrays *a, const extras *e)
+{
+  const int64_t layers = a->c->spec.num_layers * a->c->spec.directions, units = a->c->spec.hidden_size;
+  for (int64_t i = 0; i < layers; ++i) {
+    if (e->peepholes) {
+      hash(a, e->peepholes[i].i, units);
+      hash(a, e->peepholes[i].f, units);
+      hash(a, e->peepholes[i].o, units);
+    }
+    if (e->norms) {
+      hash(a, e->norms[i].n, 4 * units);
+      hash(a, e->norms[i].nx, 4 * units);
+      hash(a, e->norms[i].nh, 4 * units);
+      hash(a, e->norms[i].nc, units);
+      hash(a, e->norms[i].bias_nc, units);
+    }
+  }
+}
+
 static fastlstm_model *make_model(arrays *a)
 {
   const config *c = a->c;
@@ -173,9 +228,13 @@ static fastlstm_model *make_model(arrays *a)
   }
   size_t bytes = 0;
   fastlstm_model *model = NULL;
-  CHECK(fastlstm_model_bytes(&c->spec, &bytes) == FASTLSTM_OK, "no size of a model");
+  const extras e = make_extras(a, 0.9);
+  fastlstm_spec spec = c->spec;
+  spec.peepholes = (const fastlstm_peepholes *)e.peepholes;
+  spec.norms = (const fastlstm_norms *)e.norms;
+  CHECK(fastlstm_model_bytes(&spec, &bytes) == FASTLSTM_OK, "no size of a model");
   const fastlstm_status status =
-      fastlstm_model_pack(&c->spec, weights, zeros(a, bytes), c->threads, NULL, NULL, &model);
+      fastlstm_model_pack(&spec, weights, zeros(a, bytes), c->threads, NULL, NULL, &model);
   CHECK(status == FASTLSTM_OK, "packing: %s", fastlstm_status_text(status));
   if (!model) exit(1);
   fl_model_assume_caches(model, (fl_cache_kind)c->caches);
@@ -208,7 +267,7 @@ static void run_forward(arrays *a, const fastlstm_model *model, const shapes *s,
   io.y = zeros(a, (size_t)(s->rows * s->outputs) * elem(c));
   io.cells = c->has_cells ? zeros(a, (size_t)(s->rows * s->cells) * elem(c)) : NULL;
   io.h_n = zeros(a, (size_t)s->h_states * elem(c));
-  io.c_n = c->spec.cell == FASTLSTM_LSTM ? zeros(a, (size_t)s->c_states * elem(c)) : NULL;
+  io.c_n = has_c(c) ? zeros(a, (size_t)s->c_states * elem(c)) : NULL;
   io.tape = tape;
   io.dropout = tape ? c->dropout : 0;
   const fastlstm_status status = fastlstm_forward(model, p.plan, &io, p.workspace);
@@ -236,31 +295,33 @@ static void run_backward(arrays *a, const fastlstm_model *model, const shapes *s
     gradients[i].b_hh = c->has_b_hh ? filled(a, gate_rows, 0.5) : NULL;
     if (c->spec.proj_size) gradients[layers + i].w_ih = filled(a, outputs_of(c) * units, 0.5);
   }
-  fastlstm_back_io io = {
-      .struct_size = sizeof(fastlstm_back_io),
-      .tape = tape,
-      .x = x,
-      .x_t = given->x_t,
-      .x_b = given->x_b,
-      .lengths = s->lengths,
-      .starts = s->starts,
-      .dy = filled(a, s->rows * s->outputs, c->inputs),
-      .dy_t = given->y_t,
-      .dy_b = given->y_b,
-      .dcells = c->has_dcells ? filled(a, s->rows * s->cells, c->inputs) : NULL,
-      .dcells_t = given->cells_t,
-      .dcells_b = given->cells_b,
-      .dh_n = c->has_dstates ? filled(a, s->h_states, c->inputs) : NULL,
-      .dc_n = c->has_dstates && c->spec.cell == FASTLSTM_LSTM ? filled(a, s->c_states, c->inputs) : NULL,
-      .dx = c->has_dx ? filled(a, s->rows * s->inputs, 1) : NULL,
-      .dx_t = given->x_t,
-      .dx_b = given->x_b,
-      .dh_0 = c->has_states ? filled(a, s->h_states, 1) : NULL,
-      .dc_0 = c->has_states && c->spec.cell == FASTLSTM_LSTM ? filled(a, s->c_states, 1) : NULL,
-      .gradients = gradients,
-      .accumulate = c->accumulate,
-      .dropout = c->dropout,
-      .seed = c->seed};
+  const extras e = make_extras(a, 0.5);
+  fastlstm_back_io io = {.struct_size = sizeof(fastlstm_back_io),
+                         .tape = tape,
+                         .x = x,
+                         .x_t = given->x_t,
+                         .x_b = given->x_b,
+                         .lengths = s->lengths,
+                         .starts = s->starts,
+                         .dy = filled(a, s->rows * s->outputs, c->inputs),
+                         .dy_t = given->y_t,
+                         .dy_b = given->y_b,
+                         .dcells = c->has_dcells ? filled(a, s->rows * s->cells, c->inputs) : NULL,
+                         .dcells_t = given->cells_t,
+                         .dcells_b = given->cells_b,
+                         .dh_n = c->has_dstates ? filled(a, s->h_states, c->inputs) : NULL,
+                         .dc_n = c->has_dstates && has_c(c) ? filled(a, s->c_states, c->inputs) : NULL,
+                         .dx = c->has_dx ? filled(a, s->rows * s->inputs, 1) : NULL,
+                         .dx_t = given->x_t,
+                         .dx_b = given->x_b,
+                         .dh_0 = c->has_states ? filled(a, s->h_states, 1) : NULL,
+                         .dc_0 = c->has_states && has_c(c) ? filled(a, s->c_states, 1) : NULL,
+                         .gradients = gradients,
+                         .accumulate = c->accumulate,
+                         .dropout = c->dropout,
+                         .seed = c->seed,
+                         .peepholes = e.peepholes,
+                         .norms = e.norms};
   const fastlstm_status status = fastlstm_backward(model, p.plan, &io, p.workspace);
   CHECK(status == FASTLSTM_OK, "backward: %s", fastlstm_status_text(status));
   hash(a, io.dx, s->rows * s->inputs);
@@ -273,6 +334,7 @@ static void run_backward(arrays *a, const fastlstm_model *model, const shapes *s
     hash(a, gradients[i].b_hh, gate_rows);
     hash(a, gradients[layers + i].w_ih, outputs_of(c) * units);
   }
+  hash_extras(a, &e);
 }
 
 uint64_t run_config(const config *c)
@@ -290,19 +352,18 @@ uint64_t run_config(const config *c)
   }
   // Steps before rows, except that half of the whole batches are rows before steps.
   const int by_row = !s.starts && c->seed % 2;
-  const fastlstm_io io = {
-      .struct_size = sizeof(fastlstm_io),
-      .x_t = by_row ? s.inputs : c->batch * s.inputs,
-      .x_b = by_row ? c->steps * s.inputs : s.inputs,
-      .y_t = by_row ? s.outputs : c->batch * s.outputs,
-      .y_b = by_row ? c->steps * s.outputs : s.outputs,
-      .cells_t = by_row ? s.cells : c->batch * s.cells,
-      .cells_b = by_row ? c->steps * s.cells : s.cells,
-      .h_0 = c->has_states ? filled(&a, s.h_states, 0.9) : NULL,
-      .c_0 = c->has_states && c->spec.cell == FASTLSTM_LSTM ? filled(&a, s.c_states, 2) : NULL,
-      .lengths = s.lengths,
-      .starts = s.starts,
-      .seed = c->seed};
+  const fastlstm_io io = {.struct_size = sizeof(fastlstm_io),
+                          .x_t = by_row ? s.inputs : c->batch * s.inputs,
+                          .x_b = by_row ? c->steps * s.inputs : s.inputs,
+                          .y_t = by_row ? s.outputs : c->batch * s.outputs,
+                          .y_b = by_row ? c->steps * s.outputs : s.outputs,
+                          .cells_t = by_row ? s.cells : c->batch * s.cells,
+                          .cells_b = by_row ? c->steps * s.cells : s.cells,
+                          .h_0 = c->has_states ? filled(&a, s.h_states, 0.9) : NULL,
+                          .c_0 = c->has_states && has_c(c) ? filled(&a, s.c_states, 2) : NULL,
+                          .lengths = s.lengths,
+                          .starts = s.starts,
+                          .seed = c->seed};
   run_forward(&a, model, &s, x, &io, FASTLSTM_INFER, NULL);
   const uint64_t inferred = a.hash;
   size_t bytes = 0;

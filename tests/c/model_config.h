@@ -19,9 +19,10 @@ typedef struct config {
   uint64_t numbers;        // state of the random numbers that fill the arrays
 } config;
 
-// `projected`: with a projection, where there is more than one unit.
-config make_config(int64_t index, fastlstm_cell_kind cell, int projected, fastlstm_isa isa,
-                   fastlstm_dtype dtype);
+// `projected`: with a projection, where there is more than one unit. `norm`: of the general LSTM, which has
+// peepholes and clips then.
+config make_config(int64_t index, fastlstm_cell_kind cell, int projected, fastlstm_norm_kind norm,
+                   fastlstm_isa isa, fastlstm_dtype dtype);
 
 // Runs forward without and with a tape, and backward, and returns 64 bits that depend on all bits of all
 // outputs and gradients. Checks on the way that each step succeeds and that a tape changes no output.

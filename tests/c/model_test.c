@@ -14,7 +14,7 @@
 #include "check.h"
 #include "model_config.h"
 
-enum { FAMILIES = 3, COLUMNS = 2 * FAMILIES, CELLS = 5 };
+enum { FAMILIES = 3, COLUMNS = 2 * FAMILIES, CELLS = 7 };
 static const char *const HEADER =
     "# cell, index, then for float32 and for float64: generic, avx2 = neon, avx512\n";
 
@@ -23,10 +23,15 @@ static const struct {
   fastlstm_cell_kind kind;
   int projected;
   int64_t configs;
+  fastlstm_norm_kind norm;
 } CELL[CELLS] = {
-    {"lstm", FASTLSTM_LSTM, 0, 120},        {"rnn_tanh", FASTLSTM_RNN_TANH, 0, 40},
-    {"rnn_relu", FASTLSTM_RNN_RELU, 0, 40}, {"gru", FASTLSTM_GRU, 0, 60},
-    {"lstmp", FASTLSTM_LSTM, 1, 40},
+    {"lstm", FASTLSTM_LSTM, 0, 120, 0},
+    {"rnn_tanh", FASTLSTM_RNN_TANH, 0, 40, 0},
+    {"rnn_relu", FASTLSTM_RNN_RELU, 0, 40, 0},
+    {"gru", FASTLSTM_GRU, 0, 60, 0},
+    {"lstmp", FASTLSTM_LSTM, 1, 40, 0},
+    {"normed", FASTLSTM_LSTM_GENERAL, 1, 24, FASTLSTM_NORM_SUMS},
+    {"separate", FASTLSTM_LSTM_GENERAL, 0, 24, FASTLSTM_NORM_SEPARATE},
 };
 
 static fastlstm_isa isa_of(int family)
@@ -38,8 +43,8 @@ static fastlstm_isa isa_of(int family)
 
 static uint64_t bits_of(int cell, int64_t index, int column)
 {
-  const config c = make_config(index, CELL[cell].kind, CELL[cell].projected, isa_of(column % FAMILIES),
-                               (fastlstm_dtype)(column / FAMILIES));
+  const config c = make_config(index, CELL[cell].kind, CELL[cell].projected, CELL[cell].norm,
+                               isa_of(column % FAMILIES), (fastlstm_dtype)(column / FAMILIES));
   return run_config(&c);
 }
 

@@ -11,7 +11,7 @@ import pytest
 
 import fastlstm
 from fastlstm import LSTMOptions, reference
-from fastlstm.options import ACTIVATIONS
+from fastlstm.options import ACTIVATIONS, LAYER_NORMS
 from support import option_runs
 from support.option_runs import Case
 
@@ -29,6 +29,8 @@ VARIANTS = [
         output_activation="softplus",
     ),
     LSTMOptions(gate_activation=("scaled_tanh", 1.2, 0.7), output_activation="linear"),
+    LSTMOptions(peepholes=True, gate_clip=2.0, cell_clip=1.5, layer_norm="sums"),
+    LSTMOptions(peepholes=True, coupled=True, layer_norm="separate", norm_epsilon=1e-3),
 ]
 every_variant = pytest.mark.parametrize("options", VARIANTS, ids=str)
 
@@ -79,6 +81,8 @@ def test_the_cases_cover_every_option(dtype: str) -> None:
         assert {getattr(case, option) for case in cases} == {False, True}, option
     for option in ("peepholes", "coupled", "forget_gate"):
         assert {getattr(case.options, option) for case in cases} == {False, True}, option
+    assert {case.options.layer_norm for case in cases} == {None, *LAYER_NORMS}
+    assert sum(case.options.proj_clip is not None for case in cases) > 5
     used = [case.options._activations() for case in cases]
     for place in range(3):
         assert {parts[place][0] for parts in used} == set(ACTIVATIONS), place
@@ -243,8 +247,9 @@ def test_instruction_sets_agree(dtype: str, seed: int, monkeypatch: pytest.Monke
 
 def test_blas_projections(isa: str, dtype: str) -> None:
     pytest.importorskip("scipy")
-    case = Case(7, 5, 6, 21, 2, True, True, True, True, VARIANTS[0], dtype, 3)
-    assert_close(option_runs.core_results(case, option_runs.model(case, gemm="blas")), case)
+    for options in (VARIANTS[0], *VARIANTS[-2:]):
+        case = Case(7, 5, 6, 21, 2, True, True, True, True, options, dtype, 3)
+        assert_close(option_runs.core_results(case, option_runs.model(case, gemm="blas")), case)
 
 
 # ---- values that are no numbers, or large ----
@@ -294,14 +299,15 @@ def test_activations_one_by_one(isa: str, dtype: str, name: str) -> None:
     assert error.max() <= bound, z[error.argmax()]
 
 
-@pytest.mark.parametrize("name", ["gate_clip", "cell_clip"])
+@pytest.mark.parametrize("name", ["gate_clip", "cell_clip", "proj_clip"])
 def test_a_clip_below_normal_numbers_clips(isa: str, dtype: str, name: str) -> None:
     """Kernels flush such a number to zero, which is not the zero that means no clip."""
-    lstm = fastlstm.LSTM(2, 3, dtype=dtype, seed=0, options={name: 1e-310})
+    proj_size = 2 if name == "proj_clip" else 0
+    lstm = fastlstm.LSTM(2, 3, dtype=dtype, seed=0, proj_size=proj_size, options={name: 1e-310})
     y, (_, c_n), tape = lstm.forward(np.ones((3, 2, 2), dtype))
     tiny = np.finfo(dtype).tiny
     assert np.abs(y).max() <= tiny
-    assert np.abs(c_n).max() <= tiny
+    assert proj_size or np.abs(c_n).max() <= tiny
     assert np.abs(lstm.backward(tape, np.ones_like(y)).x).max() <= tiny
 
 

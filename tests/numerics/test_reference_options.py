@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastlstm import LSTMOptions, reference
-from fastlstm.options import ACTIVATIONS
+from fastlstm.options import ACTIVATIONS, LAYER_NORMS
 from fastlstm.reference.activations import DEFAULTS, activation
 from support import option_runs
 from support.option_runs import Case
@@ -31,6 +31,17 @@ EACH: list[dict[str, Any]] = [
     {"gate_clip": 0.8, "peepholes": True},
     {"cell_clip": 0.5},
     {"cell_clip": 0.5, "peepholes": True, "coupled": True, "gate_clip": 0.7},
+    {"proj_clip": 0.2},
+    *(
+        {"layer_norm": form, "norm_epsilon": 0.3, **others}
+        for form in LAYER_NORMS
+        for others in (
+            {},
+            {"peepholes": True},
+            {"forget_gate": False, "peepholes": True, "cell_clip": 0.5},
+            {"coupled": True, "gate_clip": 0.8, "proj_clip": 0.2},
+        )
+    ),
     *(
         {place: name}
         for place in ("gate_activation", "candidate_activation", "output_activation")
@@ -95,7 +106,8 @@ def clear(case_of: Any) -> Case:
 def test_finite_differences_of_each_option(options: dict[str, Any]) -> None:
     sizes = (4, 3, 2, 3, 2, True, True, True, True)
     chosen = LSTMOptions(**options)
-    check_differences(clear(lambda seed: Case(*sizes, chosen, "float64", seed)))
+    proj_size = 2 if chosen.proj_clip else 0
+    check_differences(clear(lambda seed: Case(*sizes, chosen, "float64", seed, proj_size)))
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -246,8 +258,8 @@ def test_agrees_with_onnx_runtime(seed: int) -> None:
     """Lengths too; its rows of length 0 and what it has past a sequence's end are its own."""
     rng = np.random.default_rng((seed, 4))
     options = option_runs.random_options(rng).config()
-    options.pop("cell_clip", None)  # it has none, and no way to be without a forget gate
-    options.pop("forget_gate", None)
+    for name in ("cell_clip", "layer_norm", "norm_epsilon", "forget_gate"):
+        options.pop(name, None)  # it has none of these, and no way to be without a forget gate
     chosen = LSTMOptions(**options)
     if "linear" in {name for name, _, _ in chosen._activations()}:
         options = {k: "affine" if v == "linear" else v for k, v in options.items()}

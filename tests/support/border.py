@@ -19,6 +19,7 @@ TYPES: dict[str, Any] = {
     "fastlstm_dtype": ctypes.c_int,
     "fastlstm_isa": ctypes.c_int,
     "fastlstm_purpose": ctypes.c_int,
+    "fastlstm_norm_kind": ctypes.c_int,
 }
 DECLARED = header()
 STATUS = {name: value for value, name in enumerate(DECLARED.enums["fastlstm_status"])}
@@ -46,7 +47,7 @@ SPEC, IO, BACK_IO, WEIGHTS, GRADIENTS = map(
     struct,
     ("fastlstm_spec", "fastlstm_io", "fastlstm_back_io", "fastlstm_weights", "fastlstm_gradients"),
 )
-PEEPHOLES = struct("fastlstm_peepholes")
+PEEPHOLES, NORMS = struct("fastlstm_peepholes"), struct("fastlstm_norms")
 SIZE = ctypes.c_size_t
 # Sizes of the first version of structures that have grown.
 FIRST_SPEC, FIRST_BACK_IO = SPEC.proj_size.offset, BACK_IO.peepholes.offset

@@ -11,8 +11,8 @@ import numpy as np
 
 import fastlstm
 from fastlstm import LSTMOptions, reference
-from fastlstm.options import ACTIVATIONS
-from fastlstm.reference.layers import Model, run_forward
+from fastlstm.options import ACTIVATIONS, LAYER_NORMS
+from fastlstm.reference.layers import Model, project, run_forward
 from fastlstm.reference.options import lstm_cell
 from fastlstm.spec import Spec
 
@@ -75,6 +75,9 @@ class Case:
             name: rng.uniform(-bound, bound, shape).astype(self.dtype)
             for name, shape in self.spec.shapes.items()
         }
+        for name in params:
+            if name.startswith("weight_n"):  # around 1, where layer normalisation's weights begin
+                params[name] = (1 + params[name] / 2).astype(self.dtype)
         directions = 1 + self.bidirectional
         width, units = directions * self.outputs, directions * self.hidden_size
         shape = (directions * self.num_layers, self.batch)
@@ -117,6 +120,9 @@ def random_options(rng: np.random.Generator) -> LSTMOptions:
     for name in ("gate_activation", "candidate_activation", "output_activation"):
         if rng.random() < 0.5:
             chosen[name] = random_activation(rng)
+    if rng.random() < 0.4:
+        chosen["layer_norm"] = str(rng.choice(LAYER_NORMS))
+        chosen["norm_epsilon"] = round(float(rng.uniform(0.1, 0.5)), 2)
     if "gate_activation" in chosen:  # gates without bounds would multiply beyond any
         chosen.setdefault("gate_clip", 1.2)
     options = LSTMOptions(**chosen)
@@ -132,6 +138,8 @@ def random_case(seed: int, dtype: str) -> Case:
     flags = [bool(flag) for flag in rng.random(4) < (0.75, 0.5, 0.5, 0.5)]
     layers, options = int(rng.integers(1, 4)), random_options(rng)
     proj_size = int(rng.integers(1, sizes[2])) if sizes[2] > 1 and rng.random() < 0.3 else 0
+    if proj_size and rng.random() < 0.5:
+        options = replace(options, proj_clip=round(float(rng.uniform(0.2, 0.6)), 2))
     return Case(steps, *sizes, layers, *flags, options, dtype, seed, proj_size)  # type: ignore[misc]
 
 
@@ -186,19 +194,26 @@ def least_distance(case: Case) -> float:
         for direction, (h, c) in enumerate(layer.runs):
             order = slice(None, None, -1 if direction else 1)
             taken = model.active[order][..., 0]
-            z = variant.sums(layer.x[order], h[:-1], c[:-1], params[direction])
-            whole = variant.state(z, c[:-1])[3]
-            gates = [*z[:2], variant.output_sum(z[3], c[1:], params[direction])]
+            own = params[direction]
+            v = variant.sums(layer.x[order], h[:-1], c[:-1], own)
+            v = (*v[:3], variant.output_sum(v[3], c[1:], own))
+            z = [variant.norm.gate(k, v[k], own) for k in range(4)]
+            whole, shown = variant.state(z, c[:-1])[3], variant.norm.output(c[1:], own)
+            gates = [z[0], z[1], z[3]]
             bounds = [] if o.gate_clip is None else [-o.gate_clip, o.gate_clip]
             jumps = [(gate, [*bounds, *corners(o.gate_activation)]) for gate in gates]
             jumps.append((z[2], [*bounds, *corners(o.candidate_activation)]))
-            jumps.append((c[1:], corners(o.output_activation)))
+            jumps.append((shown, corners(o.output_activation)))
             jumps.append((whole, [] if o.cell_clip is None else [-o.cell_clip, o.cell_clip]))
             for values, places in jumps:
                 read = values[taken]
                 for place in places:
                     off = np.abs(read - place) / np.abs(read).max(initial=1)
                     least = min(least, float(off.min(initial=np.inf)))
+            if o.proj_clip is not None:
+                m = variant.gate(variant.clip(z[3])) * variant.output(shown)
+                off = np.abs(np.abs(project(m, own)[taken]) - o.proj_clip)
+                least = min(least, float(off.min(initial=np.inf)))
     return least
 
 

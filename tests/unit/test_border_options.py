@@ -16,6 +16,7 @@ from support.border import (
     FIRST_BACK_IO,
     FIRST_SPEC,
     GRADIENTS,
+    NORMS,
     OPTIONS,
     PEEPHOLES,
     SIZE,
@@ -44,10 +45,20 @@ BAD_OPTIONS: list[dict[str, Any]] = [
     {"candidate": ACTIVATION(kind=len(DECLARED.enums["fastlstm_activation_kind"]) - 1)},
     {"output": ACTIVATION(kind=3, alpha=math.nan)},
     {"output": ACTIVATION(kind=3, beta=1e31)},
+    {"proj_clip": 1.0},  # without a projection
+    {"proj_clip": -1.0},
+    {"layer_norm": 3, "norm_epsilon": 1e-5},
+    {"layer_norm": -1, "norm_epsilon": 1e-5},
+    {"layer_norm": 1},
+    {"layer_norm": 2, "norm_epsilon": 1e-39},
+    {"layer_norm": 2, "norm_epsilon": math.nan},
+    {"norm_epsilon": 1e-5},
 ]
 GOOD_OPTIONS: list[dict[str, Any]] = [
     {},
     {"peepholes": 1, "coupled": 1, "gate_clip": 1.0, "cell_clip": 2.0},
+    {"layer_norm": 1, "norm_epsilon": 1.2e-38},
+    {"layer_norm": 2, "norm_epsilon": 1e30, "peepholes": 1},
     {"no_forget_gate": 1, "gate": ACTIVATION(kind=12), "output": ACTIVATION(kind=3, alpha=0.2)},
 ]
 
@@ -63,16 +74,27 @@ def test_options_are_checked(options: dict[str, Any]) -> None:
     assert library.fastlstm_model_bytes(at(plain), at(size)) == wanted
 
 
-def test_peepholes_are_checked() -> None:
+# What stands in tables of their own: options, the table's name and type, the members that are read.
+TABLES = [
+    (OPTIONS(peepholes=1), "peepholes", PEEPHOLES, ("i", "f", "o")),
+    (OPTIONS(layer_norm=1, norm_epsilon=1e-5), "norms", NORMS, ("n",)),
+    (OPTIONS(layer_norm=2, norm_epsilon=1e-5), "norms", NORMS, ("nx", "nh", "nc", "bias_nc")),
+]
+
+
+@pytest.mark.parametrize("case", range(len(TABLES)))
+def test_tables_are_checked(case: int) -> None:
+    options, name, table_type, members = TABLES[case]
     size, array = SIZE(), Memory(1 << 12)
     some, tape = array.address, SIZE()
-    given = spec(**GENERAL, num_layers=1, options=OPTIONS(peepholes=1))
+    given = spec(**GENERAL, num_layers=1, options=options)
     assert library.fastlstm_model_bytes(at(given), at(size)) == 0
     memory, pointer = Memory(size.value), ctypes.c_void_p()
     weights = WEIGHTS(some, some, some, some)
+    whole = dict.fromkeys(members, some)
 
     def pack(table: Any) -> int:
-        given.peepholes = table and at(table).value
+        setattr(given, name, table and at(table).value)
         one = ctypes.c_int32(1)
         status: int = library.fastlstm_model_pack(
             at(given), at(weights), memory.pointer, one, None, None, at(pointer)
@@ -80,9 +102,10 @@ def test_peepholes_are_checked() -> None:
         return status
 
     assert pack(None) == STATUS["FASTLSTM_INVALID"]
-    assert pack(PEEPHOLES(some, None, some)) == STATUS["FASTLSTM_INVALID"]
-    assert pack(PEEPHOLES(some, some, some + 2)) == STATUS["FASTLSTM_UNALIGNED"]
-    assert pack(PEEPHOLES(some, some, some)) == 0
+    for member in members:
+        assert pack(table_type(**{**whole, member: None})) == STATUS["FASTLSTM_INVALID"]
+        assert pack(table_type(**{**whole, member: some + 2})) == STATUS["FASTLSTM_UNALIGNED"]
+    assert pack(table_type(**whole)) == 0
     steps, batch, one = ctypes.c_int64(4), ctypes.c_int64(2), ctypes.c_int32(1)
     assert library.fastlstm_tape_bytes(at(given), steps, batch, at(tape)) == 0
     plan = Memory(library.fastlstm_plan_bytes())
@@ -96,15 +119,16 @@ def test_peepholes_are_checked() -> None:
         status: int = library.fastlstm_backward(pointer, plan.pointer, at(io), space.pointer)
         return status
 
-    table, wanted = PEEPHOLES(some, some, some), at(gradients).value
+    table, wanted = table_type(**whole), at(gradients).value
     assert run() == 0
-    assert run(gradients=wanted, peepholes=at(table).value) == 0
+    assert run(gradients=wanted, **{name: at(table).value}) == 0
     assert run(gradients=wanted) == STATUS["FASTLSTM_INVALID"]
-    assert run(peepholes=at(table).value) == STATUS["FASTLSTM_INVALID"]
-    table = PEEPHOLES(some, some, None)
-    assert run(gradients=wanted, peepholes=at(table).value) == STATUS["FASTLSTM_INVALID"]
-    table = PEEPHOLES(some, some + 1, some)
-    assert run(gradients=wanted, peepholes=at(table).value) == STATUS["FASTLSTM_UNALIGNED"]
+    assert run(**{name: at(table).value}) == STATUS["FASTLSTM_INVALID"]
+    for member in members:
+        table = table_type(**{**whole, member: None})
+        assert run(gradients=wanted, **{name: at(table).value}) == STATUS["FASTLSTM_INVALID"]
+        table = table_type(**{**whole, member: some + 1})
+        assert run(gradients=wanted, **{name: at(table).value}) == STATUS["FASTLSTM_UNALIGNED"]
 
 
 def test_callers_of_older_headers() -> None:

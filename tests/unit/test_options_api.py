@@ -36,6 +36,8 @@ SOME = [
     LSTMOptions(forget_gate=False),
     LSTMOptions(forget_bias=1.0),
     FULL,
+    LSTMOptions(layer_norm="sums", norm_epsilon=1e-8),
+    LSTMOptions(layer_norm="separate", peepholes=True, forget_bias=0.5),
 ]
 
 
@@ -93,6 +95,14 @@ def test_numbers_as_by_default_are_no_other_option() -> None:
         ({"gate_clip": -1}, ValueError, "gate_clip must be > 0, or None for no clip, got -1"),
         ({"cell_clip": np.nan}, ValueError, "cell_clip must be finite, got nan"),
         ({"cell_clip": [1]}, TypeError, "cell_clip must be a number"),
+        ({"proj_clip": 0}, ValueError, "proj_clip must be > 0, or None for no clip, got 0"),
+        ({"proj_clip": "1"}, TypeError, "proj_clip must be a number"),
+        ({"layer_norm": True}, TypeError, "layer_norm must be one of sums, separate or None, got"),
+        ({"layer_norm": "batch"}, ValueError, "layer_norm must be one of .* or None, got 'batch'"),
+        ({"norm_epsilon": 0.0}, ValueError, "norm_epsilon must be between 1.18e-38 and 1e.30, got"),
+        ({"norm_epsilon": 1e-39}, ValueError, "norm_epsilon must be between"),
+        ({"norm_epsilon": np.inf}, ValueError, "norm_epsilon must be"),
+        ({"norm_epsilon": None}, TypeError, "norm_epsilon must be a number, got None"),
         (
             {"gate_activation": "gelu"},
             ValueError,
@@ -140,6 +150,9 @@ def test_what_is_no_options() -> None:
         made(options={"holes": True})
     with pytest.raises(ValueError, match="options with a forget_bias need bias=True"):
         made(bias=False, options={"forget_bias": 1.0})
+    with pytest.raises(ValueError, match="options with a proj_clip need a proj_size"):
+        made(options={"proj_clip": 1.0})
+    assert made(options={"proj_clip": 1.0}, proj_size=2).options.proj_clip == 1.0
 
 
 # ---- models that have some ----
@@ -175,6 +188,34 @@ def test_parameters() -> None:
         lstm.weight_co_l1 = None
     with pytest.raises(AttributeError, match="no attribute 'weight_ci_l0'"):
         _ = made().weight_ci_l0  # type: ignore[attr-defined,unused-ignore]
+
+
+def test_parameters_of_layer_norm() -> None:
+    """They begin as what changes nothing."""
+    shapes = {
+        "sums": {"weight_n": 4 * H},
+        "separate": {"weight_nx": 4 * H, "weight_nh": 4 * H, "weight_nc": H, "bias_nc": H},
+    }
+    plain = made(num_layers=2, bidirectional=True).state_dict()
+    for form, own in shapes.items():
+        options = LSTMOptions(layer_norm=form, norm_epsilon=1e-4)
+        lstm = made(num_layers=2, bidirectional=True, options=options)
+        state = lstm.state_dict()
+        for end in ("_l0", "_l0_reverse", "_l1", "_l1_reverse"):
+            for name, count in own.items():
+                value = state.pop(name + end)
+                assert value.shape == (count,)
+                assert (value == (0 if name == "bias_nc" else 1)).all()
+                assert not value.flags.writeable
+        assert state.keys() == plain.keys()
+        assert all(np.array_equal(state[name], value) for name, value in plain.items())
+        assert f"layer_norm={form!r}, norm_epsilon=0.0001" in repr(lstm)
+
+
+def test_an_epsilon_alone_is_no_other_lstm() -> None:
+    lstm = made(options=LSTMOptions(norm_epsilon=1e-3))
+    assert lstm._spec.cell == "lstm"
+    assert lstm.config()["options"] == {"norm_epsilon": 1e-3}
 
 
 def test_first_parameters() -> None:
@@ -250,6 +291,14 @@ def test_state_dicts() -> None:
         made().load_state_dict(lstm.state_dict())
     with pytest.raises(ValueError, match=re.escape("weight_co_l0 has shape (4,), must have (5,)")):
         lstm.load_state_dict({**lstm.state_dict(), "weight_co_l0": np.zeros(4, np.float32)})
+    for form, name in (("sums", "weight_n_l0"), ("separate", "weight_nx_l0")):
+        normed = made(options={"layer_norm": form}).state_dict()
+        words = f"{name} is of a layer normalisation: hand over .*layer_norm='{form}'"
+        for options in (None, {"layer_norm": "separate" if form == "sums" else "sums"}):
+            with pytest.raises(ValueError, match=words):
+                fastlstm.LSTM.from_state_dict(normed, options=options)
+        with pytest.raises(ValueError, match=f"missing: {name}"):
+            fastlstm.LSTM.from_state_dict(made().state_dict(), options={"layer_norm": form})
     rnn = fastlstm.RNN(I, H, seed=0).state_dict()
     with pytest.raises(ValueError, match="weight_co_l0 is a peephole's weight: only an LSTM has"):
         fastlstm.RNN.from_state_dict({**rnn, "weight_co_l0": np.zeros(H, np.float32)})

@@ -22,6 +22,10 @@ typedef struct cell_kernels {
   // vector + count), whose rows stand from `row` on. `forward` is NULL then.
   void (*forward_apart)(const fl_layer *, const fl_step *, const bundle_sums *x, const bundle_sums *h,
                         int64_t vector, int count, int64_t row, int rows);
+  // Of a cell with row_sums, for which `forward` only keeps sums, and `backward` only recurrent gradients of
+  // h: the rest, of rows [row, row + rows), whose sums stand at the start of job->row_sums, and of all rows.
+  void (*forward_rows)(const fl_layer *, const fl_step *, int64_t row, int rows);
+  void (*backward_rows)(const fl_layer *, const fl_back_step *);
   // From the recurrent gradients of `rows` rows of a unit vector, at dh[r * dh_row], to gate gradients and
   // the sums of those of the biases.
   void (*backward)(const fl_layer *, const fl_back_step *, const real *dh, int64_t dh_row, int64_t vector,
