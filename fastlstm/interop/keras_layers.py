@@ -31,7 +31,13 @@ CELLS = {
     "SimpleRNN": "rnn",
     "SimpleRNNCell": "rnn",
 }
-RECURRENT = ("Bidirectional", "RNN", *(kind for kind in CELLS if not kind.endswith("Cell")))
+_CONVOLVED = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+RECURRENT = (
+    "Bidirectional",
+    "RNN",
+    *_CONVOLVED,
+    *(kind for kind in CELLS if not kind.endswith("Cell")),
+)
 
 # Class -> our word for it, and names of its weights in Keras's order, each with the setting that it
 # hangs on ("" for always).
@@ -221,6 +227,8 @@ def _equations(
 def recurrent(reading: Reading, node: Node, take: Take) -> list[Layer]:
     """The layers of a recurrent layer of Keras: one, or one for each of stacked cells or, where its
     directions differ, for each direction. Raises Unsupported for what fastlstm does not have."""
+    if node.kind in _CONVOLVED:
+        raise Unsupported(reading.file, node.name, f"{node.kind} is none that fastlstm has")
     if node.kind == "Bidirectional":
         return _bidirectional(reading, node, take)
     config = node.config
@@ -304,7 +312,7 @@ def _bidirectional(reading: Reading, node: Node, take: Take) -> list[Layer]:
         raise FormatError(reading.file, node.name, f"merge_mode {mode!r} is none of Keras's")
     sides = []
     for at, (cls, settings) in enumerate(((kind, config), (there_kind, there))):
-        if cls not in RECURRENT or cls == "Bidirectional":
+        if cls not in RECURRENT or cls in ("Bidirectional", *_CONVOLVED):
             raise Unsupported(reading.file, node.name, f"{cls} is none that fastlstm has")
         cells = _cells(reading, node.name, cls, settings)
         if len(cells) > 1:

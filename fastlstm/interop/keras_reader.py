@@ -116,6 +116,8 @@ def _of_contents(
                 f"got {type(weights).__name__}"
             )
     version = contents.version or held.version or version
+    if not version and held.lists is not None:
+        version = "1"  # which wrote lists and no version yet
     with reading(file):
         if contents.config is None:
             graph = keras_bare.graph(contents, asked)

@@ -279,6 +279,12 @@ BAD_CALLS: list[tuple[tuple[Any, ...], type[Exception], str]] = [
     ((LSTM, [KERNEL, RECURRENT, BIAS[:8]]), interop.FormatError, "bias must have 16 numbers"),
     ((LSTM, [a.astype(int) for a in ARRAYS]), interop.FormatError, "are int64, must be floats"),
     ((MODEL, 3), TypeError, "weights must be a path, a list of arrays or a mapping of them"),
+    (({"class_name": "ConvLSTM2D", "config": {}}, []), interop.Unsupported, "none that fastlstm"),
+    (
+        ({"class_name": "RNN", "config": {"cell": {"class_name": "Mine", "config": {}}}}, []),
+        interop.Unsupported,
+        "its cell Mine is none that fastlstm has",
+    ),
     (("no such file.h5",), FileNotFoundError, "no such file"),
 ]
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A trained model of Keras 2 that a package ships: the character model of textgenrnn (MIT)."""
+"""A trained model of Keras 2 that a package ships: the character model of textgenrnn (MIT); and the
+same through TensorFlow's converter to TensorFlow Lite."""
 
 from __future__ import annotations
 
@@ -70,15 +71,18 @@ def test_outputs_are_those_of_keras_s_equations(folder: Path, imported: Any) -> 
     assert np.abs(y - expected).max() <= 40 * 228 * 4 * np.finfo(np.float32).eps / 10
 
 
-def surprise(imported: Any, letters: dict[str, int], text: str) -> float:
+def surprise(
+    imported: Any, letters: dict[str, int], text: str, layers: dict[str, Any] | None = None
+) -> float:
     """Nats a character of the whole model: two LSTMs, attention over all, a dense layer."""
     others = {one.name: one.weights for one in imported.others}
+    layers = layers or imported.layers
     numbers, total = [0, *(letters[letter] for letter in text)], 0.0
     for t in range(1, len(numbers)):
         read = ([0] * 40 + numbers[:t])[-40:]
         rows = others["embedding"]["embeddings"][np.array([read])]
-        below, _ = imported.layers["rnn_1"](rows)
-        above, _ = imported.layers["rnn_2"](below)
+        below, _ = layers["rnn_1"](rows)
+        above, _ = layers["rnn_2"](below)
         x = np.concatenate([rows, below, above], axis=-1)
         weights = np.exp(x @ others["attention"]["0"])
         seen = (x * weights / weights.sum(axis=1, keepdims=True)).sum(axis=1)
@@ -93,3 +97,52 @@ def test_it_knows_english(folder: Path, imported: Any) -> None:
     english = surprise(imported, letters, "the best way to learn how to play the game")
     noise = surprise(imported, letters, "zq xkv jjw pqx zzv kkq xwz vbq")
     assert english < 1.5 < 5 < noise  # 0.96 and 7.7: guessing takes log 465 = 6.1
+
+
+def converted(model: Any, layer: Any, reduce: bool) -> bytes:
+    """One layer as TensorFlow's converter makes it a file of TensorFlow Lite, 40 steps."""
+    tensorflow = pytest.importorskip("tensorflow", reason="its converter makes the file")
+    keras = pytest.importorskip("tf_keras", reason="Keras 2 gives LSTMs as operators")
+    made = keras.Sequential(
+        [
+            keras.layers.Input((40, layer.input_size), batch_size=1),
+            keras.layers.LSTM(layer.hidden_size, return_sequences=True),
+        ]
+    )
+    values = layer.weights[0]
+    bias = values["bias_ih"] + values["bias_hh"]
+    made.set_weights([values["weight_ih"].T, values["weight_hh"].T, bias])
+    call = tensorflow.function(lambda x: made(x)).get_concrete_function(
+        tensorflow.TensorSpec((1, 40, layer.input_size), tensorflow.float32)
+    )
+    converter = tensorflow.lite.TFLiteConverter.from_concrete_functions([call], made)
+    if reduce:
+        converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
+    return bytes(converter.convert())
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("reduce", [False, True], ids=["float", "int8"])
+def test_through_tensorflow_lite(folder: Path, imported: Any, reduce: bool) -> None:
+    """Outputs as the interpreter's, and the English that it knew."""
+    tensorflow = pytest.importorskip("tensorflow", reason="its converter makes the file")
+    pytest.importorskip("tflite", reason="reading TensorFlow Lite needs the package tflite")
+    layers = {}
+    for name, (layer,) in imported.stacks.items():
+        data = converted(imported, layer, reduce)
+        found = interop.from_tflite(data)
+        assert any("INT8" in note for note in found.notes) == reduce
+        layers[name] = found.model
+        x = np.random.default_rng(0).normal(0, 0.1, (1, 40, layer.input_size)).astype(np.float32)
+        run = tensorflow.lite.Interpreter(model_content=data, num_threads=1)
+        run.allocate_tensors()
+        run.set_tensor(run.get_input_details()[0]["index"], x)
+        run.invoke()
+        theirs = run.get_tensor(run.get_output_details()[0]["index"])
+        # Eight steps: this model makes of a last bit 1e-3 in 40. int8: weights, inputs and states
+        # by 1/254 each, whose errors 128 units average.
+        difference = np.abs(found.model(x)[0] - theirs)[:, :8].max()
+        assert difference <= (0.1 if reduce else 2e-5)
+    letters = json.loads((folder / "textgenrnn_vocab.json").read_text())
+    text = "the best way to learn how to play the game"
+    assert surprise(imported, letters, text, layers) < 1.5
