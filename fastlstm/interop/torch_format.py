@@ -101,8 +101,9 @@ def to_torch(model: Model) -> Any:
     torch = library("torch", "torch", "make modules of PyTorch")
     layer = describe(model)[0]
     kind = model._kind
-    if layer.options is not None and layer.options.equations() is not None:
-        raise Unsupported("model", kind, f"PyTorch has no LSTM with {layer.options!r}")
+    options = layer.options
+    if options is not None and (options.equations() is not None or options.has_noise()):
+        raise Unsupported("model", kind, f"PyTorch has no LSTM with {options!r}")
     if not layer.reset_after:
         raise Unsupported("model", kind, "PyTorch has no GRU with reset_after=False")
     config = {

@@ -102,6 +102,17 @@ def test_options(options: dict[str, Any]) -> None:
     compare(model, lengths=True, state=True)
 
 
+def test_noise_of_training_is_not_written() -> None:
+    noise = ("recurrent_dropout", "variational_dropout", "input_dropout", "weight_drop")
+    options = LSTMOptions(**dict.fromkeys(noise, 0.5), peepholes=True)  # type: ignore[arg-type]
+    model = fastlstm.LSTM(INPUTS, HIDDEN, options=options, seed=0)
+    proto = interop.to_onnx(model)
+    assert interop.from_onnx(proto).model.options == LSTMOptions(peepholes=True)
+    x = uniform(np.random.default_rng(0), STEPS, BATCH, INPUTS)
+    theirs, *_ = onnx_models.by_runtime(proto, {"x": x})
+    assert np.abs(model(x)[0] - theirs).max() <= 2 * STEPS * 22 * float(np.finfo(np.float32).eps)
+
+
 def test_linear_becomes_an_affine_function() -> None:
     options = LSTMOptions(candidate_activation="linear")
     back = interop.from_onnx(interop.to_onnx(fastlstm.LSTM(3, 4, options=options))).model
@@ -156,8 +167,9 @@ def test_files(tmp_path: Path) -> None:
         (fastlstm.LSTM(3, 4, options=LSTMOptions(cell_clip=1.0)), "cell_clip"),
         (fastlstm.LSTM(3, 4, options=LSTMOptions(forget_gate=False)), "forget_gate"),
         (fastlstm.LSTM(3, 4, options=LSTMOptions(layer_norm="sums")), "layer_norm"),
+        (fastlstm.LSTM(3, 4, options=LSTMOptions(zoneout_h=0.5)), "zoneout_h"),
     ],
-    ids=["projection", "cell_clip", "forget_gate", "layer_norm"],
+    ids=["projection", "cell_clip", "forget_gate", "layer_norm", "zoneout"],
 )
 def test_what_onnx_has_not(model: Any, why: str) -> None:
     with pytest.raises(interop.Unsupported, match=why):

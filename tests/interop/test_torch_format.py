@@ -184,8 +184,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
     [
         fastlstm.LSTM(3, 4, options=LSTMOptions(peepholes=True)),
         fastlstm.LSTM(3, 4, options=LSTMOptions(gate_clip=1.0)),
+        fastlstm.LSTM(3, 4, options=LSTMOptions(weight_drop=0.5)),
     ],
-    ids=["peepholes", "clip"],
+    ids=["peepholes", "clip", "weight_drop"],
 )
 def test_what_torch_has_not(model: Any) -> None:
     with pytest.raises(interop.Unsupported, match="PyTorch has no LSTM"):
