@@ -15,6 +15,7 @@ cdef extern from "fastlstm.h" nogil:
         FASTLSTM_RNN_RELU
         FASTLSTM_GRU
         FASTLSTM_LSTM_GENERAL
+        FASTLSTM_GRU_RESET_BEFORE
 
     ctypedef enum fastlstm_pass:
         FASTLSTM_PASS_FORWARD

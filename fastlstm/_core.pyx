@@ -78,7 +78,7 @@ def assume_caches(str kind):
                       "slow": FL_CACHES_SLOW}[kind]
 
 
-cdef fastlstm_cell_kind cell_from_name(str name) except? FASTLSTM_LSTM_GENERAL:
+cdef fastlstm_cell_kind cell_from_name(str name) except? FASTLSTM_GRU_RESET_BEFORE:
     if name == "lstm":
         return FASTLSTM_LSTM
     if name == "rnn_tanh":
@@ -89,6 +89,8 @@ cdef fastlstm_cell_kind cell_from_name(str name) except? FASTLSTM_LSTM_GENERAL:
         return FASTLSTM_GRU
     if name == "lstm_general":
         return FASTLSTM_LSTM_GENERAL
+    if name == "gru_reset_before":
+        return FASTLSTM_GRU_RESET_BEFORE
     raise ValueError(f"unknown cell {name!r}")
 
 

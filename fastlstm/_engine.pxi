@@ -118,7 +118,7 @@ cdef class Engine:
             raise call.error
         if status == FASTLSTM_OUT_OF_RANGE:
             most = "6.2e307" if made.dtype == FASTLSTM_F64 else "1.17e38"
-            if made.cell == FASTLSTM_GRU:
+            if made.cell == FASTLSTM_GRU or made.cell == FASTLSTM_GRU_RESET_BEFORE:
                 raise ValueError(f"finite weights must be below {most}, twice that for the gates r and z: "
                                  "kernels scale them by log2 e (2 log2 e for n)")
             if made.cell != FASTLSTM_LSTM:

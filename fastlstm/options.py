@@ -135,7 +135,7 @@ class LSTMOptions:
         }
         if self.forget_bias is not None:
             checked["forget_bias"] = checks.number(
-                "forget_bias", self.forget_bias, least=-_MOST, below=_MOST
+                "forget_bias", self.forget_bias, least=-_MOST, most=_MOST
             )
         for name in ("gate_clip", "cell_clip", "proj_clip"):
             if getattr(self, name) is not None:
@@ -262,7 +262,7 @@ def _activation(name: str, value: object) -> Activation:
         what = ("no alpha or beta", "an alpha and no beta", "an alpha and a beta")[len(usual)]
         raise ValueError(f"{name}: {kind} has {what}, got {value!r}")
     checked = [
-        checks.number(f"{letter} of {name}", number, least=-_MOST, below=_MOST)
+        checks.number(f"{letter} of {name}", number, least=-_MOST, most=_MOST)
         for letter, number in zip(("alpha", "beta"), given_numbers, strict=False)
     ]
     whole = (*checked, *usual[len(checked) :])

@@ -70,8 +70,9 @@ typedef enum {
   FASTLSTM_LSTM = 0,
   FASTLSTM_RNN_TANH = 1,
   FASTLSTM_RNN_RELU = 2,
-  FASTLSTM_GRU = 3,           // linear before reset: r multiplies W_hn h + b_hn
-  FASTLSTM_LSTM_GENERAL = 4,  // an LSTM with fastlstm_options
+  FASTLSTM_GRU = 3,               // linear before reset: r multiplies W_hn h + b_hn
+  FASTLSTM_LSTM_GENERAL = 4,      // an LSTM with fastlstm_options
+  FASTLSTM_GRU_RESET_BEFORE = 5,  // a GRU whose r multiplies h before the product: W_hn (r h) + b_hn
 } fastlstm_cell_kind;
 typedef enum { FASTLSTM_PASS_FORWARD = 1, FASTLSTM_PASS_BACKWARD = 2 } fastlstm_pass;
 typedef enum {
@@ -280,7 +281,7 @@ fastlstm_status fastlstm_forward(const fastlstm_model *model, const fastlstm_pla
 // behind the others likewise.
 typedef struct fastlstm_gradients {
   void *w_ih, *w_hh;
-  void *b_ih, *b_hh;  // both get the same, but for gate n of a GRU; each may be NULL
+  void *b_ih, *b_hh;  // both get the same, but for gate n of FASTLSTM_GRU; each may be NULL
 } fastlstm_gradients;
 
 // Of its peepholes, (H) each.

@@ -58,7 +58,7 @@ typedef struct worker {
   int64_t row_begin, row_end;                    // of its row group
   int32_t panel_begin, panel_end;                // forward
   int32_t vector_begin, vector_end;              // unit vectors
-  int32_t output_panel_begin, output_panel_end;  // forward: of the projection, if there is one
+  int32_t output_panel_begin, output_panel_end;  // forward: of the second stage, if there is one
   int32_t output_begin, output_end;              // unit vectors of h
   fl_barrier *group;                             // workers that share its rows by hidden units, or NULL
   fl_barrier *team;                              // NULL when alone
@@ -88,8 +88,8 @@ typedef struct segment {
 int64_t fl_slice_begin(int64_t count, int64_t parts, int64_t part);
 void fl_order_rows(run *r, const int64_t *lengths);
 int64_t fl_running(const worker *w, int64_t t, int64_t end);  // end of the rows longer than t
-// Where step t leaves h, m (where h is its projection), c (NULL for a cell without) and its activations (NULL
-// without a tape).
+// Where step t leaves h, m (of the first of two stages), c (NULL for a cell without) and its activations
+// (NULL where neither the backward pass nor a second stage is to read them).
 char *fl_h_buffer(const run *r, int64_t layer_dir, int64_t t);
 char *fl_m_buffer(const run *r, int64_t layer_dir, int64_t t);
 char *fl_whole_buffer(const run *r, int64_t layer_dir);  // h, where its buffers have what products read of it

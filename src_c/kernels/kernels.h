@@ -32,7 +32,7 @@ typedef struct fl_gate_order {
   int32_t gate[FL_PANEL];
 } fl_gate_order;
 
-// A cell, as everything but its arithmetic sees it. No instruction set stands here.
+// A cell, or a stage of its steps, as everything but its arithmetic sees it. No instruction set stands here.
 typedef struct fl_cell {
   const char *name;
   int32_t gates;        // blocks of H rows in the weights and in their gradients
@@ -41,19 +41,21 @@ typedef struct fl_cell {
   int32_t has_c;        // it has a state c besides h
   int32_t carries_h;    // part of the gradient of h goes from step to step beside the products
   int32_t activations;  // activations of a unit that the backward pass needs besides the states
-  int32_t phases;       // of a step: before each but the first, all workers of a row meet
   int32_t grads;        // gate gradients of a unit that the backward pass keeps, `gates` or more
   int32_t unit_sums;    // sums over rows that it leaves for a unit: of those gradients or, with layer
                         // normalisation, of the biases; then of peepholes, then of what normalises
   int32_t row_sums;     // sums of a unit that are kept until all units of a row have theirs, which it takes
                         // together then: 0 (it takes them as they come), 4, or 8: of h, then of x
+  int32_t second;       // the kind of the second stage that all its steps have, or 0
+  int32_t first_gate;   // of a second stage: before its gates, the weights hold so many of the first one's
   fl_gate_order of_x, of_h;
   double scale[FL_PANEL];  // of a gate's weights and bias when packed
 } fl_cell;
 
 enum {
-  FL_CELLS = 5,              // members of fastlstm_cell_kind
+  FL_CELLS = 6,              // members of fastlstm_cell_kind
   FL_PROJECTION = FL_CELLS,  // the projection of a cell's output, laid out and run as a cell without memory
+  FL_CANDIDATE,              // of a GRU that resets before the product: n and h, once r h is there
   FL_NORMED_SUMS,            // FASTLSTM_LSTM_GENERAL with a layer normalisation of this form
   FL_NORMED_SEPARATE,
   FL_STAGES,  // kinds of fl_layer
@@ -116,7 +118,7 @@ typedef struct fl_noise {
 typedef struct fl_layer {
   const fl_cell *cell;
   int32_t kind;        // of the cell, a fastlstm_cell_kind; or another stage
-  int64_t inputs;      // I of this layer
+  int64_t inputs;      // I of this layer; 0: it reads no x
   int64_t units;       // H; of a projection P
   int32_t full;        // whole panels
   int32_t remainder;   // vectors of the remainder panel: 0 (there is none), 1 or 2
@@ -129,11 +131,13 @@ typedef struct fl_layer {
   const void *peepholes;            // [unit vector][i, f, o][VL], or NULL
   const void *norms;                // biases and what normalises, in rows of fl_row_units, or NULL
   const void *wt_x, *wt_h;          // transposed weights for the backward pass, see product/dgrad.inc.h
-  // Of a layer whose output m is projected, h = W_hr m. `projection` computes that in a second phase of each
-  // step: w_h is W_hr, its h_prev is m. Backward, the gradient of m comes from those of h, and the gradient
-  // of h from the gate gradients of the step after: wt_h belongs to what reads a layer's output, `reader`.
-  const struct fl_layer *projection;  // or NULL
-  const struct fl_layer *reader;      // or NULL: the layer itself, in the step after
+  // Of a layer whose steps have two stages, each with a product. The first one leaves m, of which `second`
+  // makes h once all units are there: its h_prev is m, and its w_h what m is multiplied by. A projection is
+  // h = W_hr m; of a GRU that resets before the product m is r h. Backward, the gradient of m comes from the
+  // gradients of the second stage's gates, and that of h from those of the first stage's in the step after:
+  // wt_h belongs to what reads a layer's output, `reader`.
+  const struct fl_layer *second;  // or NULL
+  const struct fl_layer *reader;  // or NULL: the layer itself, in the step after
 } fl_layer;
 
 static inline const fl_layer *fl_reader(const fl_layer *layer)
@@ -179,15 +183,17 @@ typedef struct fl_step {
   const void *const *x;   // [rows] input rows, or NULL where the projection is given
   const void *projected;  // projection of this step, or NULL
   int64_t projected_panel_stride, projected_row_stride;
-  const void *h_prev;  // row r at r * h_stride; not h_next
+  const void *h_prev;  // row r at r * h_stride; not h_next. Of a second stage, m
+  const void *h_old;   // of a second stage: h of the step before, likewise
   void *h_next;
   int64_t h_stride;
   const void *c_prev;  // [unit vector][row][VL]; of a cell without c, NULL as c is
   void *c;             // likewise; may be c_prev
   int64_t c_stride;    // between unit vectors, of c and of `activations` (there times cell->activations)
-  void *activations;   // [unit vector][row][cell->activations][VL] for the backward pass, or NULL
+  // [unit vector][row][cell->activations][VL] for the backward pass, and for a second stage; NULL where
+  // neither is to be
+  void *activations;
   int32_t streaming;   // the tape is written past the caches
-  int32_t phase;       // of the step
   void *const *y;      // [rows] where h goes as well
   void *const *cells;  // [rows] where c goes as well, or NULL
   int64_t rows;
@@ -233,7 +239,8 @@ typedef struct fl_persistent {
 typedef struct fl_back_step {
   const void *next;       // gate gradients of the step after this one, or NULL: it has none of these rows
   void *now;              // where those of this step go
-  int64_t stride;         // of both
+  void *first;            // of a second stage: where those of the first stage go
+  int64_t stride;         // of all
   const void *const *dy;  // [rows] gradients of h, or NULL for zeros
   const void *const *dc;  // [rows] gradients of c, or NULL for zeros
   const void *dh_last;    // [rows] more gradients of h, at r * dh_stride, or NULL
@@ -246,7 +253,7 @@ typedef struct fl_back_step {
   const void *c, *c_prev;  // [unit vector][row][VL], or NULL
   // [unit vector][row][VL] what steps hand back to each other beside the products: the gradient of c, or a
   // part of that of h; NULL for a cell that has neither.
-  void *dc_carry;
+  void *carry;
   int64_t c_stride;
   void *bias;  // [unit vector][cell->unit_sums][VL] sums over rows
   int64_t rows;

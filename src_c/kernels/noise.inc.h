@@ -80,7 +80,7 @@ FL_INLINE vreal zoned_out(vreal held, vreal before, vreal after)
 FL_INLINE int h_has_noise(const fl_layer *layer, const fl_noise *noise)
 {
   const fastlstm_options *o = layer->options;
-  return o && !layer->projection && (o->zoneout_h > 0 || (noise && o->variational_dropout > 0));
+  return o && !layer->second && (o->zoneout_h > 0 || (noise && o->variational_dropout > 0));
 }
 
 // New h, at h, to where it goes.

@@ -64,7 +64,7 @@ fastlstm_status fl_take_spec(const fastlstm_spec *given, fastlstm_spec *spec)
   const fastlstm_status status = take_struct(given, offsetof(fastlstm_spec, proj_size), sizeof *spec, spec);
   if (status != FASTLSTM_OK) return status;
   if (!within(spec->isa, 0, FASTLSTM_ISA_COUNT - 1) || !within(spec->dtype, FASTLSTM_F32, FASTLSTM_F64) ||
-      !within(spec->cell, FASTLSTM_LSTM, FASTLSTM_LSTM_GENERAL) || spec->input_size < 1 ||
+      !within(spec->cell, FASTLSTM_LSTM, FASTLSTM_GRU_RESET_BEFORE) || spec->input_size < 1 ||
       spec->hidden_size < 1 || spec->num_layers < 1 || !within(spec->directions, 1, 2) ||
       !within(spec->passes, FASTLSTM_PASS_FORWARD, FASTLSTM_PASS_FORWARD | FASTLSTM_PASS_BACKWARD) ||
       !within(spec->gemm_blas, 0, fl_cell_of(spec->cell)->has_c) ||
@@ -263,7 +263,7 @@ fastlstm_status fl_take_backward(const fastlstm_model *model, const fastlstm_pla
   if (any_unaligned(model, arrays, COUNT(arrays))) return FASTLSTM_UNALIGNED;
   if (unaligned(io->gradients, _Alignof(fastlstm_gradients))) return FASTLSTM_UNALIGNED;
   const int64_t count = io->gradients ? model->spec.num_layers * model->spec.directions : 0;
-  for (int64_t i = 0; i < (model->projections ? 2 * count : count); ++i) {
+  for (int64_t i = 0; i < (model->spec.proj_size ? 2 * count : count); ++i) {
     const fastlstm_gradients *g = &io->gradients[i];
     if (!g->w_ih || (!g->w_hh && i < count)) return FASTLSTM_INVALID;
     const void *const outs[] = {g->w_ih, g->w_hh, g->b_ih, g->b_hh};

@@ -50,7 +50,9 @@ int fl_run_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_
   const double h_bytes = batch * (double)layout->h_stride * elem;
   const double c_bytes = model->cell->has_c ? batch * (double)model->unit_vectors * lanes * elem : 0;
   const double projected =
-      (double)plan->project_steps * batch * FL_PANEL * (double)model->panels * lanes * elem;
+      (double)plan->project_steps * batch * FL_PANEL * (double)model->x_panels * lanes * elem;
+  const int activations = model->cell->second ? model->cell->activations : 0;  // that a second stage reads
+  const double activations_bytes = activations * batch * (double)width * elem;
   double widest = (double)(spec->num_layers > 1 && outputs > spec->input_size ? outputs : spec->input_size);
   const double gathered = blas ? (double)plan->project_steps * rows_per_group * widest * elem : 0;
   const double pointers = (double)plan->project_steps * rows_per_group + 4 * rows_per_group;
@@ -58,12 +60,14 @@ int fl_run_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_
   const double inner_steps = spec->directions == 2 ? (double)plan->steps : (double)plan->block_steps;
   const double inner =
       spec->num_layers > 1 && !taped ? inner_steps * batch * (double)layout->inner_stride * elem : 0;
-  if (h_bytes > LARGEST || c_bytes > LARGEST || projected > LARGEST || gathered > LARGEST ||
-      pointers > LARGEST || inner > LARGEST || (double)plan->steps > LARGEST)
+  if (h_bytes > LARGEST || c_bytes > LARGEST || activations_bytes > LARGEST || projected > LARGEST ||
+      gathered > LARGEST || pointers > LARGEST || inner > LARGEST || (double)plan->steps > LARGEST)
     return 0;
   layout->h_bytes = fl_round_up((int64_t)h_bytes, FASTLSTM_ALIGN);
   layout->c_bytes = fl_round_up((int64_t)c_bytes, FASTLSTM_ALIGN);
-  layout->state_bytes = (model->projections ? 3 : 2) * layout->h_bytes + layout->c_bytes;
+  layout->activations_bytes = fl_round_up((int64_t)activations_bytes, FASTLSTM_ALIGN);
+  layout->state_bytes =
+      (model->seconds ? 3 : 2) * layout->h_bytes + layout->c_bytes + layout->activations_bytes;
   layout->projected_bytes = fl_round_up((int64_t)projected, FASTLSTM_ALIGN);
   layout->gathered_bytes = fl_round_up((int64_t)gathered, FASTLSTM_ALIGN);
   layout->sums_bytes = fl_sums_rows(model->kernels, model->cell, model->caches.block_bytes > 0) * FL_PANEL *
@@ -100,7 +104,7 @@ int fl_tape_layout_of(const fastlstm_spec *spec, int64_t steps, int64_t batch, f
   const fl_cell *cell = fl_cell_of(fl_stage_of(spec));
   const double vector_step = (double)batch * (double)width * elem, c_step = cell->has_c ? vector_step : 0;
   const double h_step = (double)batch * (double)layout->h_stride * elem,
-               m_step = spec->proj_size ? h_step : 0,
+               m_step = fl_second_kind(spec) ? h_step : 0,
                whole = spec->options.variational_dropout > 0 ? h_step : 0,
                new_c = spec->options.zoneout_c > 0 ? c_step : 0,
                new_h = fl_clips_before_noise(&spec->options) ? h_step : 0;
@@ -147,10 +151,12 @@ int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl
 {
   const fastlstm_spec *spec = &model->spec;
   const double elem = (double)fl_elem(spec->dtype), batch = (double)plan->batch;
-  const int64_t lanes = model->kernels->lanes, vectors = model->unit_vectors, gates = model->cell->gates;
-  // Of the gradients that are kept of a row: of the gates, and of h where it is projected.
+  const int64_t lanes = model->kernels->lanes, vectors = model->unit_vectors;
+  const int64_t gates = fl_weight_gates(model->cell);
+  // Of the gradients that are kept of a row: of the gates, and of the second stage, which keeps one of a
+  // unit.
   const int64_t of_gates = model->cell->grads * vectors;
-  const int64_t kept = of_gates + (model->projections ? model->output_vectors : 0);
+  const int64_t kept = of_gates + (model->seconds ? model->output_vectors : 0);
   const double vector_bytes = (double)lanes * elem, chunk = (double)plan->chunk_rows;
   const double teams = plan->unit_groups > 1 ? 1 : plan->threads;  // that work apart from each other
   const double rows = (double)fl_ceil_div(plan->batch, plan->row_groups);
@@ -175,7 +181,7 @@ int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl
       weights * elem > LARGEST || chunk * FL_WGRAD_SCRATCH * vector_bytes > LARGEST)
     return 0;
   layout->grads_stride = ((int64_t)grads_rows | 1) * lanes;
-  layout->dh = of_gates * layout->grads_stride * (int64_t)elem;
+  layout->second = of_gates * layout->grads_stride * (int64_t)elem;
   layout->grads_bytes = fl_round_up(kept * layout->grads_stride * (int64_t)elem, FASTLSTM_ALIGN);
   layout->scratch_bytes = fl_round_up((int64_t)(chunk * FL_WGRAD_SCRATCH * vector_bytes), FASTLSTM_ALIGN);
   const int64_t space =

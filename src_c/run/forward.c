@@ -112,7 +112,7 @@ static void start_worker(run *r, int dir, int row, int share, int thread, int al
   w.vector_end = end < bundles ? (int32_t)(end * vectors) : r->model->unit_vectors;
   w.output_begin = w.vector_begin;
   w.output_end = w.vector_end;
-  if (r->model->projections) {
+  if (r->model->seconds) {
     const int64_t panels = r->model->output_panels;
     w.output_panel_begin = (int32_t)(panels * share / shares);
     w.output_panel_end = (int32_t)(panels * (share + 1) / shares);
@@ -122,7 +122,7 @@ static void start_worker(run *r, int dir, int row, int share, int thread, int al
   w.team = alone ? NULL : r->team;
   w.group = shares > 1 ? r->team + 1 + dir * p->row_groups + row : NULL;
   const int64_t before =
-      p->project_steps * w.row_begin * FL_PANEL * r->model->panels * r->model->kernels->lanes;
+      p->project_steps * w.row_begin * FL_PANEL * r->model->x_panels * r->model->kernels->lanes;
   w.projected =
       r->space + r->layout.projected + (by_dir ? dir * r->layout.projected_bytes : 0) + before * r->elem;
   w.gathered = r->space + r->layout.gathered;

@@ -96,8 +96,11 @@ char *fl_c_buffer(const run *r, int64_t layer_dir, int64_t t)
 
 char *fl_activations(const run *r, int64_t layer_dir, int64_t t)
 {
-  return r->tape && r->model->cell->activations ? tape_of(r, layer_dir) + t * r->tape_layout.activations_step
-                                                : NULL;
+  if (!r->model->cell->activations) return NULL;
+  if (r->tape) return tape_of(r, layer_dir) + t * r->tape_layout.activations_step;
+  return r->layout.activations_bytes
+             ? state_of(r, layer_dir) + r->layout.state_bytes - r->layout.activations_bytes
+             : NULL;
 }
 
 int64_t fl_vector_units(const run *r, int64_t units, int64_t v, int64_t *begin)

@@ -83,7 +83,11 @@ typedef struct arrays {
   uint64_t hash;
 } arrays;
 
-static int64_t gates_of(const config *c) { return has_c(c) ? 4 : c->spec.cell == FASTLSTM_GRU ? 3 : 1; }
+static int64_t gates_of(const config *c)
+{
+  const int gru = c->spec.cell == FASTLSTM_GRU || c->spec.cell == FASTLSTM_GRU_RESET_BEFORE;
+  return has_c(c) ? 4 : gru ? 3 : 1;
+}
 
 // Width of h.
 static int64_t outputs_of(const config *c)

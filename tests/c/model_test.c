@@ -14,7 +14,7 @@
 #include "check.h"
 #include "model_config.h"
 
-enum { FAMILIES = 3, COLUMNS = 2 * FAMILIES, CELLS = 9 };
+enum { FAMILIES = 3, COLUMNS = 2 * FAMILIES, CELLS = 10 };
 static const char *const HEADER =
     "# cell, index, then for float32 and for float64: generic, avx2 = neon, avx512\n";
 
@@ -31,6 +31,7 @@ static const struct {
     {"rnn_relu", FASTLSTM_RNN_RELU, 0, 40, 0, 0},
     {"gru", FASTLSTM_GRU, 0, 60, 0, 0},
     {"lstmp", FASTLSTM_LSTM, 1, 40, 0, 0},
+    {"gru_before", FASTLSTM_GRU_RESET_BEFORE, 0, 40, 0, 0},
     {"normed", FASTLSTM_LSTM_GENERAL, 1, 24, FASTLSTM_NORM_SUMS, 0},
     {"separate", FASTLSTM_LSTM_GENERAL, 0, 24, FASTLSTM_NORM_SEPARATE, 0},
     {"noisy", FASTLSTM_LSTM_GENERAL, 1, 24, 0, 1},

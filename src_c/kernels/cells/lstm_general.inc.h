@@ -146,7 +146,7 @@ static void FL_NAMED(general_back_rows)(const fl_layer *layer, const fl_back_ste
   const int64_t first = vector * job->c_stride + row * VL, unit = vector * VL;
   const real *kept = (const real *)job->activations + 4 * first, *peepholes = peepholes_of(layer, vector);
   const real *c = (const real *)job->c + first, *c_prev = (const real *)job->c_prev + first;
-  real *carry = (real *)job->dc_carry + first, *sums = (real *)job->bias + vector * (4 + FL_PEEPHOLES) * VL;
+  real *carry = (real *)job->carry + first, *sums = (real *)job->bias + vector * (4 + FL_PEEPHOLES) * VL;
   real *now = (real *)job->now + 4 * vector * job->stride + row * VL;
   // The gates one after another, f last, which may be none; then candidate and output. Values, and slopes.
   enum { I, O, F, G, C, ALL };

@@ -199,13 +199,13 @@ FL_INLINE void normed_output_back(const int separate, const normed_back *b)
   else
     norm_gate_back(b, 3);
   for (int64_t v = 0, u = 0; v < b->vectors; ++v, u += VL) {
-    vreal dc = vload(c_of(job->dc_carry, b, v));
+    vreal dc = vload(c_of(job->carry, b, v));
     if (job->dc) dc = vadd(dc, load_columns(job->dc[b->row], u, b->layer->units));
     if (zoneout > 0) {
       const noise_tile tile = tile_of_row(v, b->vectors, b->row);
       if (v % NOISE_TILE == 0) held_part(job->noise, FL_ZONEOUT_C, zoneout, job->noise_row, tile, held);
       const vreal part = vload(held + v % NOISE_TILE * VL);
-      vstore((real *)c_of(job->dc_carry, b, v), vmul(part, dc));
+      vstore((real *)c_of(job->carry, b, v), vmul(part, dc));
       dc = vmul(vsub(vset1(1), part), dc);
     }
     vstore(b->dc + u, vadd(dc, vload(b->dc + u)));
@@ -259,7 +259,7 @@ FL_INLINE void normed_row_back(const int separate, const fl_layer *layer, const 
       vstore(sums, vfma(d_i, before, vload(sums)));
       vstore(sums + VL, vfma(d_f, before, vload(sums + VL)));
     }
-    real *carry = (real *)c_of(job->dc_carry, &b, v);
+    real *carry = (real *)c_of(job->carry, &b, v);
     vstore(carry, layer->options->zoneout_c > 0 ? vadd(dc, vload(carry)) : dc);
   }
   if (separate) norm_separately_back(&b);
