@@ -167,7 +167,7 @@ def _of_mapping(
     notes: list[str] = []
     others: dict[str, dict[str, Array]] = {}
     with reading(file):
-        groups = state_dicts._search(mapping)
+        groups = state_dicts.search(mapping)
     if not groups:
         some = weights.listed([repr(key) for key in mapping], 8) or "nothing"
         raise FormatError(
@@ -248,7 +248,7 @@ def _cell_of(model: Any, kind: str, options: Mapping[str, Any]) -> Any:
 
 
 def _gather(
-    others: dict[str, dict[str, Array]], group: state_dicts._Found, groups: list[state_dicts._Found]
+    others: dict[str, dict[str, Array]], group: state_dicts.Found, groups: list[state_dicts.Found]
 ) -> None:
     """Put what else the mapping of a layer holds under the names of its modules."""
     taken = {each.prefix + name for each in groups for name in each.names}

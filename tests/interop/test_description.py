@@ -25,6 +25,8 @@ MODELS = [
     fastlstm.LSTM(3, 4, 2, options=LSTMOptions(layer_norm="separate"), seed=0),
     fastlstm.LSTM(3, 4, 12, dtype=np.float64, seed=0),
     fastlstm.GRU(3, 4, 2, bidirectional=True, seed=0),
+    fastlstm.GRU(3, 4, reset_after=False, seed=0),
+    fastlstm.GRUCell(3, 4, reset_after=False, seed=0),
     fastlstm.RNN(3, 4, 2, nonlinearity="relu", seed=0),
     fastlstm.LSTMCell(3, 4, seed=0),
     fastlstm.GRUCell(3, 4, bias=False, seed=0),

@@ -21,9 +21,6 @@ onnx = pytest.importorskip("onnx")
 
 def answers(node: Node) -> list[np.ndarray]:
     """Ours, after the way through an ONNX model."""
-    before = node.kind == "GRU" and not node.attributes.get("linear_before_reset", 0)
-    if before and not onnx_models.RESETS_BEFORE:
-        pytest.skip("fastlstm.GRU has no reset_after yet")
     imported = interop.from_onnx(node.model())
     (layers,) = imported.stacks.values()
     state = [node.values.get(name) for name in ("initial_h", "initial_c")]

@@ -75,7 +75,6 @@ def test_nonlinearity() -> None:
     compare(fastlstm.RNN(INPUTS, HIDDEN, seed=0, **RELU), lengths=True, state=True)
 
 
-@pytest.mark.skipif(not onnx_models.RESETS_BEFORE, reason="fastlstm.GRU has no reset_after yet")
 def test_reset_before() -> None:
     model = fastlstm.GRU(INPUTS, HIDDEN, seed=0, **BEFORE)
     compare(model, lengths=True, state=True)
@@ -194,7 +193,7 @@ def test_hundreds(block: int) -> None:
             shape["options"] = LSTMOptions(**{**OPTIONS[chosen[0]], **OPTIONS[chosen[1]]})
         elif kind == "RNN":
             shape["nonlinearity"] = str(rng.choice(["tanh", "relu"]))
-        elif kind == "GRU" and onnx_models.RESETS_BEFORE:
+        elif kind == "GRU":
             shape["reset_after"] = bool(rng.integers(2))
         model = LAYERS[kind](INPUTS, HIDDEN, seed=int(rng.integers(1 << 30)), **shape)
         compare(model, lengths=bool(rng.integers(2)), state=bool(rng.integers(2)))

@@ -193,6 +193,11 @@ def test_what_torch_has_not(model: Any) -> None:
         interop.to_torch(model)
 
 
+def test_a_reset_before_the_product_is_not_torch_s() -> None:
+    with pytest.raises(interop.Unsupported, match="reset_after=False"):
+        interop.to_torch(fastlstm.GRU(3, 4, reset_after=False))
+
+
 def test_initial_forget_bias_is_no_option_of_the_equations() -> None:
     model = fastlstm.LSTM(3, 4, options=LSTMOptions(forget_bias=1.0))
     same(model, interop.to_torch(model))

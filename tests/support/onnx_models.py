@@ -4,14 +4,11 @@ node's shapes."""
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
-
-import fastlstm
 
 Arrays = dict[str, np.ndarray]
 INPUTS = {
@@ -22,7 +19,6 @@ INPUTS = {
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 WEIGHTS = ("W", "R", "B", "P")
 OPSET = 17
-RESETS_BEFORE = "reset_after" in inspect.signature(fastlstm.GRU).parameters
 
 
 @dataclass
@@ -171,7 +167,7 @@ def random_node(seed: int, kind: str) -> Node:
     if kind == "LSTM":
         _lstm_attributes(node, rng, values(directions, 3 * hidden), directions)
     elif kind == "GRU":
-        node.attributes["linear_before_reset"] = int(rng.integers(2)) if RESETS_BEFORE else 1
+        node.attributes["linear_before_reset"] = int(rng.integers(2))
     elif rng.random() < 0.5:
         node.attributes["activations"] = [str(rng.choice(["Relu", "Tanh"]))] * directions
     return node
