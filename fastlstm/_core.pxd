@@ -15,6 +15,7 @@ cdef extern from "fastlstm.h" nogil:
         FASTLSTM_RNN_RELU
         FASTLSTM_GRU
         FASTLSTM_LSTM_GENERAL
+        FASTLSTM_GRU_RESET_BEFORE
 
     ctypedef enum fastlstm_pass:
         FASTLSTM_PASS_FORWARD
@@ -89,6 +90,10 @@ cdef extern from "fastlstm.h" nogil:
         double proj_clip
         fastlstm_norm_kind layer_norm
         double norm_epsilon
+        double zoneout_c, zoneout_h
+        double recurrent_dropout
+        double variational_dropout
+        double input_dropout
 
     ctypedef struct fastlstm_peepholes:
         const void *i
@@ -191,6 +196,9 @@ cdef extern from "internal/binding.h" nogil:
     fastlstm_status fl_plan_force(const fastlstm_model *model, const fl_choice *choice,
                                   fastlstm_plan *plan)
 
+    void fl_drop_weights(const fl_kernels *kernels, void *weights, int64_t rows, int64_t columns,
+                         double p, uint64_t seed, int64_t place)
+
     int fl_team_max()
     int fl_team_most()
     int fl_team_cpus()
@@ -238,6 +246,7 @@ cdef extern from "fastlstm.h" nogil:
         double dropout
         uint64_t seed
         int32_t *straggled
+        int64_t noisy
 
     fastlstm_status fastlstm_forward(const fastlstm_model *model, const fastlstm_plan *plan,
                                      const fastlstm_io *io, void *workspace)
@@ -286,6 +295,7 @@ cdef extern from "fastlstm.h" nogil:
         int32_t *straggled
         const fastlstm_peephole_gradients *peepholes
         const fastlstm_norm_gradients *norms
+        int64_t noisy
 
     fastlstm_status fastlstm_backward(const fastlstm_model *model, const fastlstm_plan *plan,
                                       const fastlstm_back_io *io, void *workspace)

@@ -78,7 +78,7 @@ def assume_caches(str kind):
                       "slow": FL_CACHES_SLOW}[kind]
 
 
-cdef fastlstm_cell_kind cell_from_name(str name) except? FASTLSTM_LSTM_GENERAL:
+cdef fastlstm_cell_kind cell_from_name(str name) except? FASTLSTM_GRU_RESET_BEFORE:
     if name == "lstm":
         return FASTLSTM_LSTM
     if name == "rnn_tanh":
@@ -89,6 +89,8 @@ cdef fastlstm_cell_kind cell_from_name(str name) except? FASTLSTM_LSTM_GENERAL:
         return FASTLSTM_GRU
     if name == "lstm_general":
         return FASTLSTM_LSTM_GENERAL
+    if name == "gru_reset_before":
+        return FASTLSTM_GRU_RESET_BEFORE
     raise ValueError(f"unknown cell {name!r}")
 
 
@@ -138,6 +140,11 @@ cdef fastlstm_options make_options(object options) except *:
         made.layer_norm = (FASTLSTM_NORM_SUMS if options.layer_norm == "sums"
                            else FASTLSTM_NORM_SEPARATE)
         made.norm_epsilon = options.norm_epsilon
+    made.zoneout_c = options.zoneout_c
+    made.zoneout_h = options.zoneout_h
+    made.recurrent_dropout = options.recurrent_dropout
+    made.variational_dropout = options.variational_dropout
+    made.input_dropout = options.input_dropout
     return made
 
 
@@ -167,6 +174,25 @@ def tape_bytes(spec, str isa, int64_t steps, int64_t batch):
     if fastlstm_tape_bytes(&made, steps, batch, &size) != FASTLSTM_OK:
         raise MemoryError("the tape would not fit into any memory")
     return size
+
+
+def drop_weights(weights, double p, uint64_t seed, int64_t place, str isa):
+    """Weight drop of the W_hh of layer * directions + direction `place`, or of its gradients, in place."""
+    cdef Call call = Call()
+    cdef Py_buffer *buffer
+    cdef const fl_kernels *kernels
+    try:
+        buffer = call.take("weight_hh", weights, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+        if buffer.ndim != 2 or not (has_format(buffer, b"d") or has_format(buffer, b"f")):
+            refuse("weight_hh", buffer, "a matrix of floats")
+        kernels = fl_kernels_for(isa_from_name(isa),
+                                 FASTLSTM_F64 if buffer.itemsize == 8 else FASTLSTM_F32)
+        if kernels == NULL:
+            raise ValueError(f"instruction set {isa!r} is not available here")
+        with nogil:
+            fl_drop_weights(kernels, buffer.buf, buffer.shape[0], buffer.shape[1], p, seed, place)
+    finally:
+        call.release()
 
 
 include "_backoff.pxi"

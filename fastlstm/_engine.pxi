@@ -118,7 +118,7 @@ cdef class Engine:
             raise call.error
         if status == FASTLSTM_OUT_OF_RANGE:
             most = "6.2e307" if made.dtype == FASTLSTM_F64 else "1.17e38"
-            if made.cell == FASTLSTM_GRU:
+            if made.cell == FASTLSTM_GRU or made.cell == FASTLSTM_GRU_RESET_BEFORE:
                 raise ValueError(f"finite weights must be below {most}, twice that for the gates r and z: "
                                  "kernels scale them by log2 e (2 log2 e for n)")
             if made.cell != FASTLSTM_LSTM:
@@ -209,14 +209,16 @@ cdef class Engine:
         return (self.flops_per_row * plan.batch + self.least_step) * plan.steps < SMALL_CALL
 
     def forward(self, x, y, h_0, c_0, h_n, c_n, cells, lengths, int threads, bint out=False,
-                tape=None, double dropout=0.0, uint64_t seed=0, starts=None, size_t untouched=0):
+                tape=None, double dropout=0.0, uint64_t seed=0, starts=None, size_t untouched=0,
+                bint noisy=False):
         """x (T, B, I), y (T, B, D*P) and cells (T, B, D*H) with unit last stride, arrays or Strided;
         states contiguous, arrays or addresses. P is the width of h, `outputs`. lengths and starts are
         arrays, as the tape is.
 
         With ``starts`` (T) they are (N, I), (N, D*P) and (N, D*H), step t of sequence b being row
         starts[t] + b; lengths do not rise then. ``untouched``: bytes of the tape, if it is new, which
-        like the results take no memory yet. ``out``: y does.
+        like the results take no memory yet. ``out``: y does. ``noisy``: the
+        noise of options acts, onto a tape only.
         """
         cdef Call call = Call()
         cdef fastlstm_io io
@@ -249,6 +251,7 @@ cdef class Engine:
                 io.tape = self.tape_of(call, tape, PyBUF_WRITABLE, &plan)
                 io.dropout = dropout
                 io.seed = seed
+                io.noisy = noisy
             untouched += self.item() * (
                 h_states + self.has_c * c_states
                 + count_rows(&extent) * (width * (not out) + units * (io.cells != NULL)))
@@ -259,8 +262,9 @@ cdef class Engine:
             call.release()
 
     def backward(self, tape, x, lengths, dy, dcells, dh_n, dc_n, dx, dh_0, dc_0, list grads,
-                 bint accumulate, int threads, double dropout=0.0, uint64_t seed=0, starts=None):
-        """Gradients from the tape of a forward pass with the same x, lengths, dropout and seed.
+                 bint accumulate, int threads, double dropout=0.0, uint64_t seed=0, starts=None,
+                 bint noisy=False):
+        """Gradients from the tape of a forward pass with the same x, lengths, dropout, seed and noise.
 
         Arrays as in `forward`; ``grads`` is None or lists (w_ih, w_hh, b_ih, b_hh, w_hr and those of
         peepholes and of what normalises), as weights are given, for each layer and direction, contiguous.
@@ -347,6 +351,7 @@ cdef class Engine:
                 io.accumulate = accumulate
             io.dropout = dropout
             io.seed = seed
+            io.noisy = noisy
             io.straggled = &straggled
             io.poll = check_signals
             io.poll_arg = <void *>call

@@ -70,10 +70,11 @@ def number(
     value: object,
     *,
     least: float = 0.0,
+    most: float = math.inf,
     below: float = math.inf,
     infinite: bool = False,
 ) -> float:
-    """A real number in [least, below), finite unless `infinite`."""
+    """A real number from `least` to `most` and below `below`, finite unless `infinite`."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(
         value, (int, float, np.integer, np.floating)
     ):
@@ -84,10 +85,12 @@ def number(
         raise ValueError(f"{name} must be a number that fits float64") from None
     if infinite and real == math.inf:
         return real
-    if not (math.isfinite(real) and least <= real < below):
+    if not (math.isfinite(real) and least <= real <= most and real < below):
         within = "finite"
         if below < math.inf:
             within = f"in [{least:g}, {below:g})"
+        elif most < math.inf:
+            within = f"in [{least:g}, {most:g}]"
         elif least > -math.inf:
             within = f">= {least:g}" if infinite else f"finite and >= {least:g}"
         raise ValueError(f"{name} must be {within}, got {real}")

@@ -72,6 +72,10 @@ def explain(title: str, spec: Spec, steps: int, plan: dict[str, Any]) -> str:
             f"output       projected to {spec.proj_size} of {spec.hidden_size} values, "
             "after a barrier where threads share units"
         ]
+    if spec.cell == "gru_reset_before":
+        output = [
+            "stages       r and z, then n from r h, after a barrier where threads share units"
+        ]
     chains = "one partial sum" if plan["chains"] == 1 else f"{plan['chains']} partial sums"
     return "\n".join(
         [

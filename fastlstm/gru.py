@@ -9,10 +9,16 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
+from . import checks
 from .cell import RecurrentCell
 from .checks import Array, SupportsArray
 from .recurrent import Recurrent
 from .spec import CELLS
+
+
+def _cell_of(reset_after: bool) -> str:
+    """The row of `CELLS`."""
+    return "gru" if reset_after else "gru_reset_before"
 
 
 class GRU(Recurrent[SupportsArray, Array, SupportsArray]):
@@ -38,6 +44,8 @@ class GRU(Recurrent[SupportsArray, Array, SupportsArray]):
         Probability of dropout between layers; training only, idle in inference.
     bidirectional : bool, default False
         Whether a second set of weights runs from each sequence's last step to its first.
+    reset_after : bool, default True
+        Whether the reset gate comes after the product with h_{t-1}, as in torch, or before it.
     dtype : dtype, default numpy.float32
         float32 or float64, of parameters, inputs and outputs.
     seed : None, int >= 0, or what numpy.random.default_rng takes
@@ -71,12 +79,16 @@ class GRU(Recurrent[SupportsArray, Array, SupportsArray]):
         h_t = (1 - z) * n + z * h_{t-1}
 
     r comes after the product with h_{t-1}, as in torch and cuDNN; Keras calls this ``reset_after``,
-    ONNX ``linear_before_reset``. The backward pass and the sources stand in
-    ``fastlstm.reference.gru``.
+    ONNX ``linear_before_reset``. With ``reset_after=False`` it comes before, as in Cho et al. 2014,
+    which takes a second product a step, one after the other::
+
+        n = tanh(W_in x_t + b_in + W_hn (r * h_{t-1}) + b_hn)
+
+    The backward pass and the sources stand in ``fastlstm.reference.gru``.
     """
 
     _kind = "GRU"
-    _cell = CELLS["gru"]
+    _cell = CELLS["gru"]  # and of "gru_reset_before"
     _has_c = _cell.has_c
     _states = ("h_0",)
     _defaults: ClassVar[dict[str, object]] = {
@@ -85,6 +97,7 @@ class GRU(Recurrent[SupportsArray, Array, SupportsArray]):
         "batch_first": False,
         "dropout": 0.0,
         "bidirectional": False,
+        "reset_after": True,
     }
 
     def __init__(
@@ -97,11 +110,13 @@ class GRU(Recurrent[SupportsArray, Array, SupportsArray]):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        reset_after: bool = True,
         dtype: DTypeLike = np.float32,
         seed: object = None,
     ) -> None:
+        self.reset_after = checks.flag("reset_after", reset_after)
         super().__init__(
-            "gru",
+            _cell_of(self.reset_after),
             input_size,
             hidden_size,
             num_layers,
@@ -121,6 +136,7 @@ class GRU(Recurrent[SupportsArray, Array, SupportsArray]):
         *,
         batch_first: bool = False,
         dropout: float = 0.0,
+        reset_after: bool = True,
         dtype: DTypeLike | None = None,
     ) -> Self:
         """A GRU whose sizes, layers, directions and bias names and shapes of a state dict say.
@@ -134,7 +150,7 @@ class GRU(Recurrent[SupportsArray, Array, SupportsArray]):
         prefix : str, optional
             Where the GRU stands, "encoder.gru." for example; None: the only one. What DataParallel
             ("module.") and torch.compile ("_orig_mod.") put into names may be left out.
-        batch_first, dropout
+        batch_first, dropout, reset_after
             Of the constructor, which no state dict tells.
         dtype : dtype, optional
             float32 or float64: values of any float dtype (float64 for a float32 model too) and
@@ -156,7 +172,7 @@ class GRU(Recurrent[SupportsArray, Array, SupportsArray]):
         MemoryError
             It does not fit.
         """
-        options = {"batch_first": batch_first, "dropout": dropout}
+        options = {"batch_first": batch_first, "dropout": dropout, "reset_after": reset_after}
         return cls._of_state_dict(state_dict, prefix, dtype, "gru", **options)
 
 
@@ -173,6 +189,8 @@ class GRUCell(RecurrentCell[SupportsArray, Array]):
         Features I and hidden units H.
     bias : bool, default True
         Whether there are biases b_ih and b_hh.
+    reset_after : bool, default True
+        As for `GRU`.
     dtype : dtype, default numpy.float32
         float32 or float64.
     seed : None, int >= 0, or what numpy.random.default_rng takes
@@ -194,7 +212,7 @@ class GRUCell(RecurrentCell[SupportsArray, Array]):
     _kind = "GRUCell"
     _has_c = CELLS["gru"].has_c
     _states = ("h_0",)
-    _defaults: ClassVar[dict[str, object]] = {"bias": True}
+    _defaults: ClassVar[dict[str, object]] = {"bias": True, "reset_after": True}
 
     def __init__(
         self,
@@ -202,7 +220,10 @@ class GRUCell(RecurrentCell[SupportsArray, Array]):
         hidden_size: int,
         bias: bool = True,
         *,
+        reset_after: bool = True,
         dtype: DTypeLike = np.float32,
         seed: object = None,
     ) -> None:
-        super().__init__("gru", input_size, hidden_size, bias, dtype, seed)
+        self.reset_after = checks.flag("reset_after", reset_after)
+        cell = _cell_of(self.reset_after)
+        super().__init__(cell, input_size, hidden_size, bias, dtype, seed)

@@ -54,7 +54,7 @@ class LSTM(Recurrent[Given, State, Slope]):
         run on one thread beside those of BLAS.
     options : LSTMOptions, or mapping of its arguments, optional
         What makes it another LSTM than the plain one: peepholes, clips, coupled gates, activations,
-        layer normalisation.
+        layer normalisation, noise in training.
 
     Attributes
     ----------
@@ -97,7 +97,6 @@ class LSTM(Recurrent[Given, State, Slope]):
     _cell = CELLS["lstm"]
     _has_c = _cell.has_c
     _states = ("h_0", "c_0")
-    options: LSTMOptions | None = None  # of models pickled before there were options, too
     _defaults: ClassVar[dict[str, object]] = {
         "num_layers": 1,
         "bias": True,

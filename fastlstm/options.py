@@ -32,6 +32,15 @@ ACTIVATIONS: dict[str, tuple[float, ...]] = {
 }
 LAYER_NORMS = ("sums", "separate")
 _USUAL_EPSILON = 1e-5
+# What is random in training, each a probability.
+NOISE = (
+    "zoneout_c",
+    "zoneout_h",
+    "recurrent_dropout",
+    "variational_dropout",
+    "input_dropout",
+    "weight_drop",
+)
 _MOST = 1e30  # of alpha and beta: times 2 log2 e, float32 still holds them
 
 
@@ -73,6 +82,20 @@ class LSTMOptions:
         with alpha and, where there is one, beta, ``("hard_sigmoid", 1 / 6, 0.5)`` for example.
         There are sigmoid, tanh, hard_sigmoid, relu, leaky_relu, thresholded_relu, elu, softsign,
         softplus, scaled_tanh, affine and linear, as ONNX defines them.
+    zoneout_c, zoneout_h : float, default 0.0
+        Probability with which each value of c, or of h, stays as it was at the step before. This
+        and what follows acts in `forward` in training mode; at inference c and h are what is
+        expected of them, p old + (1 - p) new.
+    recurrent_dropout : float, default 0.0
+        Probability of dropout of g, with a new mask at each step. Of each dropout, values that it
+        keeps are divided by 1 - p, and there is none at inference.
+    variational_dropout : float, default 0.0
+        Probability of dropout of the h that the next step's product reads, with one mask for all
+        steps of a sequence; what else reads h has it whole.
+    input_dropout : float, default 0.0
+        Probability of dropout of what each layer reads, with one mask for all steps of a sequence.
+    weight_drop : float, default 0.0
+        Probability of dropout of the elements of weight_hh, with one mask for a whole pass.
 
     Raises
     ------
@@ -82,7 +105,8 @@ class LSTMOptions:
     Notes
     -----
     The equations, forward and backward, and their sources stand in ``fastlstm.reference.options``,
-    ``fastlstm.reference.normalization`` and ``fastlstm.reference.activations``.
+    ``fastlstm.reference.normalization``, ``fastlstm.reference.activations`` and
+    ``fastlstm.reference.noise``.
     """
 
     peepholes: bool = False
@@ -97,6 +121,12 @@ class LSTMOptions:
     gate_activation: Activation = "sigmoid"
     candidate_activation: Activation = "tanh"
     output_activation: Activation = "tanh"
+    zoneout_c: float = 0.0
+    zoneout_h: float = 0.0
+    recurrent_dropout: float = 0.0
+    variational_dropout: float = 0.0
+    input_dropout: float = 0.0
+    weight_drop: float = 0.0
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
@@ -105,7 +135,7 @@ class LSTMOptions:
         }
         if self.forget_bias is not None:
             checked["forget_bias"] = checks.number(
-                "forget_bias", self.forget_bias, least=-_MOST, below=_MOST
+                "forget_bias", self.forget_bias, least=-_MOST, most=_MOST
             )
         for name in ("gate_clip", "cell_clip", "proj_clip"):
             if getattr(self, name) is not None:
@@ -115,6 +145,8 @@ class LSTMOptions:
         checked["norm_epsilon"] = _epsilon(self.norm_epsilon)
         for name in ("gate_activation", "candidate_activation", "output_activation"):
             checked[name] = _activation(name, getattr(self, name))
+        for name in NOISE:
+            checked[name] = checks.probability(name, getattr(self, name))
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         if self.coupled and not self.forget_gate:
@@ -142,17 +174,27 @@ class LSTMOptions:
         return found
 
     def equations(self) -> LSTMOptions | None:
-        """Without what only first parameters depend on, or nothing at all.
+        """Without what only parameters depend on: forget_bias (first ones), weight_drop.
 
         Returns
         -------
         LSTMOptions or None
             None where what is left is the plain LSTM.
         """
-        left = dataclasses.replace(self, forget_bias=None)
+        left = dataclasses.replace(self, forget_bias=None, weight_drop=0.0)
         if self.layer_norm is None:
             left = dataclasses.replace(left, norm_epsilon=_USUAL_EPSILON)
         return None if left == LSTMOptions() else left
+
+    def has_noise(self) -> bool:
+        """Whether something is random in training.
+
+        Returns
+        -------
+        bool
+            True where one of the probabilities is not zero.
+        """
+        return any(getattr(self, name) for name in NOISE)
 
     def _activations(self) -> list[tuple[str, float, float]]:
         """Name, alpha and beta of all three; 0 for a number that an activation does not have."""
@@ -220,7 +262,7 @@ def _activation(name: str, value: object) -> Activation:
         what = ("no alpha or beta", "an alpha and no beta", "an alpha and a beta")[len(usual)]
         raise ValueError(f"{name}: {kind} has {what}, got {value!r}")
     checked = [
-        checks.number(f"{letter} of {name}", number, least=-_MOST, below=_MOST)
+        checks.number(f"{letter} of {name}", number, least=-_MOST, most=_MOST)
         for letter, number in zip(("alpha", "beta"), given_numbers, strict=False)
     ]
     whole = (*checked, *usual[len(checked) :])

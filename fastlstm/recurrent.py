@@ -9,16 +9,18 @@ from typing import Any, Generic, Literal, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import checks, runtime, weights
+from . import _core, checks, runtime, weights
 from .arrays import empty
 from .checks import Array, SupportsArray
 from .inference import Given, Inference, State, apart
+from .options import LSTMOptions
 from .spec import BACKWARD, FORWARD
 from .training import (
     Gradients,
     Record,
     Tape,
     backward,
+    drop_weights,
     given_mapping,
     grads_to_fill,
     tape_size,
@@ -32,6 +34,10 @@ class Recurrent(Inference[Given, State], Generic[Given, State, Slope]):
 
     The type variables say what a state is: a pair (h, c), or h alone.
     """
+
+    options: LSTMOptions | None = (
+        None  # of an LSTM; of one that was pickled before there were some, too
+    )
 
     @overload
     def forward(
@@ -70,8 +76,9 @@ class Recurrent(Inference[Given, State], Generic[Given, State, Slope]):
     ) -> tuple[Array, State, Tape] | tuple[Array, State, Array, Tape]:
         """Run forward and keep what `backward` needs.
 
-        The numbers are those of a call, bit by bit, unless dropout acts: between layers, in
-        training mode only. Values that it keeps are divided by 1 - dropout.
+        The numbers are those of a call, bit by bit, unless dropout between layers or noise of
+        `LSTMOptions` acts: in training mode only. Values that dropout keeps are divided by 1 -
+        dropout.
 
         Parameters
         ----------
@@ -80,7 +87,7 @@ class Recurrent(Inference[Given, State], Generic[Given, State, Slope]):
         tape : Tape, optional
             One whose memory to use again; what it held is lost.
         seed : int, optional
-            Of the dropout masks, 0 to 2**64 - 1; None draws one.
+            Of the masks of dropout and noise, 0 to 2**64 - 1; None draws one.
         num_threads : int, optional
             As for a call of the model.
 
@@ -109,12 +116,18 @@ class Recurrent(Inference[Given, State], Generic[Given, State, Slope]):
         threads = runtime.call_threads(num_threads)
         x, h_0, c_0, steps_of, y_shape, h_shape, c_shape = self._checked(x, state, lengths)
         dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
-        if seed is None and dropout:
-            seed = self._draw_seed()
+        options = self.options if self.training else None
+        noisy = options is not None and options.has_noise()
+        weight_drop = 0.0 if options is None else options.weight_drop
+        if seed is None:
+            seed = self._draw_seed() if dropout or noisy else 0
         tape = Tape() if tape is None else tape
         with tape._guard.writing():
             tape._record = None  # until all is recorded, whatever ends this pass
-            engine = self._engine(FORWARD | BACKWARD, threads)
+            if weight_drop:
+                engine = self._dropped_engine(weight_drop, seed, threads)
+            else:
+                engine = self._engine(FORWARD | BACKWARD, threads)
             steps, batch, _ = x.shape
             before = tape._memory
             memory, kept = tape._room(x, tape_size(self._spec, steps, batch))
@@ -135,13 +148,13 @@ class Recurrent(Inference[Given, State], Generic[Given, State, Slope]):
                 False,
                 memory,
                 dropout,
-                seed or 0,
+                seed,
                 untouched=memory.nbytes if memory is not before else 0,
+                noisy=noisy,
             )
             shapes = y_shape, h_shape, c_shape
-            tape._record = Record(
-                self._layout(), engine, kept, steps_of, *shapes, dropout, seed or 0
-            )
+            run = (kept, steps_of, *shapes, dropout, seed, noisy, weight_drop)
+            tape._record = Record(self._layout(), engine, *run)
         final: Any = h_n if c_n is None else (h_n, c_n)
         return (y, final, tape) if cells is None else (y, final, cells, tape)
 
@@ -226,25 +239,43 @@ class Recurrent(Inference[Given, State], Generic[Given, State, Slope]):
             if given is not None:  # what is written must not be read as well
                 arrays = list(params.values())
                 dy, dcells, dh_n, dc_n = (apart(g, arrays) for g in (dy, dcells, dh_n, dc_n))
+            # With weight drop, gradients of W_hh pass its mask before they go anywhere.
+            apart_from = given is not None and record.weight_drop > 0
+            sums = grads_to_fill(None, self._shapes, self.dtype) if apart_from else params
             dx, dh_0, dc_0 = backward(
                 tape._memory,
                 record,
-                weights.by_layer(self._spec, params),
+                weights.by_layer(self._spec, sums),
                 None if dy is None else self._time_major(dy),
                 (dh_n, dc_n),
                 None if dcells is None else self._time_major(dcells),
                 has_c=self._has_c,
-                accumulate=given is not None,
+                accumulate=given is not None and not apart_from,
                 input_grad=input_grad,
                 threads=threads,
             )
+            if record.weight_drop:
+                drop_weights(sums, self._spec, record.weight_drop, record.seed)
+            if apart_from:
+                for name, values in params.items():
+                    values += sums[name]
         if dx is not None:
             dx = dx.transpose(1, 0, 2) if self.batch_first and len(shape) == 3 else dx
             dx = dx.reshape(shape)
         return Gradients(dx, dh_0, dc_0, params if given is None else given)
 
+    def _dropped_engine(self, p: float, seed: int, threads: int) -> _core.Engine:
+        """Of parameters with weight drop, for one pass: nobody else gets it."""
+        while True:
+            moment = self._params.settled()
+            arrays = self._params.copies()
+            if self._params.unchanged(*moment):
+                break
+        drop_weights(arrays, self._spec, p, seed)
+        return self._pack(arrays, FORWARD | BACKWARD, threads, False)
+
     def _draw_seed(self) -> int:
-        """The next dropout seed; their sequence follows from the model's own seed."""
+        """The next seed of masks; their sequence follows from the model's own seed."""
         if self._seeds is None:
             given: Any = self._seed
             if given is not None and not isinstance(given, np.random.Generator):

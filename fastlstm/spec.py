@@ -41,6 +41,7 @@ CELLS: dict[str, Cell] = {
     "rnn_relu": Cell(gates=1, has_c=False),
     "gru": Cell(gates=3, has_c=False),
     "lstm_general": Cell(gates=4, has_c=True),
+    "gru_reset_before": Cell(gates=3, has_c=False),
 }
 
 

@@ -52,6 +52,8 @@ def layer_config(module: Any, kind: str) -> dict[str, Any]:
         config["nonlinearity"] = mode.removeprefix("RNN_").lower()
     if kind == "LSTM" and mode is None:  # torch has none
         config["options"] = getattr(module, "options", None)
+    if kind == "GRU":  # likewise: torch's resets after the product
+        config["reset_after"] = getattr(module, "reset_after", True)
     return {**config, "dtype": _dtype(first)}
 
 
@@ -72,6 +74,8 @@ def cell_config(module: Any, kind: str) -> dict[str, Any]:
     first = values(module, ["weight_ih"])["weight_ih"]
     config = {name: getattr(module, name) for name in known}
     config["bias"] = config["bias"] is not False and config["bias"] is not None
+    if kind == "GRUCell":
+        config["reset_after"] = getattr(module, "reset_after", True)
     return {**config, "dtype": _dtype(first)}
 
 

@@ -56,6 +56,9 @@ class Record(NamedTuple):
     c_shape: tuple[int, ...]
     dropout: float
     seed: int
+    noisy: bool
+    """whether the noise of options acted"""
+    weight_drop: float
 
 
 class Tape:
@@ -72,7 +75,7 @@ class Tape:
     nbytes : int
         Bytes that the tape holds.
     seed : int
-        Of the dropout masks of the pass.
+        Of the masks of the pass, of dropout and noise.
     """
 
     def __init__(self) -> None:
@@ -89,7 +92,7 @@ class Tape:
 
     @property
     def seed(self) -> int:
-        """Of the dropout masks of this pass."""
+        """Of the masks of this pass."""
         return 0 if self._record is None else self._record.seed
 
     def __repr__(self) -> str:
@@ -181,8 +184,15 @@ def backward(
         threads,
         record.dropout,
         record.seed,
+        noisy=record.noisy,
     )
     return dx, dh_0, dc_0
+
+
+def drop_weights(arrays: Mapping[str, Array], spec: Spec, p: float, seed: int) -> None:
+    """Weight drop of all W_hh, or of their gradients, in place."""
+    for place, end in enumerate(spec.suffixes):
+        _core.drop_weights(arrays["weight_hh" + end], p, seed, place, runtime.active_isa())
 
 
 def tape_size(spec: Spec, steps: int, batch: int) -> int:

@@ -27,14 +27,27 @@ and, since all steps share the parameters, sums over the steps (and, in the prod
 
     dW_ih = sum_t da^T x_t,  dW_hh = sum_t db^T h_{t-1},  db_ih = sum_t sum_B da,  db_hh likewise db
 
+With ``reset_after=False`` r comes before the product with W_hn, the last block of W_hh:
+
+    m   = r * h_{t-1}
+    n   = tanh(a_n + m W_hn^T + b_hn)                    candidate
+
+and all else is as above. Then a and b of n have one gradient, and r gets its own through m:
+
+    db_n     = da_n                                      n = tanh(a_n + b_n)
+    dm       = da_n W_hn                                 b_n = m W_hn^T + b_hn
+    da_r     = dm h_{t-1} r (1 - r)                      m = r h_{t-1}
+    dh_{t-1} = dh z + dm r + [da_r da_z] W_h(rz)         W_h(rz) the first two blocks of W_hh
+    dW_hn    = sum_t da_n^T m,  of the first two blocks of dW_hh as above
+
 Layers, directions and the ends of sequences stand in ``fastlstm.reference.layers``.
 
 Sources: K. Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical
-machine translation", EMNLP 2014 (the network; there z is 1 - z, and r multiplies h before the
-product); the documentation of `torch.nn.GRU` (r after the product, as cuDNN has it, so that one
-product a step is enough; order of the gates, the two biases, parameter names); P. Werbos,
-"Backpropagation through time: what it does and how to do it", Proceedings of the IEEE 78(10), 1990
-(the gradient).
+machine translation", EMNLP 2014 (the network, with r before the product; there z is 1 - z); the
+ONNX operator GRU (``linear_before_reset``, 0 for r before the product); the documentation of
+`torch.nn.GRU` (r after the product, as cuDNN has it, so that one product a step is enough; order of
+the gates, the two biases, parameter names); P. Werbos, "Backpropagation through time: what it does
+and how to do it", Proceedings of the IEEE 78(10), 1990 (the gradient).
 
 Letters in shapes: T steps, B sequences, I inputs, H hidden units, L layers, D directions (1 or 2).
 """
@@ -80,6 +93,7 @@ def gru_forward(
     lengths: Sequence[int] | npt.ArrayLike | None = None,
     dropout: float = 0.0,
     seed: int = 0,
+    reset_after: bool = True,
     dtype: npt.DTypeLike = np.float64,
 ) -> GRUResult:
     """All steps of a (stacked, bidirectional) GRU over a batch of sequences.
@@ -93,7 +107,11 @@ def gru_forward(
         whether there are biases follow from the names in it.
     h_0 : array_like of shape (D*L, B, H), optional
         None means zeros.
-    lengths, dropout, seed, dtype
+    lengths, dropout, seed
+        As for `lstm_forward`.
+    reset_after : bool, default True
+        Whether r comes after the product with W_hn, or before it.
+    dtype
         As for `lstm_forward`.
 
     Returns
@@ -106,8 +124,9 @@ def gru_forward(
     ValueError
         `h_0` or `lengths` does not fit `x`; `dropout` and `seed` are checked where they are used.
     """
-    model = Model.of(GRU, x, params, {"h_0": h_0}, lengths, dtype)
-    layers = run_forward(GRU, model, dropout, seed)
+    cell = GRU if reset_after else GRU_RESET_BEFORE
+    model = Model.of(cell, x, params, {"h_0": h_0}, lengths, dtype)
+    layers = run_forward(cell, model, dropout, seed)
     (y,), (h_n,) = layers[-1].outputs, final_states(layers)
     return GRUResult(y, h_n)
 
@@ -122,6 +141,7 @@ def gru_backward(
     dh_n: npt.ArrayLike | None = None,
     dropout: float = 0.0,
     seed: int = 0,
+    reset_after: bool = True,
     dtype: npt.DTypeLike = np.float64,
 ) -> GRUGradients:
     """The gradients of a scalar loss, from those of `gru_forward`'s results, by recomputing it.
@@ -135,7 +155,7 @@ def gru_backward(
     dh_n : array_like of shape (D*L, B, H), optional
         The gradient of h_n. Each gradient is for its own path only (y and h_n may well show the
         same h_t).
-    dropout, seed, dtype
+    dropout, seed, reset_after, dtype
         Those of the forward pass.
 
     Returns
@@ -148,11 +168,12 @@ def gru_backward(
     ValueError
         As from `gru_forward`, and for a gradient of another shape than its result's.
     """
-    model = Model.of(GRU, x, params, {"h_0": h_0}, lengths, dtype)
-    layers = run_forward(GRU, model, dropout, seed)
+    cell = GRU if reset_after else GRU_RESET_BEFORE
+    model = Model.of(cell, x, params, {"h_0": h_0}, lengths, dtype)
+    layers = run_forward(cell, model, dropout, seed)
     doutputs = (array("dy", dy, layers[-1].outputs[0].shape, dtype),)
     dfinal = (array("dh_n", dh_n, model.initial[0].shape, dtype),)
-    dx, (dh_0,), dparams = run_backward(GRU, model, layers, doutputs, dfinal)
+    dx, (dh_0,), dparams = run_backward(cell, model, layers, doutputs, dfinal)
     return GRUGradients(dx, dh_0, {name: dparams[name] for name in params})
 
 
@@ -190,3 +211,43 @@ def _backward(
 
 
 GRU = Cell(3, _forward, _backward)
+
+
+def _gates_before(x: Array, h: Array, params: Params) -> tuple[Array, Array, Array]:
+    """r, z and n, where r comes before the product."""
+    a = x @ params["weight_ih"].T
+    w_r, w_z, w_n = np.split(params["weight_hh"], 3)
+    if "bias_ih" in params:
+        a = a + params["bias_ih"] + params["bias_hh"]
+    a_r, a_z, a_n = np.split(a, 3, axis=-1)
+    r, z = sigmoid(a_r + h @ w_r.T), sigmoid(a_z + h @ w_z.T)
+    return r, z, np.tanh(a_n + (r * h) @ w_n.T)
+
+
+def _forward_before(x: Array, states: States, params: Params) -> tuple[Array]:
+    (h,) = states
+    _, z, n = _gates_before(x, h, params)
+    return ((1 - z) * n + z * h,)
+
+
+def _backward_before(
+    x: Array, states: States, params: Params, dstates: States
+) -> tuple[Array, tuple[Array], dict[str, Array]]:
+    (h,), (dh,) = states, dstates
+    r, z, n = _gates_before(x, h, params)
+    rows = 2 * h.shape[-1]
+    w_rz, w_n = params["weight_hh"][:rows], params["weight_hh"][rows:]
+    da_n = dh * (1 - z) * (1 - n**2)
+    dm = da_n @ w_n
+    da_r = dm * h * r * (1 - r)
+    da_z = dh * (h - n) * z * (1 - z)
+    da_rz = np.concatenate([da_r, da_z], axis=-1)
+    da = np.concatenate([da_rz, da_n], axis=-1)
+    dw_hh = np.concatenate([da_rz.T @ h, da_n.T @ (r * h)])
+    dparams = {"weight_ih": da.T @ x, "weight_hh": dw_hh}
+    if "bias_ih" in params:
+        dparams |= {"bias_ih": da.sum(axis=0), "bias_hh": da.sum(axis=0)}
+    return da @ params["weight_ih"], (dh * z + dm * r + da_rz @ w_rz,), dparams
+
+
+GRU_RESET_BEFORE = Cell(3, _forward_before, _backward_before)

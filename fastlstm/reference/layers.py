@@ -3,7 +3,8 @@
 
 A cell takes x_t (B, I) and its states, h first, (B, H) each, to new states. (Where an LSTM projects
 its output, h has P columns instead of H.) Layer l > 0 reads the
-output of layer l - 1, multiplied by a dropout mask in training. With two directions, the second one
+output of layer l - 1, multiplied by a dropout mask in training, in which cells may have masks too
+(`fastlstm.reference.noise`). With two directions, the second one
 walks through the same input from the last step to the first, and the output of the layer is
 [forward, reverse].
 
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .dropout import Array, dropout_mask
+from .noise import Noise
 
 # Parameters of a cell, of which each has some.
 NAMES = (
@@ -42,7 +44,8 @@ class Cell(NamedTuple):
     gates: int
     """Blocks of H rows in its weight matrices."""
     forward: Callable[[Array, States, Params], States]
-    """x_t, the states and the parameters -> the new states."""
+    """x_t, the states and the parameters -> the new states. In a training pass the masks of the
+    step, (B, width) each, stand among the parameters, under the names of their options."""
     backward: Callable[[Array, States, Params, States], tuple[Array, States, dict[str, Array]]]
     """The arguments of `forward` and the gradients of the new states -> the gradients of x_t, of
     the states and of the parameters."""
@@ -91,12 +94,15 @@ class Layer(NamedTuple):
     """What one layer read and what it made of it."""
 
     x: Array
-    mask: Array  # of the dropout in x; 1 without dropout
+    mask: Array  # of all dropout in x; 1 without any
+    noise: list[dict[str, Array]]  # of each direction: masks of its cell, in the order of time
     runs: list[States]  # of each direction, (T+1, B, H) each: slot s holds those after s steps
     outputs: States  # (T, B, D*H) each: the new states of every step, zero where a sequence is over
 
 
-def run_forward(cell: Cell, model: Model, dropout: float, seed: int) -> list[Layer]:
+def run_forward(
+    cell: Cell, model: Model, dropout: float, seed: int, noise: Noise | None = None
+) -> list[Layer]:
     """The forward pass, with everything that the backward pass looks at."""
     layers: list[Layer] = []
     x, mask = model.x, np.ones_like(model.x)
@@ -107,15 +113,22 @@ def run_forward(cell: Cell, model: Model, dropout: float, seed: int) -> list[Lay
                 steps, batch, width = below.shape
                 mask = dropout_mask(seed, index - 1, steps, batch, width, dropout, x.dtype)
                 x = below * mask
-            runs, outputs = [], []
+            if noise is not None and noise.options["input_dropout"]:
+                own_mask = noise.of_input(index, x)
+                x, mask = x * own_mask, mask * own_mask
+            runs, outputs, masks = [], [], []
             for direction, own in enumerate(params):
                 order, row = _walk(direction), index * len(params) + direction
                 states = tuple(initial[row] for initial in model.initial)
-                run = _run_direction(cell, x[order], states, model.active[order], own)
+                steps, batch, _ = x.shape
+                of_cell = {} if noise is None else noise.of_cell(row, steps, batch, own)
+                masks.append(of_cell)
+                steps_of = _steps(own, of_cell, order, len(x))
+                run = _run_direction(cell, x[order], states, model.active[order], steps_of)
                 runs.append(run)
                 outputs.append([np.where(model.active, a[1:][order], 0) for a in run])
             joined = tuple(np.concatenate(parts, axis=-1) for parts in zip(*outputs, strict=True))
-            layers.append(Layer(x, mask, runs, joined))
+            layers.append(Layer(x, mask, masks, runs, joined))
     return layers
 
 
@@ -146,6 +159,7 @@ def run_backward(
                     run,
                     model.active[order],
                     model.params[index][direction],
+                    _steps({}, layer.noise[direction], order, len(layer.x)),
                     tuple(part[direction][order] for part in parts),
                     tuple(d[row] for d in dstates),
                 )
@@ -153,16 +167,18 @@ def run_backward(
                 for d, first in zip(dstates, dfirst, strict=True):
                     d[row] = first
                 dparams |= {name + suffix: value for name, value in down.items()}
-            # Of the layer below, if there is one; nobody sees any of its states but h.
+            # Of x, or of the layer below if there is one; nobody sees any of its states but h.
             dy = dx * layer.mask
             doutputs = (dy, *(np.zeros_like(other) for other in doutputs[1:]))
-    return dx, dstates, dparams
+    return dy, dstates, dparams
 
 
-def _run_direction(cell: Cell, x: Array, states: States, active: Mask, params: Params) -> States:
+def _run_direction(
+    cell: Cell, x: Array, states: States, active: Mask, steps: list[Params]
+) -> States:
     """All steps, in the order of x; a sequence that is over keeps its states."""
     history = [states]
-    for x_t, active_t in zip(x, active, strict=True):
+    for x_t, active_t, params in zip(x, active, steps, strict=True):
         after = cell.forward(x_t, states, params)
         states = tuple(np.where(active_t, *pair) for pair in zip(after, states, strict=True))
         history.append(states)
@@ -175,6 +191,7 @@ def _direction_backward(
     run: States,
     active: Mask,
     params: Params,
+    masks: list[Params],
     doutputs: States,
     dstates: States,
 ) -> tuple[Array, States, dict[str, Array]]:
@@ -187,7 +204,8 @@ def _direction_backward(
         on = active[t, :, 0]
         before = tuple(states[t, on] for states in run)
         dafter = tuple(d[on] + dy[t, on] for d, dy in zip(dstates, doutputs, strict=True))
-        dx[t, on], dbefore, down = cell.backward(x[t, on], before, params, dafter)
+        step = {**params, **{name: mask[on] for name, mask in masks[t].items()}}
+        dx[t, on], dbefore, down = cell.backward(x[t, on], before, step, dafter)
         for d, new in zip(dstates, dbefore, strict=True):
             d[on] = new
         for name, value in down.items():
@@ -236,6 +254,11 @@ def project_backward(m: Array, dh: Array, params: Params) -> tuple[Array, dict[s
     if "weight_hr" not in params:
         return dh, {}
     return dh @ params["weight_hr"], {"weight_hr": dh.T @ m}
+
+
+def _steps(params: Params, masks: Params, order: slice, count: int) -> list[Params]:
+    """What each step reads: the parameters, and its own part of the masks."""
+    return [{**params, **{name: m[order][t] for name, m in masks.items()}} for t in range(count)]
 
 
 def _walk(direction: int) -> slice:

@@ -83,7 +83,8 @@ from .layers import (
     sums_backward,
     weighted_sums,
 )
-from .options import lstm_cell
+from .noise import Noise
+from .options import completed, lstm_cell
 
 
 class Result(NamedTuple):
@@ -173,6 +174,7 @@ def lstm_forward(
     options: Mapping[str, Any] | None = None,
     dropout: float = 0.0,
     seed: int = 0,
+    noisy: bool = False,
     dtype: npt.DTypeLike = np.float64,
 ) -> Result:
     """All steps of a (stacked, bidirectional) LSTM over a batch of sequences.
@@ -197,6 +199,9 @@ def lstm_forward(
         layer above; see `dropout_mask`.
     seed : int in 0..2^64-1, default 0
         Of the masks.
+    noisy : bool, default False
+        Whether the noise of options acts, as in training, or what they mean at inference; see
+        ``fastlstm.reference.noise``.
     dtype : dtype, default numpy.float64
         Everything is converted to it and computed in it, whatever the type of the inputs.
 
@@ -211,8 +216,9 @@ def lstm_forward(
         `state` or `lengths` does not fit `x`; `dropout` and `seed` are checked where they are used.
     """
     cell = LSTM if options is None else lstm_cell(options)
-    model = _model(cell, x, params, state, lengths, dtype)
-    layers = run_forward(cell, model, dropout, seed)
+    noise = Noise(completed(options), seed) if noisy and options is not None else None
+    model = _model(cell, x, _dropped(noise, params, dtype), state, lengths, dtype)
+    layers = run_forward(cell, model, dropout, seed, noise)
     (y, cells), (h_n, c_n) = layers[-1].outputs, final_states(layers)
     return Result(y, h_n, c_n, cells)
 
@@ -229,6 +235,7 @@ def lstm_backward(
     dcells: npt.ArrayLike | None = None,
     dropout: float = 0.0,
     seed: int = 0,
+    noisy: bool = False,
     dtype: npt.DTypeLike = np.float64,
 ) -> Gradients:
     """The gradients of a scalar loss, from those of `lstm_forward`'s results, by recomputing it.
@@ -245,7 +252,7 @@ def lstm_backward(
         show the same h_t).
     dcells : array_like of shape (T, B, D*H), optional
         The gradient of cells; read as `dy`.
-    dropout, seed, dtype
+    dropout, seed, noisy, dtype
         Those of the forward pass.
 
     Returns
@@ -259,8 +266,9 @@ def lstm_backward(
         As from `lstm_forward`, and for a gradient of another shape than its result's.
     """
     cell = LSTM if options is None else lstm_cell(options)
-    model = _model(cell, x, params, state, lengths, dtype)
-    layers = run_forward(cell, model, dropout, seed)
+    noise = Noise(completed(options), seed) if noisy and options is not None else None
+    model = _model(cell, x, _dropped(noise, params, dtype), state, lengths, dtype)
+    layers = run_forward(cell, model, dropout, seed, noise)
     (y, cells), (h_0, c_0) = layers[-1].outputs, model.initial
     doutputs = array("dy", dy, y.shape, dtype), array("dcells", dcells, cells.shape, dtype)
     dh_n, dc_n = (None, None) if dstate is None else dstate
@@ -269,7 +277,9 @@ def lstm_backward(
         array("dstate[1]", dc_n, c_0.shape, dtype),
     )
     dx, (dh_0, dc_0), dparams = run_backward(cell, model, layers, doutputs, dfinal)
-    return Gradients(dx, dh_0, dc_0, {name: dparams[name] for name in params})
+    return Gradients(
+        dx, dh_0, dc_0, _dropped(noise, {name: dparams[name] for name in params}, dtype)
+    )
 
 
 def _model(
@@ -282,6 +292,20 @@ def _model(
 ) -> Model:
     h_0, c_0 = (None, None) if state is None else state
     return Model.of(cell, x, params, {"state[0]": h_0, "state[1]": c_0}, lengths, dtype)
+
+
+def _dropped(
+    noise: Noise | None, params: Mapping[str, npt.ArrayLike], dtype: npt.DTypeLike
+) -> dict[str, Array]:
+    """The parameters, or their gradients, with the mask of weight drop where it acts."""
+    arrays = {name: np.asarray(value, dtype) for name, value in params.items()}
+    if noise is not None and noise.options["weight_drop"]:
+        directions = 2 if "weight_hh_l0_reverse" in arrays else 1
+        for name in [name for name in arrays if name.startswith("weight_hh_l")]:
+            layer, reverse = name.removesuffix("_reverse"), name.endswith("_reverse")
+            place = int(layer.removeprefix("weight_hh_l")) * directions + reverse
+            arrays[name] = noise.dropped(arrays[name], place)
+    return arrays
 
 
 def _gates(x: Array, h: Array, params: Params) -> tuple[Array, Array, Array, Array]:

@@ -34,6 +34,7 @@ and from dz on as in the plain LSTM, which also says what a projection of h_t me
 `proj_clip` h_t = clip(W_hr m_t), and dh is 0 where |h_t| >= proj_clip. Where f is no gate of its
 own, its block of the weights, its biases and p_f are there and have no effect; their gradients are
 zero. (The form "separate" of layer normalisation takes that block's sums into its statistics.)
+Noise in training, and what it means at inference, stands in ``fastlstm.reference.noise``.
 
 Sources: F. Gers and J. Schmidhuber, "Recurrent nets that time and count", IJCNN 2000 (peepholes);
 K. Greff et al., "LSTM: a search space odyssey", IEEE TNNLS 28(10), 2017 (coupled gates, CIFG; each
@@ -53,6 +54,7 @@ import numpy as np
 from .activations import activation
 from .dropout import Array
 from .layers import Cell, Params, States, project, project_backward
+from .noise import NAMES, Zoneout
 from .normalization import Blocks, normalization
 
 DEFAULTS: dict[str, Any] = {
@@ -68,7 +70,17 @@ DEFAULTS: dict[str, Any] = {
     "gate_activation": "sigmoid",
     "candidate_activation": "tanh",
     "output_activation": "tanh",
+    **dict.fromkeys(NAMES, 0.0),
 }
+
+
+def completed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options, by the names of `fastlstm.LSTMOptions`; what is not there is as the plain LSTM
+    has it."""
+    unknown = [name for name in options if name not in DEFAULTS]
+    if unknown:
+        raise ValueError(f"there are no options {', '.join(unknown)}")
+    return {**DEFAULTS, **options}
 
 
 def lstm_cell(options: Mapping[str, Any]) -> Cell:
@@ -90,10 +102,7 @@ def lstm_cell(options: Mapping[str, Any]) -> Cell:
     ValueError
         An option that there is not; coupled gates without a forget gate; another `layer_norm`.
     """
-    unknown = [name for name in options if name not in DEFAULTS]
-    if unknown:
-        raise ValueError(f"there are no options {', '.join(unknown)}")
-    variant = _Variant({**DEFAULTS, **options})
+    variant = _Variant(completed(options))
     return Cell(4, variant.forward, variant.backward)
 
 
@@ -112,6 +121,8 @@ class _Variant:
         self.forget_gate = options["forget_gate"]
         if self.coupled and not self.forget_gate:
             raise ValueError("coupled gates need a forget gate")
+        self.zoneout_c = Zoneout("zoneout_c", options["zoneout_c"])
+        self.zoneout_h = Zoneout("zoneout_h", options["zoneout_h"])
         self.gate_clip, self.cell_clip = options["gate_clip"], options["cell_clip"]
         self.proj_clip = options["proj_clip"]
         self.clip = _clip(self.gate_clip)
@@ -122,14 +133,16 @@ class _Variant:
 
     def sums(self, x: Array, h: Array, c: Array, params: Params) -> Blocks:
         """Those of i, f, g and o, the last one without its peephole."""
+        h = h * params.get("variational_dropout", 1)
         v_i, v_f, v_g, v_o = self.norm.sums(x, h, params)
         if self.peepholes:
             v_i, v_f = v_i + params["weight_ci"] * c, v_f + params["weight_cf"] * c
         return v_i, v_f, v_g, v_o
 
-    def state(self, z: Blocks, c: Array) -> tuple[Array, Array, Array, Array]:
-        """i, f, g and the new c before its clip, from z_i, z_f and z_g."""
+    def state(self, z: Blocks, c: Array, params: Params) -> tuple[Array, Array, Array, Array]:
+        """i, f, g with its dropout, and the new c before its clip, from z_i, z_f and z_g."""
         i, g = self.gate(self.clip(z[0])), self.candidate(self.clip(z[2]))
+        g = g * params.get("recurrent_dropout", 1)
         if self.coupled:
             f = 1 - i
         else:
@@ -142,19 +155,23 @@ class _Variant:
     def forward(self, x: Array, states: States, params: Params) -> States:
         h, c = states
         v = self.sums(x, h, c, params)
-        _, _, _, whole = self.state(tuple(self.norm.gate(k, v[k], params) for k in range(3)), c)
+        z = tuple(self.norm.gate(k, v[k], params) for k in range(3))
+        _, _, _, whole = self.state(z, c, params)
         c_t = _clip(self.cell_clip)(whole)
         o = self.gate(self.clip(self.norm.gate(3, self.output_sum(v[3], c_t, params), params)))
         m = o * self.output(self.norm.output(c_t, params))
-        return _clip(self.proj_clip)(project(m, params)), c_t
+        h_t = _clip(self.proj_clip)(project(m, params))
+        return self.zoneout_h.held(h, h_t, params), self.zoneout_c.held(c, c_t, params)
 
     def backward(
         self, x: Array, states: States, params: Params, dstates: States
     ) -> tuple[Array, States, dict[str, Array]]:
-        (h, c), (dh, dc) = states, dstates
+        h, c = states
+        dh_old, dh = self.zoneout_h.backward(dstates[0], params)
+        dc_old, dc = self.zoneout_c.backward(dstates[1], params)
         v_i, v_f, v_g, v_o = self.sums(x, h, c, params)
         z_i, z_f, z_g = (self.norm.gate(k, v, params) for k, v in enumerate((v_i, v_f, v_g)))
-        i, f, g, whole = self.state((z_i, z_f, z_g), c)
+        i, f, g, whole = self.state((z_i, z_f, z_g), c, params)
         c_t = _clip(self.cell_clip)(whole)
         v_o = self.output_sum(v_o, c_t, params)
         z_o = self.norm.gate(3, v_o, params)
@@ -172,20 +189,22 @@ class _Variant:
             dc = dc + dv_o * params["weight_co"]
         dc = _within(whole, self.cell_clip, dc)
         slope_g = _within(z_g, self.gate_clip, self.candidate_slope(self.clip(z_g)))
-        dz_g = dc * i * slope_g
+        dz_g = dc * i * params.get("recurrent_dropout", 1) * slope_g
         own = self.forget_gate and not self.coupled  # f is a gate of its own
         dz_f = dc * c * self.slope_of_gate(z_f) if own else np.zeros_like(dc)
         dz_i = dc * (g - c if self.coupled else g) * self.slope_of_gate(z_i)
         dz, v = (dz_i, dz_f, dz_g, dz_o), (v_i, v_f, v_g, v_o)
         dv = (*(self.norm.gate_backward(k, v[k], dz[k], params) for k in range(3)), dv_o)
-        dc_prev = dc * f
+        dc_prev = dc_old + dc * f
         peepholes = {}
         if self.peepholes:
             dc_prev = dc_prev + dv[0] * params["weight_ci"] + dv[1] * params["weight_cf"]
             pairs = {"weight_ci": dv[0] * c, "weight_cf": dv[1] * c, "weight_co": dv_o * c_t}
             peepholes = {name: products.sum(axis=0) for name, products in pairs.items()}
 
-        dx, dh, dparams = self.norm.sums_backward(x, h, params, v, dz, dv)
+        mask = params.get("variational_dropout", 1)
+        dx, dh, dparams = self.norm.sums_backward(x, h * mask, params, v, dz, dv)
+        dh = dh_old + dh * mask
         return dx, (dh, dc_prev), {**dparams, **of_projection, **of_norm, **peepholes}
 
     def slope_of_gate(self, z: Array) -> Array:

@@ -70,8 +70,9 @@ typedef enum {
   FASTLSTM_LSTM = 0,
   FASTLSTM_RNN_TANH = 1,
   FASTLSTM_RNN_RELU = 2,
-  FASTLSTM_GRU = 3,           // linear before reset: r multiplies W_hn h + b_hn
-  FASTLSTM_LSTM_GENERAL = 4,  // an LSTM with fastlstm_options
+  FASTLSTM_GRU = 3,               // linear before reset: r multiplies W_hn h + b_hn
+  FASTLSTM_LSTM_GENERAL = 4,      // an LSTM with fastlstm_options
+  FASTLSTM_GRU_RESET_BEFORE = 5,  // a GRU whose r multiplies h before the product: W_hn (r h) + b_hn
 } fastlstm_cell_kind;
 typedef enum { FASTLSTM_PASS_FORWARD = 1, FASTLSTM_PASS_BACKWARD = 2 } fastlstm_pass;
 typedef enum {
@@ -159,6 +160,12 @@ typedef struct fastlstm_options {
   double proj_clip;               // bound of h where it is projected, or 0: none
   fastlstm_norm_kind layer_norm;  // whose weights are fastlstm_spec.norms
   double norm_epsilon;            // added to variances, 1.2e-38 to 1e30; 0 without layer normalisation
+  // Probabilities 0 .. 1 of noise in passes that are `noisy`. In others c and h are what is expected of them
+  // under zoneout, and of dropout there is none. Formulas in fastlstm/reference/noise.py.
+  double zoneout_c, zoneout_h;  // c, or h, stays as it was
+  double recurrent_dropout;     // of g
+  double variational_dropout;   // of the h that W_hh multiplies, one mask for all steps
+  double input_dropout;         // of what each layer reads, one mask for all steps
 } fastlstm_options;
 
 // Weights of the peepholes of one direction of one layer, (H) each.
@@ -258,10 +265,11 @@ typedef struct fastlstm_io {
   void *poll_arg;
   void *tape;      // written for fastlstm_backward under a plan for FASTLSTM_TRAIN, else NULL
   double dropout;  // probability 0 .. 1 for outputs of layers but the last; 0 without a tape
-  uint64_t seed;   // of the dropout masks
+  uint64_t seed;   // of the masks of dropout and noise
   // Out, or NULL: set to 1 if a thread of the team came so late that others waited long. Another
   // process holds its core; the caller had better take one thread for a while. Else 0 after a team's run.
   int32_t *straggled;
+  int64_t noisy;  // 0 or 1: the noise of fastlstm_options acts, by masks of `seed`; 0 without a tape
 } fastlstm_io;
 
 // After any status but FASTLSTM_OK and FASTLSTM_INTERRUPTED nothing has been written.
@@ -273,7 +281,7 @@ fastlstm_status fastlstm_forward(const fastlstm_model *model, const fastlstm_pla
 // behind the others likewise.
 typedef struct fastlstm_gradients {
   void *w_ih, *w_hh;
-  void *b_ih, *b_hh;  // both get the same, but for gate n of a GRU; each may be NULL
+  void *b_ih, *b_hh;  // both get the same, but for gate n of FASTLSTM_GRU; each may be NULL
 } fastlstm_gradients;
 
 // Of its peepholes, (H) each.
@@ -290,7 +298,7 @@ typedef struct fastlstm_norm_gradients {
 
 typedef struct fastlstm_back_io {
   size_t struct_size;  // sizeof(fastlstm_back_io)
-  const void *tape;    // from a forward pass over the same x, lengths, dropout and seed
+  const void *tape;    // from a forward pass over the same x, lengths, dropout, seed and noise
   const void *x;       // as in fastlstm_io
   int64_t x_t, x_b;
   const int64_t *lengths;  // as in fastlstm_io
@@ -313,6 +321,7 @@ typedef struct fastlstm_back_io {
   // [layer * directions + direction] out; given where there are peepholes and `gradients`, else NULL.
   const fastlstm_peephole_gradients *peepholes;
   const fastlstm_norm_gradients *norms;  // likewise, where there is layer normalisation
+  int64_t noisy;                         // as in the forward pass
 } fastlstm_back_io;
 
 // Statuses as of fastlstm_forward. dcells, dc_n and dc_0 are NULL for a cell without c.

@@ -27,8 +27,8 @@ typedef struct back_segment {
   int dir;
   rows_of x, dy, dcells, dx;
   int has_dy, has_dcells, has_dx, add_dx;
-  void *dw_x, *dw_h;  // or NULL
-  void *dw_m;         // of the projection, if there is one
+  void *dw_x, *dw_h;                // or NULL
+  void *dw_second_x, *dw_second_h;  // of the second stage, if there is one
   int add_dw;
 } back_segment;
 

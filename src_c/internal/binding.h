@@ -84,6 +84,11 @@ typedef struct fl_choice {
 } fl_choice;
 fastlstm_status fl_plan_force(const fastlstm_model *model, const fl_choice *choice, fastlstm_plan *plan);
 
+// ---- masks (run/noise.c) ----
+// Weight drop of W_hh, or of its gradients: of layer * directions + direction `place`, in place.
+void fl_drop_weights(const fl_kernels *kernels, void *weights, int64_t rows, int64_t columns, double p,
+                     uint64_t seed, int64_t place);
+
 // ---- threads (platform/team_openmp.c or team_serial.c, clock.c) ----
 int fl_team_max(void);   // threads that the run-time would give
 int fl_team_most(void);  // threads that a team may have now: fewer for a while where the system refused more

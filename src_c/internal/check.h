@@ -16,6 +16,7 @@ fastlstm_status fl_check_extent(const fastlstm_spec *spec, fastlstm_purpose purp
                                 int64_t batch);
 fastlstm_status fl_check_plan(const fastlstm_model *model, fastlstm_purpose purpose, int32_t threads,
                               const fastlstm_plan *plan);
+int64_t fl_is_noisy(const fastlstm_io *io);
 fastlstm_status fl_check_forward(const fastlstm_model *model, const fastlstm_plan *plan,
                                  const fastlstm_io *io, const void *workspace);
 

@@ -7,6 +7,7 @@
 //   backward.c  team -> worker (some rows, some column panels) -> layer, from the last to the first
 //   chunk.c     layer -> chunk of steps -> step, step ... | weight gradients | gradients of the inputs
 //   rows.c      which row of the batch stands where, row pointers
+//   noise.c     masks: of the run, and where they act outside of steps
 //   state.c     states in and out
 //   run.c       the team, its barriers, how the caller stops a run
 //   slabs.c     a kernel's work in pieces, between which the caller may stop the run
@@ -37,6 +38,9 @@ typedef struct run {
   int64_t *order;           // [B] row, as dealt to the groups -> place in the batch
   int64_t *sorted_lengths;  // [B] of the rows in their order; fastlstm_io.lengths are in that of the batch
   int64_t *counts;          // [T + 2] room for sorting
+  uint32_t key[2];          // of all masks
+  fl_mask masks[FL_MASKS];
+  int noisy;  // options of the model have masks in this pass
   fastlstm_poll *poll;
   void *poll_arg;
   uint32_t fp_mode;  // floating-point mode of thread 0 before the run; given back around polls
@@ -54,7 +58,7 @@ typedef struct worker {
   int64_t row_begin, row_end;                    // of its row group
   int32_t panel_begin, panel_end;                // forward
   int32_t vector_begin, vector_end;              // unit vectors
-  int32_t output_panel_begin, output_panel_end;  // forward: of the projection, if there is one
+  int32_t output_panel_begin, output_panel_end;  // forward: of the second stage, if there is one
   int32_t output_begin, output_end;              // unit vectors of h
   fl_barrier *group;                             // workers that share its rows by hidden units, or NULL
   fl_barrier *team;                              // NULL when alone
@@ -84,10 +88,14 @@ typedef struct segment {
 int64_t fl_slice_begin(int64_t count, int64_t parts, int64_t part);
 void fl_order_rows(run *r, const int64_t *lengths);
 int64_t fl_running(const worker *w, int64_t t, int64_t end);  // end of the rows longer than t
-// Where step t leaves h, m (where h is its projection), c (NULL for a cell without) and its activations (NULL
-// without a tape).
+// Where step t leaves h, m (of the first of two stages), c (NULL for a cell without) and its activations
+// (NULL where neither the backward pass nor a second stage is to read them).
 char *fl_h_buffer(const run *r, int64_t layer_dir, int64_t t);
 char *fl_m_buffer(const run *r, int64_t layer_dir, int64_t t);
+char *fl_whole_buffer(const run *r, int64_t layer_dir);  // h, where its buffers have what products read of it
+// c and h of step t before noise, where the tape keeps them, else NULL.
+char *fl_new_c_buffer(const run *r, int64_t layer_dir, int64_t t);
+char *fl_new_h_buffer(const run *r, int64_t layer_dir, int64_t t);
 char *fl_c_buffer(const run *r, int64_t layer_dir, int64_t t);
 char *fl_activations(const run *r, int64_t layer_dir, int64_t t);
 // How many of `units` unit vector v has; `begin`: the first of them.
@@ -96,11 +104,29 @@ rows_of fl_user_rows(const run *r, const void *base, int64_t t, int64_t b, int64
 rows_of fl_inner_rows(const run *r, int64_t layer, int dir, int64_t block);
 void fl_set_rows(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t from, int64_t to,
                  char **at);
+char *fl_row_at(const run *r, const rows_of *rows, int64_t row, int64_t time);
 void fl_zero_padding(const worker *w, const rows_of *rows, int64_t columns);
-void fl_drop(const worker *w, const rows_of *rows, int64_t layer, int64_t t, int64_t count, int64_t first,
-             int64_t columns);
 void fl_advance_rows(const worker *w, const rows_of *rows, int dir, int64_t t, int64_t steps, int64_t count,
                      char **at);
+
+// Whether products read part of h, or layers part of their inputs.
+static inline int fl_masks_h(const run *r)
+{
+  return r->noisy && r->model->spec.options.variational_dropout > 0;
+}
+static inline int fl_masks_inputs(const run *r)
+{
+  return r->noisy && r->model->spec.options.input_dropout > 0;
+}
+
+// noise.c
+void fl_set_masks(run *r, double dropout, uint64_t seed, int64_t noisy);
+void fl_drop(const worker *w, const rows_of *rows, fl_mask_kind kind, int64_t place, int64_t t, int64_t count,
+             int64_t first, int64_t columns);
+void fl_drop_h(const run *r, int64_t layer_dir, int64_t row, int64_t first, int64_t count, void *h);
+fl_noise fl_noise_of(const worker *w, int64_t layer_dir, int dir);  // of step 0
+rows_of fl_masked_inputs(const run *r);
+void fl_mask_inputs(const worker *w);
 
 // run.c
 void fl_run_team(run *r, const fl_common_layout *layout, const int64_t *lengths, fl_team_body *body,

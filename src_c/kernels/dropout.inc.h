@@ -9,6 +9,24 @@
 
 enum { DROPOUT_GROUPS = 16 };  // groups of four words made at a time, for the compiler to vectorise
 
+// Of `groups` counters, each word in an array of its own, which become random words.
+FL_INLINE void philox_rounds(const uint32_t key[2], const int groups, uint32_t *w0, uint32_t *w1,
+                             uint32_t *w2, uint32_t *w3)
+{
+  uint32_t k0 = key[0], k1 = key[1];
+  for (int round = 0; round < 10; ++round) {
+    for (int j = 0; j < groups; ++j) {
+      const uint64_t a = (uint64_t)w0[j] * 0xD2511F53u, b = (uint64_t)w2[j] * 0xCD9E8D57u;
+      w0[j] = (uint32_t)(b >> 32) ^ w1[j] ^ k0;
+      w1[j] = (uint32_t)b;
+      w2[j] = (uint32_t)(a >> 32) ^ w3[j] ^ k1;
+      w3[j] = (uint32_t)a;
+    }
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+}
+
 // Words of groups first .. first + DROPOUT_GROUPS: word w of group j at words[w][j].
 static void FL_NAMED(philox)(const fl_dropout *job, uint32_t first, uint32_t words[4][DROPOUT_GROUPS])
 {
@@ -18,18 +36,7 @@ static void FL_NAMED(philox)(const fl_dropout *job, uint32_t first, uint32_t wor
     words[2][j] = job->counter[1];
     words[3][j] = job->counter[2];
   }
-  uint32_t k0 = job->key[0], k1 = job->key[1];
-  for (int round = 0; round < 10; ++round) {
-    for (int j = 0; j < DROPOUT_GROUPS; ++j) {
-      const uint64_t a = (uint64_t)words[0][j] * 0xD2511F53u, b = (uint64_t)words[2][j] * 0xCD9E8D57u;
-      words[0][j] = (uint32_t)(b >> 32) ^ words[1][j] ^ k0;
-      words[1][j] = (uint32_t)b;
-      words[2][j] = (uint32_t)(a >> 32) ^ words[3][j] ^ k1;
-      words[3][j] = (uint32_t)a;
-    }
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
+  philox_rounds(job->key, DROPOUT_GROUPS, words[0], words[1], words[2], words[3]);
 }
 
 // Columns [first, first + count) of a row.

@@ -29,13 +29,16 @@ _Static_assert(VL * sizeof(real) <= FL_VECTOR_BYTES, "a vector is longer than FL
 #include "product/pack.inc.h"
 #include "activations.inc.h"
 #include "normalization.inc.h"
+#include "dropout.inc.h"
 #include "cells/cell.inc.h"
+#include "noise.inc.h"
 #include "cells/lstm.inc.h"
 #include "cells/lstm_general.inc.h"
 #include "cells/lstm_normed.inc.h"
 #include "cells/lstm_normed_back.inc.h"
 #include "cells/rnn.inc.h"
 #include "cells/gru.inc.h"
+#include "cells/gru_before.inc.h"
 #include "cells/projection.inc.h"
 
 // [fl_layer.kind]
@@ -45,14 +48,15 @@ static const cell_kernels *const cell_table[FL_STAGES] = {
     [FASTLSTM_RNN_RELU] = &FL_NAMED(rnn_relu),
     [FASTLSTM_GRU] = &FL_NAMED(gru),
     [FASTLSTM_LSTM_GENERAL] = &FL_NAMED(lstm_general),
+    [FASTLSTM_GRU_RESET_BEFORE] = &FL_NAMED(gru_gates),
     [FL_PROJECTION] = &FL_NAMED(projection),
+    [FL_CANDIDATE] = &FL_NAMED(gru_candidate),
     [FL_NORMED_SUMS] = &FL_NAMED(lstm_normed),
     [FL_NORMED_SEPARATE] = &FL_NAMED(lstm_separate),
 };
 
 #include "apart.inc.h"
 #include "step.inc.h"
-#include "dropout.inc.h"
 #include "measure.inc.h"
 
 const fl_kernels FL_TABLE = {
@@ -64,7 +68,7 @@ const fl_kernels FL_TABLE = {
     .blocked_rows = FL_BLOCKED_STEP_ROWS,
     .project = FL_NAMED(project),
     .step = FL_NAMED(step),
-    .persistent = {[FASTLSTM_LSTM] = FL_NAMED(lstm_persistent)},
+    .persistent = {[FASTLSTM_LSTM] = FL_NAMED(lstm_persistent), [FASTLSTM_GRU] = FL_NAMED(gru_persistent)},
     .back_step = FL_NAMED(back_step),
     .dgrad = FL_NAMED(dgrad),
     .wgrad = FL_NAMED(wgrad),

@@ -32,7 +32,7 @@ typedef struct fl_gate_order {
   int32_t gate[FL_PANEL];
 } fl_gate_order;
 
-// A cell, as everything but its arithmetic sees it. No instruction set stands here.
+// A cell, or a stage of its steps, as everything but its arithmetic sees it. No instruction set stands here.
 typedef struct fl_cell {
   const char *name;
   int32_t gates;        // blocks of H rows in the weights and in their gradients
@@ -41,19 +41,21 @@ typedef struct fl_cell {
   int32_t has_c;        // it has a state c besides h
   int32_t carries_h;    // part of the gradient of h goes from step to step beside the products
   int32_t activations;  // activations of a unit that the backward pass needs besides the states
-  int32_t phases;       // of a step: before each but the first, all workers of a row meet
   int32_t grads;        // gate gradients of a unit that the backward pass keeps, `gates` or more
   int32_t unit_sums;    // sums over rows that it leaves for a unit: of those gradients or, with layer
                         // normalisation, of the biases; then of peepholes, then of what normalises
   int32_t row_sums;     // sums of a unit that are kept until all units of a row have theirs, which it takes
                         // together then: 0 (it takes them as they come), 4, or 8: of h, then of x
+  int32_t second;       // the kind of the second stage that all its steps have, or 0
+  int32_t first_gate;   // of a second stage: before its gates, the weights hold so many of the first one's
   fl_gate_order of_x, of_h;
   double scale[FL_PANEL];  // of a gate's weights and bias when packed
 } fl_cell;
 
 enum {
-  FL_CELLS = 5,              // members of fastlstm_cell_kind
+  FL_CELLS = 6,              // members of fastlstm_cell_kind
   FL_PROJECTION = FL_CELLS,  // the projection of a cell's output, laid out and run as a cell without memory
+  FL_CANDIDATE,              // of a GRU that resets before the product: n and h, once r h is there
   FL_NORMED_SUMS,            // FASTLSTM_LSTM_GENERAL with a layer normalisation of this form
   FL_NORMED_SEPARATE,
   FL_STAGES,  // kinds of fl_layer
@@ -81,11 +83,42 @@ typedef struct fl_matrix {
   const void *scales;  // of the columns, or NULL
 } fl_matrix;
 
+// Kinds of masks. A mask's counter ends with a word that has the kind above FL_MASK_BITS bits of what it is
+// for: a layer, or, of what each direction has for itself, layer * directions + direction.
+typedef enum {
+  FL_DROPOUT = 0,  // between layers
+  FL_ZONEOUT_C,
+  FL_ZONEOUT_H,
+  FL_RECURRENT_DROPOUT,
+  FL_VARIATIONAL_DROPOUT,
+  FL_INPUT_DROPOUT,
+  FL_WEIGHT_DROP,
+  FL_MASKS
+} fl_mask_kind;
+enum { FL_MASK_BITS = 29 };
+
+// Elements whose number of 24 bits is at least `threshold` are `kept`, others `dropped`.
+typedef struct fl_mask {
+  uint32_t threshold;
+  double kept, dropped;
+} fl_mask;
+
+// What the masks of a step of some rows follow from.
+typedef struct fl_noise {
+  const fl_mask *masks;  // [FL_MASKS]
+  uint32_t key[2];
+  uint32_t place;  // layer * directions + direction
+  int32_t reverse;
+  int64_t step;            // in the direction's order
+  const int64_t *rows;     // [rows] their places in the batch
+  const int64_t *lengths;  // [rows]
+} fl_noise;
+
 // What a kernel must know about one direction of one layer.
 typedef struct fl_layer {
   const fl_cell *cell;
   int32_t kind;        // of the cell, a fastlstm_cell_kind; or another stage
-  int64_t inputs;      // I of this layer
+  int64_t inputs;      // I of this layer; 0: it reads no x
   int64_t units;       // H; of a projection P
   int32_t full;        // whole panels
   int32_t remainder;   // vectors of the remainder panel: 0 (there is none), 1 or 2
@@ -94,15 +127,17 @@ typedef struct fl_layer {
   fl_matrix w_x, w_h;  // input and recurrent weights, see product/tile.inc.h
   const void *bias;    // (b_ih + b_hh) times the gate scale, laid out as a row of sums
   const void *bias_h;  // where sums stay apart: b_hh likewise, and `bias` is of b_ih alone; else NULL
-  const fastlstm_options *options;  // of FASTLSTM_LSTM_GENERAL, after fl_spell_out
+  const fastlstm_options *options;  // of FASTLSTM_LSTM_GENERAL and its projection, after fl_spell_out
   const void *peepholes;            // [unit vector][i, f, o][VL], or NULL
   const void *norms;                // biases and what normalises, in rows of fl_row_units, or NULL
   const void *wt_x, *wt_h;          // transposed weights for the backward pass, see product/dgrad.inc.h
-  // Of a layer whose output m is projected, h = W_hr m. `projection` computes that in a second phase of each
-  // step: w_h is W_hr, its h_prev is m. Backward, the gradient of m comes from those of h, and the gradient
-  // of h from the gate gradients of the step after: wt_h belongs to what reads a layer's output, `reader`.
-  const struct fl_layer *projection;  // or NULL
-  const struct fl_layer *reader;      // or NULL: the layer itself, in the step after
+  // Of a layer whose steps have two stages, each with a product. The first one leaves m, of which `second`
+  // makes h once all units are there: its h_prev is m, and its w_h what m is multiplied by. A projection is
+  // h = W_hr m; of a GRU that resets before the product m is r h. Backward, the gradient of m comes from the
+  // gradients of the second stage's gates, and that of h from those of the first stage's in the step after:
+  // wt_h belongs to what reads a layer's output, `reader`.
+  const struct fl_layer *second;  // or NULL
+  const struct fl_layer *reader;  // or NULL: the layer itself, in the step after
 } fl_layer;
 
 static inline const fl_layer *fl_reader(const fl_layer *layer)
@@ -148,15 +183,17 @@ typedef struct fl_step {
   const void *const *x;   // [rows] input rows, or NULL where the projection is given
   const void *projected;  // projection of this step, or NULL
   int64_t projected_panel_stride, projected_row_stride;
-  const void *h_prev;  // row r at r * h_stride; not h_next
+  const void *h_prev;  // row r at r * h_stride; not h_next. Of a second stage, m
+  const void *h_old;   // of a second stage: h of the step before, likewise
   void *h_next;
   int64_t h_stride;
   const void *c_prev;  // [unit vector][row][VL]; of a cell without c, NULL as c is
   void *c;             // likewise; may be c_prev
   int64_t c_stride;    // between unit vectors, of c and of `activations` (there times cell->activations)
-  void *activations;   // [unit vector][row][cell->activations][VL] for the backward pass, or NULL
+  // [unit vector][row][cell->activations][VL] for the backward pass, and for a second stage; NULL where
+  // neither is to be
+  void *activations;
   int32_t streaming;   // the tape is written past the caches
-  int32_t phase;       // of the step
   void *const *y;      // [rows] where h goes as well
   void *const *cells;  // [rows] where c goes as well, or NULL
   int64_t rows;
@@ -167,6 +204,15 @@ typedef struct fl_step {
   // Of a cell with row_sums: room for all sums of min(rows, blocked_rows) rows, [row][sum][fl_row_units].
   void *row_sums;
   int32_t only_sums;  // and the job is to put them there
+  // Of a layer with options that makes h. Zoneout of h reads h of the step before; where dropout changes what
+  // the next product reads, h_next gets that, and h_whole, in and out, all of h. Rows as those of h_prev.
+  const void *h_before;
+  void *h_whole;
+  // With a tape, for the backward pass, or NULL: c before zoneout, laid out as c; h before noise, if it is
+  // clipped.
+  void *new_c, *new_h;
+  const fl_noise *noise;  // or NULL: the pass is not noisy
+  int64_t noise_row;      // which of the noise's rows the first row is
 } fl_step;
 
 // Many steps of one row, all panels; only for layers of at most `persistent_vectors` vectors.
@@ -193,18 +239,21 @@ typedef struct fl_persistent {
 typedef struct fl_back_step {
   const void *next;       // gate gradients of the step after this one, or NULL: it has none of these rows
   void *now;              // where those of this step go
-  int64_t stride;         // of both
+  void *first;            // of a second stage: where those of the first stage go
+  int64_t stride;         // of all
   const void *const *dy;  // [rows] gradients of h, or NULL for zeros
   const void *const *dc;  // [rows] gradients of c, or NULL for zeros
   const void *dh_last;    // [rows] more gradients of h, at r * dh_stride, or NULL
   int64_t dh_stride;
   const void *activations;  // as in fl_step
-  const void *h, *h_prev;   // of this step and of the one before, row r at r * h_stride
+  // Of this step and of the one before, row r at r * h_stride. h and c are those before noise where the
+  // forward pass has kept them.
+  const void *h, *h_prev;
   int64_t h_stride;
   const void *c, *c_prev;  // [unit vector][row][VL], or NULL
   // [unit vector][row][VL] what steps hand back to each other beside the products: the gradient of c, or a
   // part of that of h; NULL for a cell that has neither.
-  void *dc_carry;
+  void *carry;
   int64_t c_stride;
   void *bias;  // [unit vector][cell->unit_sums][VL] sums over rows
   int64_t rows;
@@ -213,6 +262,9 @@ typedef struct fl_back_step {
   int32_t streaming;  // the tape was written past the caches, and is prefetched
   int32_t prefetch;   // of weights, an fl_dgrad_prefetch
   void *space;        // of a cell with row_sums: room for FL_NORM_SPACE rows of fl_row_units
+  void *dh_carry;     // with zoneout of h: what goes to h of the step before; may be dh_last
+  const fl_noise *noise;
+  int64_t noise_row;  // as in fl_step
 } fl_back_step;
 
 enum {

@@ -64,7 +64,7 @@ fastlstm_status fl_take_spec(const fastlstm_spec *given, fastlstm_spec *spec)
   const fastlstm_status status = take_struct(given, offsetof(fastlstm_spec, proj_size), sizeof *spec, spec);
   if (status != FASTLSTM_OK) return status;
   if (!within(spec->isa, 0, FASTLSTM_ISA_COUNT - 1) || !within(spec->dtype, FASTLSTM_F32, FASTLSTM_F64) ||
-      !within(spec->cell, FASTLSTM_LSTM, FASTLSTM_LSTM_GENERAL) || spec->input_size < 1 ||
+      !within(spec->cell, FASTLSTM_LSTM, FASTLSTM_GRU_RESET_BEFORE) || spec->input_size < 1 ||
       spec->hidden_size < 1 || spec->num_layers < 1 || !within(spec->directions, 1, 2) ||
       !within(spec->passes, FASTLSTM_PASS_FORWARD, FASTLSTM_PASS_FORWARD | FASTLSTM_PASS_BACKWARD) ||
       !within(spec->gemm_blas, 0, fl_cell_of(spec->cell)->has_c) ||
@@ -176,7 +176,7 @@ static fastlstm_status check_lengths(const fastlstm_plan *plan, const int64_t *l
 
 // What both passes are given. `back`: whether it is the backward pass.
 static fastlstm_status check_run(const fastlstm_model *model, const fastlstm_plan *plan, int back,
-                                 const void *tape, double dropout, const void *workspace)
+                                 const void *tape, double dropout, int64_t noisy, const void *workspace)
 {
   if (!plan || !workspace) return FASTLSTM_INVALID;
   if (unaligned(plan, _Alignof(fastlstm_plan)) || unaligned(workspace, FASTLSTM_ALIGN) ||
@@ -186,7 +186,8 @@ static fastlstm_status check_run(const fastlstm_model *model, const fastlstm_pla
   if (status != FASTLSTM_OK) return status;
   if (plan->model != model || (plan->purpose == FASTLSTM_BACK) != back) return FASTLSTM_OTHER_PLAN;
   if ((plan->purpose == FASTLSTM_INFER) != !tape) return FASTLSTM_INVALID;
-  if (!(dropout >= 0 && dropout <= 1) || (dropout > 0 && !tape)) return FASTLSTM_INVALID;
+  if (!(dropout >= 0 && dropout <= 1) || !within(noisy, 0, 1)) return FASTLSTM_INVALID;
+  if ((dropout > 0 || noisy) && !tape) return FASTLSTM_INVALID;
   return FASTLSTM_OK;
 }
 
@@ -200,11 +201,16 @@ static int any_unaligned(const fastlstm_model *model, const void *const *arrays,
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
+// Callers of older headers do not have the field. What they hand over is not copied: every step of a stream
+// comes by here.
+int64_t fl_is_noisy(const fastlstm_io *io) { return io->struct_size < sizeof *io ? 0 : io->noisy; }
+
 fastlstm_status fl_check_forward(const fastlstm_model *model, const fastlstm_plan *plan,
                                  const fastlstm_io *io, const void *workspace)
 {
-  fastlstm_status status = check_struct(io, sizeof *io, sizeof *io);
-  if (status == FASTLSTM_OK) status = check_run(model, plan, 0, io->tape, io->dropout, workspace);
+  fastlstm_status status = check_struct(io, offsetof(fastlstm_io, noisy), sizeof *io);
+  if (status == FASTLSTM_OK)
+    status = check_run(model, plan, 0, io->tape, io->dropout, fl_is_noisy(io), workspace);
   if (status == FASTLSTM_OK) status = check_lengths(plan, io->lengths, io->starts);
   if (status != FASTLSTM_OK) return status;
   if (plan->steps > 0 && plan->batch > 0 && (!io->x || !io->y)) return FASTLSTM_INVALID;
@@ -248,7 +254,7 @@ fastlstm_status fl_take_backward(const fastlstm_model *model, const fastlstm_pla
                                  const fastlstm_back_io *given, const void *workspace, fastlstm_back_io *io)
 {
   fastlstm_status status = take_struct(given, offsetof(fastlstm_back_io, peepholes), sizeof *io, io);
-  if (status == FASTLSTM_OK) status = check_run(model, plan, 1, io->tape, io->dropout, workspace);
+  if (status == FASTLSTM_OK) status = check_run(model, plan, 1, io->tape, io->dropout, io->noisy, workspace);
   if (status == FASTLSTM_OK) status = check_lengths(plan, io->lengths, io->starts);
   if (status != FASTLSTM_OK) return status;
   if (plan->steps > 0 && plan->batch > 0 && !io->x) return FASTLSTM_INVALID;
@@ -257,7 +263,7 @@ fastlstm_status fl_take_backward(const fastlstm_model *model, const fastlstm_pla
   if (any_unaligned(model, arrays, COUNT(arrays))) return FASTLSTM_UNALIGNED;
   if (unaligned(io->gradients, _Alignof(fastlstm_gradients))) return FASTLSTM_UNALIGNED;
   const int64_t count = io->gradients ? model->spec.num_layers * model->spec.directions : 0;
-  for (int64_t i = 0; i < (model->projections ? 2 * count : count); ++i) {
+  for (int64_t i = 0; i < (model->spec.proj_size ? 2 * count : count); ++i) {
     const fastlstm_gradients *g = &io->gradients[i];
     if (!g->w_ih || (!g->w_hh && i < count)) return FASTLSTM_INVALID;
     const void *const outs[] = {g->w_ih, g->w_hh, g->b_ih, g->b_hh};

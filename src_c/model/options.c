@@ -27,13 +27,38 @@ static int is_norm(const fastlstm_options *o)
                        : o->norm_epsilon == 0;
 }
 
+static int is_probability(double p) { return p >= 0 && p <= 1; }
+
+// Layers and directions are counted in the bits of a mask's counter below its kind.
+static int is_noise(const fastlstm_spec *spec)
+{
+  const fastlstm_options *o = &spec->options;
+  return is_probability(o->zoneout_c) && is_probability(o->zoneout_h) &&
+         is_probability(o->recurrent_dropout) && is_probability(o->variational_dropout) &&
+         is_probability(o->input_dropout) &&
+         (!fl_has_noise(o) || spec->num_layers <= (INT64_C(1) << FL_MASK_BITS) / 2);
+}
+
+int fl_has_noise(const fastlstm_options *o)
+{
+  return o->zoneout_c > 0 || o->zoneout_h > 0 || o->recurrent_dropout > 0 || o->variational_dropout > 0 ||
+         o->input_dropout > 0;
+}
+
+// Both before and after fl_spell_out.
+int fl_clips_before_noise(const fastlstm_options *o)
+{
+  return o->proj_clip > 0 && isfinite(o->proj_clip) && (o->zoneout_h > 0 || o->variational_dropout > 0);
+}
+
 int fl_are_options(const fastlstm_spec *spec)
 {
   const fastlstm_options *o = &spec->options;
+  if (!is_noise(spec)) return 0;
   if (spec->cell != FASTLSTM_LSTM_GENERAL)
     return !(o->peepholes || o->coupled || o->no_forget_gate || o->gate_clip != 0 || o->cell_clip != 0 ||
              o->gate.kind || o->candidate.kind || o->output.kind || o->proj_clip != 0 || o->layer_norm ||
-             o->norm_epsilon != 0 || spec->peepholes || spec->norms);
+             o->norm_epsilon != 0 || spec->peepholes || spec->norms || fl_has_noise(o));
   return is_flag(o->peepholes) && is_flag(o->coupled) && is_flag(o->no_forget_gate) &&
          !(o->coupled && o->no_forget_gate) && is_clip(o->gate_clip) && is_clip(o->cell_clip) &&
          is_activation(&o->gate) && is_activation(&o->candidate) && is_activation(&o->output) &&

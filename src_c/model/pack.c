@@ -11,40 +11,15 @@
 static const int64_t CACHED_WEIGHTS = 16 << 20;  // bytes that a last-level cache may hold
 static const int64_t ALONE_WEIGHTS = 1 << 20;    // bytes that one thread packs sooner than a team wakes
 
-// The recurrent sum of a small layer runs in two chains, else one row could not hide the latency
-// of its multiply-adds. A function of H alone: it fixes the order of summation everywhere.
-static int32_t chains_of(int64_t units) { return units <= 24 ? 2 : 1; }
+// Bytes of what one stage of one direction's steps packs.
+typedef struct stage_bytes {
+  int64_t w_x, w_h, bias, bias_h;  // for the forward pass
+  int64_t wt_x, wt_h;              // for the backward pass
+} stage_bytes;
 
-// Units into panels. What is left over gets a remainder panel where that saves products: where the gates of
-// the units fit into one vector or two, or the vectors of units of a cell with one sum are one or two, or
-// the vectors that are left of one with three.
-static void divide_units(fl_layer *layer, int32_t kind, int64_t units, const fl_kernels *kernels)
-{
-  const int64_t lanes = kernels->lanes;
-  layer->cell = fl_cell_of(kind);
-  layer->kind = kind;
-  layer->units = units;
-  layer->chains = layer->cell->apart ? 1 : chains_of(units);
-  if (layer->cell->apart) {
-    const int64_t left = units % lanes, sums = layer->cell->sums;
-    layer->last = left == 0                      ? (int32_t)sums
-                  : FL_PANEL * left <= lanes     ? 1
-                  : FL_PANEL * left <= 2 * lanes ? 2
-                                                 : 3;
-    const int64_t all = sums * (fl_ceil_div(units, lanes) - 1) + layer->last;
-    layer->full = (int32_t)(all / FL_PANEL) + (all % FL_PANEL > 2);
-    layer->remainder = all % FL_PANEL > 2 ? 0 : (int32_t)(all % FL_PANEL);
-    return;
-  }
-  const int64_t panel = lanes * FL_PANEL / layer->cell->sums, rest = units % panel;
-  const int64_t vectors = fl_ceil_div(rest * layer->cell->sums, lanes);  // that the sums of the rest fill
-  layer->full = (int32_t)(units / panel) + (vectors > 2);
-  layer->remainder = vectors > 2 ? 0 : (int32_t)vectors;
-}
-
+// The forward parts of the first stage stand first, those of the second one behind them, then the others.
 typedef struct layout {
-  int64_t w_x, w_h, bias, bias_h, wt_x, wt_h;  // bytes of one direction's parts
-  int64_t w_r, zeros, wt_r;                    // of its projection, whose sums start from zeros
+  stage_bytes first, second;
   int64_t peepholes, norms;
 } layout;
 
@@ -53,55 +28,55 @@ static int64_t layer_inputs(const fastlstm_spec *spec, int64_t layer)
   return layer == 0 ? spec->input_size : spec->directions * fl_outputs(spec);
 }
 
-// Vectors of a row of sums.
-static int64_t row_vectors(const fl_layer *layer)
+// `reader`: the stage that reads what this one puts out. Sums of a stage that reads no x start from zeros,
+// and one panel of them is enough.
+static stage_bytes bytes_of_stage(const fastlstm_spec *spec, const fl_layer *stage, const fl_layer *reader,
+                                  int64_t lanes)
 {
-  return FL_PANEL * (int64_t)layer->full + layer->remainder;
-}
-
-static layout layer_layout(const fastlstm_spec *spec, const fl_layer *layer, const fl_layer *projection,
-                           int64_t inputs, int64_t lanes)
-{
-  const int64_t elem = fl_elem(spec->dtype), outputs = fl_outputs(spec);
+  const int64_t elem = fl_elem(spec->dtype);
   const int forward = (spec->passes & FASTLSTM_PASS_FORWARD) != 0,
             backward = (spec->passes & FASTLSTM_PASS_BACKWARD) != 0;
-  const int64_t sums = forward ? row_vectors(layer) * lanes : 0;
-  const int64_t rows = backward ? layer->cell->gates * layer->units : 0;
-  layout part = {.w_x = fl_round_up(inputs * sums * elem, FASTLSTM_ALIGN),
-                 .w_h = fl_round_up(outputs * sums * elem, FASTLSTM_ALIGN),
-                 .bias = fl_round_up(sums * elem, FASTLSTM_ALIGN),
-                 .bias_h = layer->cell->apart ? fl_round_up(sums * elem, FASTLSTM_ALIGN) : 0,
-                 .wt_x = fl_round_up(rows * fl_round_up(inputs, lanes) * elem, FASTLSTM_ALIGN),
-                 .wt_h = fl_round_up(rows * fl_round_up(outputs, lanes) * elem, FASTLSTM_ALIGN)};
+  const int64_t sums = forward ? fl_row_vectors(stage) * lanes : 0, zeros = forward ? FL_PANEL * lanes : 0;
+  const int64_t rows = backward ? stage->cell->gates * stage->units : 0,
+                read = backward ? reader->cell->gates * reader->units : 0;
+  return (stage_bytes){.w_x = fl_round_up(stage->inputs * sums * elem, FASTLSTM_ALIGN),
+                       .w_h = fl_round_up(stage->w_h.inputs * sums * elem, FASTLSTM_ALIGN),
+                       .bias = fl_round_up((stage->inputs ? sums : zeros) * elem, FASTLSTM_ALIGN),
+                       .bias_h = stage->cell->apart ? fl_round_up(sums * elem, FASTLSTM_ALIGN) : 0,
+                       .wt_x = fl_round_up(rows * fl_round_up(stage->inputs, lanes) * elem, FASTLSTM_ALIGN),
+                       .wt_h = fl_round_up(read * fl_round_up(stage->units, lanes) * elem, FASTLSTM_ALIGN)};
+}
+
+static layout layer_layout(const fastlstm_spec *spec, const fl_layer *first, const fl_layer *second,
+                           int64_t lanes)
+{
+  layout part = {.first = bytes_of_stage(spec, first, second->cell ? second : first, lanes)};
+  if (second->cell) part.second = bytes_of_stage(spec, second, first, lanes);
   if (spec->options.peepholes)
-    part.peepholes = fl_round_up(FL_PEEPHOLES * fl_round_up(layer->units, lanes) * elem, FASTLSTM_ALIGN);
-  const int64_t rows_of_norms = layer->kind == FL_NORMED_SUMS       ? FL_NORM_ROWS
-                                : layer->kind == FL_NORMED_SEPARATE ? FL_SEPARATE_ROWS
+    part.peepholes =
+        fl_round_up(FL_PEEPHOLES * fl_round_up(first->units, lanes) * fl_elem(spec->dtype), FASTLSTM_ALIGN);
+  const int64_t rows_of_norms = first->kind == FL_NORMED_SUMS       ? FL_NORM_ROWS
+                                : first->kind == FL_NORMED_SEPARATE ? FL_SEPARATE_ROWS
                                                                     : 0;
-  part.norms = rows_of_norms * fl_row_units(layer->units, elem) * elem;
-  if (!spec->proj_size) return part;
-  if (forward) {
-    part.w_r = fl_round_up(layer->units * row_vectors(projection) * lanes * elem, FASTLSTM_ALIGN);
-    part.zeros = fl_round_up(FL_PANEL * lanes * elem, FASTLSTM_ALIGN);
-  }
-  if (backward) part.wt_r = fl_round_up(outputs * fl_round_up(layer->units, lanes) * elem, FASTLSTM_ALIGN);
+  const int64_t elem = fl_elem(spec->dtype);
+  part.norms = rows_of_norms * fl_row_units(first->units, elem) * elem;
   return part;
 }
 
-// Those of the forward pass stand first, the projection's behind them.
-static int64_t gate_bytes(layout part) { return part.w_x + part.w_h + part.bias + part.bias_h; }
+static int64_t forward_bytes(stage_bytes part) { return part.w_x + part.w_h + part.bias + part.bias_h; }
 
-static int64_t forward_bytes(layout part) { return gate_bytes(part) + part.w_r + part.zeros; }
+static int64_t backward_bytes(stage_bytes part) { return part.wt_x + part.wt_h; }
 
 static int64_t layout_bytes(layout part)
 {
-  return forward_bytes(part) + part.wt_x + part.wt_h + part.wt_r + part.peepholes + part.norms;
+  return forward_bytes(part.first) + forward_bytes(part.second) + backward_bytes(part.first) +
+         backward_bytes(part.second) + part.peepholes + part.norms;
 }
 
 // Of a model's head: itself and its layers.
 static int64_t head_bytes(const fastlstm_spec *spec)
 {
-  const int64_t count = spec->num_layers * spec->directions * (spec->proj_size ? 2 : 1);
+  const int64_t count = spec->num_layers * spec->directions * (fl_second_kind(spec) ? 2 : 1);
   return fl_round_up(sizeof(fastlstm_model), FASTLSTM_ALIGN) +
          fl_round_up(count * (int64_t)sizeof(fl_layer), FASTLSTM_ALIGN);
 }
@@ -113,12 +88,11 @@ static fastlstm_status bytes_of(const fastlstm_spec *spec, size_t *bytes)
   const double about = (double)spec->num_layers * 2 * 4 * ((double)spec->hidden_size + 32) * 8 * 2 *
                        (inputs + (double)spec->hidden_size + 64);
   if (about > 4e18) return FASTLSTM_TOO_LARGE;  // a bound of all products below
-  fl_layer layer = {0}, projection = {0};
-  divide_units(&layer, fl_stage_of(spec), spec->hidden_size, kernels);
-  divide_units(&projection, FL_PROJECTION, spec->proj_size, kernels);
+  fl_layer first, second;
   int64_t total = head_bytes(spec);
   for (int64_t l = 0; l < spec->num_layers && l < 2; ++l) {  // all layers after the first are alike
-    const layout part = layer_layout(spec, &layer, &projection, layer_inputs(spec, l), kernels->lanes);
+    fl_make_stages(spec, layer_inputs(spec, l), kernels, &first, &second);
+    const layout part = layer_layout(spec, &first, &second, kernels->lanes);
     total += spec->directions * layout_bytes(part) * (l == 0 ? 1 : spec->num_layers - 1);
   }
   *bytes = (size_t)total;
@@ -143,8 +117,7 @@ static int64_t gate_place(const fl_layer *layer, int64_t lanes, int64_t vector, 
     const int narrow = layer->last < sums && (vector + 1) * lanes > layer->units;
     return vector * sums * lanes + gate * (narrow ? layer->last * lanes / FL_PANEL : lanes);
   }
-  const int shared = sums == FL_PANEL && panel == layer->full;
-  const int64_t step = shared ? layer->remainder * lanes / FL_PANEL : lanes;
+  const int64_t step = panel == layer->full ? layer->remainder * lanes / sums : lanes;
   return panel * FL_PANEL * lanes + vector % vectors * sums * lanes + gate * step;
 }
 
@@ -194,7 +167,10 @@ static void pack_matrix(packing *p, int thread, const fl_layer *layer, const voi
       const int gate = order->gate[i];
       const int64_t place = gate_place(layer, lanes, vector, gate), panel = place / (FL_PANEL * lanes);
       const int64_t start = panel * FL_PANEL * lanes;  // of the panel in a row of sums
-      job.stride = (merged ? row_vectors(layer) : panel < layer->full ? FL_PANEL : layer->remainder) * lanes;
+      job.stride = (merged                ? fl_row_vectors(layer)
+                    : panel < layer->full ? FL_PANEL
+                                          : layer->remainder) *
+                   lanes;
       job.w = (const char *)w + (gate * layer->units + vector * lanes) * inputs * elem;
       job.scale = layer->cell->scale[gate];
       if (out) job.out = out + (merged ? place : start * inputs + place - start) * elem;
@@ -209,7 +185,7 @@ static void pack_bias(packing *p, const fl_layer *layer, const void *a, const vo
 {
   const fl_kernels *kernels = p->model->kernels;
   const int64_t lanes = kernels->lanes, elem = fl_elem(kernels->dtype);
-  for (int64_t vector = 0; vector < p->model->unit_vectors; ++vector) {
+  for (int64_t vector = 0; vector * lanes < layer->units; ++vector) {
     const int64_t left = layer->units - vector * lanes, count = left < lanes ? left : lanes;
     for (int gate = 0; gate < layer->cell->gates; ++gate) {
       const int64_t first = gate * layer->units + vector * lanes;
@@ -233,6 +209,18 @@ static void pack_bias(packing *p, const fl_layer *layer, const void *a, const vo
   }
 }
 
+// Of a second stage: a projection's stand behind all others, those of another among the first stage's.
+static fastlstm_weights weights_of_second(const fastlstm_spec *spec, const fl_layer *second,
+                                          const fastlstm_weights *w, const fastlstm_weights *behind)
+{
+  if (second->kind == FL_PROJECTION) return (fastlstm_weights){.w_hh = behind->w_ih};
+  const int64_t rows = second->cell->first_gate * second->units, elem = fl_elem(spec->dtype);
+  return (fastlstm_weights){.w_ih = (const char *)w->w_ih + rows * second->inputs * elem,
+                            .w_hh = (const char *)w->w_hh + rows * second->w_h.inputs * elem,
+                            .b_ih = w->b_ih ? (const char *)w->b_ih + rows * elem : NULL,
+                            .b_hh = w->b_hh ? (const char *)w->b_hh + rows * elem : NULL};
+}
+
 // A thread's share: some unit vectors of every layer. It rounds to nearest, whatever the caller does.
 static void pack_share(void *arg, int thread, int threads)
 {
@@ -251,14 +239,21 @@ static void pack_share(void *arg, int thread, int threads)
     pack_matrix(job, thread, layer, w->w_ih, layer->inputs, spec->gemm_blas,
                 forward ? (char *)layer->w_x.data : NULL, backward ? (char *)layer->wt_x : NULL,
                 &layer->cell->of_x, begin, end);
-    const fl_layer *writer = layer->projection ? layer->projection : layer;  // of what w_hh reads
+    const fl_layer *second = layer->second, *writer = second ? second : layer;  // of what w_hh reads
     pack_matrix(job, thread, layer, w->w_hh, job->model->outputs, 0, forward ? (char *)layer->w_h.data : NULL,
                 backward ? (char *)writer->wt_h : NULL, &layer->cell->of_h, begin, end);
-    if (layer->projection) {
-      const int64_t outputs = job->model->output_vectors;  // W_hr reads m, the layer's output
-      pack_matrix(job, thread, writer, w[layers].w_ih, layer->units, 0,
-                  forward ? (char *)writer->w_h.data : NULL, backward ? (char *)layer->wt_h : NULL,
-                  &writer->cell->of_h, outputs * thread / threads, outputs * (thread + 1) / threads);
+    fastlstm_weights of_second = {0};
+    if (second) {
+      const int64_t outputs = job->model->output_vectors;
+      const int64_t from = outputs * thread / threads, to = outputs * (thread + 1) / threads;
+      of_second = weights_of_second(spec, second, w, &w[layers]);
+      if (second->inputs)
+        pack_matrix(job, thread, second, of_second.w_ih, second->inputs, 0,
+                    forward ? (char *)second->w_x.data : NULL, backward ? (char *)second->wt_x : NULL,
+                    &second->cell->of_x, from, to);
+      pack_matrix(job, thread, second, of_second.w_hh, layer->units, 0,
+                  forward ? (char *)second->w_h.data : NULL, backward ? (char *)layer->wt_h : NULL,
+                  &second->cell->of_h, from, to);
     }
     if (thread != 0) continue;
     if (layer->peepholes)
@@ -267,8 +262,25 @@ static void pack_share(void *arg, int thread, int threads)
     if (!forward || layer->norms) continue;
     pack_bias(job, layer, w->b_ih, layer->cell->apart ? NULL : w->b_hh, (char *)layer->bias);
     if (layer->cell->apart) pack_bias(job, layer, NULL, w->b_hh, (char *)layer->bias_h);
+    if (second && second->inputs)
+      pack_bias(job, second, of_second.b_ih, of_second.b_hh, (char *)second->bias);
   }
   fl_fp_leave(mode);
+}
+
+// Where the parts of a stage stand. Zeros stand where no weight will: in columns of padding, and where there
+// is no bias.
+static void place_stage(fl_layer *stage, stage_bytes part, int64_t lanes, char *forward, char *backward)
+{
+  stage->w_x.data = forward;
+  stage->w_h.data = forward + part.w_x;
+  stage->bias = (const char *)stage->w_h.data + part.w_h;
+  stage->bias_h = stage->cell->apart ? (const char *)stage->bias + part.bias : NULL;
+  stage->wt_x = backward;
+  stage->wt_h = backward + part.wt_x;
+  if (!stage->inputs) memset((char *)stage->bias, 0, (size_t)part.bias);
+  if (fl_row_vectors(stage) * lanes != stage->cell->sums * stage->units)
+    memset(forward, 0, (size_t)forward_bytes(part));
 }
 
 // The head of a model, with all that is known before its weights are packed. Padding is zero then.
@@ -285,53 +297,36 @@ static fastlstm_model *lay_out(const fastlstm_spec *spec, void *memory, size_t b
   model->kernels = fl_kernels_for(spec->isa, spec->dtype);
   model->caches = fl_caches_of(FL_CACHES_OF_CPU);
   model->layers = (fl_layer *)((char *)memory + fl_round_up(sizeof(fastlstm_model), FASTLSTM_ALIGN));
-  model->projections = spec->proj_size ? model->layers + count : NULL;
+  model->seconds = fl_second_kind(spec) ? model->layers + count : NULL;
   model->weight_bytes = (int64_t)bytes - head;
   model->outputs = fl_outputs(spec);
   const int64_t lanes = model->kernels->lanes;
-  const fl_matrix native = {.format = FL_NATIVE, .interleave = 1};
   char *at = (char *)memory + head;
   for (int64_t i = 0; i < count; ++i) {
-    fl_layer *layer = &model->layers[i], projection = {0};
-    *layer = (fl_layer){.inputs = layer_inputs(spec, i / spec->directions), .w_x = native, .w_h = native};
-    divide_units(layer, fl_stage_of(spec), spec->hidden_size, model->kernels);
-    divide_units(&projection, FL_PROJECTION, spec->proj_size, model->kernels);
-    const layout part = layer_layout(spec, layer, &projection, layer->inputs, lanes);
-    layer->w_x.data = at;
-    layer->w_x.inputs = layer->inputs;
-    layer->w_h.data = at + part.w_x;
-    layer->w_h.inputs = model->outputs;
-    layer->bias = at + part.w_x + part.w_h;
-    layer->wt_x = at + forward_bytes(part);
-    layer->wt_h = (const char *)layer->wt_x + part.wt_x;
-    layer->bias_h = layer->cell->apart ? (const char *)layer->bias + part.bias : NULL;
+    fl_layer *layer = &model->layers[i], second;
+    fl_make_stages(spec, layer_inputs(spec, i / spec->directions), model->kernels, layer, &second);
+    const layout part = layer_layout(spec, layer, &second, lanes);
+    char *behind = at + forward_bytes(part.first), *backward = behind + forward_bytes(part.second);
+    place_stage(layer, part.first, lanes, at, backward);
     layer->options = &model->spec.options;
     if (part.peepholes) layer->peepholes = at + layout_bytes(part) - part.norms - part.peepholes;
     if (part.norms) layer->norms = at + layout_bytes(part) - part.norms;
-    if (part.norms) memset((char *)layer->bias, 0, (size_t)part.bias);  // no bias is normalised
-    // Columns of padding.
-    if (row_vectors(layer) * lanes != layer->cell->sums * layer->units)
-      memset(at, 0, (size_t)gate_bytes(part));
-    if (spec->proj_size) {
-      projection.w_x = projection.w_h = native;
-      projection.w_h.data = at + gate_bytes(part);
-      projection.w_h.inputs = layer->units;
-      projection.bias = (const char *)projection.w_h.data + part.w_r;
-      projection.options = layer->options;
-      projection.wt_h = layer->wt_h;  // W_hh, which reads what is projected
-      layer->wt_h = (const char *)layer->wt_h + part.wt_h;
-      memset((char *)projection.w_h.data, 0, (size_t)(part.w_r + part.zeros));
-      model->projections[i] = projection;
-      layer->projection = layer->reader = &model->projections[i];
-      model->projections[i].reader = layer;
+    if (part.norms) memset((char *)layer->bias, 0, (size_t)part.first.bias);  // no bias is normalised
+    if (model->seconds) {
+      place_stage(&second, part.second, lanes, behind, backward + backward_bytes(part.first));
+      second.options = layer->options;
+      second.reader = layer;
+      model->seconds[i] = second;
+      layer->second = layer->reader = &model->seconds[i];
     }
     at += layout_bytes(part);
   }
-  const fl_layer *writer = model->projections ? model->projections : model->layers;
+  const fl_layer *writer = model->seconds ? model->seconds : model->layers;
   model->panels = (int32_t)panels_of(&model->layers[0]);
-  model->vectors = (int32_t)row_vectors(&model->layers[0]);
+  model->vectors = (int32_t)fl_row_vectors(&model->layers[0]);
   model->unit_vectors = (int32_t)fl_ceil_div(spec->hidden_size, lanes);
   model->output_panels = (int32_t)panels_of(writer);
+  model->x_panels = model->panels + (model->seconds && writer->inputs ? model->output_panels : 0);
   model->output_vectors = (int32_t)fl_ceil_div(model->outputs, lanes);
   return model;
 }

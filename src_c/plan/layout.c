@@ -50,7 +50,9 @@ int fl_run_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_
   const double h_bytes = batch * (double)layout->h_stride * elem;
   const double c_bytes = model->cell->has_c ? batch * (double)model->unit_vectors * lanes * elem : 0;
   const double projected =
-      (double)plan->project_steps * batch * FL_PANEL * (double)model->panels * lanes * elem;
+      (double)plan->project_steps * batch * FL_PANEL * (double)model->x_panels * lanes * elem;
+  const int activations = model->cell->second ? model->cell->activations : 0;  // that a second stage reads
+  const double activations_bytes = activations * batch * (double)width * elem;
   double widest = (double)(spec->num_layers > 1 && outputs > spec->input_size ? outputs : spec->input_size);
   const double gathered = blas ? (double)plan->project_steps * rows_per_group * widest * elem : 0;
   const double pointers = (double)plan->project_steps * rows_per_group + 4 * rows_per_group;
@@ -58,12 +60,14 @@ int fl_run_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl_
   const double inner_steps = spec->directions == 2 ? (double)plan->steps : (double)plan->block_steps;
   const double inner =
       spec->num_layers > 1 && !taped ? inner_steps * batch * (double)layout->inner_stride * elem : 0;
-  if (h_bytes > LARGEST || c_bytes > LARGEST || projected > LARGEST || gathered > LARGEST ||
-      pointers > LARGEST || inner > LARGEST || (double)plan->steps > LARGEST)
+  if (h_bytes > LARGEST || c_bytes > LARGEST || activations_bytes > LARGEST || projected > LARGEST ||
+      gathered > LARGEST || pointers > LARGEST || inner > LARGEST || (double)plan->steps > LARGEST)
     return 0;
   layout->h_bytes = fl_round_up((int64_t)h_bytes, FASTLSTM_ALIGN);
   layout->c_bytes = fl_round_up((int64_t)c_bytes, FASTLSTM_ALIGN);
-  layout->state_bytes = (model->projections ? 3 : 2) * layout->h_bytes + layout->c_bytes;
+  layout->activations_bytes = fl_round_up((int64_t)activations_bytes, FASTLSTM_ALIGN);
+  layout->state_bytes =
+      (model->seconds ? 3 : 2) * layout->h_bytes + layout->c_bytes + layout->activations_bytes;
   layout->projected_bytes = fl_round_up((int64_t)projected, FASTLSTM_ALIGN);
   layout->gathered_bytes = fl_round_up((int64_t)gathered, FASTLSTM_ALIGN);
   layout->sums_bytes = fl_sums_rows(model->kernels, model->cell, model->caches.block_bytes > 0) * FL_PANEL *
@@ -100,22 +104,33 @@ int fl_tape_layout_of(const fastlstm_spec *spec, int64_t steps, int64_t batch, f
   const fl_cell *cell = fl_cell_of(fl_stage_of(spec));
   const double vector_step = (double)batch * (double)width * elem, c_step = cell->has_c ? vector_step : 0;
   const double h_step = (double)batch * (double)layout->h_stride * elem,
-               m_step = spec->proj_size ? h_step : 0;
+               m_step = fl_second_kind(spec) ? h_step : 0,
+               whole = spec->options.variational_dropout > 0 ? h_step : 0,
+               new_c = spec->options.zoneout_c > 0 ? c_step : 0,
+               new_h = fl_clips_before_noise(&spec->options) ? h_step : 0;
   const double inner = (double)steps * (double)batch * (double)layout->inner_stride * elem;
   const double one =
-      (cell->activations * vector_step + c_step + h_step + m_step) * ((double)steps + 1) + 4 * FASTLSTM_ALIGN;
+      (cell->activations * vector_step + c_step + h_step + m_step + new_c + new_h) * ((double)steps + 1) +
+      whole + 7 * FASTLSTM_ALIGN;
+  layout->x_stride = fl_round_up(spec->input_size, 16) + 16;
+  const double masked =
+      spec->options.input_dropout > 0 ? (double)steps * (double)batch * (double)layout->x_stride * elem : 0;
   const double count = (double)(spec->num_layers * spec->directions);
-  if (one * count + (inner + FASTLSTM_ALIGN) * (double)spec->num_layers > LARGEST) return 0;
+  if (one * count + (inner + FASTLSTM_ALIGN) * (double)spec->num_layers + masked > LARGEST) return 0;
   layout->c_step = (int64_t)c_step;
   layout->activations_step = cell->activations * (int64_t)vector_step;
   layout->h_step = (int64_t)h_step;
   layout->c = fl_round_up(layout->activations_step * steps, FASTLSTM_ALIGN);
   layout->h = layout->c + fl_round_up(layout->c_step * (steps + 1), FASTLSTM_ALIGN);
   layout->m = layout->h + fl_round_up(layout->h_step * (steps + 1), FASTLSTM_ALIGN);
-  layout->layer_dir_bytes = layout->m + fl_round_up((int64_t)m_step * steps, FASTLSTM_ALIGN);
+  layout->whole = layout->m + fl_round_up((int64_t)m_step * steps, FASTLSTM_ALIGN);
+  layout->new_c = layout->whole + fl_round_up((int64_t)whole, FASTLSTM_ALIGN);
+  layout->new_h = layout->new_c + fl_round_up((int64_t)new_c * steps, FASTLSTM_ALIGN);
+  layout->layer_dir_bytes = layout->new_h + fl_round_up((int64_t)new_h * steps, FASTLSTM_ALIGN);
   layout->inner = layout->layer_dir_bytes * spec->num_layers * spec->directions;
   layout->inner_bytes = fl_round_up((int64_t)inner, FASTLSTM_ALIGN);
-  layout->total = layout->inner + layout->inner_bytes * (spec->num_layers - 1) + FASTLSTM_ALIGN;
+  layout->x = layout->inner + layout->inner_bytes * (spec->num_layers - 1);
+  layout->total = layout->x + (int64_t)masked + FASTLSTM_ALIGN;
   layout->streaming = layout->total > CACHED_TAPE;
   return 1;
 }
@@ -136,10 +151,12 @@ int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl
 {
   const fastlstm_spec *spec = &model->spec;
   const double elem = (double)fl_elem(spec->dtype), batch = (double)plan->batch;
-  const int64_t lanes = model->kernels->lanes, vectors = model->unit_vectors, gates = model->cell->gates;
-  // Of the gradients that are kept of a row: of the gates, and of h where it is projected.
+  const int64_t lanes = model->kernels->lanes, vectors = model->unit_vectors;
+  const int64_t gates = fl_weight_gates(model->cell);
+  // Of the gradients that are kept of a row: of the gates, and of the second stage, which keeps one of a
+  // unit.
   const int64_t of_gates = model->cell->grads * vectors;
-  const int64_t kept = of_gates + (model->projections ? model->output_vectors : 0);
+  const int64_t kept = of_gates + (model->seconds ? model->output_vectors : 0);
   const double vector_bytes = (double)lanes * elem, chunk = (double)plan->chunk_rows;
   const double teams = plan->unit_groups > 1 ? 1 : plan->threads;  // that work apart from each other
   const double rows = (double)fl_ceil_div(plan->batch, plan->row_groups);
@@ -164,7 +181,7 @@ int fl_back_layout_of(const fastlstm_model *model, const fastlstm_plan *plan, fl
       weights * elem > LARGEST || chunk * FL_WGRAD_SCRATCH * vector_bytes > LARGEST)
     return 0;
   layout->grads_stride = ((int64_t)grads_rows | 1) * lanes;
-  layout->dh = of_gates * layout->grads_stride * (int64_t)elem;
+  layout->second = of_gates * layout->grads_stride * (int64_t)elem;
   layout->grads_bytes = fl_round_up(kept * layout->grads_stride * (int64_t)elem, FASTLSTM_ALIGN);
   layout->scratch_bytes = fl_round_up((int64_t)(chunk * FL_WGRAD_SCRATCH * vector_bytes), FASTLSTM_ALIGN);
   const int64_t space =

@@ -13,7 +13,7 @@
 // to rank candidates, not to be right. What differs most between machines, the caches, platform/cpu.c says.
 static const double VECTOR_FMA_PER_NS = 8;  // two a cycle at 4 GHz
 static const double CELL_NS = 8;            // the activations of one vector of an LSTM's cells
-static const double OUTPUT_NS = 2;          // a panel of one row of a projection, from sums to h and y
+static const double OUTPUT_NS = 2;          // a panel of one row of a second stage, from sums to h and y
 static const double STEP_NS = 20;           // the chain of dependent operations of one step
 static const double TILE_NS = 3;            // the call of one tile
 static const double BARRIER_NS = 120;       // one barrier of two threads
@@ -41,30 +41,18 @@ enum {
   CHUNK_ROWS = 512,  // of which the gate gradients of a gate take 2 KB a unit in float32
 };
 
-// A block of weights fits the first-level cache if at most BLOCK_TILES tiles of rows use it, or if a panel
-// takes more than 1 / PANEL_SHARE of the second level. For more tiles than that, the ends of short blocks
-// cost more than the blocks gain, and a block is a whole panel.
-enum { BLOCK_TILES = 2, PANEL_SHARE = 5 };
-
-// Below twice the size of the first-level cache most weights of the step before are still there, so tiles of
-// one row and of three keep taking two panels at a time. Above it they take one, which made such shapes 1.03
-// to 1.08 times as fast on a Xeon with AMX.
-enum { L1_MULTIPLE = 2 };
-
-// Prefetch distance for weights in the last-level cache, in inputs: 4 KiB of AVX-512 weights, which is a
-// page, at whose end a processor's own prefetcher stops. On a Xeon with AMX T20 B4 became 1.9 times as fast
-// with 2048 hidden units, 1.3 with 1500 and 1.05 with 1024.
-enum { PREFETCH_LLC = 32 };
-
 // Steps projected ahead at a time: as many as fill PROJECT_BYTES with sums, which a second level holds, but
 // PROJECT_ROWS rows at least, so that reading the input weights is spread over many rows.
 enum { PROJECT_BYTES = 128 << 10, PROJECT_ROWS = 192 };
 
-// Who projects ahead, see projects_ahead. No ratio was recorded for any of these; `bench --planner` compares.
+// Who projects ahead, see projects_ahead. Where no ratio is given, none was recorded; `bench --planner`
+// compares.
 enum {
   FEW_PROJECTED = 4,  // rows of a call of one step below which there is too little to project
   FEW_INPUTS = 4,     // inputs up to which the projection is cheaper than its sums' trip through memory
   FEW_PERSISTENT_INPUTS = 8,  // likewise in a persistent kernel, whose sums never leave the registers
+  SMALL_LAYER = 24,           // units of one whose persistent kernel waits for its own results, so that
+  MORE_INPUTS = 32,           // a product of so many inputs costs it little: 1.02 to 1.2 times as fast
   MANY_ROWS = 12,             // rows from which on a step makes good use of the input weights it reads
 };
 
@@ -141,8 +129,9 @@ fl_estimate fl_plan_estimate(const fastlstm_model *model, const fastlstm_plan *p
     const double times = layers * turns * (double)plan->steps;
     add_steps(model, rows, panels, inputs, model->outputs, CELL_NS, plan->steps, times, &sum);
     if (plan->unit_groups > 1) sum.total += times * BARRIER_NS;
-    if (!model->projections) continue;
-    add_steps(model, rows, output_panels, 0, spec->hidden_size, OUTPUT_NS, plan->steps, times, &sum);
+    if (!model->seconds) continue;
+    add_steps(model, rows, output_panels, model->seconds[l * spec->directions].inputs, spec->hidden_size,
+              OUTPUT_NS, plan->steps, times, &sum);
     if (plan->unit_groups > 1) sum.total += times * BARRIER_NS;
   }
   return sum;
@@ -187,61 +176,12 @@ static void choose_split(const fastlstm_model *model, int32_t threads, fastlstm_
   *plan = best;
 }
 
-static int outgrows(const fastlstm_model *model, int64_t panel_bytes)
-{
-  return model->caches.block_bytes && panel_bytes > model->caches.block_bytes;
-}
-
-static int beyond_l2(const fastlstm_model *model, double bytes)
-{
-  return model->caches.block_bytes && bytes > model->caches.l2_bytes;
-}
-
-fl_blocking fl_blocking_of(const fastlstm_model *model, int64_t rows, int64_t inputs, double bytes)
-{
-  const fl_kernels *k = model->kernels;
-  const int64_t input_bytes = FL_PANEL * k->lanes * fl_elem(k->dtype);
-  // Of vectors shorter than a cache line, a panel has too few sums.
-  const int whole_lines = k->lanes * fl_elem(k->dtype) >= 64;
-  fl_blocking blocking = {
-      .distance = outgrows(model, inputs * input_bytes) ? FL_PREFETCH_NEAR : 0,
-      .one_panel = whole_lines && model->caches.block_bytes && bytes > L1_MULTIPLE * model->caches.l1_bytes,
-  };
-  if (model->caches.whole_panels) blocking = (fl_blocking){0};
-  if (!beyond_l2(model, bytes)) return blocking;
-  const double panels = PANEL_SHARE * (double)(inputs * input_bytes);
-  const int short_blocks = rows <= BLOCK_TILES * k->tile_rows || panels > model->caches.l2_bytes;
-  if (model->caches.whole_panels) {
-    if (!short_blocks) blocking.block = INT64_MAX;
-  } else if (rows <= k->tile_rows) {
-    blocking.distance = PREFETCH_LLC;
-  } else if (short_blocks) {
-    blocking.distance = 0;
-    blocking.block = model->caches.block_bytes / input_bytes;
-  } else {
-    blocking.block = INT64_MAX;
-  }
-  return blocking;
-}
-
-fl_dgrad_prefetch fl_dgrad_prefetch_of(const fastlstm_model *model, const fl_layer *reader, int64_t panels)
-{
-  const int64_t vectors = 2 * panels, lanes = model->kernels->lanes;
-  const int64_t vector_bytes =  // of all k
-      reader->cell->gates * reader->units * lanes * fl_elem(model->spec.dtype);
-  if (model->caches.whole_panels) return FL_DGRAD_NO_PREFETCH;
-  const int reasons = outgrows(model, 2 * vector_bytes) + beyond_l2(model, (double)(vectors * vector_bytes));
-  return reasons == 0   ? FL_DGRAD_NO_PREFETCH
-         : reasons == 1 ? FL_DGRAD_PREFETCH_NEAR
-                        : FL_DGRAD_PREFETCH_NEXT_PANEL;
-}
-
 // Share of the time to read weights that arithmetic does not hide. In blocks, all rows compute while the next
 // weights arrive; else only the first tile does, and the others find them there.
 static double unhidden(const fastlstm_model *model, int64_t rows, double bytes)
 {
   const fl_kernels *k = model->kernels;
-  const int blocks = beyond_l2(model, bytes);
+  const int blocks = fl_beyond_l2(model, bytes);
   const double row_rate = VECTOR_FMA_PER_NS * k->lanes * (double)fl_elem(k->dtype);
   const double share = 1 - weights_rate(model, bytes) * (double)(blocks ? rows : k->tile_rows) / row_rate;
   const double least = blocks ? 0 : UNHIDDEN;
@@ -262,7 +202,8 @@ static int projects_ahead(const fastlstm_model *model, const fastlstm_plan *plan
   if (rows * plan->steps == 1 || (plan->steps == 1 && rows < FEW_PROJECTED) ||
       (inputs <= FEW_INPUTS && later <= FEW_INPUTS))
     return 0;
-  if (rows == 1 && plan->unit_groups == 1 && fl_is_persistent(model) && inputs <= FEW_PERSISTENT_INPUTS &&
+  const int64_t few = model->spec.hidden_size <= SMALL_LAYER ? MORE_INPUTS : FEW_PERSISTENT_INPUTS;
+  if (rows == 1 && plan->unit_groups == 1 && fl_is_persistent(model) && inputs <= few &&
       model->spec.num_layers == 1)
     return 0;
   // Tiles with two chains are half as high, so inside the step the input product lacks independent sums.
@@ -312,7 +253,8 @@ static int32_t training_shards(const fastlstm_model *model, int64_t batch)
   const fastlstm_spec *spec = &model->spec;
   const int64_t inner = spec->num_layers > 1 ? spec->directions * model->outputs : 0;
   const double inputs = (double)(inner > spec->input_size ? inner : spec->input_size);
-  const double each = model->cell->gates * (inputs + (double)model->outputs) + (double)spec->proj_size;
+  const double each =
+      (double)fl_weight_gates(model->cell) * (inputs + (double)model->outputs) + (double)spec->proj_size;
   const double bytes = (double)spec->hidden_size * each * (double)fl_elem(spec->dtype);
   if (bytes > SHARD_BYTES || batch < 2 * SHARD_ROWS) return 1;
   const int64_t shards = batch / (4 * SHARD_ROWS);

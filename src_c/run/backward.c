@@ -14,7 +14,7 @@ static rows_of inner_grads(const run *r, int64_t layer, int dir)
   return (rows_of){base + dir * r->model->outputs * r->elem, r->plan->batch * row, row, 0, NULL};
 }
 
-// Elements of the weights of one layer and direction: those that read x, those that read h, the projection.
+// Elements of the weights of one layer and direction: those that read x, those that read h, a projection.
 typedef struct weight_counts {
   int64_t x, h, m;
 } weight_counts;
@@ -22,9 +22,9 @@ typedef struct weight_counts {
 static weight_counts count_weights(const run *r, int64_t layer_dir)
 {
   const fl_layer *layer = &r->model->layers[layer_dir];
-  const int64_t rows = layer->cell->gates * layer->units;
+  const int64_t rows = fl_weight_gates(layer->cell) * layer->units;
   return (weight_counts){rows * layer->inputs, rows * r->model->outputs,
-                         layer->projection ? layer->projection->units * layer->units : 0};
+                         r->model->spec.proj_size * layer->units};
 }
 
 // Weight gradients of one shard, where there are several shards.
@@ -46,7 +46,9 @@ static int run_layer(back_worker *b, int64_t layer, int dir)
   const int last = layer == spec->num_layers - 1;
   back_segment s = {.layer_dir = layer * spec->directions + dir, .dir = dir, .add_dx = dir > 0};
   s.layer = &r->model->layers[s.layer_dir];
-  s.x = layer == 0 ? fl_user_rows(r, io->x, io->x_t, io->x_b, 0) : fl_inner_rows(r, layer - 1, 0, 0);
+  s.x = layer > 0            ? fl_inner_rows(r, layer - 1, 0, 0)
+        : fl_masks_inputs(r) ? fl_masked_inputs(r)
+                             : fl_user_rows(r, io->x, io->x_t, io->x_b, 0);
   s.has_dy = !last || io->dy;
   s.has_dcells = last && io->dcells;
   s.has_dx = layer > 0 || io->dx;
@@ -61,14 +63,37 @@ static int run_layer(back_worker *b, int64_t layer, int dir)
     s.dw_x = shard_gradients(r, b->shard, s.layer_dir);
     const weight_counts counts = count_weights(r, s.layer_dir);
     s.dw_h = (char *)s.dw_x + counts.x * r->elem;
-    s.dw_m = (char *)s.dw_h + counts.h * r->elem;
+    s.dw_second_h = (char *)s.dw_h + counts.h * r->elem;
   } else if (io->gradients) {
     s.dw_x = io->gradients[s.layer_dir].w_ih;
     s.dw_h = io->gradients[s.layer_dir].w_hh;
-    if (s.layer->projection) s.dw_m = io->gradients[spec->num_layers * spec->directions + s.layer_dir].w_ih;
+    if (spec->proj_size)
+      s.dw_second_h = io->gradients[spec->num_layers * spec->directions + s.layer_dir].w_ih;
     s.add_dw = io->accumulate;
   }
+  const fl_layer *second = s.layer->second;
+  if (io->gradients && second && second->inputs) {  // its rows follow those of the first stage
+    const int64_t rows = second->cell->first_gate * second->units;
+    s.dw_second_x = (char *)s.dw_x + rows * second->inputs * r->elem;
+    s.dw_second_h = (char *)s.dw_h + rows * second->w_h.inputs * r->elem;
+  }
   return fl_run_back_segment(b, &s);
+}
+
+// Dropout of what a layer reads, of its gradients: each of those that share the rows takes some columns.
+static void drop_gradients(const back_worker *b, int64_t layer)
+{
+  const run *r = b->w.r;
+  const fastlstm_back_io *io = r->back;
+  const fastlstm_spec *spec = &r->model->spec;
+  const rows_of rows =
+      layer > 0 ? inner_grads(r, layer - 1, 0) : fl_user_rows(r, io->dx, io->dx_t, io->dx_b, 0);
+  const int64_t columns = layer > 0 ? spec->directions * r->model->outputs : spec->input_size;
+  const int64_t begin = fl_share(columns, b, b->share), count = fl_share(columns, b, b->share + 1) - begin;
+  if (layer > 0 && io->dropout > 0)
+    fl_drop(&b->w, &rows, FL_DROPOUT, layer - 1, 0, r->plan->steps, begin, count);
+  if (fl_masks_inputs(r)) fl_drop(&b->w, &rows, FL_INPUT_DROPOUT, layer, 0, r->plan->steps, begin, count);
+  fl_wait_for(&b->w, b->w.group);
 }
 
 static void run_worker(back_worker *b)
@@ -79,12 +104,8 @@ static void run_worker(back_worker *b)
   for (int64_t layer = spec->num_layers - 1; layer >= 0; --layer) {
     for (int dir = 0; dir < spec->directions; ++dir)
       if (run_layer(b, layer, dir)) return;
-    if (layer > 0 && io->dropout > 0) {
-      const rows_of rows = inner_grads(r, layer - 1, 0);
-      const int64_t columns = spec->directions * r->model->outputs, begin = fl_share(columns, b, b->share);
-      fl_drop(&b->w, &rows, layer - 1, 0, r->plan->steps, begin, fl_share(columns, b, b->share + 1) - begin);
-      fl_wait_for(&b->w, b->w.group);
-    }
+    if (layer > 0 ? io->dropout > 0 || fl_masks_inputs(r) : io->dx && fl_masks_inputs(r))
+      drop_gradients(b, layer);
   }
   if (io->dx && io->lengths && b->share == 0) {
     const rows_of rows = fl_user_rows(r, io->dx, io->dx_t, io->dx_b, 0);
@@ -159,9 +180,10 @@ static void gather_bias(const run *r, const char *in, const fl_layer *layer, con
   const int64_t lanes = r->model->kernels->lanes,
                 layer_dirs = r->model->spec.num_layers * r->model->spec.directions;
   for (int i = 0; out && i < layer->cell->gates; ++i) {
-    char *to = (char *)out + (order->gate[i] * layer->units + unit) * r->elem;
-    sum_shards(r, in + (order->first + i) * lanes * r->elem, 2 * r->back_layout.bias_bytes * layer_dirs,
-               count, to, r->back->accumulate);
+    const int64_t before = layer->cell->first_gate;
+    char *to = (char *)out + ((before + order->gate[i]) * layer->units + unit) * r->elem;
+    sum_shards(r, in + (before + order->first + i) * lanes * r->elem,
+               2 * r->back_layout.bias_bytes * layer_dirs, count, to, r->back->accumulate);
   }
 }
 
@@ -217,7 +239,7 @@ static void gather_gradients(const run *r)
       in += counts.x * r->elem;
       sum_shards(r, in, apart, counts.h, out->w_hh, r->back->accumulate);
       in += counts.h * r->elem;
-      if (layer->projection) sum_shards(r, in, apart, counts.m, out[layer_dirs].w_ih, r->back->accumulate);
+      if (spec->proj_size) sum_shards(r, in, apart, counts.m, out[layer_dirs].w_ih, r->back->accumulate);
     }
     for (int64_t unit = 0; unit < layer->units; unit += lanes) {
       const int64_t count = layer->units - unit < lanes ? layer->units - unit : lanes;
@@ -226,6 +248,10 @@ static void gather_gradients(const run *r)
       // Where sums are normalised, biases come after that, and have the same gradients.
       const fl_gate_order *of_h = layer->norms ? &layer->cell->of_x : &layer->cell->of_h;
       gather_bias(r, in, layer, of_h, unit, count, out->b_hh);
+      if (layer->second && layer->second->inputs) {
+        gather_bias(r, in, layer->second, &layer->second->cell->of_x, unit, count, out->b_ih);
+        gather_bias(r, in, layer->second, &layer->second->cell->of_h, unit, count, out->b_hh);
+      }
       in += layer->cell->gates * lanes * r->elem;
       if (layer->peepholes) gather_peepholes(r, in, layer_dir, unit, count);
       if (layer->norms) gather_norms(r, in + FL_PEEPHOLES * lanes * r->elem, layer, layer_dir, unit, count);
@@ -250,6 +276,7 @@ fastlstm_status fastlstm_backward(const fastlstm_model *model, const fastlstm_pl
            .poll_arg = io->poll_arg};
   fl_back_layout_of(model, plan, &r.back_layout);
   fl_tape_layout_of(&model->spec, plan->steps, plan->batch, &r.tape_layout);
+  fl_set_masks(&r, io->dropout, io->seed, io->noisy);
   fl_run_team(&r, &r.back_layout.common, io->lengths, team_body, io->straggled);
   if (atomic_load(&r.stop)) return FASTLSTM_INTERRUPTED;
   const uint32_t mode = fl_fp_nearest();

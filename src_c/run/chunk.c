@@ -27,7 +27,7 @@ char *fl_bias_sums(const run *r, int64_t shard, int64_t layer_dir, int total)
   return r->space + r->back_layout.bias + (2 * place + total) * r->back_layout.bias_bytes;
 }
 
-static char *carry(const back_worker *b)
+static char *carry_of(const back_worker *b)
 {
   const run *r = b->w.r;
   return r->space + r->back_layout.dc + b->w.row_begin * r->model->kernels->lanes * r->elem;
@@ -63,7 +63,7 @@ static void begin_rows(const back_worker *b, const back_segment *s, int64_t begi
     const size_t bytes = (size_t)(fl_vector_units(r, units, v, &unit) * r->elem);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t from = ((s->layer_dir * batch + r->order[b->w.row_begin + i]) * units + unit) * r->elem;
-      char *dc = carry(b) + (v * batch + i) * lanes * r->elem;
+      char *dc = carry_of(b) + (v * batch + i) * lanes * r->elem;
       memset(dc, 0, full);
       if (r->back->dc_n) memcpy(dc, (const char *)r->back->dc_n + from, bytes);
     }
@@ -83,90 +83,79 @@ static void begin_segment(const back_worker *b, const back_segment *s)
       memset(fl_bias_sums(w->r, b->shard, s->layer_dir, total) + v * sums, 0, (size_t)sums);
 }
 
-// Step t for rows [from, to) of the worker. `next`: gradients that the layer's reader had of these rows, gate
-// gradients of step t + 1 if h is not projected; or NULL where nothing has read them.
-static void step_rows(const back_worker *b, const back_segment *s, int64_t t, int64_t from, int64_t to,
-                      const char *next, char *now)
+// Whether part of the gradient of h goes from step to step beside the products, in the place of dh_n.
+static int carries_dh(const run *r) { return r->model->spec.options.zoneout_h > 0; }
+
+// A stage of step t for rows [from, to) of the worker. `next`: gradients that the stage's reader had of these
+// rows, of a last stage in step t + 1; or NULL where nothing has read them. `now`: where gate gradients of
+// the step go, those of the second stage behind those of the first.
+static void stage_rows(const back_worker *b, const back_segment *s, const fl_layer *stage, int64_t t,
+                       int64_t from, int64_t to, const char *next, char *now)
 {
   if (from >= to) return;
   const run *r = b->w.r;
   const int64_t lanes = r->model->kernels->lanes, vector_bytes = lanes * r->elem;
   const int64_t row = (b->w.row_begin + from) * vector_bytes;
-  const int has_c = r->model->cell->has_c, projected = s->layer->projection != NULL;
-  char *activations = fl_activations(r, s->layer_dir, t), *dc_carry = carry(b);
+  const int64_t h_row = (b->w.row_begin + from) * r->tape_layout.h_stride * r->elem;
+  const int first = stage == s->layer, last = !stage->second, has_c = first && r->model->cell->has_c;
+  const int carries = last && carries_dh(r);
+  char *activations = fl_activations(r, s->layer_dir, t), *carried = carry_of(b);
+  char *dh = dh_last(b) + from * r->back_layout.dh_stride * r->elem;
+  const char *c = has_c ? fl_new_c_buffer(r, s->layer_dir, t) : NULL;
+  const char *h = last ? fl_new_h_buffer(r, s->layer_dir, t) : NULL;
+  if (!c && has_c) c = fl_c_buffer(r, s->layer_dir, t);
+  if (!h) h = fl_h_buffer(r, s->layer_dir, t);
+  fl_noise noise = fl_noise_of(&b->w, s->layer_dir, s->dir);
+  noise.step = t;
+  now += from * vector_bytes;
   const fl_back_step job = {
       .next = next ? next + from * vector_bytes : NULL,
-      .now = now + from * vector_bytes,
+      .now = first ? now : now + r->back_layout.second,
+      .first = first ? NULL : now,
       .stride = r->back_layout.grads_stride,
-      .dy = s->has_dy && !projected ? (const void *const *)(b->dy_now + from) : NULL,
-      .dc = s->has_dcells ? (const void *const *)(b->dc_now + from) : NULL,
-      .dh_last = next ? NULL : dh_last(b) + from * r->back_layout.dh_stride * r->elem,
+      .dy = s->has_dy && last ? (const void *const *)(b->dy_now + from) : NULL,
+      .dc = s->has_dcells && first ? (const void *const *)(b->dc_now + from) : NULL,
+      .dh_last = next && !carries ? NULL : dh,
       .dh_stride = r->back_layout.dh_stride,
+      .dh_carry = carries ? dh : NULL,
+      .noise = r->noisy ? &noise : NULL,
+      .noise_row = from,
       .activations = activations ? activations + r->model->cell->activations * row : NULL,
-      .h = fl_h_buffer(r, s->layer_dir, t) + (b->w.row_begin + from) * r->tape_layout.h_stride * r->elem,
-      .h_prev =
-          fl_h_buffer(r, s->layer_dir, t - 1) + (b->w.row_begin + from) * r->tape_layout.h_stride * r->elem,
+      .h = h + h_row,
+      .h_prev = fl_h_buffer(r, s->layer_dir, t - 1) + h_row,
       .h_stride = r->tape_layout.h_stride,
-      .c = has_c ? fl_c_buffer(r, s->layer_dir, t) + row : NULL,
+      .c = has_c ? c + row : NULL,
       .c_prev = has_c ? fl_c_buffer(r, s->layer_dir, t - 1) + row : NULL,
-      .dc_carry = has_carry(r) ? dc_carry + from * vector_bytes : NULL,
+      .carry = has_carry(r) ? carried + from * vector_bytes : NULL,
       .c_stride = r->plan->batch * lanes,
       .bias = fl_bias_sums(r, b->shard, s->layer_dir, 0),
       .rows = to - from,
-      .panel_begin = b->column_begin,
-      .panel_end = b->column_end,
+      .panel_begin = last ? b->output_column_begin : b->column_begin,
+      .panel_end = last ? b->output_column_end : b->column_end,
       .descending = (int32_t)(t & 1),
-      .streaming = r->tape_layout.streaming,
-      .prefetch = b->prefetch,
+      .streaming = r->tape_layout.streaming && (first || stage->cell->activations),
+      .prefetch = last ? b->output_prefetch : b->prefetch,
       .space = b->scratch,
   };
-  fl_back_step_slabs(&b->w, s->layer, &job);
-}
-
-// Of a layer whose h is projected: gradients of h at step t, from the gate gradients of step t + 1.
-static void output_rows(const back_worker *b, const back_segment *s, int64_t t, int64_t from, int64_t to,
-                        const char *next, char *now)
-{
-  if (from >= to) return;
-  const run *r = b->w.r;
-  const int64_t vector_bytes = r->model->kernels->lanes * r->elem;
-  const fl_back_step job = {
-      .next = next ? next + from * vector_bytes : NULL,
-      .now = now + from * vector_bytes,
-      .stride = r->back_layout.grads_stride,
-      .dy = s->has_dy ? (const void *const *)(b->dy_now + from) : NULL,
-      .dh_last = next ? NULL : dh_last(b) + from * r->back_layout.dh_stride * r->elem,
-      .dh_stride = r->back_layout.dh_stride,
-      .h = fl_h_buffer(r, s->layer_dir, t) + (b->w.row_begin + from) * r->tape_layout.h_stride * r->elem,
-      .h_stride = r->tape_layout.h_stride,
-      .rows = to - from,
-      .panel_begin = b->output_column_begin,
-      .panel_end = b->output_column_end,
-      .descending = (int32_t)(t & 1),
-      .prefetch = b->output_prefetch,
-  };
-  fl_back_step_slabs(&b->w, s->layer->projection, &job);
+  fl_back_step_slabs(&b->w, stage, &job);
 }
 
 // Step t of the worker's first `running` rows, of which `later` had the step after it.
 static void run_step(const back_worker *b, const back_segment *s, int64_t t, int64_t later, int64_t running,
                      const char *next, char *now)
 {
-  if (!s->layer->projection) {
-    step_rows(b, s, t, 0, later, next, now);
-    step_rows(b, s, t, later, running, NULL, now);
-    return;
-  }
-  char *dh = now + b->w.r->back_layout.dh;
-  output_rows(b, s, t, 0, later, next, dh);
-  output_rows(b, s, t, later, running, NULL, dh);
+  const fl_layer *second = s->layer->second, *last = second ? second : s->layer;
+  stage_rows(b, s, last, t, 0, later, next, now);
+  stage_rows(b, s, last, t, later, running, NULL, now);
+  if (!second) return;
   fl_wait_for(&b->w, b->w.group);
-  step_rows(b, s, t, 0, running, dh, now);
+  stage_rows(b, s, s->layer, t, 0, running, now + b->w.r->back_layout.second, now);
 }
 
 // Weight gradients, bias gradients and input gradients of the rows of a chunk.
 static void finish_chunk(const back_worker *b, const back_segment *s, int64_t rows, int add)
 {
+  const fl_layer *second = s->layer->second;
   const run *r = b->w.r;
   const fl_kernels *kernels = r->model->kernels;
   const int64_t gates = r->model->cell->gates, lanes = kernels->lanes;
@@ -190,19 +179,27 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
     job.dw = s->dw_x;
     fl_wgrad_slabs(&b->w, s->layer, &job);
   }
-  if (s->dw_x && s->layer->projection) {
-    const int64_t outputs = r->model->output_vectors;
-    const fl_wgrad job = {.grads = b->grads + r->back_layout.dh,
-                          .stride = r->back_layout.grads_stride,
-                          .rows = rows,
-                          .in = (const void *const *)b->m_at,
-                          .columns = s->layer->units,
-                          .dw = s->dw_m,
-                          .add = add,
-                          .begin = (int32_t)fl_share(outputs, b, b->share),
-                          .end = (int32_t)fl_share(outputs, b, b->share + 1),
-                          .scratch = b->scratch};
-    fl_wgrad_slabs(&b->w, s->layer->projection, &job);
+  if (s->dw_x && second) {
+    const int64_t outputs = r->model->output_vectors;  // one gate a unit
+    fl_wgrad job = {.grads = b->grads + r->back_layout.second,
+                    .stride = r->back_layout.grads_stride,
+                    .rows = rows,
+                    .in = (const void *const *)b->m_at,
+                    .columns = s->layer->units,
+                    .dw = s->dw_second_h,
+                    .add = add,
+                    .begin = (int32_t)fl_share(outputs, b, b->share),
+                    .end = (int32_t)fl_share(outputs, b, b->share + 1),
+                    .recurrent = 1,
+                    .scratch = b->scratch};
+    fl_wgrad_slabs(&b->w, second, &job);
+    if (second->inputs) {
+      job.in = (const void *const *)b->x_at;
+      job.columns = second->inputs;
+      job.recurrent = 0;
+      job.dw = s->dw_second_x;
+      fl_wgrad_slabs(&b->w, second, &job);
+    }
   }
   for (int64_t v = b->w.vector_begin; v < b->w.vector_end; ++v) {
     const int64_t at = v * sums * r->elem;
@@ -213,17 +210,24 @@ static void finish_chunk(const back_worker *b, const back_segment *s, int64_t ro
   if (s->has_dx) {
     const int64_t begin = fl_share(rows, b, b->share), inputs = s->layer->inputs;
     const int32_t panels = (int32_t)((inputs + 2 * lanes - 1) / (2 * lanes));
-    const fl_dgrad job = {.grads = b->grads + begin * lanes * r->elem,
-                          .stride = r->back_layout.grads_stride,
-                          .weights = s->layer->wt_x,
-                          .columns = inputs,
-                          .out = (void *const *)(b->dx_at + begin),
-                          .add = s->add_dx,
-                          .rows = fl_share(rows, b, b->share + 1) - begin,
-                          .panel_begin = 0,
-                          .panel_end = panels,
-                          .prefetch = fl_dgrad_prefetch_of(r->model, s->layer, panels)};
+    fl_dgrad job = {.grads = b->grads + begin * lanes * r->elem,
+                    .stride = r->back_layout.grads_stride,
+                    .weights = s->layer->wt_x,
+                    .columns = inputs,
+                    .out = (void *const *)(b->dx_at + begin),
+                    .add = s->add_dx,
+                    .rows = fl_share(rows, b, b->share + 1) - begin,
+                    .panel_begin = 0,
+                    .panel_end = panels,
+                    .prefetch = fl_dgrad_prefetch_of(r->model, s->layer, panels)};
     fl_dgrad_slabs(&b->w, s->layer, &job);
+    if (second && second->inputs) {
+      job.grads = (const char *)job.grads + r->back_layout.second;
+      job.weights = second->wt_x;
+      job.add = 1;
+      job.prefetch = fl_dgrad_prefetch_of(r->model, second, panels);
+      fl_dgrad_slabs(&b->w, second, &job);
+    }
   }
 }
 
@@ -243,6 +247,21 @@ static const char *keep_last_step(const back_worker *b, const char *last, int64_
   return kept;
 }
 
+// What noise makes of dh_0, in the worker's columns: of `rows` rows the product alone is there.
+static void finish_dh_0(const back_worker *b, const back_segment *s, int64_t rows)
+{
+  const run *r = b->w.r;
+  int64_t unit;
+  for (int64_t v = b->w.output_begin; v < b->w.output_end; ++v) {
+    const int64_t count = fl_vector_units(r, r->model->outputs, v, &unit);
+    for (int64_t i = 0; i < rows; ++i) {
+      if (fl_masks_h(r)) fl_drop_h(r, s->layer_dir, b->w.row_begin + i, unit, count, b->dy_now[i]);
+      const char *held = dh_last(b) + (i * r->back_layout.dh_stride + unit) * r->elem;
+      if (carries_dh(r)) fl_add(r, b->dy_now[i] + unit * r->elem, held, count);
+    }
+  }
+}
+
 // dh_0 and dc_0 from the first step's gate gradients, which `rows` rows have, and from what it carried; the
 // others never ran.
 static void end_segment(const back_worker *b, const back_segment *s, const char *grads, int64_t rows)
@@ -258,20 +277,20 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
     for (int64_t v = b->w.vector_begin; io->dc_0 && v < b->w.vector_end; ++v) {
       const size_t bytes = (size_t)(fl_vector_units(r, units, v, &unit) * r->elem);
       memcpy((char *)io->dc_0 + (place * units + unit) * r->elem,
-             carry(b) + (v * batch + i) * lanes * r->elem, bytes);
+             carry_of(b) + (v * batch + i) * lanes * r->elem, bytes);
     }
     if (!io->dh_0) continue;
     b->dy_now[i] = (char *)io->dh_0 + place * outputs * r->elem;
     if (i < rows && !carries_h) continue;
     for (int64_t v = b->w.output_begin; v < b->w.output_end; ++v) {
       const size_t bytes = (size_t)(fl_vector_units(r, outputs, v, &unit) * r->elem);
-      const char *from = i < rows ? carry(b) + (v * batch + i) * lanes * r->elem
+      const char *from = i < rows ? carry_of(b) + (v * batch + i) * lanes * r->elem
                                   : dh_last(b) + (i * r->back_layout.dh_stride + unit) * r->elem;
       memcpy(b->dy_now[i] + unit * r->elem, from, bytes);
     }
   }
   if (!io->dh_0 || rows == 0) return;
-  const fl_layer *writer = s->layer->projection ? s->layer->projection : s->layer;  // of h
+  const fl_layer *writer = s->layer->second ? s->layer->second : s->layer;  // of h
   const fl_dgrad job = {.grads = grads,
                         .stride = r->back_layout.grads_stride,
                         .weights = writer->wt_h,
@@ -284,6 +303,7 @@ static void end_segment(const back_worker *b, const back_segment *s, const char 
                         .panel_end = b->output_column_end,
                         .prefetch = b->output_prefetch};
   fl_dgrad_slabs(&b->w, s->layer, &job);
+  if (carries_dh(r) || fl_masks_h(r)) finish_dh_0(b, s, rows);
 }
 
 // Without a single step there is nothing to sum.
@@ -291,10 +311,11 @@ static void clear_gradients(const back_worker *b, const back_segment *s)
 {
   const run *r = b->w.r;
   if (!s->dw_x || s->add_dw || b->share != 0) return;
-  const int64_t rows = s->layer->cell->gates * s->layer->units;
+  const int64_t rows = fl_weight_gates(s->layer->cell) * s->layer->units;
   memset(s->dw_x, 0, (size_t)(rows * s->layer->inputs * r->elem));
   memset(s->dw_h, 0, (size_t)(rows * r->model->outputs * r->elem));
-  if (s->layer->projection) memset(s->dw_m, 0, (size_t)(r->model->outputs * s->layer->units * r->elem));
+  if (r->model->spec.proj_size)
+    memset(s->dw_second_h, 0, (size_t)(r->model->outputs * s->layer->units * r->elem));
 }
 
 // Row pointers from step t + 1, which had `before` rows, to step t, and a copy of them for the chunk.
@@ -326,7 +347,7 @@ int fl_run_back_segment(back_worker *b, const back_segment *s)
       char *now = b->grads + chunk * vector_bytes,
            *h = fl_h_buffer(r, s->layer_dir, t - 1) + w->row_begin * h_row;
       for (int64_t i = 0; i < running; ++i) b->h_at[chunk + i] = h + i * h_row;
-      if (s->layer->projection) {
+      if (s->layer->second) {
         char *m = fl_m_buffer(r, s->layer_dir, t) + w->row_begin * h_row;
         for (int64_t i = 0; i < running; ++i) b->m_at[chunk + i] = m + i * h_row;
       }

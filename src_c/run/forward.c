@@ -9,8 +9,10 @@
 // All threads may leave after so many layers of a block at the latest, however short its steps are.
 enum { LAYERS_A_POLL = 64 };
 
-// Dropout of what a segment has put out. Each worker drops what it wrote itself; h of the tape stays whole.
-static void drop_outputs(const worker *w, const segment *s, int64_t layer, int64_t t_begin, int64_t t_end)
+// Dropout of what a segment has put out, for the layer that reads it. Each worker drops what it wrote itself;
+// h of the tape stays whole.
+static void drop_outputs(const worker *w, const segment *s, fl_mask_kind kind, int64_t place, int64_t t_begin,
+                         int64_t t_end)
 {
   const run *r = w->r;
   const int64_t lanes = r->model->kernels->lanes, outputs = r->model->outputs;
@@ -20,9 +22,9 @@ static void drop_outputs(const worker *w, const segment *s, int64_t layer, int64
   rows_of rows = s->y;
   rows.base -= shift * r->elem;
   if (!s->dir)
-    fl_drop(w, &rows, layer, t_begin, t_end - t_begin, begin, end - begin);
+    fl_drop(w, &rows, kind, place, t_begin, t_end - t_begin, begin, end - begin);
   else if (t_end == r->plan->steps)  // its steps run against time: once all are there
-    fl_drop(w, &rows, layer, 0, r->plan->steps, shift + begin, end - begin);
+    fl_drop(w, &rows, kind, place, 0, r->plan->steps, shift + begin, end - begin);
   fl_wait_for(w, w->group);
 }
 
@@ -35,12 +37,15 @@ static void run_layer(const worker *w, int64_t layer, int dir, int64_t t_begin, 
   segment s = {
       .layer_dir = layer * spec->directions + dir, .dir = dir, .has_cells = last && io->cells != NULL};
   s.layer = &r->model->layers[s.layer_dir];
-  s.x = layer == 0 ? fl_user_rows(r, io->x, io->x_t, io->x_b, 0) : fl_inner_rows(r, layer - 1, 0, t_begin);
+  s.x = layer > 0            ? fl_inner_rows(r, layer - 1, 0, t_begin)
+        : fl_masks_inputs(r) ? fl_masked_inputs(r)
+                             : fl_user_rows(r, io->x, io->x_t, io->x_b, 0);
   s.y = last ? fl_user_rows(r, io->y, io->y_t, io->y_b, dir * r->model->outputs)
              : fl_inner_rows(r, layer, dir, t_begin);
   if (s.has_cells) s.cells = fl_user_rows(r, io->cells, io->cells_t, io->cells_b, dir * spec->hidden_size);
   fl_run_segment(w, &s, t_begin, t_end);
-  if (io->dropout > 0 && !last) drop_outputs(w, &s, layer, t_begin, t_end);
+  if (io->dropout > 0 && !last) drop_outputs(w, &s, FL_DROPOUT, layer, t_begin, t_end);
+  if (fl_masks_inputs(r) && !last) drop_outputs(w, &s, FL_INPUT_DROPOUT, layer + 1, t_begin, t_end);
 }
 
 // Steps past the end of a sequence, in the columns of the worker's directions, `columns` each.
@@ -64,6 +69,7 @@ static void run_worker(const worker *w)
   const int64_t steps = r->plan->steps, block = r->plan->block_steps, layers = spec->num_layers;
   for (int64_t l = 0; l < layers; ++l)
     for (int dir = w->first_dir; dir <= w->last_dir; ++dir) fl_load_state(w, l * spec->directions + dir);
+  if (fl_masks_inputs(r)) fl_mask_inputs(w);
   fl_wait_for(w, w->team);
   // One direction: a block of steps goes through all layers. Two: a layer needs all steps of the
   // one before it.
@@ -106,7 +112,7 @@ static void start_worker(run *r, int dir, int row, int share, int thread, int al
   w.vector_end = end < bundles ? (int32_t)(end * vectors) : r->model->unit_vectors;
   w.output_begin = w.vector_begin;
   w.output_end = w.vector_end;
-  if (r->model->projections) {
+  if (r->model->seconds) {
     const int64_t panels = r->model->output_panels;
     w.output_panel_begin = (int32_t)(panels * share / shares);
     w.output_panel_end = (int32_t)(panels * (share + 1) / shares);
@@ -116,7 +122,7 @@ static void start_worker(run *r, int dir, int row, int share, int thread, int al
   w.team = alone ? NULL : r->team;
   w.group = shares > 1 ? r->team + 1 + dir * p->row_groups + row : NULL;
   const int64_t before =
-      p->project_steps * w.row_begin * FL_PANEL * r->model->panels * r->model->kernels->lanes;
+      p->project_steps * w.row_begin * FL_PANEL * r->model->x_panels * r->model->kernels->lanes;
   w.projected =
       r->space + r->layout.projected + (by_dir ? dir * r->layout.projected_bytes : 0) + before * r->elem;
   w.gathered = r->space + r->layout.gathered;
@@ -163,6 +169,7 @@ fastlstm_status fastlstm_forward(const fastlstm_model *model, const fastlstm_pla
   if (plan->purpose == FASTLSTM_TRAIN) {
     fl_tape_layout_of(&model->spec, plan->steps, plan->batch, &r.tape_layout);
     r.tape = io->tape;
+    fl_set_masks(&r, io->dropout, io->seed, fl_is_noisy(io));
   }
   fl_run_team(&r, &r.layout.common, io->lengths, team_body, io->straggled);
   return atomic_load(&r.stop) ? FASTLSTM_INTERRUPTED : FASTLSTM_OK;

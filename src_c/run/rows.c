@@ -69,6 +69,24 @@ char *fl_m_buffer(const run *r, int64_t layer_dir, int64_t t)
   return state_of(r, layer_dir) + 2 * r->layout.h_bytes + r->layout.c_bytes;
 }
 
+char *fl_whole_buffer(const run *r, int64_t layer_dir)
+{
+  return tape_of(r, layer_dir) + r->tape_layout.whole;
+}
+
+char *fl_new_c_buffer(const run *r, int64_t layer_dir, int64_t t)
+{
+  if (!r->tape || !(r->model->spec.options.zoneout_c > 0)) return NULL;
+  return tape_of(r, layer_dir) + r->tape_layout.new_c + t * r->tape_layout.c_step;
+}
+
+char *fl_new_h_buffer(const run *r, int64_t layer_dir, int64_t t)
+{
+  const fastlstm_options *o = &r->model->spec.options;
+  if (!r->tape || !fl_clips_before_noise(o) || !(o->zoneout_h > 0 || fl_masks_h(r))) return NULL;
+  return tape_of(r, layer_dir) + r->tape_layout.new_h + t * r->tape_layout.h_step;
+}
+
 char *fl_c_buffer(const run *r, int64_t layer_dir, int64_t t)
 {
   if (!r->model->cell->has_c) return NULL;
@@ -78,8 +96,11 @@ char *fl_c_buffer(const run *r, int64_t layer_dir, int64_t t)
 
 char *fl_activations(const run *r, int64_t layer_dir, int64_t t)
 {
-  return r->tape && r->model->cell->activations ? tape_of(r, layer_dir) + t * r->tape_layout.activations_step
-                                                : NULL;
+  if (!r->model->cell->activations) return NULL;
+  if (r->tape) return tape_of(r, layer_dir) + t * r->tape_layout.activations_step;
+  return r->layout.activations_bytes
+             ? state_of(r, layer_dir) + r->layout.state_bytes - r->layout.activations_bytes
+             : NULL;
 }
 
 int64_t fl_vector_units(const run *r, int64_t units, int64_t v, int64_t *begin)
@@ -113,7 +134,7 @@ rows_of fl_inner_rows(const run *r, int64_t layer, int dir, int64_t block)
   return (rows_of){base - skip + shift, step, row, 0, NULL};
 }
 
-static char *row_at(const run *r, const rows_of *rows, int64_t row, int64_t time)
+char *fl_row_at(const run *r, const rows_of *rows, int64_t row, int64_t time)
 {
   const int64_t b = rows->by_batch ? r->order[row] : row;
   const int64_t step = rows->starts ? rows->starts[time] * rows->row_bytes : time * rows->t_bytes;
@@ -129,7 +150,7 @@ void fl_set_rows(const worker *w, const rows_of *rows, int dir, int64_t t, int64
   for (int64_t i = from; i < to; ++i) {
     const int64_t row = w->row_begin + i;
     if (rows->starts && r->sorted_lengths[row] <= t) return;  // lengths fall within a group
-    at[i] = row_at(r, rows, row, dir ? r->sorted_lengths[row] - 1 - t : t);
+    at[i] = fl_row_at(r, rows, row, dir ? r->sorted_lengths[row] - 1 - t : t);
   }
 }
 
@@ -152,26 +173,5 @@ void fl_zero_padding(const worker *w, const rows_of *rows, int64_t columns)
   if (rows->starts) return;
   for (int64_t row = w->row_begin; row < w->row_end; ++row)
     for (int64_t t = r->sorted_lengths[row]; t < r->plan->steps; ++t)
-      memset(row_at(r, rows, row, t), 0, (size_t)(columns * r->elem));
-}
-
-// Applies the dropout of a layer's output to `count` steps from time t on, for the worker's rows and some
-// columns.
-void fl_drop(const worker *w, const rows_of *rows, int64_t layer, int64_t t, int64_t count, int64_t first,
-             int64_t columns)
-{
-  const run *r = w->r;
-  const double p = r->io ? r->io->dropout : r->back->dropout;
-  const uint64_t seed = r->io ? r->io->seed : r->back->seed;
-  fl_dropout job = {.key = {(uint32_t)seed, (uint32_t)(seed >> 32)}, .scale = p < 1 ? 1 / (1 - p) : 0};
-  const double least = p * 16777216.0;
-  job.threshold = (uint32_t)least + ((double)(uint32_t)least < least);
-  job.counter[2] = (uint32_t)layer;
-  for (int64_t time = t; time < t + count; ++time) {
-    for (int64_t row = w->row_begin; row < w->row_end && r->sorted_lengths[row] > time; ++row) {
-      job.counter[0] = (uint32_t)time;
-      job.counter[1] = (uint32_t)r->order[row];
-      r->model->kernels->dropout(&job, first, columns, row_at(r, rows, row, time));
-    }
-  }
+      memset(fl_row_at(r, rows, row, t), 0, (size_t)(columns * r->elem));
 }

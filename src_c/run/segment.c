@@ -16,6 +16,18 @@ static double weight_bytes(const worker *w, int64_t inputs)
   return bytes_of_panels(w->r, w->panel_end - w->panel_begin, inputs);
 }
 
+// In its panels of a second stage.
+static double output_bytes(const worker *w, int64_t inputs)
+{
+  return bytes_of_panels(w->r, w->output_panel_end - w->output_panel_begin, inputs);
+}
+
+// Where its projected sums stand: in panels behind those of the first stage.
+static char *projected_second(const worker *w, int64_t panel_stride)
+{
+  return w->projected + w->r->model->panels * panel_stride * w->r->elem;
+}
+
 // Projects `steps` steps from t on; rows of step t + 1 follow those of step t.
 static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t steps, int64_t panel_stride)
 {
@@ -28,7 +40,7 @@ static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t 
   }
   if (count == 0) return;
   if (!r->model->spec.gemm_blas) {
-    const fl_project job = {
+    fl_project job = {
         .x = (const void *const *)w->project_at,
         .out = w->projected,
         .panel_stride = panel_stride,
@@ -37,6 +49,13 @@ static void project_ahead(const worker *w, const segment *s, int64_t t, int64_t 
         .panel_end = w->panel_end,
         .blocking = fl_blocking_of(r->model, count, s->layer->inputs, weight_bytes(w, s->layer->inputs))};
     fl_project_slabs(w, s->layer, &job);
+    const fl_layer *second = s->layer->second;
+    if (!second || !second->inputs) return;
+    job.out = projected_second(w, panel_stride);
+    job.panel_begin = w->output_panel_begin;
+    job.panel_end = w->output_panel_end;
+    job.blocking = fl_blocking_of(r->model, count, second->inputs, output_bytes(w, second->inputs));
+    fl_project_slabs(w, second, &job);
     return;
   }
   const int64_t lanes = r->model->kernels->lanes, row_width = r->model->vectors * lanes;
@@ -62,7 +81,9 @@ typedef struct steps {
   int64_t ahead;      // steps projected at a time, 0: the projection is part of the step
   int64_t row_bytes;  // of the worker's first row within a unit vector's block, in c and on the tape
   fl_step job;        // of every step; what differs, run_step sets
-  fl_step output;     // likewise: the projection of m to h, if there is one
+  fl_step second;     // likewise, of the second stage, if there is one
+  fl_noise noise;     // of both, if the pass is noisy
+  int has_noise;      // options of the layer have some, in this pass or in others
   int large;          // a step is so large that the caller must get chances to stop it
   int over;           // the run was stopped: nothing is computed any more, but workers of a group still meet
 } steps;
@@ -82,7 +103,7 @@ static fl_step job_of_steps(const worker *w, const segment *s, int64_t ahead)
       .h_stride = r->layout.h_stride,
       .c_stride = r->plan->batch * lanes,
       .streaming = r->tape_layout.streaming,
-      .y = (void *const *)(s->layer->projection ? w->m_at : w->y_at),
+      .y = (void *const *)(s->layer->second ? w->m_at : w->y_at),
       .cells = s->has_cells ? (void *const *)w->cells_at : NULL,
       .panel_begin = w->panel_begin,
       .panel_end = w->panel_end,
@@ -92,23 +113,46 @@ static fl_step job_of_steps(const worker *w, const segment *s, int64_t ahead)
   };
 }
 
-// h = W_hr m. The sums start from zeros, which the bias of a projection is.
-static fl_step job_of_outputs(const worker *w, const segment *s)
+// Without x the sums start from zeros, which the bias is then.
+static fl_step job_of_second(const worker *w, const segment *s, int64_t ahead, const fl_step *first)
 {
   const run *r = w->r;
-  const fl_layer *projection = s->layer->projection;
-  if (!projection) return (fl_step){0};
-  const int64_t rows = w->row_end - w->row_begin, inputs = s->layer->units;
-  const double bytes = bytes_of_panels(r, w->output_panel_end - w->output_panel_begin, inputs);
-  return (fl_step){
-      .projected = projection->bias,
+  const fl_layer *second = s->layer->second;
+  if (!second) return (fl_step){0};
+  const int64_t rows = w->row_end - w->row_begin, inputs = s->layer->units + (ahead ? 0 : second->inputs);
+  fl_step job = {
+      .projected = second->bias,
       .h_stride = r->layout.h_stride,
+      .c_stride = first->c_stride,
       .y = (void *const *)w->y_at,
       .panel_begin = w->output_panel_begin,
       .panel_end = w->output_panel_end,
-      .blocking = fl_blocking_of(r->model, rows, inputs, bytes),
+      .blocking = fl_blocking_of(r->model, rows, inputs, output_bytes(w, inputs)),
       .sums = w->sums,
   };
+  if (second->inputs) {
+    job.x = first->x;
+    job.projected = NULL;
+    job.projected_row_stride = first->projected_row_stride;
+    job.projected_panel_stride = first->projected_panel_stride;
+  }
+  return job;
+}
+
+// What else a layer reads and writes where its h goes through noise or zoneout. `job` is the one that makes
+// h, and `before` the buffer that h of step t - 1 went to.
+static void set_noise(steps *common, fl_step *job, const char *before, int64_t t)
+{
+  const worker *w = common->w;
+  const run *r = w->r;
+  const int64_t h_row = w->row_begin * r->layout.h_stride * r->elem;
+  job->h_before = before;
+  job->new_h = from_row(fl_new_h_buffer(r, common->s->layer_dir, t), h_row);
+  common->job.new_c = from_row(fl_new_c_buffer(r, common->s->layer_dir, t), common->row_bytes);
+  if (!r->noisy) return;
+  common->noise.step = t;
+  common->job.noise = common->second.noise = &common->noise;
+  if (fl_masks_h(r)) job->h_before = job->h_whole = fl_whole_buffer(r, common->s->layer_dir) + h_row;
 }
 
 static void run_job(const steps *common, const fl_layer *layer, const fl_step *job)
@@ -120,16 +164,23 @@ static void run_job(const steps *common, const fl_layer *layer, const fl_step *j
     common->w->r->model->kernels->step(layer, job);
 }
 
-// The second phase of a step whose h is projected: from m, which all workers of these rows have left by now.
-static void run_outputs(steps *common, const fl_step *first, char *h)
+// The second stage of a step, from the first one's job and from m, which all workers of these rows have left
+// by now.
+static void run_second(steps *common, const fl_step *first, int64_t done, char *h)
 {
-  fl_step *job = &common->output;
+  const worker *w = common->w;
+  fl_step *job = &common->second;
+  if (first->projected && common->s->layer->second->inputs)
+    job->projected =
+        projected_second(w, job->projected_panel_stride) + done * job->projected_row_stride * w->r->elem;
   job->h_prev = first->h_next;
+  job->h_old = first->h_prev;
   job->h_next = h;
+  job->activations = first->activations;
   job->rows = first->rows;
   job->descending = first->descending;
-  fl_wait_for(common->w, common->w->group);
-  run_job(common, common->s->layer->projection, job);
+  fl_wait_for(w, w->group);
+  run_job(common, common->s->layer->second, job);
 }
 
 // Step t of the rows that still run, up to `end`, whose projection is `done` rows from the start. Returns how
@@ -145,7 +196,9 @@ static int64_t run_step(steps *common, int64_t t, int64_t end, int64_t done)
   job->h_prev = fl_h_buffer(r, layer_dir, t - 1) + h_row;
   job->h_next = fl_h_buffer(r, layer_dir, t) + h_row;
   char *h = job->h_next;
-  if (common->s->layer->projection) {  // what the cell puts out is m, and goes no further
+  const fl_layer *second = common->s->layer->second;
+  if (common->has_noise) set_noise(common, second ? &common->second : job, job->h_prev, t);
+  if (second) {  // what the first stage puts out is m, and goes no further
     job->h_next = fl_m_buffer(r, layer_dir, t) + h_row;
     for (int64_t i = 0; i < end - w->row_begin; ++i)
       w->m_at[i] = (char *)job->h_next + i * job->h_stride * r->elem;
@@ -154,15 +207,11 @@ static int64_t run_step(steps *common, int64_t t, int64_t end, int64_t done)
     job->c_prev = fl_c_buffer(r, layer_dir, t - 1) + common->row_bytes;
     job->c = fl_c_buffer(r, layer_dir, t) + common->row_bytes;
   }
-  if (r->tape)
-    job->activations = from_row(fl_activations(r, layer_dir, t), cell->activations * common->row_bytes);
+  job->activations = from_row(fl_activations(r, layer_dir, t), cell->activations * common->row_bytes);
   job->rows = end - w->row_begin;
   job->descending = (int32_t)(t & 1);
-  for (job->phase = 0; job->phase < cell->phases; ++job->phase) {
-    if (job->phase > 0) fl_wait_for(w, w->group);
-    run_job(common, common->s->layer, job);
-  }
-  if (common->s->layer->projection) run_outputs(common, job, h);
+  run_job(common, common->s->layer, job);
+  if (second) run_second(common, job, done, h);
   return job->rows;
 }
 
@@ -219,10 +268,12 @@ void fl_run_segment(const worker *w, const segment *s, int64_t t_begin, int64_t 
       .ahead = ahead,
       .row_bytes = w->row_begin * lanes * r->elem,
       .job = job_of_steps(w, s, ahead),
-      .output = job_of_outputs(w, s),
+      .noise = fl_noise_of(w, s->layer_dir, s->dir),
+      .has_noise = fl_has_noise(&r->model->spec.options),
       .large = fl_is_large(w, rows, r->model->outputs + (ahead ? 0 : s->layer->inputs)),
       .over = fl_polled(w),
   };
+  common.second = job_of_second(w, s, ahead, &common.job);
   const int alone =
       rows == 1 && !w->group && !r->tape && !s->y.starts && !s->x.starts && fl_is_persistent(r->model);
   if (common.over && !w->group) return;

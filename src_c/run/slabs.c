@@ -81,6 +81,7 @@ void fl_step_slabs(const worker *w, const fl_layer *layer, const fl_step *job)
       if (job->projected)
         part.projected = (const char *)job->projected + row * job->projected_row_stride * elem;
       part.h_prev = (const char *)job->h_prev + row * job->h_stride * elem;
+      if (job->h_old) part.h_old = (const char *)job->h_old + row * job->h_stride * elem;
       part.h_next = (char *)job->h_next + row * job->h_stride * elem;
       if (job->c) part.c_prev = (const char *)job->c_prev + row * lanes * elem;
       if (job->c) part.c = (char *)job->c + row * lanes * elem;
@@ -88,6 +89,11 @@ void fl_step_slabs(const worker *w, const fl_layer *layer, const fl_step *job)
         part.activations = (char *)job->activations + row * layer->cell->activations * lanes * elem;
       part.y = job->y + row;
       if (job->cells) part.cells = job->cells + row;
+      if (job->h_before) part.h_before = (const char *)job->h_before + row * job->h_stride * elem;
+      if (job->h_whole) part.h_whole = (char *)job->h_whole + row * job->h_stride * elem;
+      if (job->new_c) part.new_c = (char *)job->new_c + row * lanes * elem;
+      if (job->new_h) part.new_h = (char *)job->new_h + row * job->h_stride * elem;
+      part.noise_row += row;
       kernels->step(layer, &part);
     }
   }
@@ -130,6 +136,7 @@ void fl_back_step_slabs(const worker *w, const fl_layer *layer, const fl_back_st
       part.rows = least(s.rows, job->rows - row);
       if (job->next) part.next = (const char *)job->next + row_bytes;
       part.now = (char *)job->now + row_bytes;
+      if (job->first) part.first = (char *)job->first + row_bytes;
       part.dy = (const void *const *)past(job->dy, row);
       part.dc = (const void *const *)past(job->dc, row);
       if (job->dh_last) part.dh_last = (const char *)job->dh_last + row * job->dh_stride * elem;
@@ -139,7 +146,9 @@ void fl_back_step_slabs(const worker *w, const fl_layer *layer, const fl_back_st
       part.h_prev = (const char *)job->h_prev + row * job->h_stride * elem;
       if (job->c) part.c = (const char *)job->c + row_bytes;
       if (job->c) part.c_prev = (const char *)job->c_prev + row_bytes;
-      if (job->dc_carry) part.dc_carry = (char *)job->dc_carry + row_bytes;
+      if (job->dh_carry) part.dh_carry = (char *)job->dh_carry + row * job->dh_stride * elem;
+      part.noise_row += row;
+      if (job->carry) part.carry = (char *)job->carry + row_bytes;
       kernels->back_step(layer, &part);
       if (part.rows < job->rows && fl_polled(w)) return;
     }

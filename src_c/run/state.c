@@ -19,6 +19,9 @@ static void load_rows(const worker *w, int64_t layer_dir, int64_t begin, int64_t
       const int64_t from = ((layer_dir * batch + r->order[row]) * outputs + unit) * r->elem;
       memset(h, 0, (size_t)full);
       if (r->io->h_0) memcpy(h, (const char *)r->io->h_0 + from, (size_t)bytes);
+      if (!fl_masks_h(r)) continue;
+      memcpy(fl_whole_buffer(r, layer_dir) + (row * r->layout.h_stride + unit) * r->elem, h, (size_t)full);
+      fl_drop_h(r, layer_dir, row, unit, bytes / r->elem, h - unit * r->elem);
     }
   }
   for (int32_t v = w->vector_begin; c_buffer && v < w->vector_end; ++v) {
@@ -49,7 +52,8 @@ void fl_store_state(const worker *w, int64_t layer_dir)
     for (int64_t row = w->row_begin; row < w->row_end; ++row) {
       const int64_t last = r->sorted_lengths[row] - 1,
                     to = ((layer_dir * batch + r->order[row]) * outputs + unit) * r->elem;
-      const char *h = fl_h_buffer(r, layer_dir, last) + (row * r->layout.h_stride + unit) * r->elem;
+      const char *rows = fl_masks_h(r) ? fl_whole_buffer(r, layer_dir) : fl_h_buffer(r, layer_dir, last);
+      const char *h = rows + (row * r->layout.h_stride + unit) * r->elem;
       memcpy((char *)r->io->h_n + to, h, (size_t)bytes);
     }
   }

@@ -12,6 +12,7 @@ typedef struct back_data {
 
 typedef struct back_out {
   real *now, *carry, *bias;
+  real *first;  // of a second stage: gate gradients of the first one, r and z
 } back_out;
 
 // What a job leaves out, and how it is done.
@@ -54,8 +55,10 @@ static back_out make_out(const layer_case *c, const back_data *d)
 {
   const int64_t states = c->unit_vectors * d->c_stride, kept = c->cell->grads * c->unit_vectors;
   const int64_t biases = c->cell->unit_sums * c->unit_vectors * c->lanes;
-  const back_out out = {
-      .now = TAKE(real, kept * d->stride), .carry = TAKE(real, states), .bias = TAKE(real, biases)};
+  const back_out out = {.now = TAKE(real, kept * d->stride),
+                        .carry = TAKE(real, states),
+                        .bias = TAKE(real, biases),
+                        .first = TAKE(real, 2 * c->unit_vectors * d->stride)};
   memcpy(out.carry, d->carry, (size_t)states * sizeof(real));
   memcpy(out.bias, d->bias, (size_t)biases * sizeof(real));
   return out;
@@ -70,6 +73,7 @@ static void run(const layer_case *c, const back_data *d, int64_t first, int64_t 
   fl_back_step job = {
       .next = mode.no_next ? NULL : d->next + at,
       .now = out->now + at,
+      .first = c->layer.kind == FL_CANDIDATE ? out->first + at : NULL,
       .stride = d->stride,
       .dy = given ? (const void *const *)take_rows(d->dy, d->rows, c->units) + first : NULL,
       .dc = given && has_c ? (const void *const *)take_rows(d->dc, d->rows, c->units) + first : NULL,
@@ -81,7 +85,7 @@ static void run(const layer_case *c, const back_data *d, int64_t first, int64_t 
       .h_stride = d->h_stride,
       .c = has_c ? d->c + at : NULL,
       .c_prev = has_c ? d->c_prev + at : NULL,
-      .dc_carry = carries ? out->carry + at : NULL,
+      .carry = carries ? out->carry + at : NULL,
       .c_stride = d->c_stride,
       .bias = out->bias,
       .rows = rows,
@@ -131,6 +135,24 @@ static int is_general(const layer_case *c, const real *kept, int64_t unit, wide 
          is_near(carry, dc * gate[1] + d_i * peepholes[0] + d_f * peepholes[c->units]);
 }
 
+// Gradients of a unit of a GRU that resets before the product: of its first stage, whose m nothing but the
+// product reads, or of its second one.
+static int is_stage(const layer_case *c, const back_data *d, const back_out *out, int64_t r, int64_t unit,
+                    wide product, wide dh)
+{
+  const int64_t vector = unit / c->lanes, lane = unit % c->lanes, column = r * c->lanes + lane;
+  const int64_t state = vector * d->c_stride + r * c->lanes;
+  const real *kept = d->activations + state * 3 + lane;
+  const wide h_prev = d->h_prev[r * d->h_stride + unit], reset = kept[0], z = kept[c->lanes];
+  const wide carry = d->carry[state + lane], n = kept[2 * c->lanes], total = dh + carry;
+  if (c->layer.kind == FASTLSTM_GRU_RESET_BEFORE)
+    return is_near(out->now[2 * vector * d->stride + column], product * h_prev * reset * (1 - reset)) &&
+           is_near(out->carry[state + lane], carry + product * reset);
+  return is_near(out->now[vector * d->stride + column], total * (1 - z) * (1 - n * n)) &&
+         is_near(out->first[(2 * vector + 1) * d->stride + column], total * (h_prev - n) * z * (1 - z)) &&
+         is_near(out->carry[state + lane], total * z);
+}
+
 static int is_exact(const layer_case *c, const back_data *d, back_mode mode, int64_t r, const back_out *out)
 {
   int right = 1;
@@ -164,12 +186,28 @@ static int is_exact(const layer_case *c, const back_data *d, back_mode mode, int
       right &= is_near(now[2 * d->stride], total * (d->h_prev[r * d->h_stride + unit] - n) * z * (1 - z));
       right &= is_near(now[3 * d->stride], dn * reset);
       right &= is_near(out->carry[state + lane], total * z);
+    } else if (c->cell->carries_h) {
+      const back_mode alone = {.no_next = mode.no_next, .no_given = 1};
+      right &= is_stage(c, d, out, r, unit, output_gradient(c, d, alone, r, unit), dh);
     } else {
       const wide h = d->h[r * d->h_stride + unit];
       right &= is_near(now[0], c->layer.kind == FASTLSTM_RNN_TANH ? dh * (1 - h * h) : h > 0 ? dh : 0);
     }
   }
   return right;
+}
+
+// The sum for gate `place` of a GRU that resets before the product, of which each stage has its own.
+static real stage_sum(const layer_case *c, const back_data *d, int64_t rows, const back_out *out,
+                      int64_t vector, int64_t lane, int64_t place, real sum)
+{
+  const int first = c->layer.kind == FASTLSTM_GRU_RESET_BEFORE;
+  if (first != (place == 0)) return sum;
+  const real *grads = first        ? out->now + 2 * vector * d->stride
+                      : place == 1 ? out->first + (2 * vector + 1) * d->stride
+                                   : out->now + vector * d->stride;
+  for (int64_t r = 0; r < rows; ++r) sum += grads[r * c->lanes + lane];
+  return sum;
 }
 
 // The sums for the biases and the peepholes, row after row.
@@ -184,6 +222,10 @@ static int has_sums(const layer_case *c, const back_data *d, int64_t rows, const
                     hole = place - c->cell->grads;
       const int64_t gate = hole < 0 ? place : gate_of[hole];
       real sum = d->bias[at];
+      if (c->layer.kind == FASTLSTM_GRU_RESET_BEFORE || c->layer.kind == FL_CANDIDATE) {
+        right &= same(out->bias[at], stage_sum(c, d, rows, out, vector, lane, place, sum));
+        continue;
+      }
       for (int64_t r = 0; r < rows; ++r) {
         const real grad = out->now[(c->cell->grads * vector + gate) * d->stride + r * c->lanes + lane];
         const int64_t state = vector * d->c_stride + r * c->lanes + lane;
@@ -208,8 +250,11 @@ static int have_same_bits(const layer_case *c, const back_data *d, int64_t rows,
       const int64_t state = vector * d->c_stride + r * c->lanes + lane;
       for (int64_t place = 0; place < c->cell->grads; ++place) {
         const int64_t at = (c->cell->grads * vector + place) * d->stride + r * c->lanes + lane;
-        right &= same(a->now[at], b->now[at]);
+        const int is_other = c->layer.kind == FASTLSTM_GRU_RESET_BEFORE && place == 1;  // the second stage's
+        right &= is_other || same(a->now[at], b->now[at]);
       }
+      const int64_t z_at = (2 * vector + 1) * d->stride + r * c->lanes + lane;
+      right &= same(a->first[z_at], b->first[z_at]);
       right &= same(a->carry[state], b->carry[state]);
     }
   }

@@ -76,8 +76,15 @@ void test_project(const fl_kernels *kernels, fastlstm_cell_kind kind)
 typedef struct forward_data {
   int64_t rows, h_stride, c_stride;
   real *x, *h_prev, *c_prev;
+  real *h_old, *kept;  // of a second stage: h, and the activations that the first one has left
   const real *projected;
 } forward_data;
+
+// Whether it is one of the stages of a GRU that resets before the product: their activations are no option.
+static int has_stages(const layer_case *c)
+{
+  return c->layer.kind == FASTLSTM_GRU_RESET_BEFORE || c->layer.kind == FL_CANDIDATE;
+}
 
 typedef struct forward_out {
   real *h, *c, *activations, *y, *cells;
@@ -96,7 +103,9 @@ static forward_data make_data(const layer_case *c, int64_t rows, uint64_t seed)
                         .c_stride = c_stride,
                         .x = take_random(&seed, rows * c->inputs, 1),
                         .h_prev = take_random(&seed, rows * h_stride, 1),
-                        .c_prev = take_random(&seed, c->unit_vectors * c_stride, 2)};
+                        .c_prev = take_random(&seed, c->unit_vectors * c_stride, 2),
+                        .h_old = take_random(&seed, rows * h_stride, 1),
+                        .kept = take_random(&seed, c->cell->activations * c->unit_vectors * c_stride, 1)};
 }
 
 static real *take_untouched(int64_t count)
@@ -108,9 +117,12 @@ static real *take_untouched(int64_t count)
 
 static forward_out make_out(const layer_case *c, const forward_data *d)
 {
+  const int64_t activations = c->cell->activations * c->unit_vectors * d->c_stride;
+  real *kept = take_untouched(activations);
+  if (c->layer.kind == FL_CANDIDATE) memcpy(kept, d->kept, (size_t)activations * sizeof(real));
   return (forward_out){.h = take_untouched(d->rows * d->h_stride),
                        .c = take_untouched(c->unit_vectors * d->c_stride),
-                       .activations = take_untouched(c->cell->activations * c->unit_vectors * d->c_stride),
+                       .activations = kept,
                        .y = take_untouched(d->rows * (c->units + GUARD)),
                        .cells = take_untouched(d->rows * (c->units + GUARD))};
 }
@@ -128,6 +140,7 @@ static void run_step(const layer_case *c, const forward_data *d, int64_t first, 
       .projected_panel_stride = d->rows * width,
       .projected_row_stride = width,
       .h_prev = d->h_prev + first * d->h_stride,
+      .h_old = d->h_old + first * d->h_stride,
       .h_next = out->h + first * d->h_stride,
       .h_stride = d->h_stride,
       .c_prev = !has_c          ? NULL
@@ -135,8 +148,9 @@ static void run_step(const layer_case *c, const forward_data *d, int64_t first, 
                                 : d->c_prev + c_at,
       .c = has_c ? out->c + c_at : NULL,
       .c_stride = d->c_stride,
-      .activations =
-          mode.bare || !c->cell->activations ? NULL : out->activations + c->cell->activations * c_at,
+      .activations = (mode.bare && !has_stages(c)) || !c->cell->activations
+                         ? NULL
+                         : out->activations + c->cell->activations * c_at,
       .streaming = mode.streaming,
       .y = take_rows(out->y, d->rows, c->units + GUARD) + first,
       .cells = mode.bare || !has_c ? NULL : take_rows(out->cells, d->rows, c->units + GUARD) + first,
@@ -169,6 +183,19 @@ static wide general_cell(const layer_case *c, int64_t unit, wide t[FL_PANEL], wi
   *state = clip(c_prev / (1 + expl(-t[1])) + added, TESTED_OPTIONS.cell_clip);
   t[3] = clip(t[3] + peepholes[2 * c->units] * *state, TESTED_OPTIONS.gate_clip);
   return tanhl(*state) / (1 + expl(-t[3]));
+}
+
+// Of a stage of a GRU that resets before the product, likewise, from its sums: what its output is, m or h.
+static wide stage_output(const layer_case *c, wide h_prev, wide h_old, const wide t[FL_PANEL],
+                         const real *kept, int *right)
+{
+  if (c->layer.kind == FASTLSTM_GRU_RESET_BEFORE) {
+    *right &= is_near(kept[0], sigmoid(t[0])) && is_near(kept[c->lanes], sigmoid(t[1]));
+    return sigmoid(t[0]) * h_prev;
+  }
+  const wide n = tanh_of(t[0]);
+  *right &= is_near(kept[2 * c->lanes], n);
+  return n + kept[c->lanes] * (h_old - n);
 }
 
 // One row's step in exact arithmetic: pre-activations as the packed weights give them, then the cell.
@@ -207,10 +234,15 @@ static int is_exact(const layer_case *c, const forward_data *d, const forward_ou
       h = (1 - z) * n + z * d->h_prev[r * d->h_stride + unit];
       for (int gate = 0; gate < 4; ++gate)
         right &= is_near(out->activations[activations + gate * c->lanes], kept[gate]);
+    } else if (has_stages(c)) {
+      const int64_t place = r * d->h_stride + unit;
+      h = stage_output(c, d->h_prev[place], d->h_old[place], t, out->activations + activations, &right);
     } else {
       h = c->layer.kind == FASTLSTM_RNN_TANH ? tanh_of(t[0]) : t[0] > 0 ? t[0] : 0;
     }
-    right &= is_near(out->h[r * d->h_stride + unit], h) && is_near(out->y[r * (c->units + GUARD) + unit], h);
+    right &= is_near(out->h[r * d->h_stride + unit], h);
+    if (c->layer.kind != FASTLSTM_GRU_RESET_BEFORE)  // which has no output yet
+      right &= is_near(out->y[r * (c->units + GUARD) + unit], h);
   }
   for (int i = 0; i < GUARD; ++i) right &= out->y[r * (c->units + GUARD) + c->units + i] == UNTOUCHED;
   return right;
@@ -332,7 +364,7 @@ static void check_persistent(const layer_case *c, int projected)
     d.c_prev = out.c;
   }
   for (int64_t unit = 0; unit < c->units; ++unit)
-    right &= same(h[unit], d.h_prev[unit]) && same(state_c[unit], d.c_prev[unit]);
+    right &= same(h[unit], d.h_prev[unit]) && (!c->cell->has_c || same(state_c[unit], d.c_prev[unit]));
   CHECK(right, "persistent: %s %s, %d units, %d chains, projected %d: differs from steps",
         fastlstm_isa_name(c->kernels->isa), c->cell->name, (int)c->units, (int)c->layer.chains, projected);
 }
@@ -340,8 +372,10 @@ static void check_persistent(const layer_case *c, int projected)
 void test_persistent(const fl_kernels *kernels, fastlstm_cell_kind kind)
 {
   int at = 0;
-  for (int64_t units; kernels->persistent[kind] && (units = next_units(kernels->lanes, &at)) > 0;) {
-    for (int32_t chains = 1; chains <= most_chains(kernels, units); ++chains) {
+  if ((int)kind >= FL_CELLS || !kernels->persistent[kind]) return;
+  for (int64_t units; (units = next_units(kernels->lanes, &at)) > 0;) {
+    const int32_t most = fl_cell_of(kind)->apart ? 1 : most_chains(kernels, units);
+    for (int32_t chains = 1; chains <= most; ++chains) {
       const layer_case c = make_layer(kernels, kind, 1 + units % 5, units, chains, (uint64_t)units);
       if (FL_PANEL * c.layer.full + c.layer.remainder <= kernels->persistent_vectors) {
         check_persistent(&c, 0);

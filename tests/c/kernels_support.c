@@ -65,7 +65,9 @@ static int64_t place_of(const layer_case *c, int64_t gate, int64_t unit)
     const int64_t step = 4 * left <= c->lanes ? c->lanes / 4 : 2 * left <= c->lanes ? c->lanes / 2 : c->lanes;
     return 3 * vector * c->lanes + gate * step + lane;
   }
-  return vector * FL_PANEL * c->lanes + gate * (panel_vectors(c, vector) * c->lanes / FL_PANEL) + lane;
+  const int64_t sums = c->cell->sums, vectors = panel_vectors(c, vector * sums / FL_PANEL);
+  const int64_t step = vectors < FL_PANEL ? vectors * c->lanes / sums : c->lanes;
+  return vector * sums * c->lanes + gate * step + lane;
 }
 
 int64_t panel_of(const layer_case *c, int64_t gate, int64_t unit)
@@ -229,7 +231,8 @@ void for_each_cell(void (*test)(const fl_kernels *, fastlstm_cell_kind))
 {
   for (int isa = 0; isa < FASTLSTM_ISA_COUNT; ++isa) {
     const fl_kernels *kernels = fl_kernels_for((fastlstm_isa)isa, DTYPE);
-    for (int kind = 0; kernels && kind < FL_CELLS; ++kind) test(kernels, (fastlstm_cell_kind)kind);
+    for (int kind = 0; kernels && kind < FL_STAGES; ++kind)
+      if (kind < FL_CELLS || kind == FL_CANDIDATE) test(kernels, (fastlstm_cell_kind)kind);
   }
 }
 

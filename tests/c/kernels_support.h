@@ -73,7 +73,7 @@ int64_t gradient_vector(const layer_case *c, const product_side *side, int64_t g
 // Sizes of layers that have every kind of panel: `next_units` returns them one after another, then 0.
 int64_t next_units(int64_t lanes, int *at);
 
-// Calls the test with each cell and kernels of each instruction set that this CPU has.
+// Calls the test with each cell, or stage of one, and kernels of each instruction set that this CPU has.
 void for_each_cell(void (*test)(const fl_kernels *, fastlstm_cell_kind));
 
 // Whether a result is what exact arithmetic says.

@@ -11,7 +11,8 @@ typedef struct config {
   int32_t threads;
   int32_t caches;  // an fl_cache_kind
   double dropout;
-  uint64_t seed;  // of the dropout
+  uint64_t seed;  // of the masks
+  int noisy;
   int has_states, has_cells, has_lengths, has_starts, has_b_ih, has_b_hh, has_dcells, has_dstates, has_dx;
   int accumulate;
   double weights, inputs;  // scales of the weights, and of inputs and gradients
@@ -20,8 +21,8 @@ typedef struct config {
 } config;
 
 // `projected`: with a projection, where there is more than one unit. `norm`: of the general LSTM, which has
-// peepholes and clips then.
-config make_config(int64_t index, fastlstm_cell_kind cell, int projected, fastlstm_norm_kind norm,
+// peepholes and clips then. `noise`: all of its options, random in half of the models, else as at inference.
+config make_config(int64_t index, fastlstm_cell_kind cell, int projected, fastlstm_norm_kind norm, int noise,
                    fastlstm_isa isa, fastlstm_dtype dtype);
 
 // Runs forward without and with a tape, and backward, and returns 64 bits that depend on all bits of all

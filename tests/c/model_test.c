@@ -14,7 +14,7 @@
 #include "check.h"
 #include "model_config.h"
 
-enum { FAMILIES = 3, COLUMNS = 2 * FAMILIES, CELLS = 7 };
+enum { FAMILIES = 3, COLUMNS = 2 * FAMILIES, CELLS = 10 };
 static const char *const HEADER =
     "# cell, index, then for float32 and for float64: generic, avx2 = neon, avx512\n";
 
@@ -24,14 +24,18 @@ static const struct {
   int projected;
   int64_t configs;
   fastlstm_norm_kind norm;
+  int noise;
 } CELL[CELLS] = {
-    {"lstm", FASTLSTM_LSTM, 0, 120, 0},
-    {"rnn_tanh", FASTLSTM_RNN_TANH, 0, 40, 0},
-    {"rnn_relu", FASTLSTM_RNN_RELU, 0, 40, 0},
-    {"gru", FASTLSTM_GRU, 0, 60, 0},
-    {"lstmp", FASTLSTM_LSTM, 1, 40, 0},
-    {"normed", FASTLSTM_LSTM_GENERAL, 1, 24, FASTLSTM_NORM_SUMS},
-    {"separate", FASTLSTM_LSTM_GENERAL, 0, 24, FASTLSTM_NORM_SEPARATE},
+    {"lstm", FASTLSTM_LSTM, 0, 120, 0, 0},
+    {"rnn_tanh", FASTLSTM_RNN_TANH, 0, 40, 0, 0},
+    {"rnn_relu", FASTLSTM_RNN_RELU, 0, 40, 0, 0},
+    {"gru", FASTLSTM_GRU, 0, 60, 0, 0},
+    {"lstmp", FASTLSTM_LSTM, 1, 40, 0, 0},
+    {"gru_before", FASTLSTM_GRU_RESET_BEFORE, 0, 40, 0, 0},
+    {"normed", FASTLSTM_LSTM_GENERAL, 1, 24, FASTLSTM_NORM_SUMS, 0},
+    {"separate", FASTLSTM_LSTM_GENERAL, 0, 24, FASTLSTM_NORM_SEPARATE, 0},
+    {"noisy", FASTLSTM_LSTM_GENERAL, 1, 24, 0, 1},
+    {"noisy_separate", FASTLSTM_LSTM_GENERAL, 1, 12, FASTLSTM_NORM_SEPARATE, 1},
 };
 
 static fastlstm_isa isa_of(int family)
@@ -43,8 +47,9 @@ static fastlstm_isa isa_of(int family)
 
 static uint64_t bits_of(int cell, int64_t index, int column)
 {
-  const config c = make_config(index, CELL[cell].kind, CELL[cell].projected, CELL[cell].norm,
-                               isa_of(column % FAMILIES), (fastlstm_dtype)(column / FAMILIES));
+  const config c =
+      make_config(index, CELL[cell].kind, CELL[cell].projected, CELL[cell].norm, CELL[cell].noise,
+                  isa_of(column % FAMILIES), (fastlstm_dtype)(column / FAMILIES));
   return run_config(&c);
 }
 

@@ -86,9 +86,8 @@ def test_a_specification_is_a_value() -> None:
 @pytest.mark.parametrize("bias", [True, False])
 def test_shapes_are_torch_s(cell: str, bias: bool) -> None:
     torch = pytest.importorskip("torch")
-    kind = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM, "lstm_general": torch.nn.LSTM}.get(
-        cell, torch.nn.RNN
-    )
+    name = cell.split("_")[0].upper()
+    kind = getattr(torch.nn, name)
     module = kind(3, 4, 3, bias=bias, bidirectional=True)
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     found = Spec(cell, 3, 4, 3, 2, bias).shapes

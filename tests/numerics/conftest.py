@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import pytest
 
+CELLS = ["lstm", "lstmp", "rnn_tanh", "rnn_relu", "gru", "lstm_general", "gru_reset_before"]
 
-@pytest.fixture(params=["lstm", "lstmp", "rnn_tanh", "rnn_relu", "gru", "lstm_general"])
+
+@pytest.fixture(params=CELLS)
 def cell(request: pytest.FixtureRequest) -> str:
     """Every recurrent cell by turns."""
     return request.param

@@ -13,6 +13,7 @@ import fastlstm
 from fastlstm import LSTMOptions, reference
 from fastlstm.options import ACTIVATIONS, LAYER_NORMS
 from support import option_runs
+from support.option_checks import assert_close, assert_same_bits
 from support.option_runs import Case
 
 FULL = LSTMOptions(
@@ -31,35 +32,9 @@ VARIANTS = [
     LSTMOptions(gate_activation=("scaled_tanh", 1.2, 0.7), output_activation="linear"),
     LSTMOptions(peepholes=True, gate_clip=2.0, cell_clip=1.5, layer_norm="sums"),
     LSTMOptions(peepholes=True, coupled=True, layer_norm="separate", norm_epsilon=1e-3),
+    LSTMOptions(peepholes=True, zoneout_c=0.3, zoneout_h=0.2),
 ]
 every_variant = pytest.mark.parametrize("options", VARIANTS, ids=str)
-
-
-def assert_same_bits(actual: np.ndarray, expected: np.ndarray, what: object = "") -> None:
-    assert actual.shape == expected.shape, what
-    assert actual.dtype == expected.dtype, what
-    assert np.ascontiguousarray(actual).tobytes() == np.ascontiguousarray(expected).tobytes(), what
-
-
-def assert_close(actual: dict[str, np.ndarray], case: Case) -> None:
-    """float64: 1e-11 of the largest number. float32: a sum of K numbers is off by some sqrt(K) eps
-    of their size, as if each had been off by it, and so is what follows from it; K is I + H for
-    outputs, and T B more for gradients of parameters. `conditions` says how far results move when
-    inputs and weights are off by eps. Seen: 0.4 of the bound."""
-    wanted = option_runs.expected(case)
-    assert actual.keys() == wanted.keys()
-    moved = option_runs.conditions(case) if case.dtype == "float32" else {}
-    for name, value in wanted.items():
-        count = case.input_size + case.hidden_size + 2
-        count += case.steps * case.batch if name.startswith("d") else 0
-        scale = max(1.0, float(np.abs(value).max(initial=0)))
-        bound = 1e-11 * scale
-        if case.dtype == "float32":
-            bound = np.sqrt(count) * moved[name] + np.finfo("float32").eps * scale
-        assert actual[name].dtype == case.dtype
-        np.testing.assert_allclose(
-            actual[name], value, rtol=0, atol=bound, err_msg=f"{name} {case}"
-        )
 
 
 @pytest.mark.parametrize("seed", range(110))

@@ -13,11 +13,9 @@ from fastlstm import LSTMOptions, reference
 from fastlstm.options import ACTIVATIONS, LAYER_NORMS
 from fastlstm.reference.activations import DEFAULTS, activation
 from support import option_runs
+from support.option_checks import STEP, check_differences, clear
 from support.option_runs import Case
 
-# Central differences over a step s are off by s^2 / 6 times the third derivative and by the loss's
-# rounding, some 1e-15, over s. Seen: 3e-10. A wrong term shows at 1e-3 and more.
-STEP, DIFFERENCE_TOLERANCE = 1e-5, 5e-9
 # Of what is compared, in float64.
 ROUNDING = 1e-12
 
@@ -55,51 +53,6 @@ EACH: list[dict[str, Any]] = [
     {"gate_activation": ("scaled_tanh", 1.7159, 2 / 3)},
     {"gate_activation": ("affine", 0.4, -0.2)},
 ]
-
-
-def loss_of(case: Case, inputs: option_runs.Inputs) -> float:
-    i = inputs
-    given: dict[str, Any] = {"lengths": i.lengths, "options": case.options.config()}
-    result = reference.lstm_forward(i.x, i.params, state=i.state, **given)
-    pairs = zip((i.dy, *i.dstate, i.dcells), result, strict=True)
-    return float(sum(np.sum(slope * value) for slope, value in pairs))
-
-
-def check_differences(case: Case) -> None:
-    """Each variable along a random direction of length 1."""
-    assert option_runs.least_distance(case) > 20 * STEP
-    inputs, found = case.inputs(), option_runs.expected(case)
-    assert inputs.state is not None
-    rng = np.random.default_rng(1)
-    inputs = inputs._replace(x=np.nan_to_num(inputs.x))
-    for name, slopes in found.items():
-        if not name.startswith("d"):
-            continue
-        losses = []
-        direction = rng.standard_normal(slopes.shape)
-        direction /= max(1.0, float(np.linalg.norm(direction)))
-        for step in (STEP * direction, -STEP * direction):
-            moved = inputs
-            if name == "dx":
-                moved = inputs._replace(x=inputs.x + step)
-            elif name == "dh_0":
-                moved = inputs._replace(state=(inputs.state[0] + step, inputs.state[1]))
-            elif name == "dc_0":
-                moved = inputs._replace(state=(inputs.state[0], inputs.state[1] + step))
-            else:
-                params = {**inputs.params, name[1:]: inputs.params[name[1:]] + step}
-                moved = inputs._replace(params=params)
-            losses.append(loss_of(case, moved))
-        slope = (losses[0] - losses[1]) / (2 * STEP)
-        scale = max(1.0, abs(slope), float(np.abs(slopes).max(initial=0)))
-        error = abs(float(np.sum(slopes * direction)) - slope)
-        assert error <= DIFFERENCE_TOLERANCE * scale, (name, case)
-
-
-def clear(case_of: Any) -> Case:
-    """The first case of those for seeds 0, 1, ... that is smooth where it is looked at."""
-    cases = (case_of(seed) for seed in range(1000))
-    return next(case for case in cases if option_runs.least_distance(case) > 1e-3)
 
 
 @pytest.mark.parametrize("options", EACH, ids=str)

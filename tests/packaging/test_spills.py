@@ -20,7 +20,10 @@ pytestmark = pytest.mark.skipif(
     reason="looks at x86 instructions through objdump",
 )
 
-KINDS = ("product", "lstm_tile", "lstm_persistent", "blocked", "apart", "dgrad", "wgrad")
+KINDS = (
+    *("product", "lstm_tile", "lstm_persistent", "gru_persistent", "blocked", "apart"),
+    *("dgrad", "wgrad"),
+)
 PRODUCTS = re.compile(rf"({'|'.join(KINDS)})_\w*?(avx2|avx512)_f")
 LONGEST = 60  # instructions of a product's loop; those of the cells are longer
 LEAST = 4  # multiply-adds of a product's loop

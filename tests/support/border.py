@@ -51,6 +51,7 @@ PEEPHOLES, NORMS = struct("fastlstm_peepholes"), struct("fastlstm_norms")
 SIZE = ctypes.c_size_t
 # Sizes of the first version of structures that have grown.
 FIRST_SPEC, FIRST_BACK_IO = SPEC.proj_size.offset, BACK_IO.peepholes.offset
+FIRST_IO = IO.noisy.offset
 library: Any = ctypes.CDLL(_core.__file__)
 library.fastlstm_status_text.restype = ctypes.c_char_p
 library.fastlstm_plan_bytes.restype = library.fastlstm_plan_workspace_bytes.restype = SIZE

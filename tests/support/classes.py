@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The classes of each recurrent cell, by the names of the `cell` fixture."""
+"""The classes of each recurrent cell, by the names of `fastlstm.spec`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import fastlstm
 
 
 class Classes(NamedTuple):
-    """What `fastlstm` has for a cell; ``torch.nn`` has classes of the same names."""
+    """What `fastlstm` has for a cell; ``torch.nn`` has classes of the same names, those of `TORCH`
+    with the same options."""
 
     layer: Any
     step: Any
@@ -29,4 +30,6 @@ CLASSES = {
     "rnn_tanh": Classes(fastlstm.RNN, fastlstm.RNNCell, {"nonlinearity": "tanh"}),
     "gru": Classes(fastlstm.GRU, fastlstm.GRUCell, {}),
     "rnn_relu": Classes(fastlstm.RNN, fastlstm.RNNCell, {"nonlinearity": "relu"}),
+    "gru_reset_before": Classes(fastlstm.GRU, fastlstm.GRUCell, {"reset_after": False}),
 }
+TORCH = [cell for cell in CLASSES if cell != "gru_reset_before"]

@@ -42,11 +42,9 @@ class Case(NamedTuple):
         if self.config.cell.startswith("lstm"):
             return self.lstm(**options)
         assert options.pop("gemm", "native") == "native", "BLAS is for an LSTM"
-        kind: Any = fastlstm.GRU
-        if self.config.cell != "gru":
-            kind = fastlstm.RNN
-            options["nonlinearity"] = self.config.cell.removeprefix("rnn_")
-        rnn = kind(**self.config.lstm_arguments, dtype=self.config.dtype, seed=0, **options)
+        of = CLASSES[self.config.cell]
+        options |= of.options
+        rnn = of.layer(**self.config.lstm_arguments, dtype=self.config.dtype, seed=0, **options)
         rnn.load_state_dict(self.params)
         return rnn
 
@@ -70,6 +68,7 @@ CELLS_AND_GEMM = [
     ("rnn_tanh", "native"),
     ("rnn_relu", "native"),
     ("gru", "native"),
+    ("gru_reset_before", "native"),
 ]
 
 

@@ -37,14 +37,14 @@ class Config:
     with_state: bool = False
     lengths: tuple[int, ...] | None = None
     dtype: str = "float32"
-    # "lstm", "lstmp" (projected to about 5/8 of H), "rnn_tanh", "rnn_relu", "gru", "lstm_general"
+    # one of `fastlstm.spec.CELLS`, or "lstmp" (projected to about 5/8 of H)
     cell: str = "lstm"
     proj: int = 0  # of an "lstm", what its output is projected to
 
     @property
     def gates(self) -> int:
         """How many times H rows a weight has."""
-        return {"lstm": 4, "lstmp": 4, "lstm_general": 4, "gru": 3}.get(self.cell, 1)
+        return {"lstm": 4, "gru": 3, "rnn": 1}[self.cell.split("_")[0].removesuffix("p")]
 
     @property
     def proj_size(self) -> int:

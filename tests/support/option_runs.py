@@ -11,9 +11,10 @@ import numpy as np
 
 import fastlstm
 from fastlstm import LSTMOptions, reference
-from fastlstm.options import ACTIVATIONS, LAYER_NORMS
+from fastlstm.options import ACTIVATIONS, LAYER_NORMS, NOISE
 from fastlstm.reference.layers import Model, project, run_forward
-from fastlstm.reference.options import lstm_cell
+from fastlstm.reference.noise import Noise
+from fastlstm.reference.options import completed, lstm_cell
 from fastlstm.spec import Spec
 
 # Sizes at and around the vector widths and tile heights of the kernels, where tails begin.
@@ -48,6 +49,7 @@ class Case:
     dtype: str
     seed: int
     proj_size: int = 0
+    noise: int | None = None  # seed of the masks; None: as at inference
 
     @property
     def outputs(self) -> int:
@@ -129,6 +131,12 @@ def random_options(rng: np.random.Generator) -> LSTMOptions:
     return LSTMOptions(peepholes=True) if options.equations() is None else options
 
 
+def random_noise(rng: np.random.Generator) -> dict[str, float]:
+    """Two kinds of noise or more."""
+    names = rng.choice(NOISE, int(rng.integers(2, len(NOISE) + 1)), replace=False)
+    return {str(name): round(float(rng.uniform(0.1, 0.7)), 2) for name in names}
+
+
 def random_case(seed: int, dtype: str) -> Case:
     rng = np.random.default_rng(seed)
     sizes = [
@@ -157,6 +165,7 @@ def reference_of(case: Case, inputs: Inputs) -> dict[str, np.ndarray]:
     i = inputs
     given: dict[str, Any] = {"state": i.state, "lengths": i.lengths}
     given["options"] = case.options.config()
+    given |= {"noisy": case.noise is not None, "seed": case.noise or 0}
     result = reference.lstm_forward(i.x, i.params, **given)
     grads = reference.lstm_backward(
         i.x, i.params, dy=i.dy, dstate=i.dstate, dcells=i.dcells, **given
@@ -190,15 +199,19 @@ def least_distance(case: Case) -> float:
     names = {"state[0]": state[0], "state[1]": state[1]}
     model = Model.of(cell, i.x, i.params, names, i.lengths, np.float64)
     least = np.inf
-    for layer, params in zip(run_forward(cell, model, 0.0, 0), model.params, strict=True):
+    noise = None if case.noise is None else Noise(completed(o.config()), case.noise)
+    for layer, params in zip(run_forward(cell, model, 0.0, 0, noise), model.params, strict=True):
         for direction, (h, c) in enumerate(layer.runs):
             order = slice(None, None, -1 if direction else 1)
             taken = model.active[order][..., 0]
-            own = params[direction]
+            masks = {name: mask[order] for name, mask in layer.noise[direction].items()}
+            own = {**params[direction], **masks}
             v = variant.sums(layer.x[order], h[:-1], c[:-1], own)
-            v = (*v[:3], variant.output_sum(v[3], c[1:], own))
-            z = [variant.norm.gate(k, v[k], own) for k in range(4)]
-            whole, shown = variant.state(z, c[:-1])[3], variant.norm.output(c[1:], own)
+            z = [variant.norm.gate(k, v[k], own) for k in range(3)]
+            whole = variant.state(z, c[:-1], own)[3]
+            new_c = whole if o.cell_clip is None else np.clip(whole, -o.cell_clip, o.cell_clip)
+            z.append(variant.norm.gate(3, variant.output_sum(v[3], new_c, own), own))
+            shown = variant.norm.output(new_c, own)
             gates = [z[0], z[1], z[3]]
             bounds = [] if o.gate_clip is None else [-o.gate_clip, o.gate_clip]
             jumps = [(gate, [*bounds, *corners(o.gate_activation)]) for gate in gates]
@@ -264,14 +277,14 @@ def model(case: Case, **options: Any) -> fastlstm.LSTM:
     arguments = {name: getattr(case, name) for name in names}
     lstm = fastlstm.LSTM(**arguments, seed=0, **options)
     lstm.load_state_dict(case.inputs().params)
-    return lstm
+    return lstm if case.noise is None else lstm.train()
 
 
 def core_results(case: Case, lstm: fastlstm.LSTM, **given: Any) -> dict[str, np.ndarray]:
     """As `expected`, by the engine."""
     i = case.inputs()
     y, (h_n, c_n), cells, tape = lstm.forward(
-        i.x, i.state, lengths=i.lengths, return_cells=True, **given
+        i.x, i.state, lengths=i.lengths, return_cells=True, seed=case.noise, **given
     )
     grads = lstm.backward(tape, i.dy, i.dstate, dcells=i.dcells, **given)
     return named([y, h_n, c_n, cells, grads.x, grads.h_0, grads.c_0], grads.params)

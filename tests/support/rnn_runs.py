@@ -17,7 +17,8 @@ from fastlstm.reference.layers import Model, run_forward, weighted_sums
 from fastlstm.reference.rnn import RNN
 from fastlstm.spec import Spec
 
-KINDS = ("tanh", "relu", "gru")
+TORCH_KINDS = ("tanh", "relu", "gru")
+KINDS = (*TORCH_KINDS, "gru_reset_before")
 # Sizes at and around the vector widths and tile heights of the kernels, where tails begin.
 EDGE_SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65)
 
@@ -45,14 +46,18 @@ class Case:
     with_state: bool
     ragged: bool
     kind: str
-    """"gru", or the nonlinearity of an RNN"""
+    """one of `KINDS`: a GRU's cell, or the nonlinearity of an RNN"""
     dtype: str
     seed: int
 
     @property
+    def is_gru(self) -> bool:
+        return self.kind.startswith("gru")
+
+    @property
     def spec(self) -> Spec:
         sizes = (self.input_size, self.hidden_size, self.num_layers, 1 + self.bidirectional)
-        cell = "gru" if self.kind == "gru" else f"rnn_{self.kind}"
+        cell = self.kind if self.is_gru else f"rnn_{self.kind}"
         return Spec(cell, *sizes, self.bias, np.dtype(self.dtype))
 
     @property
@@ -63,8 +68,10 @@ class Case:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What tells an RNN from another one."""
-        return {} if self.kind == "gru" else {"nonlinearity": self.kind}
+        """What tells an RNN from another one, and a GRU from PyTorch's."""
+        if self.is_gru:
+            return {} if self.kind == "gru" else {"reset_after": False}
+        return {"nonlinearity": self.kind}
 
     def lengths(self) -> np.ndarray:
         """In any order, with zeros in between."""
@@ -113,13 +120,13 @@ def named(y: Any, h_n: Any, x: Any, h_0: Any, params: dict[str, Any]) -> dict[st
 
 def reference_forward(case: Case, x: Any, params: Any, **options: Any) -> Any:
     """By the specification: y and h_n."""
-    run = reference.gru_forward if case.kind == "gru" else reference.rnn_forward
+    run = reference.gru_forward if case.is_gru else reference.rnn_forward
     return run(x, params, **case.options, **options)
 
 
 def reference_backward(case: Case, x: Any, params: Any, **options: Any) -> Any:
     """By the specification: gradients of x, h_0 and the parameters."""
-    run = reference.gru_backward if case.kind == "gru" else reference.rnn_backward
+    run = reference.gru_backward if case.is_gru else reference.rnn_backward
     return run(x, params, **case.options, **options)
 
 
@@ -141,7 +148,7 @@ def torch_results(case: Case, dtype: str = "float64") -> dict[str, np.ndarray]:
     def tensor(a: np.ndarray, grad: bool = False) -> Any:
         return torch.tensor(a, dtype=getattr(torch, dtype), requires_grad=grad)
 
-    kind = torch.nn.GRU if case.kind == "gru" else torch.nn.RNN
+    kind = torch.nn.GRU if case.is_gru else torch.nn.RNN
     module = kind(**case.arguments, dtype=getattr(torch, dtype))
     module.load_state_dict({name: tensor(value) for name, value in i.params.items()})
     x = tensor(np.nan_to_num(i.x), True)
@@ -195,7 +202,7 @@ def clear_case(seed: int, kind: str, dtype: str) -> Case:
 
 
 def model(case: Case, **options: Any) -> Any:
-    kind: Any = fastlstm.GRU if case.kind == "gru" else fastlstm.RNN
+    kind: Any = fastlstm.GRU if case.is_gru else fastlstm.RNN
     rnn = kind(**case.arguments, dtype=case.dtype, seed=0, **options)
     rnn.load_state_dict(case.inputs().params)
     return rnn

@@ -16,6 +16,7 @@ from fastlstm import _core
 from support.border import (
     BACK_IO,
     DECLARED,
+    FIRST_IO,
     FIRST_SPEC,
     GRADIENTS,
     IO,
@@ -179,8 +180,11 @@ def test_runs() -> None:
 
     assert run() == 0
     assert run(plan=None) == STATUS["FASTLSTM_INVALID"]
-    for size in (0, ctypes.sizeof(IO) - 8, 2**62):
+    for size in (0, FIRST_IO - 8, 2**62):
         assert run({"struct_size": size}) == STATUS["FASTLSTM_INVALID"]
+    assert run({"struct_size": FIRST_IO, "noisy": 7}) == 0  # an older caller does not have it
+    for noisy in (-1, 1, 2):  # 1 has no tape
+        assert run({"noisy": noisy}) == STATUS["FASTLSTM_INVALID"], noisy
     for name in ("x", "y", "cells", "h_0", "c_0", "h_n", "c_n"):
         assert run({name: array.address + 2}) == STATUS["FASTLSTM_UNALIGNED"], name
     for dropout in (-0.5, 1.5, math.nan, 0.5):  # the last one has no tape
@@ -226,6 +230,8 @@ def test_runs() -> None:
     assert run_back({}, plan) == STATUS["FASTLSTM_OTHER_PLAN"]
     assert run_back({"struct_size": 8}) == STATUS["FASTLSTM_INVALID"]
     assert run_back({"dropout": 2.0}) == STATUS["FASTLSTM_INVALID"]
+    assert run_back({"noisy": 2}) == STATUS["FASTLSTM_INVALID"]
+    assert run_back({"noisy": 1}) == 0
     for name in ("x", "dy", "dcells", "dh_n", "dc_n", "dx", "dh_0", "dc_0"):
         assert run_back({name: array.address + 1}) == STATUS["FASTLSTM_UNALIGNED"], name
     some = array.address

@@ -53,6 +53,11 @@ BAD_OPTIONS: list[dict[str, Any]] = [
     {"layer_norm": 2, "norm_epsilon": 1e-39},
     {"layer_norm": 2, "norm_epsilon": math.nan},
     {"norm_epsilon": 1e-5},
+    {"zoneout_c": -0.1},
+    {"zoneout_h": 1.5},
+    {"recurrent_dropout": math.nan},
+    {"variational_dropout": 1.1},
+    {"input_dropout": math.inf},
 ]
 GOOD_OPTIONS: list[dict[str, Any]] = [
     {},
@@ -60,6 +65,8 @@ GOOD_OPTIONS: list[dict[str, Any]] = [
     {"layer_norm": 1, "norm_epsilon": 1.2e-38},
     {"layer_norm": 2, "norm_epsilon": 1e30, "peepholes": 1},
     {"no_forget_gate": 1, "gate": ACTIVATION(kind=12), "output": ACTIVATION(kind=3, alpha=0.2)},
+    {"zoneout_c": 1.0, "zoneout_h": 0.5, "recurrent_dropout": 0.1, "input_dropout": 1.0},
+    {"variational_dropout": 1.0},
 ]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastlstm
-from support.classes import CLASSES
+from support.classes import CLASSES, TORCH
 
 I, H, B = 3, 5, 2  # noqa: E741
 X = np.random.default_rng(0).standard_normal((B, I)).astype(np.float32)
@@ -36,7 +36,9 @@ def made(cell: str, *args: Any, **options: Any) -> Any:
 
 def test_what_it_is_called(cell: str) -> None:
     name = CLASSES[cell].step.__name__
-    more = ", nonlinearity=relu" if cell == "rnn_relu" else ""
+    usual = {"nonlinearity": "tanh", "reset_after": True}
+    shown = {n: v for n, v in CLASSES[cell].options.items() if v != usual[n]}
+    more = "".join(f", {option}={value}" for option, value in shown.items())
     assert repr(made(cell)) == f"{name}(3, 5{more}, dtype=float32)"
     shown = repr(made(cell, False, dtype="float64"))
     assert shown == f"{name}(3, 5, bias=False{more}, dtype=float64)"
@@ -53,7 +55,8 @@ def test_signature_and_parameters_are_torchs(cell: str) -> None:
     of = CLASSES[cell]
     theirs = getattr(torch.nn, of.step.__name__)
     names = [n for n in inspect.signature(theirs).parameters if n not in ("device", "dtype")]
-    assert list(inspect.signature(of.step).parameters) == [*names, "dtype", "seed"]
+    own = ["reset_after"] if of.step is fastlstm.GRUCell else []
+    assert list(inspect.signature(of.step).parameters) == [*names, *own, "dtype", "seed"]
     for bias in (True, False):
         expected = theirs(I, H, bias).state_dict()
         found = made(cell, bias).state_dict()
@@ -129,6 +132,20 @@ def test_constructors(cell: str) -> None:
             make(3, 3, **{name: 1})
 
 
+def test_where_a_gru_resets() -> None:
+    """Before the product, r h takes the place of h; of h = 0 it makes no difference."""
+    for wrong in (0, 1, None, "False"):
+        with pytest.raises(TypeError, match="reset_after must be True or False, got"):
+            fastlstm.GRUCell(3, 5, reset_after=wrong)  # type: ignore[arg-type]
+    before, after = made("gru_reset_before"), made("gru", bias=True)
+    assert np.array_equal(before.weight_hh, after.weight_hh)
+    h = np.full((B, H), 0.5, np.float32)
+    assert np.abs(before(X, h) - after(X, h)).max() > 1e-3
+    again = fastlstm.GRUCell.from_torch(before)
+    assert repr(again) == repr(before)
+    assert np.array_equal(again(X, h), before(X, h))
+
+
 def test_nonlinearities() -> None:
     for wrong in ("elu", "Tanh", None, 3, ["tanh"]):
         with pytest.raises(ValueError, match="nonlinearity must be 'tanh' or 'relu', got"):
@@ -167,6 +184,7 @@ def test_states_that_do_not_fit(cell: str) -> None:
 # ---- from PyTorch ----
 
 
+@pytest.mark.parametrize("cell", TORCH)
 @pytest.mark.parametrize("bias", [True, False])
 def test_from_torch(cell: str, bias: bool, dtype: str) -> None:
     torch = pytest.importorskip("torch")

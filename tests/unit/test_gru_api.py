@@ -23,6 +23,7 @@ CONFIGS: list[dict[str, Any]] = [
     {},
     {"num_layers": 3, "bidirectional": True, "dropout": 0.25},
     {"bias": False, "dtype": np.float64, "batch_first": True},
+    {"reset_after": False, "num_layers": 2},
 ]
 
 
@@ -37,13 +38,14 @@ def test_what_it_is_called() -> None:
     assert repr(made()) == "GRU(3, 5, dtype=float32)"
     shown = repr(made(num_layers=2, batch_first=True, dtype="float64"))
     assert shown == "GRU(3, 5, num_layers=2, batch_first=True, dtype=float64)"
+    assert repr(made(reset_after=False)) == "GRU(3, 5, reset_after=False, dtype=float32)"
     assert "GRU" in dir(fastlstm)
 
 
 def test_the_signature_is_torch_s() -> None:
     assert list(inspect.signature(fastlstm.GRU).parameters) == [
         "input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout",
-        "bidirectional", "dtype", "seed",
+        "bidirectional", "reset_after", "dtype", "seed",
     ]  # fmt: skip
 
 
@@ -74,6 +76,10 @@ def test_explain() -> None:
     assert lines[0] == "GRU(3, 300, dtype=float32) on T=4, B=2"
     (panels,) = (line for line in lines if line.startswith("panels"))
     assert panels.endswith(", 3 panels a bundle, recurrent products in one partial sum")
+    assert not any(line.startswith("stages") for line in lines)
+    lines = fastlstm.GRU(I, 300, seed=0, reset_after=False).explain(T=4, B=2).splitlines()
+    (stages,) = (line for line in lines if line.startswith("stages"))
+    assert stages.endswith("r and z, then n from r h, after a barrier where threads share units")
 
 
 # ---- a state is h alone ----
@@ -210,7 +216,8 @@ def test_from_another_module() -> None:
 @pytest.mark.parametrize("options", CONFIGS, ids=str)
 def test_from_state_dict(options: dict[str, Any]) -> None:
     gru = made(**options)
-    wanted = {"dropout": gru.dropout, "batch_first": gru.batch_first}
+    names = ("dropout", "batch_first", "reset_after")
+    wanted = {name: getattr(gru, name) for name in names}
     state = {f"encoder.gru.{name}": value for name, value in gru.state_dict().items()}
     for given in (gru.state_dict(), {**state, "head.weight": X}, {"model": state}):
         again = fastlstm.GRU.from_state_dict(given, **wanted)

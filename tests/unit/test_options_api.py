@@ -133,6 +133,16 @@ def test_bad_options(given: dict[str, Any], error: type[Exception], words: str) 
         made(options=given)
 
 
+def test_the_largest_numbers_of_an_activation() -> None:
+    """Both ends are allowed, here and in C."""
+    for most in (1e30, -1e30):
+        lstm = made(options=LSTMOptions(candidate_activation=("affine", most, most)))
+        assert np.isfinite(lstm(np.zeros((1, 1, I), np.float32))[0]).all()
+        beyond = np.nextafter(most, 2 * most)
+        with pytest.raises(ValueError, match=r"alpha .* must be in \[-1e\+30, 1e\+30\], got"):
+            LSTMOptions(candidate_activation=("affine", beyond))
+
+
 def test_options_of_a_subclass() -> None:
     class Named(LSTMOptions):
         pass

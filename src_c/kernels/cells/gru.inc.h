@@ -13,19 +13,26 @@
 
 // Sums r, z, n of one row from the `vectors` vectors that hold them; of the last unit vector, gates share
 // vectors where it has few units.
+FL_INLINE void gru_split(const int vectors, const vreal z[3], vreal sum[3])
+{
+  sum[0] = z[0];
+  if (vectors == 3) {
+    sum[1] = z[1];
+    sum[2] = z[2];
+  } else if (vectors == 2) {
+    sum[1] = vupper(z[0]);
+    sum[2] = z[1];
+  } else {
+    sum[1] = vquarter(z[0], 1);
+    sum[2] = vquarter(z[0], 2);
+  }
+}
+
 FL_INLINE void gru_sums(const int vectors, const real *row, const int64_t at[3], vreal sum[3])
 {
-  sum[0] = vload(row + at[0]);
-  if (vectors == 3) {
-    sum[1] = vload(row + at[1]);
-    sum[2] = vload(row + at[2]);
-  } else if (vectors == 2) {
-    sum[1] = vupper(sum[0]);
-    sum[2] = vload(row + at[1]);
-  } else {
-    sum[1] = vquarter(sum[0], 1);
-    sum[2] = vquarter(sum[0], 2);
-  }
+  vreal z[3];
+  for (int v = 0; v < vectors; ++v) z[v] = vload(row + at[v]);
+  gru_split(vectors, z, sum);
 }
 
 FL_INLINE vreal gru_sigmoid(vreal t) { return vdiv(vset1(1), vadd(vset1(1), vexp2(t))); }
@@ -105,7 +112,7 @@ static void FL_NAMED(gru_backward)(const fl_layer *layer, const fl_back_step *jo
   const int64_t first = vector * job->c_stride + row * VL, unit = vector * VL;
   const real *activations = (const real *)job->activations + 4 * first;
   const real *h_prev = (const real *)job->h_prev + row * job->h_stride + unit;
-  real *carry = (real *)job->dc_carry + first, *bias = (real *)job->bias + vector * 4 * VL;
+  real *carry = (real *)job->carry + first, *bias = (real *)job->bias + vector * 4 * VL;
   real *now = (real *)job->now + 4 * vector * job->stride + row * VL;
   vreal sum[4], d[4];
   FL_UNROLL
@@ -123,6 +130,77 @@ static void FL_NAMED(gru_backward)(const fl_layer *layer, const fl_back_step *jo
   }
   FL_UNROLL
   for (int g = 0; g < 4; ++g) vstore(bias + g * VL, sum[g]);
+}
+
+// ---- persistent kernel ----
+//
+// Many steps of one row of a layer so small that the sums of its h fit in registers, as the LSTM's
+// (lstm.inc.h): no call, no dispatch, and no trip of sums to memory. `all`: vectors of a row of sums that
+// hold any.
+
+FL_INLINE void gru_persist(const int all, const fl_layer *layer, const fl_persistent *job)
+{
+  const int rest = all % FL_PANEL > 2 ? 0 : all % FL_PANEL, full = (all - rest + FL_PANEL - 1) / FL_PANEL;
+  const int nv = FL_PANEL * full + rest, units = (all + 2) / 3, last = all - 3 * (units - 1);
+  const real *x = (const real *)job->x, *projected = (const real *)job->projected;
+  real *h = (real *)job->h, *y = (real *)job->y;
+  const real *bias = (const real *)layer->bias, *bias_h = (const real *)layer->bias_h;
+  const real *w_x = (const real *)layer->w_x.data, *w_h = (const real *)layer->w_h.data;
+  const int count = (int)(layer->units - (units - 1) * VL);  // of the last unit vector
+  vreal state[(FL_PERSISTENT_VECTORS + 2) / 3];
+  FL_UNROLL
+  for (int u = 0; u < units; ++u) state[u] = vload(h + u * VL);
+
+  for (int64_t t = 0; t < job->steps; ++t) {
+    vreal of_x[FL_TILE_VECTORS], of_h[FL_TILE_VECTORS];
+    const real *start = x ? bias : projected;
+    const int64_t panel_stride = x ? FL_PANEL * VL : job->projected_panel_stride;
+    const int64_t at = x ? 0 : t * job->projected_row_stride;
+    FL_UNROLL
+    for (int v = 0; v < nv; ++v)
+      of_x[v] = vload(start + (v / FL_PANEL) * panel_stride + at + (v % FL_PANEL) * VL);
+    if (x) {
+      const real *row = x + t * job->x_stride;
+      multiply(1, full, rest, 1, 0, 0, of_x, &row, w_x, layer->inputs);
+    }
+    FL_UNROLL
+    for (int v = 0; v < nv; ++v) of_h[v] = vload(bias_h + v * VL);
+    const real *h_row = h;
+    multiply(1, full, rest, 1, 0, 0, of_h, &h_row, w_h, layer->units);
+    FL_UNROLL
+    for (int u = 0; u < units; ++u) {
+      vreal a[3], b[3];
+      gru_split(u + 1 < units ? 3 : last, of_x + 3 * u, a);
+      gru_split(u + 1 < units ? 3 : last, of_h + 3 * u, b);
+      const vreal r = gru_sigmoid(vadd(a[0], b[0])), z = gru_sigmoid(vadd(a[1], b[1]));
+      const vreal n = vtanh(vfma(r, b[2], a[2]));
+      state[u] = vfma(z, vsub(state[u], n), n);
+    }
+    FL_UNROLL
+    for (int u = 0; u < units; ++u) {
+      vstore(h + u * VL, state[u]);
+      if (u < units - 1 || count == VL)
+        vstoreu(y + u * VL, state[u]);
+      else
+        vstore_first(y + u * VL, state[u], count);
+    }
+    y += job->y_stride;
+  }
+}
+
+#define FL_GRU_PERSISTENT(all)                                                                \
+  static void FL_NAMED(gru_persistent_##all)(const fl_layer *layer, const fl_persistent *job) \
+  {                                                                                           \
+    gru_persist(all, layer, job);                                                             \
+  }
+#define FL_GRU_PERSISTENT_ENTRY(all) [all] = FL_NAMED(gru_persistent_##all),
+FL_VECTORS_OF_ONE_ROW(FL_GRU_PERSISTENT)
+static fl_persistent_fn *const gru_persistents[FL_PERSISTENT_VECTORS + 1] = {
+    FL_VECTORS_OF_ONE_ROW(FL_GRU_PERSISTENT_ENTRY)};
+
+static void FL_NAMED(gru_persistent)(const fl_layer *layer, const fl_persistent *job)
+{
+  gru_persistents[3 * (fl_unit_vectors(layer, VL) - 1) + layer->last](layer, job);
 }
 
 static const cell_kernels FL_NAMED(gru) = {.forward_apart = FL_NAMED(gru_forward),

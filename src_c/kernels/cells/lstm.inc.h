@@ -196,7 +196,7 @@ static void FL_NAMED(lstm_backward)(const fl_layer *layer, const fl_back_step *j
   const int64_t first = vector * job->c_stride + row * VL, unit = vector * VL;
   const real *activations = (const real *)job->activations + 4 * first;
   const real *c = (const real *)job->c + first, *c_prev = (const real *)job->c_prev + first;
-  real *carry = (real *)job->dc_carry + first, *bias = (real *)job->bias + vector * 4 * VL;
+  real *carry = (real *)job->carry + first, *bias = (real *)job->bias + vector * 4 * VL;
   real *now = (real *)job->now + 4 * vector * job->stride + row * VL;
   vreal sum[4], d[4];
   FL_UNROLL

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The LSTM with options and layer normalisation, forward, row by row: the statistics need all units of a row.
-// The equations are in fastlstm/reference/options.py and normalization.py.
+// The equations are in fastlstm/reference/options.py, normalization.py and noise.py.
 //
 // Kept for the backward pass besides h and c: sums without their mean, as i, f, g, o; where those of x and
 // of h are normalised separately, the four of x and then the four of h.
@@ -101,19 +101,31 @@ FL_INLINE void clip_row(real *z, int64_t width, real limit)
   for (int64_t u = 0; u < width; u += VL) vstore(z + u, clipped(vload(z + u), limit));
 }
 
-// The new c from i, f and g, into `shown` as well. Behind the last unit it is zero.
-FL_INLINE void normed_state(const fl_layer *layer, const real *gates, int64_t width, const real *c_prev,
-                            int64_t c_stride, real *c, real *shown)
+// The new c from i, f and g; before zoneout into `shown` as well. Behind the last unit it is zero.
+FL_INLINE void normed_state(const fl_layer *layer, const fl_step *job, const real *gates, int64_t width,
+                            int64_t row, real *shown)
 {
   const fastlstm_options *o = layer->options;
   const real limit = (real)o->cell_clip;
+  const int64_t c_stride = job->c_stride;
+  const real *c_prev = (const real *)job->c_prev + row * VL;
+  real *c = (real *)job->c + row * VL, *new_c = job->new_c ? (real *)job->new_c + row * VL : 0;
+  const int64_t vectors = fl_unit_vectors(layer, VL);
+  real held[NOISE_TILE * VL] __attribute__((aligned(64)));
   for (int64_t v = 0, u = 0; u < layer->units; ++v, u += VL) {
     const vreal i = vload(gates + u), g = vload(gates + 2 * width + u);
     const vreal f = has_forget_gate(o) ? vload(gates + width + u) : fixed_forget(o, i);
-    const vreal state = clipped(vfma(f, vload(c_prev + v * c_stride), vmul(i, g)), limit);
+    const vreal before = vload(c_prev + v * c_stride);
+    vstore(shown + u, clipped(vfma(f, before, vmul(i, g)), limit));
+    const vreal state = load_columns(shown, u, layer->units);
     vstore(shown + u, state);
-    vstore(c + v * c_stride, load_columns(shown, u, layer->units));
-    vstore(shown + u, vload(c + v * c_stride));
+    vstore(c + v * c_stride, state);
+    if (new_c) vstore(new_c + v * c_stride, state);
+    if (o->zoneout_c > 0) {
+      if (v % NOISE_TILE == 0)
+        held_part(job->noise, FL_ZONEOUT_C, o->zoneout_c, job->noise_row, tile_of_row(v, vectors, row), held);
+      vstore(c + v * c_stride, zoned_out(vload(held + v % NOISE_TILE * VL), before, state));
+    }
   }
 }
 
@@ -127,7 +139,8 @@ FL_INLINE void normed_row(const int separate, const fl_layer *layer, const fl_st
   const int64_t width = n.one.width, stride = job->c_stride;
   const int all = (int)(width / VL);
   const real *c_prev = (const real *)job->c_prev + row * VL;
-  real *c = (real *)job->c + row * VL, *z = separate ? sums + 4 * width : sums;
+  const real *c = (const real *)job->c + row * VL;
+  real *z = separate ? sums + 4 * width : sums;
   real *z_i = z, *z_f = z + width, *z_g = z + 2 * width, *z_o = z + 3 * width;
   const int kinds = separate ? 8 : 4;
   const kept_row kept = {job->activations ? (real *)job->activations + kinds * row * VL : 0, kinds * stride,
@@ -145,8 +158,10 @@ FL_INLINE void normed_row(const int separate, const fl_layer *layer, const fl_st
   }
   FL_NAMED(activate)(&o->gate, z_i, has_forget_gate(o) ? 2 * all : all);
   FL_NAMED(activate)(&o->candidate, z_g, all);
-  normed_state(layer, z, width, c_prev, stride, c, z_g);
-  if (layer->peepholes) add_peephole(layer, 2, c, stride, z_o);
+  if (drops_candidates(o, job->noise))
+    FL_NAMED(drop_units)(job->noise, FL_RECURRENT_DROPOUT, job->noise_row + row, layer->units, z_g);
+  normed_state(layer, job, z, width, row, z_g);
+  if (layer->peepholes) add_peephole(layer, 2, z_g, VL, z_o);
   if (separate) {
     clip_row(z_o, width, (real)o->gate_clip);
     const vreal scale = vset1(FL_NAMED(norm_center)(z_g, &n.one, (real)o->norm_epsilon));
@@ -157,14 +172,22 @@ FL_INLINE void normed_row(const int separate, const fl_layer *layer, const fl_st
   }
   FL_NAMED(activate)(&o->gate, z_o, all);
   FL_NAMED(activate)(&o->output, z_g, all);
+  const int noisy = h_has_noise(layer, job->noise);
   real *h_next = (real *)job->h_next + row * job->h_stride, *y = (real *)job->y[row];
   for (int64_t v = 0, u = 0; u < layer->units; ++v, u += VL) {
     const int count = layer->units - u < VL ? (int)(layer->units - u) : VL;
     const vreal h = vmul(vload(z_o + u), vload(z_g + u));
-    vstore(h_next + u, h);
-    store_units(y + u, h, count);
+    if (noisy) {
+      vstore(z_o + u, h);
+    } else {
+      vstore(h_next + u, h);
+      store_units(y + u, h, count);
+    }
     if (job->cells) store_units((real *)job->cells[row] + u, vload(c + v * stride), count);
   }
+  const int64_t vectors = fl_unit_vectors(layer, VL);
+  for (int64_t v = 0; noisy && v < vectors; v += NOISE_TILE)
+    FL_NAMED(put_h)(layer, job, z_o + v * VL, tile_of_row(v, vectors, row));
 }
 
 static void FL_NAMED(normed_forward)(const fl_layer *layer, const fl_step *job, int64_t row, int rows)

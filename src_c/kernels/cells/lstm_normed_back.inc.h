@@ -115,8 +115,13 @@ FL_INLINE void normed_activations(const int separate, normed_back *b)
   const norm_rows rows = {VALUES, b->layer->units, width};
   clear_padding(b->values, &rows);
   FL_NAMED(activate_with_slopes)(&o->gate, b->values, b->slopes, limit, (has_forget_gate(o) ? 3 : 2) * all);
-  FL_NAMED(activate_with_slopes)(&o->candidate, b->values + VALUE_G * width, b->slopes + VALUE_G * width,
-                                 limit, all);
+  real *g = b->values + VALUE_G * width, *slopes_g = b->slopes + VALUE_G * width;
+  FL_NAMED(activate_with_slopes)(&o->candidate, g, slopes_g, limit, all);
+  if (drops_candidates(o, b->job->noise)) {
+    const int64_t row = b->job->noise_row + b->row, units = b->layer->units;
+    FL_NAMED(drop_units)(b->job->noise, FL_RECURRENT_DROPOUT, row, units, g);
+    FL_NAMED(drop_units)(b->job->noise, FL_RECURRENT_DROPOUT, row, units, slopes_g);
+  }
   FL_NAMED(activate_with_slopes)(&o->output, shown, b->slopes + VALUE_C * width, (real)INFINITY, all);
 }
 
@@ -175,9 +180,15 @@ FL_INLINE void normed_output_back(const int separate, const normed_back *b)
 {
   const fl_back_step *job = b->job;
   const int64_t width = b->n.one.width, apart = b->layer->cell->grads * job->stride;
+  const double zoneout = b->layer->options->zoneout_c;
+  const int noisy = h_has_noise(b->layer, job->noise);
+  real held[NOISE_TILE * VL] __attribute__((aligned(64)));
   for (int64_t v = 0, u = 0; v < b->vectors; ++v, u += VL) {
-    const vreal recurrent = vload((const real *)job->now + v * apart + b->row * VL);
-    const vreal h = output_gradient(b->layer, job, recurrent, u, b->row);
+    const real *recurrent = (const real *)job->now + v * apart + b->row * VL;
+    const noise_tile tile = tile_of_row(v, b->vectors, b->row);
+    if (noisy && v % NOISE_TILE == 0)
+      FL_NAMED(take_h_gradients)(b->layer, job, recurrent, apart, 0, tile, b->dc + u);
+    const vreal h = noisy ? vload(b->dc + u) : output_gradient(b->layer, job, vload(recurrent), u, b->row);
     const real *value = b->values + u, *slope = b->slopes + u;
     vstore(b->d + 3 * width + u,
            vmul(vmul(h, vload(value + VALUE_C * width)), vload(slope + VALUE_O * width)));
@@ -188,8 +199,15 @@ FL_INLINE void normed_output_back(const int separate, const normed_back *b)
   else
     norm_gate_back(b, 3);
   for (int64_t v = 0, u = 0; v < b->vectors; ++v, u += VL) {
-    vreal dc = vload(c_of(job->dc_carry, b, v));
+    vreal dc = vload(c_of(job->carry, b, v));
     if (job->dc) dc = vadd(dc, load_columns(job->dc[b->row], u, b->layer->units));
+    if (zoneout > 0) {
+      const noise_tile tile = tile_of_row(v, b->vectors, b->row);
+      if (v % NOISE_TILE == 0) held_part(job->noise, FL_ZONEOUT_C, zoneout, job->noise_row, tile, held);
+      const vreal part = vload(held + v % NOISE_TILE * VL);
+      vstore((real *)c_of(job->carry, b, v), vmul(part, dc));
+      dc = vmul(vsub(vset1(1), part), dc);
+    }
     vstore(b->dc + u, vadd(dc, vload(b->dc + u)));
   }
 }
@@ -241,7 +259,8 @@ FL_INLINE void normed_row_back(const int separate, const fl_layer *layer, const 
       vstore(sums, vfma(d_i, before, vload(sums)));
       vstore(sums + VL, vfma(d_f, before, vload(sums + VL)));
     }
-    vstore((real *)c_of(job->dc_carry, &b, v), dc);
+    real *carry = (real *)c_of(job->carry, &b, v);
+    vstore(carry, layer->options->zoneout_c > 0 ? vadd(dc, vload(carry)) : dc);
   }
   if (separate) norm_separately_back(&b);
   const int grads = separate ? 8 : 4;

@@ -5,11 +5,31 @@
 #ifndef FL_CELL_PROJECTION_H
 #define FL_CELL_PROJECTION_H
 
+// Where h goes through noise: a vector of units of some rows at a time.
+static void FL_NAMED(noisy_projection)(const fl_layer *layer, const fl_step *job, const real *z,
+                                       int64_t z_row, int64_t panel, int64_t row, int rows)
+{
+  const real limit = (real)layer->options->proj_clip;
+  real h[NOISE_ROWS * VL] __attribute__((aligned(64)));
+  for (int64_t v = panel * FL_PANEL; v < (panel + 1) * FL_PANEL && v * VL < layer->units; ++v) {
+    const real *sums = z + (v - panel * FL_PANEL) * VL;
+    for (int first = 0; first < rows; first += NOISE_ROWS) {
+      const int count = rows - first < NOISE_ROWS ? rows - first : NOISE_ROWS;
+      for (int r = 0; r < count; ++r) vstore(h + r * VL, clipped(vload(sums + (first + r) * z_row), limit));
+      FL_NAMED(put_h)(layer, job, h, (noise_tile){v, row + first, 1, count});
+    }
+  }
+}
+
 static void FL_NAMED(projection_forward)(const fl_layer *layer, const fl_step *job, real *z, int64_t z_row,
                                          int64_t panel, int64_t row, int rows)
 {
   const int64_t unit = panel * FL_PANEL * VL, left = layer->units - unit;
   const real limit = (real)layer->options->proj_clip;
+  if (h_has_noise(layer, job->noise)) {
+    FL_NAMED(noisy_projection)(layer, job, z, z_row, panel, row, rows);
+    return;
+  }
   for (int r = 0; r < rows; ++r, z += z_row) {
     real *h = (real *)job->h_next + (row + r) * job->h_stride + unit, *y = (real *)job->y[row + r] + unit;
     for (int v = 0; v < FL_PANEL && v * VL < left; ++v) {
@@ -26,9 +46,16 @@ static void FL_NAMED(projection_backward)(const fl_layer *layer, const fl_back_s
 {
   real *now = (real *)job->now + vector * job->stride + row * VL;
   const real limit = (real)layer->options->proj_clip;
+  const int noisy = h_has_noise(layer, job->noise);
+  for (int r = 0; noisy && r < rows; r += NOISE_ROWS) {
+    const int count = rows - r < NOISE_ROWS ? rows - r : NOISE_ROWS;
+    const noise_tile tile = {vector, row + r, 1, count};
+    FL_NAMED(take_h_gradients)(layer, job, dh + r * dh_row, 0, dh_row, tile, now + r * VL);
+  }
   for (int r = 0; r < rows; ++r) {
     const vreal h = vload((const real *)job->h + (row + r) * job->h_stride + vector * VL);
-    const vreal all = output_gradient(layer, job, vload(dh + r * dh_row), vector * VL, row + r);
+    const vreal all = noisy ? vload(now + r * VL)
+                            : output_gradient(layer, job, vload(dh + r * dh_row), vector * VL, row + r);
     vstore(now + r * VL, vzero_where_not_positive(all, vsub(vset1(limit), absolute(h))));
   }
 }

@@ -44,6 +44,9 @@ enum {
   T(0, 1, 2) T(0, 2, 2) T(1, 0, 2) T(1, 1, 2) T(1, 2, 2) T(2, 0, 2) T(2, 1, 2) \
   T(2, 2, 2) T(3, 0, 2)
 
+// Likewise for one with three sums, by the vectors of its row of sums that hold any: all that fit.
+#define FL_VECTORS_OF_ONE_ROW(T) T(1) T(2) T(3) T(4) T(5) T(6) T(7) T(8) T(9) T(10) T(11) T(12)
+
 // Tiles of transposed weights: T(rows, vectors).
 #define FL_DGRAD_TILES(T)                                                 \
   T(1, 1) T(1, 2) T(1, 4) T(1, 6) T(1, 8) T(2, 1) T(2, 2) T(2, 4) T(2, 6) \
