@@ -26,7 +26,7 @@ CELLS: dict[str, type[LSTMCell] | type[GRUCell] | type[RNNCell]] = {
 _SIZES = {"lstm": "lstm", "gru": "gru", "rnn": "rnn_tanh"}  # names of cells, for their sizes
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Layer:
     """One recurrent layer of one or two directions.
 
@@ -135,6 +135,11 @@ class Layer:
                     )
         if self.dtype not in (np.float32, np.float64):
             raise ValueError(f"weights must be float32 or float64, got {self.dtype}")
+
+    def __repr__(self) -> str:
+        directions = ", two directions" if self.bidirectional else ""
+        sizes = f"{self.input_size} to {self.proj_size or self.hidden_size}"
+        return f"<Layer {self.name!r}: {self.kind}, {sizes}{directions}, {self.dtype}>"
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -44,11 +44,13 @@ def from_keras(
     weights : path, list of arrays, or mapping of str to lists of arrays, optional
         For a configuration alone: a file of weights, or what ``get_weights`` gives: for one layer a
         list, for several by their names.
-    recurrent_activation, merge_mode, reset_after : str, bool or None, optional
-        What a file of weights alone does not tell: of what gates are made, how two directions are
-        merged, and where a GRU without biases resets. "ask": an error where it is needed.
+    recurrent_activation : str, optional
+        What a file of weights alone does not tell: what makes gates. "ask": an error where it is
+        needed.
     activation : str, default "tanh"
-        Likewise, of candidates and outputs.
+        Likewise, what makes candidates and outputs.
+    merge_mode, reset_after : str, bool or None, optional
+        Likewise, how two directions are merged and where a GRU without biases resets.
     version : str, optional
         Of Keras, where nothing tells it: before 3 hard_sigmoid is 0.2 x + 0.5, since then x / 6 +
         0.5.

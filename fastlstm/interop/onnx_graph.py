@@ -114,8 +114,9 @@ class Scope:
         self.inputs = {value.name for value in graph.input} | {
             tensor.values.name for tensor in graph.sparse_initializer
         }
+        self.nodes = list(graph.node)  # kept, so that each stays one object with one id
         self.makers: dict[str, Any] = {}
-        for node in graph.node:
+        for node in self.nodes:
             self.makers |= {name: node for name in node.output if name}
         self.readers: Counter[str] = Counter(value.name for value in graph.output)
         self._folded: dict[str, Array | None] = {}
@@ -125,11 +126,11 @@ class Scope:
         self.names = _node_names(graph, path, source.names)
         self.children = [
             Scope(source, attribute.g, f"{self.names[at]}/{attribute.name}/", self)
-            for at, node in enumerate(graph.node)
+            for at, node in enumerate(self.nodes)
             for attribute in node.attribute
             if attribute.HasField("g")
         ]
-        for node in graph.node:
+        for node in self.nodes:
             if node.op_type == "Shape":  # it reads no values
                 continue
             for name in node.input:
@@ -139,7 +140,7 @@ class Scope:
     def walk(self) -> Iterator[tuple[Scope, str, Any]]:
         """Every node here and inside, with the scope and name it has."""
         children = iter(self.children)
-        for name, node in zip(self.names, self.graph.node, strict=True):
+        for name, node in zip(self.names, self.nodes, strict=True):
             yield self, name, node
             for attribute in node.attribute:
                 if attribute.HasField("g"):

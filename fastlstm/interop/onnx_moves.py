@@ -31,22 +31,37 @@ class Moves:
 
     def lead(self, way: list[Any]) -> bool:
         """Whether the nodes hand each output on to where a layer above reads it."""
-        for step in way:
-            attributes = {attribute.name: attribute for attribute in step.attribute}
-            self.seen[step.input[0]] = [self._size(axis) for axis in self.axes]
-            after: list[str] | None = self.axes
-            if step.op_type == "Transpose":
-                after = self._transposed(attributes)
-            elif step.op_type == "Squeeze":
-                after = self._squeezed(self._sizes_in(step, attributes, "axes"))
-            elif step.op_type == "Reshape":
-                after = self._reshaped(step.input[0], self._sizes_in(step, attributes, "shape"))
-            elif step.op_type == "Dropout" and len(step.input) > 2 and step.input[2]:
-                after = self.axes if self.scope.uniform(step.input[2]) == 0 else None
-            if after is None:
-                return False
-            self.axes = after
-        return self.axes == _READ[self.below.batch_first]
+        moved = all(self.move(step) for step in way)
+        return moved and self.axes == _READ[self.below.batch_first]
+
+    def move(self, step: Any) -> bool:
+        """Take the axes through one node; False where it does something else than moving them."""
+        attributes = {attribute.name: attribute for attribute in step.attribute}
+        self.seen[step.input[0]] = [self._size(axis) for axis in self.axes]
+        after: list[str] | None = None
+        if step.op_type == "Transpose":
+            after = self._transposed(attributes)
+        elif step.op_type == "Squeeze":
+            after = self._squeezed(self._sizes_in(step, attributes, "axes"))
+        elif step.op_type == "Reshape":
+            after = self._reshaped(step.input[0], self._sizes_in(step, attributes, "shape"))
+        elif step.op_type == "Concat":
+            after = self._together(step)
+        elif step.op_type == "Identity":
+            after = self.axes
+        elif step.op_type == "Dropout":
+            trains = len(step.input) > 2 and step.input[2]
+            after = self.axes if not trains or self.scope.uniform(trains) == 0 else None
+        if after is None:
+            return False
+        self.axes = after
+        return True
+
+    def _together(self, step: Any) -> list[str] | None:
+        """The axes after both directions were cut apart and laid beside each other."""
+        if self.axes != _AXES[False] or not self.below.bidirectional:
+            return None
+        return list(_READ[False]) if halves(self.scope, step) is not None else None
 
     def _size(self, axis: str) -> Size:
         known = {"D": len(self.below.weights), "H": self.below.hidden_size, "DH": self.width}
@@ -156,3 +171,43 @@ def _picked(kind: str, parts: list[list[Size]]) -> list[Size] | None:
     if kind == "Slice" and len(at) in (2, 3) and len(at[0]) == len(at[1]) == 1:
         return whole[at[0][0] : at[1][0]]
     return None
+
+
+def halves(scope: Scope, node: Any) -> tuple[str, list[Any]] | None:
+    """Of a Concat that lays the two directions of a value (T, 2, B, H) beside each other, as
+    tf2onnx writes them: the value, and the nodes that cut it apart; None of any other one."""
+    axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+    if node.op_type != "Concat" or len(node.input) != 2 or axis not in (-1, 2):
+        return None
+    wholes, nodes = [], []
+    for at, name in enumerate(node.input):
+        squeeze = scope.maker(name)
+        cut = scope.maker(squeeze.input[0]) if squeeze is not None and squeeze.input else None
+        if cut is None or (squeeze.op_type, cut.op_type) != ("Squeeze", "Slice") or not cut.input:
+            return None
+        if _numbers(scope, squeeze, "axes", 1) != [1]:
+            return None
+        parts = [_numbers(scope, cut, key, place) for key, place in _SLICE]
+        start, end, along, step = (part if part and len(part) == 1 else [None] for part in parts)
+        step = [1] if parts[3] is None and len(cut.input) < 5 else step
+        if [*start, *along, *step] != [at, 1, 1] or end[0] is None or (end[0] == 1) != (at == 0):
+            return None
+        owner = scope.owner(cut.input[0])
+        read_once = scope.readers[name] == 1 and scope.readers[squeeze.input[0]] == 1
+        if owner is not scope or scope.readers[cut.input[0]] != 2 or not read_once or end[0] < 1:
+            return None
+        wholes.append(cut.input[0])
+        nodes += [cut, squeeze]
+    return (wholes[0], nodes) if wholes[0] == wholes[1] else None
+
+
+_SLICE = (("starts", 1), ("ends", 2), ("axes", 3), ("steps", 4))  # attribute, or which input
+
+
+def _numbers(scope: Scope, node: Any, name: str, at: int) -> list[int] | None:
+    """Constant integers of an attribute, or of an input; None where there are none."""
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return list(attribute.ints)
+    value = scope.constant(node.input[at]) if len(node.input) > at and node.input[at] else None
+    return None if value is None else [int(number) for number in value.reshape(-1)[:_LONGEST]]

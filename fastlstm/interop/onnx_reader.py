@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import files, onnx_stacks, onnx_words
+from . import files, onnx_chain, onnx_stacks, onnx_words
 from .description import Array, Layer
 from .errors import FormatError, Unsupported, library, reading
 from .gates import ONNX_PEEPHOLES, to_torch
@@ -75,6 +75,20 @@ def from_onnx(
         stacks, joined = onnx_stacks.joined(found)
         others = _others(nodes, joined)
         order = [name for _, name, _ in nodes if name in stacks or name in others]
+        branches = ""
+        try:
+            chain = onnx_chain.Chain(scope, stacks, {name: node for _, name, node, _ in found})
+            chain.walk()
+        except onnx_chain.BranchError as error:
+            branches = str(error)
+        else:
+            stacks = chain.stacks
+            others = {part.name: part for part in chain.parts if isinstance(part, Other)}
+            order = [part if isinstance(part, str) else part.name for part in chain.parts]
+            if any(chain.time_major):
+                source.notes.append(
+                    "sequential() takes and gives (B, T, ...), the file (T, B, ...)"
+                )
         opsets = ", ".join(
             f"{o.domain or 'opset'} {o.version}" for o in source.model.opset_import[:8]
         )
@@ -89,7 +103,7 @@ def from_onnx(
             order,
             unsupported,
             list(dict.fromkeys(source.notes)),
-            "an ONNX graph is not run as a chain",
+            branches,
         )
 
 

@@ -20,7 +20,7 @@ def joined(found: list[Found]) -> tuple[dict[str, list[Layer]], set[int]]:
     above: dict[int, int] = {}
     between: set[int] = set()
     for at, (scope, _, node, layer) in enumerate(found):
-        lower, way = _below(scope, node, makers)
+        lower, way, cut = _below(scope, node, makers)
         if lower is None or lower in above or not way:
             continue
         below_scope, _, below_node, below = found[lower]
@@ -31,7 +31,7 @@ def joined(found: list[Found]) -> tuple[dict[str, list[Layer]], set[int]]:
             continue
         if onnx_moves.Moves(scope, below).lead(way):
             above[lower] = at
-            between |= {id(step) for step in way}
+            between |= {id(step) for step in [*way, *cut]}
     stacks = {}
     inner = set(above.values())
     for at in range(len(found)):
@@ -56,25 +56,27 @@ def _input(node: Any, at: int) -> str:
 
 def _below(
     scope: Scope, node: Any, makers: dict[tuple[int, str], int]
-) -> tuple[int | None, list[Any]]:
-    """The recurrent node whose outputs this one reads, and the nodes on the way, from below."""
+) -> tuple[int | None, list[Any], list[Any]]:
+    """The recurrent node whose outputs this one reads, the nodes on the way, from below, and those
+    that cut its directions apart before one of them lays them together."""
     name = _input(node, 0)
     way: list[Any] = []
     passed: set[int] = set()
     while True:
         owner = scope.owner(name)
         if owner is None or owner.readers[name] != 1:
-            return None, []
+            return None, [], []
         if (id(owner), name) in makers:
-            return makers[id(owner), name], way[::-1]
+            return makers[id(owner), name], way[::-1], []
         step = owner.makers.get(name)
-        if (
-            step is None
-            or step.op_type not in onnx_moves.KINDS
-            or step in way
-            or not len(step.input)
-        ):
-            return None, []
+        if step is None or id(step) in passed or not len(step.input):
+            return None, [], []
         way.append(step)
+        if step.op_type == "Concat":
+            found = onnx_moves.halves(owner, step)
+            lower = None if found is None else makers.get((id(owner), found[0]))
+            return lower, way[::-1], [] if found is None else found[1]
+        if step.op_type not in onnx_moves.KINDS:
+            return None, [], []
         passed.add(id(step))
         name = step.input[0]

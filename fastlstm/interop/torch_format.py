@@ -101,8 +101,9 @@ def to_torch(model: Model) -> Any:
     torch = library("torch", "torch", "make modules of PyTorch")
     layer = describe(model)[0]
     kind = model._kind
-    if layer.options is not None and layer.options.equations() is not None:
-        raise Unsupported("model", kind, f"PyTorch has no LSTM with {layer.options!r}")
+    options = layer.options
+    if options is not None and (options.equations() is not None or options.has_noise()):
+        raise Unsupported("model", kind, f"PyTorch has no LSTM with {options!r}")
     if not layer.reset_after:
         raise Unsupported("model", kind, "PyTorch has no GRU with reset_after=False")
     config = {
@@ -190,13 +191,13 @@ def _of_mapping(
         options: dict[str, Any] = {"batch_first": bool(batch_first)}
         if kind == "rnn":
             options["nonlinearity"] = nonlinearity or "tanh"
-            if nonlinearity is None:
-                notes.append(f"{name}: a state dict does not say nonlinearity: 'tanh' is taken")
         try:
             model = LAYERS[kind].from_state_dict(group.mapping, prefix, **options)
         except (ValueError, TypeError) as error:
             unsupported[name] = str(error)
             continue
+        if kind == "rnn" and nonlinearity is None:
+            notes.append(f"{name}: a state dict does not say nonlinearity: 'tanh' is taken")
         if group.names and not any("_l" in each for each in group.names):
             model = _cell_of(model, kind, options)
             notes.append(f"{name}: by its names a cell, one step of one layer")
@@ -274,6 +275,7 @@ def _of_module(module: Any) -> Imported:
     others: list[Other] = []
     order: list[str] = []
     recurrent: list[str] = []
+    module = getattr(module, "_orig_mod", module)  # of one that torch.compile made
     for path, part in module.named_modules():
         if any(path.startswith(f"{each}.") for each in recurrent):
             continue  # a parametrization inside

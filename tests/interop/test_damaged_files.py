@@ -86,6 +86,22 @@ def test_ten_thousand_mutants(name: str, tmp_path: Path) -> None:
     mutations.assert_survives(reader, file, 10_000, mutation=mutation)
 
 
+@pytest.mark.deep
+@pytest.mark.parametrize("ending", [".onnx", ".safetensors", ".pt"])
+def test_memory_of_a_large_file(ending: str, tmp_path: Path) -> None:
+    """64 MiB, of which an importer may take ten times as much and no more."""
+    path = tmp_path / f"large{ending}"
+    model = fastlstm.LSTM(1024, 1024, 2, seed=0)
+    if ending == ".onnx":
+        interop.to_onnx(model, path)
+    else:
+        pytest.importorskip("torch")
+        interop.save_torch({"a": model}, path)
+    reader = f"fastlstm.interop:from_{'onnx' if ending == '.onnx' else 'torch'}"
+    nothing = "support.mutations:of_nothing"
+    mutations.assert_survives(reader, path, 1, mutation=nothing, each=60, refused=0)
+
+
 # ---- hostile files, by hand ----
 
 

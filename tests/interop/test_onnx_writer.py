@@ -102,6 +102,17 @@ def test_options(options: dict[str, Any]) -> None:
     compare(model, lengths=True, state=True)
 
 
+def test_noise_of_training_is_not_written() -> None:
+    noise = ("recurrent_dropout", "variational_dropout", "input_dropout", "weight_drop")
+    options = LSTMOptions(**dict.fromkeys(noise, 0.5), peepholes=True)  # type: ignore[arg-type]
+    model = fastlstm.LSTM(INPUTS, HIDDEN, options=options, seed=0)
+    proto = interop.to_onnx(model)
+    assert interop.from_onnx(proto).model.options == LSTMOptions(peepholes=True)
+    x = uniform(np.random.default_rng(0), STEPS, BATCH, INPUTS)
+    theirs, *_ = onnx_models.by_runtime(proto, {"x": x})
+    assert np.abs(model(x)[0] - theirs).max() <= 2 * STEPS * 22 * float(np.finfo(np.float32).eps)
+
+
 def test_linear_becomes_an_affine_function() -> None:
     options = LSTMOptions(candidate_activation="linear")
     back = interop.from_onnx(interop.to_onnx(fastlstm.LSTM(3, 4, options=options))).model
@@ -155,8 +166,10 @@ def test_files(tmp_path: Path) -> None:
         (fastlstm.LSTM(3, 4, proj_size=2), "projection"),
         (fastlstm.LSTM(3, 4, options=LSTMOptions(cell_clip=1.0)), "cell_clip"),
         (fastlstm.LSTM(3, 4, options=LSTMOptions(forget_gate=False)), "forget_gate"),
+        (fastlstm.LSTM(3, 4, options=LSTMOptions(layer_norm="sums")), "layer_norm"),
+        (fastlstm.LSTM(3, 4, options=LSTMOptions(zoneout_h=0.5)), "zoneout_h"),
     ],
-    ids=["projection", "cell_clip", "forget_gate"],
+    ids=["projection", "cell_clip", "forget_gate", "layer_norm", "zoneout"],
 )
 def test_what_onnx_has_not(model: Any, why: str) -> None:
     with pytest.raises(interop.Unsupported, match=why):
@@ -166,3 +179,22 @@ def test_what_onnx_has_not(model: Any, why: str) -> None:
 def test_what_is_no_model() -> None:
     with pytest.raises(TypeError, match="model must be"):
         interop.to_onnx(fastlstm.LSTM)  # type: ignore[arg-type]
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("block", range(4))
+def test_hundreds(block: int) -> None:
+    """Random shapes of every kind, and of LSTMs random options."""
+    rng = np.random.default_rng(block)
+    for _ in range(75):
+        kind = str(rng.choice([*LAYERS]))
+        shape: dict[str, Any] = dict(SHAPES[int(rng.integers(len(SHAPES)))])
+        if kind == "LSTM" and rng.random() < 0.7:
+            chosen = rng.choice(len(OPTIONS), 2, replace=False)
+            shape["options"] = LSTMOptions(**{**OPTIONS[chosen[0]], **OPTIONS[chosen[1]]})
+        elif kind == "RNN":
+            shape["nonlinearity"] = str(rng.choice(["tanh", "relu"]))
+        elif kind == "GRU" and onnx_models.RESETS_BEFORE:
+            shape["reset_after"] = bool(rng.integers(2))
+        model = LAYERS[kind](INPUTS, HIDDEN, seed=int(rng.integers(1 << 30)), **shape)
+        compare(model, lengths=bool(rng.integers(2)), state=bool(rng.integers(2)))

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +127,39 @@ def test_resemblyzer() -> None:
     # Embeddings have length 1; a step of a trained encoder forgets, so that errors of some twenty
     # steps add up, each of a sum of 512 terms.
     assert np.abs(ours - theirs).max() <= 20 * 512 * EPS
+
+
+def test_g2pm() -> None:
+    """Readings of Chinese characters: two directions over sentences of any length, in NumPy. Its
+    weights lie in a pickle, which the package itself reads; the importer takes arrays."""
+    files = folder("g2pM", "g2pM")
+    package = importlib.import_module("g2pM").G2pM()
+    state = pickle.loads((files / "np_ckpt.pkl").read_bytes())
+    imported = interop.from_torch(state, batch_first=True)
+    model = imported.layers["lstm"]
+    hidden = model.hidden_size
+    assert repr(model) == (
+        f"LSTM({model.input_size}, {hidden}, batch_first=True, bidirectional=True, dtype=float32)"
+    )
+    rng = np.random.default_rng(0)
+    lengths = [20, 13, 1]
+    words = rng.integers(0, len(package.embeddings), (3, 20))
+    x = package.get_embedding(words)
+    ours, _ = model(x, lengths=lengths)
+    steps = {
+        True: (package.fw_lstm_cell, x),
+        False: (package.bw_lstm_cell, package.reverse_sequence(x, lengths)),
+    }
+    parts = []
+    for forward, (cell, given) in steps.items():
+        state_of, outputs = None, []
+        for t in range(20):
+            state_of = cell(given[:, t], state_of)
+            outputs.append(state_of[0])
+        whole = np.stack(outputs, axis=1)
+        parts.append(whole if forward else package.reverse_sequence(whole, lengths))
+    theirs = np.concatenate(parts, axis=-1)
+    for row, count in enumerate(lengths):
+        # Theirs is in float64: some twenty steps of sums of I + H terms in float32.
+        limit = 20 * (model.input_size + hidden) * EPS
+        assert np.abs(ours[row, :count] - theirs[row, :count]).max() <= limit

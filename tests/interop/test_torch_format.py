@@ -133,6 +133,20 @@ def test_a_scripted_module() -> None:
     same(imported.layers["0"], module[0])
 
 
+@pytest.mark.parametrize("wrap", ["accelerate", "compile"])
+def test_what_stands_for_a_module(wrap: str) -> None:
+    module = Whole()
+    expected = {name: values.clone() for name, values in module.state_dict().items()}
+    if wrap == "compile":
+        module = torch.compile(module)
+    else:
+        pytest.importorskip("fastlstm.torch").accelerate(module)
+    imported = interop.from_torch(module)
+    assert list(imported.layers) == ["encoder.rnn", "step"]
+    for name, values in imported.layers["encoder.rnn"].state_dict().items():
+        np.testing.assert_array_equal(values, expected[f"encoder.rnn.{name}"].numpy())
+
+
 def test_weights_behind_a_parametrization() -> None:
     module = torch.nn.LSTM(3, 4)
     torch.nn.utils.parametrizations.weight_norm(module, "weight_hh_l0")
@@ -170,8 +184,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
     [
         fastlstm.LSTM(3, 4, options=LSTMOptions(peepholes=True)),
         fastlstm.LSTM(3, 4, options=LSTMOptions(gate_clip=1.0)),
+        fastlstm.LSTM(3, 4, options=LSTMOptions(weight_drop=0.5)),
     ],
-    ids=["peepholes", "clip"],
+    ids=["peepholes", "clip", "weight_drop"],
 )
 def test_what_torch_has_not(model: Any) -> None:
     with pytest.raises(interop.Unsupported, match="PyTorch has no LSTM"):
