@@ -50,6 +50,36 @@ def exported(folder: Path) -> Path:
     return path
 
 
+def chained(folder: Path) -> Path:
+    """A chain: an embedding, two stacks, a dense layer, an activation, the last step."""
+    step = onnx.helper.make_node
+    rng = np.random.default_rng(0)
+    shapes = {
+        "E": (5, 2), "W1": (2, 8, 2), "R1": (2, 8, 2), "W2": (1, 8, 4), "R2": (1, 8, 2),
+        "D": (2, 3), "b": (3,),
+    }  # fmt: skip
+    arrays: dict[str, np.ndarray] = {k: rng.random(v, np.float32) for k, v in shapes.items()}
+    arrays |= {"s": np.array([0, 0, -1]), "one": np.array([1]), "last": np.array(-1)}
+    nodes = [
+        step("Gather", ["E", "i"], ["x"]),
+        step("Transpose", ["x"], ["xt"], perm=[1, 0, 2]),
+        step("LSTM", ["xt", "W1", "R1"], ["y4"], hidden_size=2, direction="bidirectional"),
+        step("Transpose", ["y4"], ["yt"], perm=[0, 2, 1, 3]),
+        step("Reshape", ["yt", "s"], ["y"]),
+        step("LSTM", ["y", "W2", "R2"], ["z4"], hidden_size=2),
+        step("Squeeze", ["z4", "one"], ["z"]),
+        step("Gather", ["z", "last"], ["h"], axis=0),
+        step("MatMul", ["h", "D"], ["d"]),
+        step("Add", ["d", "b"], ["e"]),
+        step("LeakyRelu", ["e"], ["out"], alpha=0.2),
+    ]
+    model = onnx_models.model_of(nodes, {"i": np.zeros((3, 4), np.int64)}, ["out"], arrays)
+    path = folder / "chain.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert not interop.from_onnx(path).branches
+    return path
+
+
 def saved(folder: Path, ending: str) -> Path:
     path = folder / f"model{ending}"
     layers = {"a": fastlstm.LSTM(1, 2, 2, seed=0), "b": fastlstm.GRU(1, 1, seed=0)}
@@ -61,6 +91,7 @@ BYTES, FIELDS = "support.mutations:of_bytes", "support.onnx_mutations:of_fields"
 FORMATS = {
     "ONNX bytes": (exported, "fastlstm.interop:from_onnx", BYTES),
     "ONNX fields": (exported, "fastlstm.interop:from_onnx", FIELDS),
+    "ONNX chain": (chained, "support.onnx_mutations:read", FIELDS),
     "safetensors": (lambda f: saved(f, ".safetensors"), "fastlstm.interop:from_torch", BYTES),
     "torch": (lambda f: saved(f, ".pt"), "fastlstm.interop:from_torch", BYTES),
 }
