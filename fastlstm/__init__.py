@@ -4,6 +4,7 @@
 from typing import TYPE_CHECKING
 
 from .cell import LSTMCell
+from .directions import merge, merge_backward, reverse
 from .gru import GRU, GRUCell
 from .loading import load
 from .lstm import LSTM
@@ -38,6 +39,9 @@ __all__ = [
     "config",
     "get_num_threads",
     "load",
+    "merge",
+    "merge_backward",
+    "reverse",
     "set_num_threads",
     "show_config",
 ]

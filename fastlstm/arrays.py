@@ -21,3 +21,15 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         return np.empty(shape, dtype)
     block = memoryview(_core.Block(size))
     return np.frombuffer(block, dtype, math.prod(shape)).reshape(shape)
+
+
+def new_state(
+    h_shape: tuple[int, ...], c_shape: tuple[int, ...], dtype: np.dtype[Any], has_c: bool
+) -> tuple[Array, Array | None, Any]:
+    """Arrays for a final state: h, c (None where a cell has none), and both as a caller gets them,
+    (h, c) or h alone."""
+    h = np.empty(h_shape, dtype)
+    if not has_c:
+        return h, None, h
+    c = np.empty(c_shape, dtype)
+    return h, c, (h, c)

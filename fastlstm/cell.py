@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from . import _core, checks, runtime, torch_modules, weights
+from . import options as variants
+from .arrays import new_state
 from .checks import Array, SupportsArray
 from .module import Module
+from .options import LSTMOptions
 from .spec import CELLS, FORWARD, Spec
 from .stream import Stream
 
@@ -25,14 +29,10 @@ class RecurrentCell(Module, Generic[Given, State]):
     The type variables say what a state is: a pair (h, c), or h alone.
     """
 
-    _kind: ClassVar[str]
-    """the class's name in reports, and that of PyTorch's class"""
     _has_c: ClassVar[bool]
     """whether a state has a c beside its h"""
     _states: ClassVar[tuple[str, ...]]
     """what messages call the parts of a state"""
-    _defaults: ClassVar[dict[str, object]]
-    """options of the constructor in order, with what they are if nobody says"""
 
     if TYPE_CHECKING:  # the attributes that every cell has, or every cell with bias
 
@@ -53,25 +53,25 @@ class RecurrentCell(Module, Generic[Given, State]):
         bias: bool,
         dtype: DTypeLike,
         seed: object,
+        equations: LSTMOptions | None = None,
     ) -> None:
         self.input_size = checks.count("input_size", input_size, 1)
         self.hidden_size = checks.count("hidden_size", hidden_size, 1)
         self.bias = checks.flag("bias", bias)
         self.dtype = checks.real_dtype(dtype)
-        self._spec = Spec(cell, self.input_size, self.hidden_size, bias=self.bias, dtype=self.dtype)
+        self._spec = Spec(
+            cell,
+            self.input_size,
+            self.hidden_size,
+            bias=self.bias,
+            dtype=self.dtype,
+            options=equations,
+        )
         self._shapes = {name.removesuffix("_l0"): at for name, at in self._spec.shapes.items()}
         first = weights.initial(self._spec, seed)
         self._params = _core.Parameters(
             {name.removesuffix("_l0"): values for name, values in first.items()}
         )
-
-    def __repr__(self) -> str:
-        parts = [str(self.input_size), str(self.hidden_size)]
-        for name, usual in self._defaults.items():
-            value = getattr(self, name)
-            if value != usual:
-                parts.append(f"{name}={value}")
-        return f"{self._kind}({', '.join(parts)}, dtype={self.dtype})"
 
     def __call__(self, x: SupportsArray, state: Given | None = None) -> State:
         """One step.
@@ -116,10 +116,8 @@ class RecurrentCell(Module, Generic[Given, State]):
         threads = runtime.call_threads(None)
         engine = self._engine(FORWARD, threads)
         y = np.empty((1, x.shape[1], self.hidden_size), dtype)
-        h = np.empty(shape, dtype)
-        c = np.empty(shape, dtype) if self._has_c else None
+        h, c, new = new_state(shape, shape, dtype, self._has_c)
         engine.forward(x, y, h_0, c_0, h, c, None, None, threads)
-        new: Any = h if c is None else (h, c)
         return new  # type: ignore[no-any-return]
 
     def stream(self, batch_size: int = 1, *, num_threads: int | None = None) -> Stream:
@@ -195,11 +193,15 @@ class LSTMCell(RecurrentCell[tuple[SupportsArray, SupportsArray], tuple[Array, A
         float32 or float64.
     seed : None, int >= 0, or what numpy.random.default_rng takes
         Of the first parameters, as for `LSTM`.
+    options : LSTMOptions, or mapping of its arguments, optional
+        What makes it another LSTM than the plain one, as for `LSTM`. A step is inference: noise
+        has its expected effect.
 
     Attributes
     ----------
     weight_ih, weight_hh, bias_ih, bias_hh : ndarray
-        The parameters: (4H, I), (4H, H), (4H,) and (4H,), as those of `LSTM`.
+        The parameters: (4H, I), (4H, H), (4H,) and (4H,), as those of `LSTM`, and those that
+        options add, ``weight_ci`` for example.
 
     Raises
     ------
@@ -212,7 +214,8 @@ class LSTMCell(RecurrentCell[tuple[SupportsArray, SupportsArray], tuple[Array, A
     _kind = "LSTMCell"
     _has_c = CELLS["lstm"].has_c
     _states = ("h_0", "c_0")
-    _defaults: ClassVar[dict[str, object]] = {"bias": True}
+    options: LSTMOptions | None = None  # of cells pickled before they had options, too
+    _defaults: ClassVar[dict[str, object]] = {"bias": True, "options": None}
 
     def __init__(
         self,
@@ -222,5 +225,8 @@ class LSTMCell(RecurrentCell[tuple[SupportsArray, SupportsArray], tuple[Array, A
         *,
         dtype: DTypeLike = np.float32,
         seed: object = None,
+        options: LSTMOptions | Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__("lstm", input_size, hidden_size, bias, dtype, seed)
+        self.options, cell, equations = variants.chosen(options, 0)
+        super().__init__(cell, input_size, hidden_size, bias, dtype, seed, equations)
+        weights.set_forget_bias(self._spec, self._params, self.options)

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import Generic, Literal, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks, runtime
+from .arrays import new_state
 from .checks import Array, SupportsArray
 from .layer import Layer
 from .spec import FORWARD
@@ -113,8 +114,7 @@ class Inference(Layer, Generic[Given, State]):
             if np.may_share_memory(x, y):
                 x = x.copy()
             h_0, c_0 = apart(h_0, [y]), apart(c_0, [y])
-        h_n = np.empty(h_shape, self.dtype)
-        c_n = np.empty(c_shape, self.dtype) if self._has_c else None
+        h_n, c_n, final = new_state(h_shape, c_shape, self.dtype, self._has_c)
         cells = np.empty(self._cells_shape(y_shape), self.dtype) if return_cells else None
         engine.forward(
             x,
@@ -129,7 +129,6 @@ class Inference(Layer, Generic[Given, State]):
             out is not None,
         )
         y = y if out is None else out
-        final: Any = h_n if c_n is None else (h_n, c_n)
         return (y, final) if cells is None else (y, final, cells)
 
     def last(
@@ -163,14 +162,12 @@ class Inference(Layer, Generic[Given, State]):
         threads = runtime.call_threads(num_threads)
         x, h_0, c_0, steps_of, y_shape, h_shape, c_shape = self._checked(x, state, lengths)
         engine = self._engine(FORWARD, threads)
-        h_n = np.empty(h_shape, self.dtype)
-        c_n = np.empty(c_shape, self.dtype) if self._has_c else None
+        h_n, c_n, final = new_state(h_shape, c_shape, self.dtype, self._has_c)
         row = np.empty(
             (x.shape[1], y_shape[-1]), self.dtype
         )  # every step writes over the one before
         y = np.lib.stride_tricks.as_strided(row, (len(x), *row.shape), (0, *row.strides))
         engine.forward(x, y, h_0, c_0, h_n, c_n, None, steps_of, threads, True)
-        final: Any = h_n if c_n is None else (h_n, c_n)
         return np.concatenate(list(h_n[-self._directions :]), axis=-1), final
 
     def _require_c(self, name: str) -> None:

@@ -32,16 +32,12 @@ class Layer(Module):
     specification is.
     """
 
-    _kind: ClassVar[str]
-    """the class's name in reports and files, whoever inherits from it"""
     _cell: ClassVar[Cell]
     """what the cells of this kind have in common"""
     _has_c: ClassVar[bool]
     """whether a state has a c beside its h: `_cell` says so, and calls ask for it"""
     _states: ClassVar[tuple[str, ...]]
     """what messages call the parts of a state"""
-    _defaults: ClassVar[dict[str, object]]
-    """options of the constructor in order, with what they are if nobody says"""
 
     num_layers: int
     batch_first: bool
@@ -104,14 +100,6 @@ class Layer(Module):
         self._seed = seed
         self._seeds: np.random.Generator | None = None  # of dropout
         self._params = _core.Parameters(weights.initial(self._spec, seed))
-
-    def __repr__(self) -> str:
-        parts = [str(self.input_size), str(self.hidden_size)]
-        for name, usual in self._defaults.items():
-            value = getattr(self, name)
-            if value != usual:
-                parts.append(f"{name}={value}")
-        return f"{self._kind}({', '.join(parts)}, dtype={self.dtype})"
 
     # ---- what a call is given ----
 

@@ -134,12 +134,9 @@ class LSTM(Recurrent[Given, State, Slope]):
         if gemm == "blas":
             blas.gemm_address()
         self.gemm = gemm
-        self.options = chosen = variants.given(options)
-        equations = None if chosen is None else chosen.equations()
-        if equations is not None and equations.proj_clip is not None and not self.proj_size:
-            raise ValueError("options with a proj_clip need a proj_size")
+        self.options, cell, equations = variants.chosen(options, self.proj_size)
         super().__init__(
-            "lstm" if equations is None else "lstm_general",
+            cell,
             input_size,
             hidden_size,
             num_layers,
@@ -153,11 +150,7 @@ class LSTM(Recurrent[Given, State, Slope]):
             self.proj_size,
             equations,
         )
-        if chosen is not None and chosen.forget_bias is not None:
-            if not self.bias:
-                raise ValueError("options with a forget_bias need bias=True")
-            biases = weights.forget_biases(self._spec, self._params.arrays, chosen.forget_bias)
-            self._params.load(biases)
+        weights.set_forget_bias(self._spec, self._params, self.options)
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments but for `seed`, as plain Python values.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -23,6 +23,11 @@ class Module:
     out of date.
     """
 
+    _kind: ClassVar[str]
+    """the class's name in reports and files, whoever inherits from it; PyTorch's is the same"""
+    _defaults: ClassVar[dict[str, object]]
+    """options of the constructor in order, with what they are if nobody says"""
+
     input_size: int
     hidden_size: int
     bias: bool
@@ -31,6 +36,14 @@ class Module:
     _spec: Spec
     _params: _core.Parameters
     _backoff: _core.StragglerBackoff | None = None  # all engines of the model share it
+
+    def __repr__(self) -> str:
+        parts = [str(self.input_size), str(self.hidden_size)]
+        for name, usual in self._defaults.items():
+            value = getattr(self, name)
+            if value != usual:
+                parts.append(f"{name}={value!r}")
+        return f"{self._kind}({', '.join(parts)}, dtype={self.dtype})"
 
     if not TYPE_CHECKING:  # which would take every name for a parameter
 

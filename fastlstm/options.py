@@ -224,6 +224,18 @@ def given(value: object) -> LSTMOptions | None:
     return LSTMOptions(**value)
 
 
+def chosen(
+    value: object, proj_size: int | None = None
+) -> tuple[LSTMOptions | None, str, LSTMOptions | None]:
+    """What `given` makes of it; the row of `CELLS` that such an LSTM is, and the options that its
+    specification holds. ValueError where they need a projection, and `proj_size` is 0."""
+    options = given(value)
+    equations = None if options is None else options.equations()
+    if equations is not None and equations.proj_clip is not None and proj_size == 0:
+        raise ValueError("options with a proj_clip need a proj_size")
+    return options, "lstm" if equations is None else "lstm_general", equations
+
+
 def _limit(name: str, value: object) -> float:
     limit = checks.number(name, value, least=-math.inf)
     if limit <= 0:

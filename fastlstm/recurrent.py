@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _core, checks, runtime, weights
-from .arrays import empty
+from .arrays import empty, new_state
 from .checks import Array, SupportsArray
 from .inference import Given, Inference, State, apart
 from .options import LSTMOptions
@@ -132,8 +132,7 @@ class Recurrent(Inference[Given, State], Generic[Given, State, Slope]):
             before = tape._memory
             memory, kept = tape._room(x, tape_size(self._spec, steps, batch))
             y = empty(y_shape, self.dtype)
-            h_n = np.empty(h_shape, self.dtype)
-            c_n = np.empty(c_shape, self.dtype) if self._has_c else None
+            h_n, c_n, final = new_state(h_shape, c_shape, self.dtype, self._has_c)
             cells = np.empty(self._cells_shape(y_shape), self.dtype) if return_cells else None
             engine.forward(
                 x,
@@ -155,7 +154,6 @@ class Recurrent(Inference[Given, State], Generic[Given, State, Slope]):
             shapes = y_shape, h_shape, c_shape
             run = (kept, steps_of, *shapes, dropout, seed, noisy, weight_drop)
             tape._record = Record(self._layout(), engine, *run)
-        final: Any = h_n if c_n is None else (h_n, c_n)
         return (y, final, tape) if cells is None else (y, final, cells, tape)
 
     def backward(

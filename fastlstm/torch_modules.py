@@ -50,9 +50,9 @@ def layer_config(module: Any, kind: str) -> dict[str, Any]:
     config |= {name: getattr(module, name, usual) for name, usual in _OWN[kind].items()}
     if kind == "RNN" and mode is not None:
         config["nonlinearity"] = mode.removeprefix("RNN_").lower()
-    if kind == "LSTM" and mode is None:  # torch has none
-        config["options"] = getattr(module, "options", None)
-    if kind == "GRU":  # likewise: torch's resets after the product
+    if kind == "LSTM":
+        config["options"] = _options(module)
+    if kind == "GRU":  # torch's resets after the product
         config["reset_after"] = getattr(module, "reset_after", True)
     return {**config, "dtype": _dtype(first)}
 
@@ -74,6 +74,8 @@ def cell_config(module: Any, kind: str) -> dict[str, Any]:
     first = values(module, ["weight_ih"])["weight_ih"]
     config = {name: getattr(module, name) for name in known}
     config["bias"] = config["bias"] is not False and config["bias"] is not None
+    if kind == "LSTMCell":
+        config["options"] = _options(module)
     if kind == "GRUCell":
         config["reset_after"] = getattr(module, "reset_after", True)
     return {**config, "dtype": _dtype(first)}
@@ -136,6 +138,11 @@ def _unwrapped(module: Any) -> Any:
     if _is(module, "torch._dynamo.") and hasattr(module, "_orig_mod"):
         return module._orig_mod
     return module
+
+
+def _options(module: Any) -> Any:
+    """Of a model of ours, or of a module of fastlstm.torch; PyTorch's own have none."""
+    return getattr(module, "options" if hasattr(module, "_kind") else "_fastlstm_options", None)
 
 
 def _dtype(tensor: Any) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from . import checks
+from . import _core, checks
 from .checks import Array
+from .options import LSTMOptions
 from .spec import PEEPHOLES, Spec
+
+Value = TypeVar("Value")  # of a parameter: an array, or its address
 
 
 class LoadResult(NamedTuple):
@@ -53,20 +56,25 @@ def initial(spec: Spec, seed: object) -> dict[str, Array]:
     return params
 
 
-def forget_biases(spec: Spec, arrays: Mapping[str, Array], value: float) -> dict[str, Array]:
-    """The biases of an LSTM, read-only copies, with a sum of `value` in the forget gate's block."""
+def set_forget_bias(spec: Spec, params: _core.Parameters, options: LSTMOptions | None) -> None:
+    """Where options have a `forget_bias`, put it into the forget gate's block of bias_ih, and zeros
+    into that of bias_hh. Raises ValueError where there are no biases."""
+    if options is None or options.forget_bias is None:
+        return
+    if not spec.bias:
+        raise ValueError("options with a forget_bias need bias=True")
     found = {}
-    for name, values in arrays.items():
+    for name, values in params.arrays.items():
         if name.startswith(("bias_ih", "bias_hh")):
             changed = values.copy()
             block = changed[spec.hidden_size : 2 * spec.hidden_size]
-            block[:] = value if name.startswith("bias_ih") else 0
+            block[:] = options.forget_bias if name.startswith("bias_ih") else 0
             changed.flags.writeable = False
             found[name] = changed
-    return found
+    params.load(found)
 
 
-def by_layer(spec: Spec, arrays: Mapping[str, Array]) -> list[tuple[Array | None, ...]]:
+def by_layer(spec: Spec, arrays: Mapping[str, Value]) -> list[tuple[Value | None, ...]]:
     """What the core takes for each layer and direction: (w_ih, w_hh, b_ih, b_hh, w_hr), None for
     what is not there, and behind them the peepholes and what normalises, if there are some. The
     names may be those of a cell, which lack the ending."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import fastlstm
 from support import tiers
 
+os.environ.setdefault("KERAS_BACKEND", "torch")  # which Keras reads when it is imported
 CELLS = ["lstm", "rnn_tanh", "rnn_relu", "gru"]
 TESTS = Path(__file__).resolve().parent
 

@@ -202,3 +202,75 @@ PROJECTED: tuple[Shape, ...] = (
         proj=512,
     ),
 )
+
+OPTIONS: tuple[Shape, ...] = (
+    Shape(
+        "asr-peepholes",
+        "speech recognition with large vocabularies, one of its equal layers",
+        "arXiv:1402.1128: 800 cells projected to 512, peepholes; a clip of c, T and B chosen",
+        *(100, 4, 512, 800),
+        proj=512,
+        options={"peepholes": True, "cell_clip": 50.0},
+    ),
+    Shape(
+        "tflite-asr-stream",
+        "streaming RNN-T on phones by TensorFlow Lite, one of its equal layers, one frame a call",
+        "arXiv:1811.06621: 2,048 units projected to 640, layer norm; coupled gates as in "
+        "arXiv:1909.12408",
+        *(1, 1, 640, 2048),
+        stream=True,
+        proj=640,
+        options={"coupled": True, "layer_norm": "sums"},
+    ),
+    Shape(
+        "gboard",
+        "next word in Gboard, one word a call",
+        "arXiv:1811.03604: 670 units with coupled gates on embeddings of 96",
+        *(1, 1, 96, 670),
+        stream=True,
+        options={"coupled": True},
+    ),
+    Shape(
+        "gboard-sentences",
+        "next word in Gboard, sentences",
+        "arXiv:1811.03604: 670 units with coupled gates on embeddings of 96; T and B chosen",
+        *(20, 50, 96, 670),
+        options={"coupled": True},
+    ),
+    Shape(
+        "keras2-imdb",
+        "Keras sentiment example as of Keras 2.2, whose gates were hard sigmoids",
+        "keras-team/keras examples/imdb_lstm.py: 128 -> 128, maxlen 80, batch 32",
+        *(80, 32, 128, 128),
+        options={"gate_activation": "hard_sigmoid"},
+    ),
+    Shape(
+        "sketch-rnn",
+        "Sketch-RNN decoder with layer norm, a batch of drawings",
+        "magenta/magenta models/sketch_rnn/model.py: z 128 + 5 -> 512, layer_norm, 250, batch 100",
+        *(250, 100, 133, 512),
+        options={"layer_norm": "separate"},
+    ),
+    Shape(
+        "tacotron2-decoder",
+        "Tacotron 2 decoder with zoneout, its second layer, one frame a call",
+        "arXiv:1712.05884: 1,024 units, zoneout 0.1",
+        *(1, 1, 1024, 1024),
+        stream=True,
+        options={"zoneout_c": 0.1, "zoneout_h": 0.1},
+    ),
+    Shape(
+        "onnx-peepholes",
+        "peepholes and a clip of gates, which ONNX has too",
+        "none: sizes of our targets",
+        *(100, 32, 256, 256),
+        options={"peepholes": True, "gate_clip": 5.0},
+    ),
+    Shape(
+        "all-options",
+        "peepholes, clips and layer norm together",
+        "none: sizes of our targets",
+        *(100, 32, 256, 256),
+        options={"peepholes": True, "gate_clip": 5.0, "cell_clip": 5.0, "layer_norm": "sums"},
+    ),
+)

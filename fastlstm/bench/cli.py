@@ -37,6 +37,19 @@ def _positive(text: str) -> int:
     return value
 
 
+def _options(text: str) -> dict[str, Any]:
+    from ..options import given
+
+    try:
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise TypeError(f"{text!r} is no object of JSON")
+        given(found)
+    except (TypeError, ValueError) as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from problem
+    return found
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``python -m fastlstm bench``."""
     parser.add_argument(
@@ -70,6 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--stream", action="store_true", help="calls of T steps that carry the state")
     own.add_argument("--dtype", choices=("float32", "float64"), help="default float32")
     own.add_argument("--cell", choices=tuple(GATES), help="default lstm")
+    own.add_argument(
+        "--options", type=_options, metavar="JSON", help="of an LSTM: arguments of LSTMOptions"
+    )
     own.add_argument("--proj", type=_positive, metavar="P", help="project an LSTM's h to P values")
     how = parser.add_argument_group("how")
     how.add_argument(
@@ -113,7 +129,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def choose_shapes(args: argparse.Namespace, error: Callable[[str], Any]) -> list[Shape]:
     """The shapes that the options ask for; ``error`` ends the program with a message."""
-    own = ("batch", "steps", "layers", "bidirectional", "ragged", "stream", "dtype", "cell", "proj")
+    own = ["batch", "steps", "layers", "bidirectional", "ragged", "stream", "dtype", "cell"]
+    own += ["proj", "options"]
     lists: Any = training_zoo if args.train else zoo
     shapes: list[Shape] = []
     if args.input_size and args.hidden_size:
@@ -135,6 +152,7 @@ def choose_shapes(args: argparse.Namespace, error: Callable[[str], Any]) -> list
                     train=args.train,
                     cell=args.cell or "lstm",
                     proj=args.proj or 0,
+                    options=args.options or (),
                 )
             )
         except ValueError as problem:

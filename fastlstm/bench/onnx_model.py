@@ -13,7 +13,30 @@ from .shapes import Shape
 # torch keeps an LSTM's gates as i f g o, ONNX as i o f c; a GRU's as r z n, ONNX as z r h.
 GATE_ORDERS = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn_tanh": (0,), "rnn_relu": (0,)}
 NODES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
+ACTIVATIONS = {
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "relu": "Relu",
+    "hard_sigmoid": "HardSigmoid",
+    "softsign": "Softsign",
+    "softplus": "Softplus",
+}
+"""Names of both; with their own alpha and beta only."""
+PEEPHOLES = ("weight_ci", "weight_co", "weight_cf")
+KINDS = {"gate_activation": "sigmoid", "candidate_activation": "tanh", "output_activation": "tanh"}
 OPSET = 17
+
+
+def lacks(shape: Shape) -> str | None:
+    """What of the shape an ONNX model cannot say, or does not here; None for nothing."""
+    if shape.proj:
+        return "ONNX has no projection"
+    for name, value in shape.options:
+        if name in KINDS and value not in ACTIVATIONS:
+            return f"the ONNX model here has no {value}"
+        if name not in (*KINDS, "peepholes", "coupled", "gate_clip"):
+            return f"ONNX has no {name}"
+    return None
 
 
 def _reorder(values: NDArray[Any], shape: Shape) -> NDArray[Any]:
@@ -27,7 +50,16 @@ def _options(shape: Shape) -> dict[str, Any]:
         return {"linear_before_reset": 1}
     if shape.cell == "rnn_relu":
         return {"activations": ["Relu"] * shape.directions}
-    return {}
+    options = dict(shape.options)
+    found: dict[str, Any] = {}
+    if KINDS.keys() & options.keys():
+        names = [ACTIVATIONS[options.get(name, usual)] for name, usual in KINDS.items()]
+        found["activations"] = names * shape.directions
+    if options.get("coupled"):
+        found["input_forget"] = 1
+    if "gate_clip" in options:
+        found["clip"] = float(options["gate_clip"])
+    return found
 
 
 def build(shape: Shape, params: dict[str, NDArray[Any]]) -> Any:
@@ -73,6 +105,11 @@ def build(shape: Shape, params: dict[str, NDArray[Any]]) -> Any:
             constant(f"B_l{layer}", bias),
             "lengths" if shape.ragged else "",
         ]
+        if "weight_ci_l0" in params:  # of i, o and f
+            peepholes = [
+                np.concatenate([params[f"{name}_{s}"] for name in PEEPHOLES]) for s in suffixes
+            ]
+            peephole = constant(f"P_l{layer}", np.stack(peepholes))
         results = [f"Y_l{layer}"]
         if shape.stream:
             states = [f"{letter}_0_l{layer}" for letter in shape.states]
@@ -81,6 +118,8 @@ def build(shape: Shape, params: dict[str, NDArray[Any]]) -> Any:
             outputs += [value(name, state_dims) for name in finals]
             names += states
             results += finals
+        if "weight_ci_l0" in params:
+            names += [""] * (7 - len(names)) + [peephole]
         nodes.append(
             helper.make_node(
                 NODES[shape.cell],

@@ -89,9 +89,10 @@ class OnnxRuntime:
         return protocol.found("onnxruntime", "onnx")
 
     def refuses(self, shape: Shape) -> str | None:
-        if shape.proj:
-            return "ONNX has no projection"
-        return "it has no float64 kernel" if shape.dtype == "float64" else None
+        from .onnx_model import lacks
+
+        kernels = "it has no float64 kernel" if shape.dtype == "float64" else None
+        return lacks(shape) or kernels
 
     def setup(self, threads: int) -> None:
         import onnxruntime
@@ -148,9 +149,12 @@ class OpenVINO:
         return protocol.found("openvino", "onnx")
 
     def refuses(self, shape: Shape) -> str | None:
-        if shape.proj:
-            return "ONNX has no projection"
-        return "its CPU plugin computes in float32" if shape.dtype == "float64" else None
+        from .onnx_model import lacks
+
+        if shape.options:
+            return "its CPU plugin has no LSTM with options"
+        kernels = "its CPU plugin computes in float32" if shape.dtype == "float64" else None
+        return lacks(shape) or kernels
 
     def setup(self, threads: int) -> None:
         import openvino
@@ -209,7 +213,7 @@ class Jax:
         return protocol.found("jax", "jaxlib")
 
     def refuses(self, shape: Shape) -> str | None:
-        plain = shape.cell == "lstm" and not shape.proj
+        plain = shape.cell == "lstm" and not shape.proj and not shape.options
         return None if plain else "it is written for the plain LSTM"
 
     def setup(self, threads: int) -> None:

@@ -15,6 +15,15 @@ from numpy.typing import NDArray
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 """Blocks of H rows in a weight matrix of each cell, as `fastlstm.spec.CELLS` has them."""
 
+# Parameters that an LSTM's options add, by option and value: name -> how many times H.
+ADDED: dict[str, dict[Any, dict[str, int]]] = {
+    "peepholes": {True: {"weight_ci": 1, "weight_cf": 1, "weight_co": 1}},
+    "layer_norm": {
+        "sums": {"weight_n": 4},
+        "separate": {"weight_nx": 4, "weight_nh": 4, "weight_nc": 1, "bias_nc": 1},
+    },
+}
+
 WORDS = {"lstm": "", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN-relu"}
 """What a shape's name says of its cell."""
 
@@ -33,6 +42,7 @@ class Shape:
     train          a training step, forward and backward, instead of inference
     cell           of `GATES`
     proj           what an LSTM's h is projected to, `proj_size` of ``torch.nn.LSTM``; 0: it is not
+    options        of an LSTM: arguments of `fastlstm.LSTMOptions`, a mapping or pairs
     """
 
     name: str
@@ -50,8 +60,10 @@ class Shape:
     train: bool = False
     cell: str = "lstm"
     proj: int = 0
+    options: Any = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "options", _pairs(self.options))
         for field in ("T", "B", "I", "H", "layers"):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -62,6 +74,8 @@ class Shape:
             raise ValueError(f"cell must be one of {', '.join(GATES)}, got {self.cell!r}")
         if not 0 <= self.proj < self.H or (self.proj and self.cell != "lstm"):
             raise ValueError(f"proj must be 0, or of an LSTM below H, got {self.proj!r}")
+        if self.options and self.cell != "lstm":
+            raise ValueError(f"options are of an LSTM, got {dict(self.options)!r}")
         if self.stream and (self.ragged or self.bidirectional):
             raise ValueError("a stream is neither ragged nor bidirectional")
         if self.stream and self.train:
@@ -106,6 +120,7 @@ class Shape:
             words.append(WORDS[self.cell])
         if self.proj:
             words.append(f"P{self.proj}")
+        words += [f"{name}={_word(value)}" for name, value in self.options]
         if self.layers > 1:
             words.append(f"L{self.layers}")
         if self.bidirectional:
@@ -117,6 +132,18 @@ class Shape:
         if self.dtype != "float32":
             words.append(self.dtype)
         return " ".join(words)
+
+
+def _pairs(options: Any) -> tuple[tuple[str, Any], ...]:
+    """Of names and values, which JSON makes lists of."""
+    pairs = dict(options).items()
+    return tuple((name, tuple(v) if isinstance(v, list) else v) for name, v in pairs)
+
+
+def _word(value: Any) -> str:
+    """A value of an option in the name of a shape, without spaces."""
+    parts = value if isinstance(value, tuple) else (value,)
+    return ",".join(f"{part:.3g}" if isinstance(part, float) else str(part) for part in parts)
 
 
 @dataclass(frozen=True)
@@ -190,6 +217,9 @@ def make_params(shape: Shape, seed: int = 0) -> dict[str, NDArray[Any]]:
                 "bias_hh": (rows,),
                 **({"weight_hr": (shape.proj, shape.H)} if shape.proj else {}),
             }
+            for option, value in shape.options:
+                added = ADDED.get(option, {}).get(value, {})
+                sizes |= {name: (times * shape.H,) for name, times in added.items()}
             for name, size in sizes.items():
                 values = rng.uniform(-bound, bound, size)
                 params[f"{name}_l{layer}{suffix}"] = values.astype(shape.dtype)

@@ -13,6 +13,8 @@ from .agreement import Outputs
 from .protocol import BOTH, INFERENCE, TRAINING
 from .shapes import Arrays, Shape
 
+OPTIONS = "PyTorch's LSTM has no options"
+
 
 class Torch:
     """torch.nn.LSTM, GRU or RNN, in inference_mode or a training step; ragged batches as packed
@@ -27,7 +29,7 @@ class Torch:
         return protocol.found("torch")
 
     def refuses(self, shape: Shape) -> str | None:
-        return None
+        return OPTIONS if shape.options else None
 
     def setup(self, threads: int) -> None:
         import torch
@@ -94,7 +96,7 @@ class TorchPadded(Torch):
     padded = True
 
     def refuses(self, shape: Shape) -> str | None:
-        return None if shape.ragged else "the shape is not ragged"
+        return super().refuses(shape) if shape.ragged else "the shape is not ragged"
 
 
 class FastLSTMTorch(Torch):
@@ -146,7 +148,7 @@ class FastLSTMTorchPacked(FastLSTMTorch):
     tasks = TRAINING
 
     def refuses(self, shape: Shape) -> str | None:
-        return None if shape.ragged else "the shape is not ragged"
+        return super().refuses(shape) if shape.ragged else "the shape is not ragged"
 
     def prepare(self, shape: Shape, arrays: Arrays, threads: int) -> Callable[[], object]:
         import fastlstm.torch
@@ -161,7 +163,7 @@ class FastLSTMTorchLeast(FastLSTMTorch):
     tasks = TRAINING
 
     def refuses(self, shape: Shape) -> str | None:
-        return "it takes no ragged batches" if shape.ragged else None
+        return "it takes no ragged batches" if shape.ragged else super().refuses(shape)
 
     def prepare(self, shape: Shape, arrays: Arrays, threads: int) -> Callable[[], object]:
         return training.least_step(shape, arrays)

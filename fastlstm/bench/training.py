@@ -68,6 +68,8 @@ def _model(modules: Any, shape: Shape, dtype: Any, params: dict[str, Any]) -> An
     options = {**options, "bidirectional": shape.bidirectional, "dtype": dtype}
     if shape.proj:
         options["proj_size"] = shape.proj
+    if shape.options:
+        options["options"] = dict(shape.options)
     model = getattr(modules, name)(shape.I, shape.H, shape.layers, **options)
     model.load_state_dict(params)
     return model

@@ -315,6 +315,7 @@ ZOO: tuple[Shape, ...] = (
     *cell_zoo.GRU,
     *cell_zoo.RNN,
     *cell_zoo.PROJECTED,
+    *cell_zoo.OPTIONS,
 )
 
 

@@ -14,6 +14,7 @@
     fallback.py what goes to torch's own forward, and the warning about it
     guards.py   what torch's own forward would not survive
     autocast.py calls under torch.autocast where torch has no kernels for them
+    variants.py modules with LSTMOptions, which PyTorch has none like
     ops.py      running a model, with gradients: by the kernels, or by the operators
     schemas.py  the operators, and what they have in common for all cells
     dispatch.py their implementations, fake ones included

@@ -23,6 +23,8 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
+from .variants import is_general
+
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 
 _LOW = (torch.bfloat16, torch.float16)
@@ -43,7 +45,8 @@ def takes(module: Any, x: Any, hx: Any, weights: list[Tensor]) -> bool:
     """
     low = torch.get_autocast_dtype("cpu")
     has_c = module._fastlstm_has_c
-    if has_c and (_has_kernels(low) or module.__dict__.get("proj_size")):
+    of_torch = has_c and not is_general(module)
+    if of_torch and (_has_kernels(low) or module.__dict__.get("proj_size")):
         return False
     states = () if hx is None else hx if has_c else (hx,)
     if low not in _LOW or not isinstance(states, (tuple, list)):

@@ -13,6 +13,8 @@ from typing import Any
 
 from torch.nn.utils import parametrize
 
+from .variants import is_general
+
 FROZEN = "_fastlstm_frozen"  # in a module's __dict__: its weights are frozen, see `accelerate`
 
 
@@ -23,7 +25,8 @@ class Copies:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         plain = torch_class(type(self))
-        if plain is None or self.__dict__.get("parametrizations"):  # which PyTorch refuses
+        # A parametrized one PyTorch refuses, and one with options it does not have.
+        if plain is None or self.__dict__.get("parametrizations") or is_general(self):
             return super().__reduce_ex__(protocol)
         # `copyreg.__newobj__`, PyTorch's own way, is refused for an object of another class.
         state = as_torch(self).__reduce_ex__(2)[2]
@@ -58,6 +61,8 @@ def as_torch(module: Any) -> Any:
     twin = object.__new__(_nearest(type(module)))
     twin.__dict__.update(module.__dict__)
     twin.__dict__.pop(FROZEN, None)
+    if module._fastlstm_options is not None:  # what they changed are first values
+        del twin.options, twin._fastlstm_options, twin._fastlstm_cell
     return twin
 
 

@@ -154,7 +154,9 @@ def _mapped(name: str, grads: slice) -> Any:
     of the operator's arguments that it may map over."""
     operator = getattr(torch.ops.fastlstm, name).default
 
-    def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[list[Tensor], list[int]]:
+    def vmap(
+        info: Any, in_dims: Any, *arguments: Any, **words: Any
+    ) -> tuple[list[Tensor], list[int]]:
         others = (in_dims[: grads.start], in_dims[grads.stop :])
         if any(dim is not None for dim in tree_leaves(others)):
             raise NotImplementedError(f"{name} can be mapped over gradients of results only")
@@ -164,7 +166,8 @@ def _mapped(name: str, grads: slice) -> Any:
                 grad if dim is None else grad.select(dim, one)
                 for grad, dim in zip(arguments[grads], in_dims[grads], strict=True)
             ]
-            found.append(operator(*arguments[: grads.start], *chosen, *arguments[grads.stop :]))
+            rest = arguments[grads.stop :]
+            found.append(operator(*arguments[: grads.start], *chosen, *rest, **words))
         stacked = [torch.stack(column) for column in zip(*found, strict=True)]
         return stacked, [0] * len(stacked)
 

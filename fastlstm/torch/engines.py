@@ -10,6 +10,8 @@ packed anew unread, and no engine is kept until the same weights have come twice
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import weakref
 from typing import Any, NamedTuple
@@ -19,6 +21,8 @@ import torch
 
 from .. import _core, runtime
 from ..spec import BACKWARD, CELLS, FLOAT32, FORWARD, Spec
+from ..weights import by_layer
+from . import variants
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 
@@ -30,8 +34,11 @@ SMALL = 1 << 16  # bytes of weights that are worth packing for both passes at on
 def spec_of(weights: list[Tensor], cell: str, bidirectional: bool) -> Spec:
     """What the shapes say of w_ih, w_hh[, b_ih, b_hh][, w_hr] of each layer and direction.
 
-    Raises ValueError where the number of tensors is impossible, or the cell unknown.
+    `cell`: a name of `CELLS`, or options as `variants.text_of` writes them. Raises ValueError where
+    the number of tensors is impossible, or the cell unknown.
     """
+    if cell.startswith("{"):
+        return _general_spec(weights, cell, bidirectional)
     if cell not in CELLS:
         raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
     directions = 2 if bidirectional else 1
@@ -52,6 +59,30 @@ def spec_of(weights: list[Tensor], cell: str, bidirectional: bool) -> Spec:
     return Spec(cell, int(inputs), hidden, layers, directions, bias, dtype, proj_size=proj_size)
 
 
+def _general_spec(weights: list[Tensor], text: str, bidirectional: bool) -> Spec:
+    """The one specification with these options whose parameters have these shapes."""
+    equations = variants.equations_of(text)
+    cell, directions = "lstm" if equations is None else "lstm_general", 2 if bidirectional else 1
+    shapes = [tuple(map(int, weight.shape)) for weight in weights]
+    if len(shapes) > 1 and len(shapes[0]) == len(shapes[1]) == 2:
+        (rows, inputs), outputs = shapes[0], shapes[1][1]
+        hidden = rows // CELLS[cell].gates
+        dtype = _DOUBLE if weights[0].dtype is torch.float64 else FLOAT32
+        proj_size = outputs if outputs != hidden else 0
+        for bias in (True, False):
+            spec = Spec(
+                cell, inputs, hidden, 1, directions, bias, dtype, "native", proj_size, equations
+            )
+            layers = len(shapes) // len(spec.shapes)
+            spec = dataclasses.replace(spec, num_layers=layers)
+            if min(hidden, inputs, layers) > 0 and shapes == list(spec.shapes.values()):
+                return spec
+    raise ValueError(
+        f"weights must hold all parameters of an LSTM with options {text}, got {len(shapes)} "
+        f"tensors of shapes {shapes[:8]}"
+    )
+
+
 def dtype_of(spec: Spec) -> Any:
     """torch's dtype of all tensors."""
     return torch.float64 if spec.double else torch.float32
@@ -59,12 +90,13 @@ def dtype_of(spec: Spec) -> Any:
 
 def grouped(addresses: list[int], spec: Spec) -> list[tuple[int | None, ...]]:
     """Those of each layer and direction as the core takes them; None for a bias not there."""
-    count, found = len(spec.names), []
-    for at in range(0, len(addresses), count):
-        one: list[int | None] = list(addresses[at : at + count])
-        projection = one.pop() if spec.proj_size else None
-        found.append((*one, *[None] * (4 - len(one)), projection))
-    return found
+    return [tuple([None if at is None else addresses[at] for at in one]) for one in _places(spec)]
+
+
+@functools.lru_cache(maxsize=256)
+def _places(spec: Spec) -> list[tuple[int | None, ...]]:
+    """As `grouped`, which parameter of the model each one is."""
+    return by_layer(spec, {name: at for at, name in enumerate(spec.shapes)})
 
 
 def located(tensor: Tensor) -> tuple[Tensor, int]:
@@ -128,9 +160,9 @@ class _Entry:
     swapping it (`torch.utils.swap_tensors`, by which modules may be converted).
     """
 
-    def __init__(self, key: int, weights: list[Tensor], spec: Spec) -> None:
+    def __init__(self, key: int, weights: list[Tensor], spec: Spec, cell: str) -> None:
         self.spec, self.dtype = spec, dtype_of(spec)
-        self.cell, self.bidirectional = spec.cell, spec.directions == 2
+        self.cell, self.bidirectional = cell, spec.directions == 2
         self.shapes = list(spec.shapes.values())
         self.sizes = [math.prod(shape) * spec.dtype.itemsize for shape in self.shapes]
         self.nbytes, self.isa = sum(self.sizes), runtime.active_isa()
@@ -224,7 +256,7 @@ def _entry_of(weights: list[Tensor], cell: str, bidirectional: bool) -> _Entry:
     if entry is None or not entry.fits(weights, cell, bidirectional):
         spec = spec_of(weights, cell, bidirectional)
         _check(weights, spec)
-        entry = _entries[key] = _Entry(key, weights, spec)
+        entry = _entries[key] = _Entry(key, weights, spec, cell)
     return entry
 
 

@@ -74,7 +74,9 @@ def _backward(
             at = (layer * spec.directions + direction) * len(spec.names)
             mine = of_weights[at : at + len(spec.names)]
             total += spec.rows * rows * (mine[0] * width + mine[1] * spec.outputs + below * width)
-            total += rows * spec.proj_size * spec.hidden_size * mine[-1] if spec.proj_size else 0
+            if spec.proj_size:
+                needs_projection = mine[spec.names.index("weight_hr")]
+                total += rows * spec.proj_size * spec.hidden_size * needs_projection
             if below or needs_h or needs_c or any(mine):
                 # The states before the first step, the last one in reverse, only if asked for.
                 total += spec.rows * (rows - (0 if needs_h else end)) * spec.outputs

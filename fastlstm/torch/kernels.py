@@ -127,13 +127,13 @@ def _tape_terms(spec: Spec, isa: str) -> tuple[int, int, int, int]:
         return _core.tape_bytes(spec, isa, steps, batch)
 
     # At multiples of the alignment nothing is rounded, so four points give the exact terms. The
-    # core rounds three parts of each layer and direction, four with a projection, and one more of
-    # each layer.
+    # core rounds three parts of each layer and direction, four with a projection and at most eight
+    # with options, and one more of each layer.
     n = ALIGN
     corner, down, right, far = size(n, n), size(2 * n, n), size(n, 2 * n), size(2 * n, 2 * n)
     both = (far - down - right + corner) // n**2
     step, sequence = (down - corner) // n - both * n, (right - corner) // n - both * n
-    parts = 4 if spec.proj_size else 3
+    parts = 8 if spec.options is not None else 4 if spec.proj_size else 3
     rounding = ALIGN * spec.num_layers * (parts * spec.directions + 1)
     return corner - n * (step + sequence + n * both) + rounding, step, sequence, both
 
@@ -157,8 +157,8 @@ def forward(
     """(y, h_n, c_n, tape). The tape is None unless asked for, and so is h_n in the layout "cell"
     (it is y), and c_n where the cell has no c.
 
-    seed: a scalar int64 tensor, or None for no dropout. spec, engine: of these weights, if there
-    are any. Callers have checked what is no tensor.
+    seed: a scalar int64 tensor, or None for no dropout and no noise of options. spec, engine: of
+    these weights, if there are any. Callers have checked what is no tensor.
 
     Raises ValueError for a tensor of the wrong shape, dtype or device, RuntimeError for one whose
     storage is too short.
@@ -198,6 +198,7 @@ def forward(
         0 if seed is None else int(seed),
         rows.starts,
         0 if tape is None else tape.numel(),
+        _is_noisy(spec, seed),
     )
     return y, h_n, c_n, tape if with_tape else None
 
@@ -261,9 +262,15 @@ def backward(
         0.0 if seed is None else dropout,
         0 if seed is None else int(seed),
         rows.starts,
+        _is_noisy(spec, seed),
     )
     results = [dx, dh_0, dc_0, *(flat or weights)]
     return [result for result, need in zip(results, needs, strict=True) if need]
+
+
+def _is_noisy(spec: Spec, seed: Tensor | None) -> bool:
+    """Whether the noise of options acts in a pass with this seed."""
+    return seed is not None and spec.options is not None and bool(spec.options.has_noise())
 
 
 def _sound_tape(tape: Tensor) -> Tensor:

@@ -9,10 +9,14 @@ from typing import Any, ClassVar
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
-from . import autocast, fallback, guards, ops
+from ..options import LSTMOptions
+from . import autocast, fallback, guards, ops, variants
 from .copies import FROZEN, Copies, as_torch
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
+
+
+CELL_NAMES = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
 
 
 class Recurrent(Copies):
@@ -28,9 +32,12 @@ class Recurrent(Copies):
     """the row of `CELLS`; "" if an attribute names none, which PyTorch refuses as well"""
     _fastlstm_has_c: ClassVar[bool] = False
     """whether a state is a pair (h, c), not h alone"""
+    _fastlstm_options: LSTMOptions | None = None
+    """what a module that was made with some has of its own, as `_fastlstm_cell` then"""
     parameters: Any  # as every module has it
 
     def __prepare_scriptable__(self) -> Any:
+        variants.refuse_torch(self, "TorchScript")
         fallback.warn(self, "TorchScript")
         return as_torch(self)
 
@@ -77,9 +84,14 @@ class Layer(Recurrent):
                 return _as_node(module, input, hx)
             if unfit == "autocast" and autocast.takes(module, input, hx, weights):
                 return autocast.run(Layer.forward, module, input, hx)
+            if variants.is_general(module):
+                return variants.instead(module, unfit, input, hx)
             fallback.warn(module, unfit)
             input = guards.layer(module, input, hx)
             return super().forward(input, hx)  # type: ignore[misc]
+        noisy = False
+        if self._fastlstm_options is not None:
+            weights, noisy = variants.noise(module, weights)
         y, h_n, c_n = ops.run(
             input,
             state,
@@ -89,6 +101,7 @@ class Layer(Recurrent):
             module.bidirectional,
             dropout=_dropout(module),
             frozen=is_frozen(module),
+            noisy=noisy,
         )
         return y, (h_n, c_n) if self._fastlstm_has_c else h_n
 
@@ -117,9 +130,14 @@ class Layer(Recurrent):
         if state is None or not cell:
             if unfit == "autocast" and autocast.takes(module, data, hx, weights):
                 return autocast.run(Layer.forward, module, packed, hx)
+            if variants.is_general(module):
+                return variants.instead(module, unfit, packed, hx)
             fallback.warn(module, unfit)
             packed = guards.layer(module, packed, hx)
             return super().forward(packed, hx)  # type: ignore[misc]
+        noisy = False
+        if self._fastlstm_options is not None:
+            weights, noisy = variants.noise(module, weights)
         y, h_n, c_n = ops.run(
             data,
             state,
@@ -131,6 +149,7 @@ class Layer(Recurrent):
             dropout=_dropout(module),
             batch=batch,
             frozen=is_frozen(module),
+            noisy=noisy,
         )
         h_n, c_n = _permuted(module, (h_n, c_n), back)
         y = PackedSequence(y, batch_sizes, order, back)
@@ -139,6 +158,8 @@ class Layer(Recurrent):
 
 class Step(Recurrent):
     """One step of one layer."""
+
+    _fastlstm_names = CELL_NAMES
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As that of PyTorch's class, shapes and errors included.
@@ -156,7 +177,7 @@ class Step(Recurrent):
             The new one, shaped as `hx`.
         """
         module: Any = self
-        weights = parameters(module, CELL_NAMES)
+        weights = parameters(module, self._fastlstm_names)
         unfit = fallback.obstacle(module, input, weights)
         state = None
         if not unfit:
@@ -168,15 +189,20 @@ class Step(Recurrent):
                 return _as_node(module, input, hx)
             if unfit == "autocast" and autocast.takes(module, input, hx, weights):
                 return autocast.run(Step.forward, module, input, hx)
+            if variants.is_general(module):
+                return variants.instead(module, unfit, input, hx)
             fallback.warn(module, unfit)
             guards.step(module, input, hx)
             return super().forward(input, hx)  # type: ignore[misc]
+        noisy = False
+        if self._fastlstm_options is not None:
+            weights, noisy = variants.noise(module, weights)
         alone = input.dim() == 1
         if alone:
             input = input.unsqueeze(0)
             state = tuple(None if one is None else one.unsqueeze(0) for one in state)
         frozen = is_frozen(module)
-        h, _, c = ops.run(input, state, weights, cell, "cell", False, frozen=frozen)
+        h, _, c = ops.run(input, state, weights, cell, "cell", False, frozen=frozen, noisy=noisy)
         if alone:
             h, c = h.squeeze(0), None if c is None else c.squeeze(0)
         return (h, c) if self._fastlstm_has_c else h
@@ -189,13 +215,12 @@ def _as_node(module: Any, proxy: Any, hx: Any) -> Any:
 
 
 _NOTHING = type(None)
-CELL_NAMES = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
 
 
 def parameters(module: Any, names: list[str]) -> list[Tensor]:
     """The weights as they are now, whatever a parametrization or functional_call makes of them:
-    four for each layer and direction, two where no bias is, one more where h is projected; none if
-    one is None.
+    four for each layer and direction, two where no bias is, one more where h is projected, and
+    those of options; none if one is None.
     """
     if not torch.compiler.is_compiling():
         held = module._parameters

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import torch
 
+from . import variants
 from .layers import Layer, Step
 
 _OF_MODE = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
 _OF_NONLINEARITY = {"tanh": "rnn_tanh", "relu": "rnn_relu"}
 
 
-class LSTM(Layer, torch.nn.LSTM):  # type: ignore[misc]
+class LSTM(variants.Variant, Layer, torch.nn.LSTM):  # type: ignore[misc]
     """A ``torch.nn.LSTM``, parameters, state dict and arguments included, that runs in the core.
 
     Taken over: float32 and float64 on the CPU, every combination of layers, directions, bias,
@@ -30,11 +31,20 @@ class LSTM(Layer, torch.nn.LSTM):  # type: ignore[misc]
 
     Parameters
     ----------
-    *args, **kwargs
+    *args
+        As of ``torch.nn.LSTM``.
+    options : fastlstm.LSTMOptions, or mapping of its arguments, optional
+        What makes it another LSTM than the plain one, with the parameters that `fastlstm.LSTM` has
+        then. PyTorch has no such layer: what the core lacks is a NotImplementedError, `restore` and
+        TorchScript refuse it, and files that hold it whole load where fastlstm is installed. Noise
+        acts in training mode, its seed from torch's default CPU generator too.
+    **kwargs
         As of ``torch.nn.LSTM``.
 
     Raises
     ------
+    NotImplementedError
+        A call of a module with options that the core does not take.
     RuntimeError, ValueError
         What PyTorch raises for wrong arguments, and beyond it for some that PyTorch's own forward
         would read past: weights of a wrong size, storages that were made shorter than their
@@ -47,7 +57,7 @@ class LSTM(Layer, torch.nn.LSTM):  # type: ignore[misc]
     _fastlstm_has_c = True
 
 
-class LSTMCell(Step, torch.nn.LSTMCell):  # type: ignore[misc]
+class LSTMCell(variants.Variant, Step, torch.nn.LSTMCell):  # type: ignore[misc]
     """A ``torch.nn.LSTMCell`` that runs in the core; falls back as `LSTM` does.
 
     A row has the same bits alone and in a batch, with and without gradients. For that, one row
@@ -56,7 +66,12 @@ class LSTMCell(Step, torch.nn.LSTMCell):  # type: ignore[misc]
 
     Parameters
     ----------
-    input_size, hidden_size, bias, device, dtype
+    *args
+        As of ``torch.nn.LSTMCell``.
+    options : fastlstm.LSTMOptions, or mapping of its arguments, optional
+        As for `LSTM`. Noise has masks of its own in each call, so those that hold for a whole
+        sequence elsewhere hold for a step.
+    **kwargs
         As of ``torch.nn.LSTMCell``.
     """
 

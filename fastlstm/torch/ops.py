@@ -41,16 +41,18 @@ def run(
     dropout: float = 0.0,
     batch: int = 0,
     frozen: bool = False,
+    noisy: bool = False,
 ) -> tuple[Tensor, Any, Any]:
     """(y, h_n, c_n) of checked arguments, differentiable. In the layout "cell" h is y, and h_n
     means nothing; c_n is None where the cell has no c.
 
     frozen: see `engine_for`; of calls without gradients that no compiler or mode sees.
 
-    With dropout > 0 its masks come from a seed drawn from torch's default CPU generator.
+    With dropout > 0, or where the noise of options acts (`noisy`), the masks come from a seed drawn
+    from torch's default CPU generator.
     """
     seed = None
-    if dropout > 0:
+    if dropout > 0 or noisy:
         seed = torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device="cpu")
     h_0, c_0 = state
     options = (cell, layout, bidirectional, dropout, batch)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The operators' schemas, and one way to call them and to implement them for every cell.
 
-    lstm_forward, lstm_backward    the LSTM, whose state is a pair (h, c)
+    lstm_forward, lstm_backward    the LSTM, whose state is a pair (h, c); `options` makes another
+                                   LSTM of it, by the text that `variants.text_of` has for them
     rnn_forward, rnn_backward      every cell whose state is h alone; `cell` says which
 
 Inside fastlstm there is one list of arguments for both pairs: the LSTM's, with the cell before the
@@ -23,13 +24,16 @@ Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 library = torch.library.Library("fastlstm", "DEF")
 _OPTIONS = "str layout, bool bidirectional, float dropout, SymInt batch"
 _FORWARD = "bool with_tape=False, *, str imports='', str build=''"
+_VARIANT = "str options=''"
 library.define(
     "lstm_forward(Tensor x, Tensor? h_0, Tensor? c_0, Tensor[] weights, Tensor? batch_sizes, "
-    f"Tensor? seed, {_OPTIONS}, {_FORWARD}) -> (Tensor y, Tensor h_n, Tensor c_n, Tensor tape)"
+    f"Tensor? seed, {_OPTIONS}, {_FORWARD}, {_VARIANT}) "
+    "-> (Tensor y, Tensor h_n, Tensor c_n, Tensor tape)"
 )
 library.define(
     "lstm_backward(Tensor tape, Tensor x, Tensor[] weights, Tensor? batch_sizes, Tensor? seed, "
-    f"Tensor? dy, Tensor? dh_n, Tensor? dc_n, {_OPTIONS}, bool[] needs) -> Tensor[]"
+    f"Tensor? dy, Tensor? dh_n, Tensor? dc_n, {_OPTIONS}, bool[] needs, *, {_VARIANT}) "
+    "-> Tensor[]"
 )
 library.define(
     "rnn_forward(Tensor x, Tensor? h_0, Tensor[] weights, Tensor? batch_sizes, Tensor? seed, "
@@ -72,6 +76,7 @@ def forward(
     if cell in _WITHOUT_C:
         y, h_n, tape = _rnn_forward(x, h_0, weights, batch_sizes, seed, cell, *options, **words)
         return y, h_n, None, tape
+    words |= _variant(cell)
     return _lstm_forward(x, h_0, c_0, weights, batch_sizes, seed, *options, **words)
 
 
@@ -92,7 +97,11 @@ def backward(
     if cell in _WITHOUT_C:
         *options_, needs = options
         return _rnn_backward(*given, cell, *options_, [*needs[:2], *needs[3:]])
-    return _lstm_backward(*given, dc_n, *options)
+    return _lstm_backward(*given, dc_n, *options, **_variant(cell))
+
+
+def _variant(cell: str) -> dict[str, str]:
+    return {} if cell == "lstm" else {"options": cell}
 
 
 # ---- implementations ----
@@ -118,8 +127,10 @@ def both(name: str, function: Callable[..., Any]) -> dict[str, Callable[..., Any
 
 
 def _of_lstm(function: Callable[..., Any], at: int) -> Callable[..., Any]:
-    def implementation(*given: Any, **words: Any) -> Any:
-        return function(*given[:at], "lstm", *given[at:], **words)
+    def implementation(*given: Any, options: str = "", **words: Any) -> Any:
+        if options and not options.startswith("{"):
+            raise ValueError(f"options must be those of an LSTM as JSON, got {options!r}")
+        return function(*given[:at], options or "lstm", *given[at:], **words)
 
     return implementation
 

@@ -16,6 +16,7 @@ from .. import _core, checks
 from . import classes, engines
 from .copies import FROZEN
 from .layers import Recurrent
+from .variants import refuse_torch
 
 Model = TypeVar("Model")
 
@@ -131,8 +132,14 @@ def restore(model: Model) -> Model:
     ------
     TypeError
         `model` is no module.
+    NotImplementedError
+        A layer has `LSTMOptions`, which PyTorch's do not have. Nothing was changed then.
     """
-    for module in _checked(model).modules():
+    modules = list(_checked(model).modules())
+    for module in modules:
+        if isinstance(module, Recurrent):
+            refuse_torch(module, "restore")
+    for module in modules:
         if isinstance(module, Recurrent):
             classes.exchange(module, back=True)
             module.__dict__.pop(FROZEN, None)

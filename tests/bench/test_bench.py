@@ -66,6 +66,14 @@ SHAPES = {
     "RNN step": shape(1, 2, 5, 16, stream=True, cell="rnn_tanh"),
     "projected": shape(9, 4, 5, 20, layers=2, bidirectional=True, proj=7),
     "projected step": shape(1, 2, 5, 16, layers=2, stream=True, proj=8),
+    "peepholes": shape(
+        9, 4, 5, 20, layers=2, bidirectional=True, options={"peepholes": True, "gate_clip": 0.5}
+    ),
+    "hard sigmoids": shape(9, 4, 5, 20, options={"gate_activation": "hard_sigmoid"}),
+    "coupled step": shape(1, 2, 5, 16, layers=2, stream=True, options={"coupled": True}),
+    "normalised": shape(
+        *(9, 4, 5, 20), layers=2, proj=8, options={"layer_norm": "separate", "cell_clip": 0.2}
+    ),
     "RNN of relu": shape(9, 4, 5, 20, bidirectional=True, cell="rnn_relu"),
 }
 
@@ -298,6 +306,9 @@ def test_bench_prints_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
         ("--dtype float16", "invalid choice"),
         ("--cell elman", "invalid choice"),
         ("--cell gru", "needs --input-size and --hidden-size"),
+        ('--options {"coupled":true}', "needs --input-size and --hidden-size"),
+        ("--input-size 4 --hidden-size 4 --options 3", "'3' is no object of JSON"),
+        ('--input-size 4 --hidden-size 4 --options {"x":1}', "options must be some of"),
         ("--input-size 4 --hidden-size 4 --proj 4", "proj must be 0, or of an LSTM below H"),
     ],
 )

@@ -96,6 +96,7 @@ def test_find_lists_the_names_it_does_not_know() -> None:
         ({"proj": 2}, "proj must be 0, or of an LSTM below H, got 2"),
         ({"proj": 1, "cell": "gru"}, "proj must be 0, or of an LSTM"),
         ({"proj": -1}, "proj must be"),
+        ({"options": {"coupled": True}, "cell": "gru"}, "options are of an LSTM, got {'coupled'"),
         ({"stream": True, "ragged": True}, "a stream is neither"),
         ({"stream": True, "bidirectional": True}, "a stream is neither"),
     ],

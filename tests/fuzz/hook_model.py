@@ -7,8 +7,10 @@ import contextlib
 from typing import Any
 
 import fastlstm
+from fastlstm.cell import RecurrentCell
 
 from .hostile import Array
+from .kinds import any_kind
 from .stage import Stage, Values, again, equal, plain
 
 
@@ -31,17 +33,18 @@ def out_of_range(lstm: Any, x: Array) -> bool:
 
 
 class Model:
-    """An LSTM or a cell on a stage."""
+    """An LSTM or GRU, or a cell, on a stage."""
 
     def __init__(self, stage: Stage, *, cell: bool = False, streamed: bool = False) -> None:
         rng = stage.rng
         self.stage = stage
-        sizes = stage.size(), stage.size()
+        sizes, kind = (stage.size(), stage.size()), any_kind(rng)
         self.lstm: Any
         if cell:
-            self.lstm = fastlstm.LSTMCell(*sizes, bool(rng.integers(2)), dtype=stage.dtype, seed=1)
+            bias = bool(rng.integers(2))
+            self.lstm = kind.cell(*sizes, bias, dtype=stage.dtype, seed=1, **kind.options)
         else:
-            self.lstm = fastlstm.LSTM(
+            self.lstm = kind.layer(
                 *sizes,
                 int(rng.integers(1, 3)),
                 bias=bool(rng.integers(2)),
@@ -49,7 +52,9 @@ class Model:
                 bidirectional=not streamed and bool(rng.integers(2)),
                 dtype=stage.dtype,
                 seed=1,
+                **kind.options,
             )
+        self.has_c = self.lstm._has_c
         mode = rng.random()
         if mode < 0.5:
             self.lstm.train()
@@ -81,6 +86,18 @@ class Model:
             self.tape = fastlstm.Tape()
             stage.doings += [self.record, lambda: lstm.forward(x)]
 
+    def put_state(self, names: tuple[str, str], *shape: int) -> Any:
+        """A state, or a gradient of one, as the model takes it."""
+        if self.has_c:
+            return self.stage.put_pair(names, *shape)
+        return self.stage.put(names[0], self.stage.values(*shape))
+
+    def state_of(self, values: Values, names: tuple[str, str]) -> Any:
+        """The same as plain values; None without them."""
+        if names[0] not in values:
+            return None
+        return tuple(values[name] for name in names) if self.has_c else values[names[0]]
+
     def record(self) -> None:
         """A pass on the tape."""
         self.records.append(self.params())
@@ -91,15 +108,15 @@ class Model:
 
     def x(self) -> Array:
         lstm = self.lstm
-        if isinstance(lstm, fastlstm.LSTMCell):
+        if isinstance(lstm, RecurrentCell):
             shape: Any = (self.batch, lstm.input_size)
         else:
             shape = (self.batch, self.steps) if lstm.batch_first else (self.steps, self.batch)
             shape = (*shape, lstm.input_size)
         if self.flat:
             shape = (*(n for n in shape[:-1] if n != 1), lstm.input_size)
-            shape = shape if len(shape) > 1 or isinstance(lstm, fastlstm.LSTMCell) else (1, *shape)
-            if not isinstance(lstm, fastlstm.LSTMCell):
+            shape = shape if len(shape) > 1 or isinstance(lstm, RecurrentCell) else (1, *shape)
+            if not isinstance(lstm, RecurrentCell):
                 shape = (self.steps, lstm.input_size)
         return self.stage.values(*shape)
 
@@ -113,7 +130,7 @@ class Model:
     @property
     def state_shape(self) -> tuple[int, ...]:
         lstm = self.lstm
-        if isinstance(lstm, fastlstm.LSTMCell):
+        if isinstance(lstm, RecurrentCell):
             return (lstm.hidden_size,) if self.flat else (self.batch, lstm.hidden_size)
         layers = lstm.num_layers * (2 if lstm.bidirectional else 1)
         return (layers, lstm.hidden_size) if self.flat else (layers, self.batch, lstm.hidden_size)
@@ -144,7 +161,7 @@ class Model:
             lstm.load_state_dict(self.other)
             return
         assert all(equal(a, b) for a, b in zip(leaves(lstm(x)), leaves(new(x)), strict=True))
-        if isinstance(lstm, fastlstm.LSTM):
+        if not isinstance(lstm, RecurrentCell):
             y, _, _ = lstm.forward(x, tape=self.tape)
             want_y, _, tape = new.forward(x)
             assert equal(y, want_y)

@@ -23,9 +23,18 @@ from .stage import Stage, Values, again, equal, plain
 optim = fastlstm.optim
 
 
-def optional(values: Values, *names: str) -> Any:
-    """A pair of values; None without them."""
-    return tuple(values[name] for name in names) if names[0] in values else None
+STATE, FINAL = ("h_0", "c_0"), ("dh_n", "dc_n")
+
+
+def parts(state: Any) -> list[Array]:
+    """h, and c if there is one."""
+    return list(state) if isinstance(state, tuple) else [state]
+
+
+def gradients(grads: Any) -> list[Array]:
+    """Of the input and of the state."""
+    found = [grads.x, grads.h_0, grads.c_0]
+    return found if grads.c_0 is not None else found[:2]
 
 
 def small(stage: Stage, value: int) -> Any:
@@ -38,16 +47,16 @@ def inputs(stage: Stage, model: Model) -> tuple[Any, dict[str, Any]]:
     options: dict[str, Any] = {"num_threads": small(stage, 1)}
     x = stage.put("x", model.x())
     if rng.random() < 0.6:
-        options["state"] = stage.put_pair(("h_0", "c_0"), *model.state_shape)
+        options["state"] = model.put_state(STATE, *model.state_shape)
     if rng.random() < 0.4 and not model.flat:
         options["lengths"] = stage.put_lengths(model.steps, model.batch)
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 and model.has_c:
         options["return_cells"] = True
     return x, options
 
 
-def plain_inputs(values: Values, options: dict[str, Any]) -> dict[str, Any]:
-    found = {"state": optional(values, "h_0", "c_0"), "lengths": values.get("lengths")}
+def plain_inputs(model: Model, values: Values, options: dict[str, Any]) -> dict[str, Any]:
+    found = {"state": model.state_of(values, STATE), "lengths": values.get("lengths")}
     return found | ({"return_cells": True} if "return_cells" in options else {})
 
 
@@ -58,7 +67,9 @@ def a_call(stage: Stage) -> None:
         options["out"] = stage.put("out", np.zeros(model.y_shape, stage.dtype))
     stage.run(
         lambda: model.lstm(x, **options),
-        lambda values: leaves(model.fresh(values)(values["x"], **plain_inputs(values, options))),
+        lambda values: leaves(
+            model.fresh(values)(values["x"], **plain_inputs(model, values, options))
+        ),
         lambda result: [stage.arrays.get("out", result[0]), *leaves(result[1:])],
         ("out",),
     )
@@ -68,10 +79,10 @@ def a_call(stage: Stage) -> None:
 def a_cell(stage: Stage) -> None:
     model = Model(stage, cell=True)
     x = stage.put("x", model.x())
-    state = stage.put_pair(("h_0", "c_0"), *model.state_shape) if stage.rng.random() < 0.7 else None
+    state = model.put_state(STATE, *model.state_shape) if stage.rng.random() < 0.7 else None
     stage.run(
         lambda: model.lstm(x, state),
-        lambda values: leaves(model.fresh(values)(values["x"], optional(values, "h_0", "c_0"))),
+        lambda values: leaves(model.fresh(values)(values["x"], model.state_of(values, STATE))),
         leaves,
     )
     model.works()
@@ -90,11 +101,13 @@ def a_forward(stage: Stage) -> None:
         *results, tape = lstm.forward(x, **options)
         stage.hook.active = False
         grads = lstm.backward(tape, dy)
-        return [*leaves(tuple(results)), grads.x, grads.h_0, grads.c_0, *grads.params.values()]
+        return [*leaves(tuple(results)), *gradients(grads), *grads.params.values()]
 
     stage.run(
         lambda: passes(model.lstm, x, options),
-        lambda values: passes(model.fresh(values), values["x"], plain_inputs(values, options)),
+        lambda values: passes(
+            model.fresh(values), values["x"], plain_inputs(model, values, options)
+        ),
         list,
     )
     model.works()
@@ -107,8 +120,8 @@ def a_backward(stage: Stage) -> None:
     options: dict[str, Any] = {"num_threads": small(stage, 1)}
     dy = stage.put("dy", stage.values(*model.y_shape)) if rng.random() < 0.7 else None
     if rng.random() < 0.6 or dy is None:
-        options["dstate"] = stage.put_pair(("dh_n", "dc_n"), *model.state_shape)
-    if rng.random() < 0.4:
+        options["dstate"] = model.put_state(FINAL, *model.state_shape)
+    if rng.random() < 0.4 and model.has_c:
         options["dcells"] = stage.put("dcells", stage.values(*model.y_shape))
     if rng.random() < 0.6:
         starts = {
@@ -132,7 +145,7 @@ def a_backward(stage: Stage) -> None:
         grads = lstm.backward(
             tape,
             values.get("dy"),
-            optional(values, "dh_n", "dc_n"),
+            model.state_of(values, FINAL),
             dcells=values.get("dcells"),
             into=into,
         )
@@ -143,18 +156,13 @@ def a_backward(stage: Stage) -> None:
         return [lambda values, one=one: on_plain(values, one) for one in model.records]
 
     def found(grads: Any) -> list[Array]:
-        return [
-            grads.x,
-            grads.h_0,
-            grads.c_0,
-            *(grads.params[name] for name in model.lstm.parameters()),
-        ]
+        return [*gradients(grads), *(grads.params[name] for name in model.lstm.parameters())]
 
     def given(grads: Any) -> list[Array]:
         mine = {
             name: stage.arrays.get(f"into[{name}]", value) for name, value in grads.params.items()
         }
-        return [grads.x, grads.h_0, grads.c_0, *(mine[name] for name in model.lstm.parameters())]
+        return [*gradients(grads), *(mine[name] for name in model.lstm.parameters())]
 
     expected: list[Any] = []
 
@@ -173,14 +181,16 @@ def a_stream(stage: Stage) -> None:
     lstm, batch = model.lstm, model.batch
     stream = lstm.stream(batch, num_threads=small(stage, 1))
     shape = (lstm.num_layers, batch, lstm.hidden_size)
+    names = STATE if model.has_c else STATE[:1]
+    held = ("state_h", "state_c")
     if rng.random() < 0.3:
-        stage.arrays |= {"stream.h": stream.h, "stream.c": stream.c}
+        stage.arrays |= {f"stream.{name[0]}": getattr(stream, name[0]) for name in names}
     kept = {f"kept[{name[6:-1]}]": value for name, value in model.params().items()}
-    memory = {"state_h": stream.h[...], "state_c": stream.c[...]}
+    memory = {f"state_{name[0]}": getattr(stream, name[0])[...] for name in names}
     stage.more = lambda: {**model.params(), **{name: plain(view) for name, view in memory.items()}}
     step = stage.values(batch, lstm.input_size)
-    old = stage.values(*shape), stage.values(*shape)
-    stream.state = old
+    old = {name: stage.values(*shape) for name in held}
+    stream.state = model.state_of(old, held)
     stage.doings += [
         lambda: stream(step),
         lambda: stream.reset(),
@@ -190,15 +200,15 @@ def a_stream(stage: Stage) -> None:
 
     def run_plain(values: Values, x: Array) -> list[Array]:
         new = again(lstm, part(kept, "kept")).stream(batch)
-        new.state = values["state_h"], values["state_c"]
-        return [new(x), *new.state]
+        new.state = model.state_of(values, held)
+        return [new(x), *parts(new.state)]
 
     if rng.random() < 0.4:
-        given = stage.put_pair(("h_0", "c_0"), *shape)
+        given = model.put_state(STATE, *shape)
         stage.run(
             lambda: setattr(stream, "state", given),
-            lambda values: [values["h_0"].astype(lstm.dtype), values["c_0"].astype(lstm.dtype)],
-            lambda _: [one.reshape(shape) for one in stream.state],
+            lambda values: [values[name].astype(lstm.dtype) for name in names],
+            lambda _: [one.reshape(shape) for one in parts(stream.state)],
             ("state_", "stream."),
         )
     else:
@@ -207,16 +217,15 @@ def a_stream(stage: Stage) -> None:
         stage.run(
             lambda: stream(x),
             lambda values: run_plain(values, values["x"]),
-            lambda y: [y, *(one.reshape(shape) for one in stream.state)],
+            lambda y: [y, *(one.reshape(shape) for one in parts(stream.state))],
             ("state_", "stream."),
         )
     stage.lay_out_again()
-    stream.state = old
+    stream.state = model.state_of(old, held)
     x = stage.values(2, batch, lstm.input_size)
-    wanted = run_plain({"state_h": old[0], "state_c": old[1]}, x)
-    assert all(equal(a, b) for a, b in zip([stream(x), *stream.state], wanted, strict=True)), (
-        stage.log
-    )
+    wanted = run_plain(old, x)
+    found = [stream(x), *parts(stream.state)]
+    assert all(equal(a, b) for a, b in zip(found, wanted, strict=True)), stage.log
     model.works()
 
 

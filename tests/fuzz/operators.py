@@ -28,6 +28,15 @@ torch.set_num_threads(1)
 ops = torch.ops.fastlstm
 FORWARD = {True: ops.lstm_forward, False: ops.rnn_forward}  # by whether there is a c
 BACKWARD = {True: ops.lstm_backward, False: ops.rnn_backward}
+# Of lstm_forward and lstm_backward; some of them add no parameters.
+OPTIONS = (
+    '{"coupled": true}',
+    '{"cell_clip": 0.5, "gate_clip": 0.1}',
+    '{"recurrent_dropout": 0.5, "zoneout_h": 0.1}',
+    '{"peepholes": true}',
+    '{"layer_norm": "separate"}',
+    *("{}", "{", "gru", "lstm_general", '{"x": 1}', '{"cell_clip": 1e400}', "{" * 10_000),
+)
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.bool]
 DTYPES += [torch.complex64, torch.uint8]
 ODD = [-(2**63), -1, 0, 1, 2, 3, 2**31, 2**62, 2**63 - 1]
@@ -239,18 +248,27 @@ REFUSALS = (
 def forward_case(rng: Rng, call: Call, log: list[str]) -> None:
     a = call.arguments
     log += mutate(rng, a)
-    tape = bool(rng.random() < 0.3)
+    tape, variant = bool(rng.random() < 0.3), any_variant(rng, call, log)
     with contextlib.suppress(*REFUSALS):
-        found = FORWARD[call.has_c](*a.values(), tape)
+        found = FORWARD[call.has_c](*a.values(), tape, **variant)
         if any(one.device.type == "meta" for one in found):
             return  # shapes alone
         assert_whole(a)
         values = {name: plain(value) for name, value in a.items()}
-        if a["dropout"]:
+        if a["dropout"] or variant:
             return
         expected = wanted(values)
         y, *last, _ = found
         close([y, *last[1:]] if a["layout"] == "cell" else [y, *last], expected)
+
+
+def any_variant(rng: Rng, call: Call, log: list[str]) -> dict[str, str]:
+    """Options of an LSTM in some calls, right ones and wrong ones."""
+    if not call.has_c or rng.random() < 0.7:
+        return {}
+    text = one_of(rng, OPTIONS)
+    log.append(f"options = {text[:40]}")
+    return {"options": text}
 
 
 def assert_whole(arguments: dict[str, Any]) -> None:
@@ -278,7 +296,15 @@ def backward_case(rng: Rng, call: Call, log: list[str]) -> None:
     a = dict(call.arguments)
     log[0] = "backward"
     needs = [True] * (2 + call.has_c + len(a["weights"]))
-    *_, tape = FORWARD[call.has_c](*a.values(), True)
+    variant = any_variant(rng, call, log)
+    try:
+        *_, tape = FORWARD[call.has_c](*a.values(), True, **variant)
+    except ValueError:
+        assert variant
+        return
+    recorded = bool(variant)
+    if variant and rng.random() < 0.3:
+        variant = any_variant(rng, call, log)  # a tape of other options
     b: dict[str, Any] = {
         "tape": tape,
         "x": a["x"],
@@ -303,12 +329,12 @@ def backward_case(rng: Rng, call: Call, log: list[str]) -> None:
     original = dict(b, weights=list(b["weights"]))
     log += mutate(rng, b)
     with contextlib.suppress(*REFUSALS):
-        found = BACKWARD[call.has_c](*b.values())
+        found = BACKWARD[call.has_c](*b.values(), **variant)
         if any(one.device.type == "meta" for one in found):
             return  # shapes alone
         assert_whole(b)
         values = {name: plain(value) for name, value in b.items()}
-        if b["dropout"]:
+        if b["dropout"] or recorded or variant:
             return
         now = [values["x"], *values["weights"]]
         then = [original["x"], *original["weights"]]

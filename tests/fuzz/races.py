@@ -19,6 +19,7 @@ import numpy as np
 import fastlstm
 
 from .hostile import Array, Rng, one_of
+from .kinds import any_options
 from .stage import ALLOWED, Values, fill, lay_out, layout, reshape, restride, retype
 from .world import MAKERS, same
 
@@ -63,9 +64,11 @@ def calls(rng: Rng) -> tuple[Values, dict[str, Callable[[], Any]], Callable[[], 
         (2, 3, 2, 3000) if large else tuple(int(n) for n in rng.integers(1, 9, 4))
     )
     both = bool(rng.integers(2))
-    lstm = fastlstm.LSTM(inputs, units, bidirectional=both, dtype=dtype, seed=0)
-    cell = fastlstm.LSTMCell(inputs, units, dtype=dtype, seed=0)
+    chosen = {"options": any_options(rng)}
+    lstm = fastlstm.LSTM(inputs, units, bidirectional=both, dtype=dtype, seed=0, **chosen)
+    cell = fastlstm.LSTMCell(inputs, units, dtype=dtype, seed=0, **chosen)
     x = rng.standard_normal((steps, batch, inputs)).astype(dtype)
+    first = {name: value.copy() for name, value in lstm.state_dict().items()}
     expected = lstm(x), cell(x[0])
     shape = (2 if both else 1, batch, units)
     arrays: Values = {
@@ -82,7 +85,7 @@ def calls(rng: Rng) -> tuple[Values, dict[str, Callable[[], Any]], Callable[[], 
     into = {name: on_buffer(np.zeros_like(value)) for name, value in lstm.parameters().items()}
     params = {name: on_buffer(value) for name, value in lstm.parameters().items()}
     opt = one_of(rng, MAKERS)(params)
-    trained = fastlstm.LSTM(inputs, units, dtype=dtype, seed=0).train()
+    trained = fastlstm.LSTM(inputs, units, dtype=dtype, seed=0, **chosen).train()
     arrays |= {f"into {name}": value for name, value in into.items()}
     arrays |= {f"param {name}": value for name, value in params.items()}
     arrays |= {f"trained {name}": value for name, value in trained.parameters().items()}
@@ -111,8 +114,7 @@ def calls(rng: Rng) -> tuple[Values, dict[str, Callable[[], Any]], Callable[[], 
         arrays |= {"stream.h": stream.h, "stream.c": stream.c}
 
     def works() -> None:
-        state = fastlstm.LSTM(inputs, units, bidirectional=both, dtype=dtype, seed=0).state_dict()
-        lstm.load_state_dict(state)
+        lstm.load_state_dict(first)
         assert same(lstm(x), expected[0])
         assert same(cell(x[0]), expected[1])
         lstm.forward(x, tape=tape)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-import fastlstm
+from fastlstm.cell import RecurrentCell
 
 from . import hostile
 from .hostile import Array, Hook, Rng, one_of
@@ -331,11 +331,11 @@ class Stage:
 
 def again(lstm: Any, params: Values) -> Any:
     """A new model of the same kind with these parameters."""
-    if isinstance(lstm, fastlstm.LSTMCell):
-        new: Any = fastlstm.LSTMCell(
-            lstm.input_size, lstm.hidden_size, lstm.bias, dtype=lstm.dtype, seed=0
-        )
+    if isinstance(lstm, RecurrentCell):
+        own = {name: getattr(lstm, name) for name in lstm._defaults}
+        own |= {"input_size": lstm.input_size, "hidden_size": lstm.hidden_size}
+        new: Any = type(lstm)(**own, dtype=lstm.dtype, seed=0)
     else:
-        new = fastlstm.LSTM(**lstm.config(), seed=0)
+        new = type(lstm)(**lstm.config(), seed=0)
     new.load_state_dict(params)
     return new

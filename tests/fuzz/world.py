@@ -15,6 +15,7 @@ import numpy as np
 import fastlstm
 
 from .hostile import Rng, one_of
+from .kinds import any_kind
 
 State = dict[str, Any]
 optim = fastlstm.optim
@@ -42,7 +43,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 class World:
-    """An LSTM, a cell, a stream, a tape and an optimiser, and inputs for them."""
+    """An LSTM or GRU, a cell, a stream, a tape and an optimiser, and inputs for them."""
 
     def __init__(
         self,
@@ -52,18 +53,20 @@ class World:
         extent: tuple[int, int] | None = None,
     ) -> None:
         self.dtype = one_of(rng, ["float32", "float64"])
+        kind = any_kind(rng, noise=True)
         sizes = sizes or (int(rng.integers(1, 6)), int(rng.integers(1, 9)))
         self.steps, self.batch = extent or (int(rng.integers(1, 6)), int(rng.integers(1, 4)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self.lstm: Any = fastlstm.LSTM(
+            self.lstm: Any = kind.layer(
                 *sizes,
                 int(rng.integers(1, 3)),
                 dropout=0.5,
                 dtype=self.dtype,
                 seed=int(rng.integers(99)),
+                **kind.options,
             )
-        self.cell: Any = fastlstm.LSTMCell(*sizes, dtype=self.dtype, seed=3)
+        self.cell: Any = kind.cell(*sizes, dtype=self.dtype, seed=3, **kind.options)
         self.x = rng.standard_normal((self.steps, self.batch, sizes[0])).astype(self.dtype)
         self.states = [
             {
@@ -141,7 +144,7 @@ class World:
     # ---- operations: each returns what it gives ----
 
     def call(self) -> Any:
-        return self.lstm(self.x, return_cells=True)
+        return self.lstm(self.x, return_cells=self.lstm._has_c)
 
     def ragged(self) -> Any:
         return self.lstm(self.x, lengths=self.lengths)
@@ -173,7 +176,8 @@ class World:
     def into(self) -> Any:
         _, _, tape = self.lstm.forward(self.x, seed=7, lengths=self.lengths)
         into = {name: np.ones_like(value) for name, value in self.states[0].items()}
-        return self.lstm.backward(tape, self.dy, dcells=self.dy, into=into).params
+        dcells = self.dy if self.lstm._has_c else None
+        return self.lstm.backward(tape, self.dy, dcells=dcells, into=into).params
 
     def step(self) -> Any:
         return self.stream(self.x[0]).copy()
@@ -185,7 +189,9 @@ class World:
         self.stream.reset()
 
     def set_state(self) -> Any:
-        self.stream.state = tuple(np.full_like(part, 0.5) for part in self.stream.state)
+        state = self.stream.state
+        halves = [np.full_like(part, 0.5) for part in (state if self.lstm._has_c else (state,))]
+        self.stream.state = tuple(halves) if self.lstm._has_c else halves[0]
 
     def load(self) -> Any:
         self.lstm.load_state_dict(self.states[0])
@@ -223,8 +229,8 @@ class World:
         return fastlstm.load(PATH).state_dict()
 
     def new(self) -> Any:
-        lstm = fastlstm.LSTM(self.lstm.input_size, self.lstm.hidden_size, dtype=self.dtype, seed=1)
-        return lstm(self.x)
+        sizes = self.lstm.input_size, self.lstm.hidden_size
+        return type(self.lstm)(*sizes, dtype=self.dtype, seed=1)(self.x)
 
     def new_stream(self) -> Any:
         return self.lstm.stream(self.batch)(self.x)

@@ -83,13 +83,20 @@ TRAINING_SHAPES = {
     "ragged GRU": training_shape(16, 5, 4, 33, ragged=True, cell="gru"),
     "RNN": training_shape(9, 4, 5, 20, bidirectional=True, cell="rnn_tanh"),
     "projected": training_shape(9, 4, 5, 20, layers=2, bidirectional=True, proj=7),
+    "options": training_shape(
+        9, 4, 5, 20, layers=2, options={"peepholes": True, "layer_norm": "sums"}
+    ),
 }
 
 
 def passes(of: Shape) -> tuple[Any, Any]:
     """The reference's forward and backward pass of a shape's cell."""
     name = of.cell.split("_")[0]
-    options = {"nonlinearity": of.cell.split("_")[1]} if name == "rnn" else {}
+    options: dict[str, Any] = {}
+    if name == "rnn":
+        options["nonlinearity"] = of.cell.split("_")[1]
+    if of.options:
+        options["options"] = dict(of.options)
     found = (getattr(reference, f"{name}_{which}") for which in ("forward", "backward"))
     forward, backward = (partial(function, **options) for function in found)
     return forward, backward

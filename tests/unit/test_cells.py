@@ -38,7 +38,7 @@ def test_what_it_is_called(cell: str) -> None:
     name = CLASSES[cell].step.__name__
     usual = {"nonlinearity": "tanh", "reset_after": True}
     shown = {n: v for n, v in CLASSES[cell].options.items() if v != usual[n]}
-    more = "".join(f", {option}={value}" for option, value in shown.items())
+    more = "".join(f", {option}={value!r}" for option, value in shown.items())
     assert repr(made(cell)) == f"{name}(3, 5{more}, dtype=float32)"
     shown = repr(made(cell, False, dtype="float64"))
     assert shown == f"{name}(3, 5, bias=False{more}, dtype=float64)"
@@ -55,8 +55,10 @@ def test_signature_and_parameters_are_torchs(cell: str) -> None:
     of = CLASSES[cell]
     theirs = getattr(torch.nn, of.step.__name__)
     names = [n for n in inspect.signature(theirs).parameters if n not in ("device", "dtype")]
-    own = ["reset_after"] if of.step is fastlstm.GRUCell else []
-    assert list(inspect.signature(of.step).parameters) == [*names, *own, "dtype", "seed"]
+    own = ["dtype", "seed"]
+    own = ["reset_after", *own] if of.step is fastlstm.GRUCell else own
+    own = [*own, "options"] if of.step is fastlstm.LSTMCell else own
+    assert list(inspect.signature(of.step).parameters) == [*names, *own]
     for bias in (True, False):
         expected = theirs(I, H, bias).state_dict()
         found = made(cell, bias).state_dict()

@@ -180,23 +180,3 @@ def test_pickle_and_repr() -> None:
     )
     x = np.random.default_rng(0).standard_normal((B, T, 2))
     np.testing.assert_array_equal(mask.spread(x), again.spread(x))
-
-
-def test_keras_masks_alike() -> None:
-    keras = pytest.importorskip("keras", reason="Keras is an optional oracle")
-    rng = np.random.default_rng(4)
-    layer = keras.layers.LSTM(H, return_sequences=True, return_state=True)
-    x, given = rng.standard_normal((B, T, F)).astype(np.float32), some_mask(4).T
-    y, h, c = map(keras.ops.convert_to_numpy, layer(x, mask=given))
-    kernel, recurrent, bias = (np.asarray(w) for w in layer.get_weights())
-    lstm = fastlstm.LSTM(F, H, batch_first=True)
-    zeros = np.zeros_like(bias)
-    lstm.load_state_dict(
-        dict(zip(lstm.state_dict(), (kernel.T, recurrent.T, bias, zeros), strict=True))
-    )
-    mask = fastlstm.Mask(given, batch_first=True)
-    ours, (h_n, c_n) = lstm(mask.gather(x), lengths=mask.lengths)
-    # A float32 layer of so few units stays within 1e-6 of another engine's.
-    np.testing.assert_allclose(mask.spread(ours), y, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(h_n[0], h, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(c_n[0], c, rtol=0, atol=1e-6)

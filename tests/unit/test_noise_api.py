@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fastlstm
+import fastlstm.reference
 from fastlstm import LSTMOptions, _core
 from fastlstm.options import NOISE
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.sanitize
         (
             fastlstm.LSTM(3, 4, 2, False, True, 0.5, True, dtype=float, gemm="blas"),
             "LSTM(3, 4, num_layers=2, bias=False, batch_first=True, dropout=0.5, "
-            "bidirectional=True, gemm=blas, dtype=float64)",
+            "bidirectional=True, gemm='blas', dtype=float64)",
         ),
         (fastlstm.LSTMCell(3, 4), "LSTMCell(3, 4, dtype=float32)"),
         (fastlstm.LSTMCell(3, 4, False, dtype=float), "LSTMCell(3, 4, bias=False, dtype=float64)"),

@@ -36,7 +36,7 @@ def made(**options: Any) -> fastlstm.RNN:
 def test_what_it_is_called() -> None:
     assert repr(made()) == "RNN(3, 5, dtype=float32)"
     shown = repr(made(num_layers=2, nonlinearity="relu", batch_first=True, dtype="float64"))
-    assert shown == "RNN(3, 5, num_layers=2, nonlinearity=relu, batch_first=True, dtype=float64)"
+    assert shown == "RNN(3, 5, num_layers=2, nonlinearity='relu', batch_first=True, dtype=float64)"
     assert "RNN" in dir(fastlstm)
 
 
@@ -84,7 +84,7 @@ def test_copies_and_pickles() -> None:
 
 def test_explain() -> None:
     text = made(nonlinearity="relu").explain(T=4, B=2)
-    assert text.startswith("RNN(3, 5, nonlinearity=relu, dtype=float32) on T=4, B=2\n")
+    assert text.startswith("RNN(3, 5, nonlinearity='relu', dtype=float32) on T=4, B=2\n")
     assert "kernels" in text
 
 
