@@ -197,9 +197,10 @@ def _dense(other: Other) -> Step:
 def _batch_norm(other: Other) -> Step:
     found, axis = other.weights, _one(other.config.get("axis", -1))
     variance = found["moving_variance"]
-    scale = 1 / np.sqrt(variance + variance.dtype.type(other.config.get("epsilon", 1e-3)))
-    scale = scale * found.get("gamma", variance.dtype.type(1))
-    shift = found.get("beta", variance.dtype.type(0)) - found["moving_mean"] * scale
+    with np.errstate(all="ignore"):  # a variance that is 0 or none, as in the file's own engine
+        scale = 1 / np.sqrt(variance + variance.dtype.type(other.config.get("epsilon", 1e-3)))
+        scale = scale * found.get("gamma", variance.dtype.type(1))
+        shift = found.get("beta", variance.dtype.type(0)) - found["moving_mean"] * scale
 
     def run(x: Array) -> Array:
         if axis not in (-1, x.ndim - 1):
