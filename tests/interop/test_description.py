@@ -29,6 +29,7 @@ MODELS = [
     fastlstm.GRUCell(3, 4, reset_after=False, seed=0),
     fastlstm.RNN(3, 4, 2, nonlinearity="relu", seed=0),
     fastlstm.LSTMCell(3, 4, seed=0),
+    fastlstm.LSTMCell(3, 4, options=LSTMOptions(peepholes=True, cell_clip=2.0), seed=0),
     fastlstm.GRUCell(3, 4, bias=False, seed=0),
     fastlstm.RNNCell(3, 4, nonlinearity="relu", dtype=np.float64, seed=0),
 ]

@@ -118,10 +118,18 @@ def test_linear_becomes_an_affine_function() -> None:
     assert back.options.candidate_activation == "affine"
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_cells(kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind, own",
+    [
+        *((kind, {}) for kind in CELLS),
+        ("LSTM", {"options": LSTMOptions(peepholes=True, gate_clip=0.5)}),
+        ("GRU", {"reset_after": False}),
+    ],
+    ids=label,
+)
+def test_cells(kind: str, own: dict[str, Any]) -> None:
     rng = np.random.default_rng(0)
-    cell = CELLS[kind](INPUTS, HIDDEN, seed=0)
+    cell = CELLS[kind](INPUTS, HIDDEN, seed=0, **own)
     x = uniform(rng, BATCH, INPUTS)
     start = [uniform(rng, BATCH, HIDDEN) for _ in range(1 + (kind == "LSTM"))]
     end = cell(x, tuple(start) if kind == "LSTM" else start[0])
