@@ -3,7 +3,8 @@
 
 Both fit by turns, so that whatever else the machine does strikes both alike; each in a process of
 its own, whose least time counts. Accuracies are those of cross-validation, three folds of the
-training set, means over random states. Data: JapaneseVowels and BasicMotions in ../shared/data, as the tests read them.
+training set, means over random states. Data: JapaneseVowels and BasicMotions in ../shared/data, as
+the tests read them.
 
     python bench/sklearn_fit.py [--rounds 5] [--threads 1 2]
 """

@@ -80,7 +80,7 @@ def save_checkpoint(
         if layer._seeds is not None
     }
     metadata = {KEY: json.dumps({"format": FORMAT, "step": step, "masks": masks})}
-    saving._write(name, safetensors.numpy.save(arrays, metadata))
+    saving.write(name, safetensors.numpy.save(arrays, metadata))
 
 
 def load_checkpoint(

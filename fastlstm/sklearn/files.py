@@ -45,7 +45,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
         {name: np.ascontiguousarray(v) for name, v in model.state_dict().items()},
         {KEY: json.dumps(info)},
     )
-    saving._write(saving.name_of(path), data)
+    saving.write(saving.name_of(path), data)
 
 
 def plain(name: str, value: Any) -> Any:

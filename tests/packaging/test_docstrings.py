@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import fastlstm
+import fastlstm.interop
 import fastlstm.reference
 
 SECTIONS = [  # in the order in which they must come
@@ -122,7 +123,7 @@ def returns(function: Any) -> bool:
 
 
 def modules() -> list[Any]:
-    found = [fastlstm, fastlstm.nn, fastlstm.optim, fastlstm.reference]
+    found = [fastlstm, fastlstm.interop, fastlstm.nn, fastlstm.optim, fastlstm.reference]
     with contextlib.suppress(ImportError):
         found.append(importlib.import_module("fastlstm.sklearn"))
     try:
@@ -137,7 +138,8 @@ def test_public_docstrings() -> None:
     assert {
         "fastlstm.LSTM", "fastlstm.LSTM.__call__", "fastlstm.RNN.backward", "fastlstm.load",
         "fastlstm.RNNCell.from_torch", "fastlstm.Tape.nbytes", "fastlstm.optim.SGD.step",
-        "fastlstm.reference.rnn_forward", "fastlstm.nn.SequenceModel.backward",
+        "fastlstm.reference.rnn_forward", "fastlstm.interop.from_onnx",
+        "fastlstm.interop.Layer.model", "fastlstm.nn.SequenceModel.backward",
     } <= found.keys()  # fmt: skip
     assert not {name: why for name, why in found.items() if why}
 
