@@ -30,7 +30,9 @@ def scaled(train, *others):
     """Every channel with mean 0 and deviation 1 over all steps of the training set."""
     steps = np.concatenate(train)
     mean, deviation = steps.mean(axis=0), steps.std(axis=0) + 1e-6
-    return [[((x - mean) / deviation).astype(np.float32) for x in set_] for set_ in (train, *others)]
+    return [
+        [((x - mean) / deviation).astype(np.float32) for x in set_] for set_ in (train, *others)
+    ]
 
 
 def classifier(inputs, hidden, classes, *, bidirectional, dropout=0.0, layers=1, seed=0):

@@ -100,7 +100,11 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
         now = time.monotonic()
         if now - began > 2 and now - said > 1:
             left = (now - began) * (total - done) / max(1, done)
-            print(f"\r{what}: {done / total:4.0%}, {left:.0f} s left at most ", end="", file=sys.stderr)
+            print(
+                f"\r{what}: {done / total:4.0%}, {left:.0f} s left at most ",
+                end="",
+                file=sys.stderr,
+            )
             said = now
         yield item
     if said != began:

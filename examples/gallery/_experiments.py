@@ -51,5 +51,5 @@ def summary(courses: list[Course], most: int) -> str:
     wrong, tested = sum(c.wrong for c in solved), sum(c.tested for c in solved)
     return (
         f"{len(solved)} of {len(courses)} solved, after {np.mean(counts):,.0f} sequences "
-        f"in the mean ({min(counts):,} to {max(counts):,}); {wrong} of {tested:,} test sequences wrong"
+        f"in the mean ({min(counts):,} to {max(counts):,}); {wrong} of {tested:,} test ones wrong"
     )

@@ -15,7 +15,12 @@ class LanguageModel(nn.Modules):
         super().__init__(
             table=nn.Embedding(vocabulary, width, seed=seed),
             lstm=fastlstm.LSTM(
-                width, hidden, layers, dropout=dropout if layers > 1 else 0.0, seed=seed, options=options
+                width,
+                hidden,
+                layers,
+                dropout=dropout if layers > 1 else 0.0,
+                seed=seed,
+                options=options,
             ),
             head=nn.Linear(hidden, vocabulary, seed=seed),
         )

@@ -58,7 +58,7 @@ class NetOf1997:
         self._shared = shared
         rng = np.random.default_rng(seed)
         params = self._twin.parameters()
-        for name, values in params.items():
+        for values in params.values():
             values[:] = rng.uniform(-init, init, values.shape)
         params["recurrent.weight_hh_l0"][:] = 0
         # The layer has two biases where the paper has one: the second stays zero.

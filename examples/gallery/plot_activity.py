@@ -84,7 +84,13 @@ trials = page.trials or page.pick(test=1, quick=5, full=5)
 accuracy, votes = [], 0.0
 for trial in _common.progress(range(trials), trials, "trainings"):
     model = _classify.classifier(
-        x[0].shape[1], hidden, len(names), layers=layers, bidirectional=True, dropout=0.3, seed=trial
+        x[0].shape[1],
+        hidden,
+        len(names),
+        layers=layers,
+        bidirectional=True,
+        dropout=0.3,
+        seed=trial,
     )
     _classify.train(model, x, y, epochs, lr=5e-3, size=size, seed=100 * page.seed + trial)
     logits = _classify.logits(model, x_test)
@@ -122,5 +128,8 @@ axes.spines[:].set_visible(False)
 page.show(figure)
 each = f"{np.mean(accuracy):.2f} % in the mean ({min(accuracy):.2f} to {max(accuracy):.2f})"
 page.report(
-    [(f"{what}, one net", published, each), (f"{what}, {trials} nets", published, f"{together:.2f} %")]
+    [
+        (f"{what}, one net", published, each),
+        (f"{what}, {trials} nets", published, f"{together:.2f} %"),
+    ]
 )

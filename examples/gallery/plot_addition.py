@@ -22,7 +22,7 @@ from fastlstm import nn
 page = _common.Page(__doc__)
 DIGITS = page.pick(test=1, quick=2, full=3)
 HIDDEN = page.pick(test=24, quick=128, full=128)
-epochs = page.pick(test=3, quick=30, full=60)
+epochs = page.pick(test=12, quick=40, full=60)
 examples = page.pick(test=640, quick=5_000, full=50_000)
 SYMBOLS = "0123456789+ "
 

@@ -92,7 +92,9 @@ def loss(y, wanted):
 
 
 model = nn.SequenceModel(
-    fastlstm.LSTM(1, HIDDEN, seed=page.seed), nn.Linear(HIDDEN + 1, 1, seed=page.seed), outputs="every"
+    fastlstm.LSTM(1, HIDDEN, seed=page.seed),
+    nn.Linear(HIDDEN + 1, 1, seed=page.seed),
+    outputs="every",
 ).train()
 adam = fastlstm.optim.Adam(model)
 span = SETTLE + STEPS
@@ -157,7 +159,7 @@ middle.legend(fontsize=8, loc="upper right")
 middle.set_ylim(top=1.5)
 window = np.hanning(2048)
 start = min(start, len(played) - 2048)
-for k, (way, y) in enumerate([("amplifier", out_test[:, 0]), *others.items()]):
+for k, y in enumerate([out_test[:, 0], *others.values()]):
     power = 20 * np.log10(np.abs(np.fft.rfft(window * y[start : start + 2048])) + 1e-6)
     colour, dash = ("#000000", "-") if k == 0 else (_common.COLOURS[k - 1], _common.DASHES[k - 1])
     last.plot(np.fft.rfftfreq(2048, 1e3 / rate), power, color=colour, linestyle=dash, linewidth=0.8)
@@ -165,7 +167,10 @@ last.set(xlabel="kHz", ylabel="dB", title="Its spectrum")
 page.show(figure)
 page.report(
     [
-        *((f"error to signal, {way}", "none", f"{100 * value:.2f} %") for way, value in ratios.items()),
+        *(
+            (f"error to signal, {way}", "none", f"{100 * value:.2f} %")
+            for way, value in ratios.items()
+        ),
         ("played in blocks of 64 samples, one thread", "real time", f"{speed:.1f} times real time"),
     ]
 )

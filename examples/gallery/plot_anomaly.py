@@ -39,7 +39,9 @@ def healthy(rng, count, slower=None):
     speed = 0.25 * (1 + 0.03 * wander) / (1 if slower is None else slower)
     angle = np.cumsum(speed) + rng.uniform(0, 2 * np.pi)
     waves = [np.sin(angle) + 0.3 * np.sin(3 * angle), np.cos(angle + 0.4), np.sin(2 * angle + 1)]
-    return (np.stack(waves, axis=1) + 0.08 * rng.standard_normal((count, SENSORS))).astype(np.float32)
+    return (np.stack(waves, axis=1) + 0.08 * rng.standard_normal((count, SENSORS))).astype(
+        np.float32
+    )
 
 
 def with_faults(rng, count, every=600, lasting=40):
@@ -147,7 +149,9 @@ for start, kind in faults:
         for axes in (top, low):
             axes.axvspan(start, start + 40, color=_common.COLOURS[4], alpha=0.35)
         top.annotate(FAULTS[kind], (start, 7.7), fontsize=8)
-top.set(ylabel="sensors, moved apart", ylim=(-2, 8.6), title="What a threshold on values cannot see")
+top.set(
+    ylabel="sensors, moved apart", ylim=(-2, 8.6), title="What a threshold on values cannot see"
+)
 low.set(yscale="log", xlabel="sample", ylabel="squared error in variances")
 low.legend(loc="lower right", fontsize=8)
 page.show(figure)

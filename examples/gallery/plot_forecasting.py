@@ -162,17 +162,23 @@ past = np.arange(-season, 0)
 left.plot(past, test.x[shown, -season:, 0] * deviation[0] + mean[0], color="#000000")
 at = np.arange(AHEAD)
 band = forecast[shown] * deviation[0] + mean[0]
-left.fill_between(at, band[:, 0], band[:, 2], color=_common.COLOURS[0], alpha=0.25, label="10 to 90 %")
+left.fill_between(
+    at, band[:, 0], band[:, 2], color=_common.COLOURS[0], alpha=0.25, label="10 to 90 %"
+)
 for k, way in enumerate(reversed(found)):
     guess = found[way][shown] * deviation[0] + mean[0]
     left.plot(at, guess, color=_common.COLOURS[k], linestyle=_common.DASHES[k], label=way)
-left.plot(at, wanted[shown] * deviation[0] + mean[0], "o", color="#000000", markersize=3, label="actual")
+left.plot(
+    at, wanted[shown] * deviation[0] + mean[0], "o", color="#000000", markersize=3, label="actual"
+)
 left.set(xlabel="steps from now", ylabel="value", title=f"One forecast: {name}")
 left.legend(fontsize=8)
 for k, way in enumerate(reversed(found)):
     style = {"color": _common.COLOURS[k], "linestyle": _common.DASHES[k], "label": way}
     right.plot(1 + at, errors[way].mean(axis=0), **style)
-right.set(xlabel="steps ahead", ylabel="mean absolute error", title="All of the test part", ylim=(0, None))
+right.set(
+    xlabel="steps ahead", ylabel="mean absolute error", title="All of the test part", ylim=(0, None)
+)
 right.legend(fontsize=8)
 page.show(figure)
 absolute = {way: error.mean() for way, error in errors.items()}

@@ -16,6 +16,8 @@ character in its name; Zaremba's small model has a perplexity of 120.7 (held out
 Treebank, which is not free.
 """
 
+import itertools
+
 import _common
 import matplotlib.pyplot as plt
 import numpy as np
@@ -163,8 +165,7 @@ logits = model.head(y)
 by_position = [nn.cross_entropy(logits[k], pieces[k + 1])[0] for k in range(span)]
 edges = np.unique(np.geomspace(1, span + 1, 24).astype(int))
 context = [
-    (np.mean((k, m - 1)), np.mean(by_position[k - 1 : m - 1]))
-    for k, m in zip(edges[:-1], edges[1:], strict=True)
+    (np.mean((k, m - 1)), np.mean(by_position[k - 1 : m - 1])) for k, m in itertools.pairwise(edges)
 ]
 
 # %%

@@ -105,7 +105,9 @@ for k, (name, found) in enumerate(courses.items()):
     right_axes.step([0, *ends, LOOKS * longest], 100 * np.array([0, *done, len(ends) / len(found)]),
                     where="post", label=name, **style)  # fmt: skip
 left.set(xlabel="strings seen", ylabel="strings predicted rightly in %", title="Mean of the trials")
-right_axes.set(xlabel="strings seen", ylabel="trials that succeeded in %", title="Trials", ylim=(-3, 103))
+right_axes.set(
+    xlabel="strings seen", ylabel="trials that succeeded in %", title="Trials", ylim=(-3, 103)
+)
 left.legend(fontsize=8)
 page.show(figure)
 

@@ -64,9 +64,7 @@ def onnx_runtime():
     )
 
     def values(*names, width):
-        return [
-            helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, "B", width]) for n in names
-        ]
+        return [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, "B", width]) for n in names]
 
     graph = helper.make_graph(
         [node],
@@ -132,7 +130,9 @@ for _ in range(200):
 alone = float(np.median(seconds))  # of one step of one client
 clients = rng.integers(0, CLIENTS, requests)
 gaps = rng.exponential(1, requests)
-loads = page.pick(test=(0.5, 2.0), quick=(0.2, 0.5, 0.8, 1.2, 2.0, 3.0), full=(0.2, 0.5, 0.8, 1.2, 2.0, 3.0, 4.0))
+loads = page.pick(
+    test=(0.5, 2.0), quick=(0.2, 0.5, 0.8, 1.2, 2.0, 3.0), full=(0.2, 0.5, 0.8, 1.2, 2.0, 3.0, 4.0)
+)
 ways = {f"{name}, {'a batch of all that wait' if most > 1 else 'one by one'}": (step, most)
         for name, step in engines.items() for most in (1, MOST)}  # fmt: skip
 waits = {way: [] for way in ways}

@@ -79,7 +79,9 @@ figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
 for k, (name, found) in enumerate(courses.items()):
     for number, looks in enumerate(found):
         at, label = LOOKS * np.arange(1, len(looks) + 1), name if number == 0 else None
-        axes.plot(at, looks[:, 0], color=_common.COLOURS[k], linestyle=_common.DASHES[k], label=label)
+        axes.plot(
+            at, looks[:, 0], color=_common.COLOURS[k], linestyle=_common.DASHES[k], label=label
+        )
 axes.axhline(least, color="#777777", linewidth=0.8)
 axes.set(yscale="log", xlabel="sequences seen", ylabel="mean absolute error of 256 sequences")
 axes.set_title(f"{task.informative} steps to be remembered over {task.steps} of noise")
