@@ -33,7 +33,7 @@ paper = 482_000 if product else 74_000
 # all but open, eight sequences an update, Adam with half a cosine.
 
 BATCH = 8
-rate = nn.Cosine(0.01, 74_000 // BATCH, 1e-4)
+rate = nn.Cosine(0.02, 60_000 // BATCH, 1e-4)
 nets = {
     "1997: 2 x 2, online": (
         lambda seed: NetOf1997(

@@ -6,8 +6,8 @@ Delayed XOR
 Two bits, far apart in a sequence of random ones, are marked; the target at the end is whether they
 differ. S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural Computation 9, 1997, Sec.
 6, name it as a limit of their LSTM: to store one of the bits does not lower the expected error, so
-a gradient that is cut at the inputs of gates and cells finds no way there. The whole gradient has
-one.
+a gradient that is cut at the inputs of gates and cells finds no way there. A net of today does, by
+the whole gradient; in the net of 1997 the whole gradient alone is not enough for so few sequences.
 
 Published: no figure; the truncated version "will not easily solve" it.
 """

@@ -181,8 +181,8 @@ left.plot(at, smooth, color=_common.COLOURS[0], label="training, smoothed")
 left.plot(1 + np.arange(epochs), tests, "o--", color=_common.COLOURS[1], label="held out")
 if not words:
     left.axhline(1.42, color="#777777", linewidth=0.8)
-    left.annotate("char-rnn, tinyshakespeare", (1, 1.42), xycoords=("axes fraction", "data"),
-                  ha="right", va="top", fontsize=8, color="#555555")  # fmt: skip
+    place = {"xycoords": ("axes fraction", "data"), "va": "top"}
+    left.annotate("char-rnn, tinyshakespeare", (0.01, 1.42), fontsize=8, color="#555555", **place)
 left.set(xlabel="epoch", ylabel=f"nats a {unit}", title="Loss", ylim=(min(1.3, *losses), None))
 left.legend()
 middle.plot(*zip(*context, strict=True), "o-", color=_common.COLOURS[2], markersize=4)

@@ -42,8 +42,8 @@ def of_1997(blocks, size, lr, **more):
 
 
 def today(seed):
-    """12 cells."""
-    return NetOfToday(7, 7, 12, nn.Constant(0.005), steps=20, seed=seed, every=True)
+    """30 cells."""
+    return NetOfToday(7, 7, 30, nn.Constant(0.005), steps=20, seed=seed, every=True)
 
 
 own = {"cut": False, "shared": False}
@@ -52,7 +52,7 @@ nets = {
     "1997: 4 x 1, lr 0.5": (of_1997(4, 1, 0.5), "97 %, 9,500"),
     "1997: 3 x 2, lr 0.2": (of_1997(3, 2, 0.2), "97 %, 14,060"),
     "1997: 6 x 1, lr 0.5, whole gradient": (of_1997(3, 2, 0.5, **own), "none"),
-    "today: 12 cells, Adam": (today, "none"),
+    "today: 30 cells, Adam": (today, "none"),
 }
 if page.size != "full":
     nets = dict([*nets.items()][-2:])
