@@ -47,9 +47,10 @@ __all__ = [
 ]
 
 
-_LAZY = ("optim", "torch")  # imported when first asked for
+_LAZY = ("interop", "optim", "torch")  # imported when first asked for
 
 if TYPE_CHECKING:  # which else would take every name for one of ours
+    from . import interop as interop
     from . import optim as optim
     from . import torch as torch
 else:

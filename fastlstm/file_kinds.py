@@ -13,10 +13,7 @@ _FROM_TORCH = (
     "dict or a checkpoint, the module to fastlstm.LSTM.from_torch if it is one"
 )
 _FROM_ARRAYS = "give its arrays, by torch's names, to fastlstm.LSTM.from_state_dict"
-_FROM_KERAS = (
-    "give its arrays to fastlstm.LSTM.from_state_dict by torch's names, kernels transposed to "
-    "(4 H, I) and (4 H, H), the bias as bias_ih and zeros as bias_hh"
-)
+_FROM_KERAS = "fastlstm.interop.from_keras(path) reads it"
 _UNPACK = "unpack it first"
 _LONGEST_HEADER = 100_000_000  # bytes; the safetensors package reads no longer one
 
@@ -91,12 +88,9 @@ def _kind(start: bytes, file: BinaryIO) -> tuple[str, str]:
     if start[257:262] == b"ustar":
         return "a tar archive", _UNPACK
     if start[4:8] == b"TFL3":
-        return "a TensorFlow Lite model", _FROM_ARRAYS
+        return "a TensorFlow Lite model", "fastlstm.interop.from_tflite(path) reads it"
     if start[:1] == b"\x08" and len(start) > 2 and start[1] <= 32 and start[2] in _ONNX_TAGS:
-        return "an ONNX model", (
-            "its arrays have gates in the order i, o, f, c; give them to "
-            "fastlstm.LSTM.from_state_dict in torch's, i, f, c, o"
-        )
+        return "an ONNX model", "fastlstm.interop.from_onnx(path) reads it"
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text[:1] in (b"{", b"["):
         return "JSON", "give its lists, by torch's names, to from_state_dict with dtype=np.float32"

@@ -42,10 +42,10 @@ def save(
 
     name = name_of(path)
     metadata = {KEY: json.dumps({"format": FORMAT, "class": kind, **config})}
-    _write(name, safetensors.numpy.save(params, metadata))
+    write(name, safetensors.numpy.save(params, metadata))
 
 
-def _write(name: str, data: bytes) -> None:
+def write(name: str, data: bytes) -> None:
     """The bytes into a file, which from one moment to the next is the new one."""
     try:
         old = os.stat(name)

@@ -28,7 +28,7 @@ _DEPTH = 4  # of mappings in each other that a checkpoint is looked through for
 
 
 @dataclass
-class _Found:
+class Found:
     """Names in one mapping that belong to one layer, or to something like it."""
 
     mapping: Mapping[Any, Any]
@@ -88,7 +88,7 @@ def model_of(
     if prefix is not None and not isinstance(prefix, str):
         raise TypeError(f"prefix must be a str or None, got {type(prefix).__name__}")
     wanted = None if dtype is None else checks.real_dtype(dtype)
-    found = _chosen(_search(state_dict), prefix, state_dict, kind, CELLS[cell].gates)
+    found = _chosen(search(state_dict), prefix, state_dict, kind, CELLS[cell].gates)
     names = _layer_names(found, kind)
     config, shapes = _sizes(found, names, cell, options)
     arrays = {name: _converted(found, names[name], wanted) for name in shapes}
@@ -98,22 +98,22 @@ def model_of(
     return {**config, "dtype": wanted}, arrays
 
 
-def _search(state_dict: Mapping[Any, Any]) -> list[_Found]:
+def search(state_dict: Mapping[Any, Any]) -> list[Found]:
     """Every layer by its names, in the outermost mappings that have any."""
-    found: list[_Found] = []
+    found: list[Found] = []
     todo, seen = [(state_dict, "", 0)], [state_dict]
     while todo:
         mapping, path, depth = todo.pop(0)
-        groups: dict[str, _Found] = {}
+        groups: dict[str, Found] = {}
         keys = [key for key in mapping if isinstance(key, str)]
         for key in keys:
             head, dot, last = key.rpartition(".")
             part = _PARTS.fullmatch(key)
             if part:
-                group = groups.setdefault(part[1], _Found(mapping, path, part[1]))
+                group = groups.setdefault(part[1], Found(mapping, path, part[1]))
                 group.parts.add(part[2] or part[3])
             elif _NAME.fullmatch(last):
-                group = groups.setdefault(head + dot, _Found(mapping, path, head + dot))
+                group = groups.setdefault(head + dot, Found(mapping, path, head + dot))
                 group.names.append(last)
         layers = [group for group in groups.values() if group.is_layer()]
         found += layers
@@ -128,12 +128,12 @@ def _search(state_dict: Mapping[Any, Any]) -> list[_Found]:
 
 
 def _chosen(
-    found: list[_Found],
+    found: list[Found],
     prefix: str | None,
     state_dict: Mapping[Any, Any],
     kind: str,
     gates: int,
-) -> _Found:
+) -> Found:
     """The one that the prefix means, or the only one."""
     if not found:
         names = weights.listed([repr(key) for key in state_dict], 8) or "nothing"
@@ -154,7 +154,7 @@ def _chosen(
     raise ValueError(f"prefix {prefix!r} fits several {kind}s: hand over one of {_places(fit)}")
 
 
-def _places(found: list[_Found]) -> str:
+def _places(found: list[Found]) -> str:
     return weights.listed(sorted(str(f) for f in found))
 
 
@@ -163,7 +163,7 @@ def _bare(prefix: str) -> str:
     return _WRAPPERS.sub("", f"{prefix}." if prefix and not prefix.endswith(".") else prefix)
 
 
-def _layer_names(found: _Found, kind: str) -> dict[str, str]:
+def _layer_names(found: Found, kind: str) -> dict[str, str]:
     """Name of each parameter of a layer -> its name there; ValueError where names are none's."""
     prefix = found.prefix
     if found.parts:
@@ -196,7 +196,7 @@ def _layer_names(found: _Found, kind: str) -> dict[str, str]:
 
 
 def _sizes(
-    found: _Found, names: Mapping[str, str], cell: str, options: LSTMOptions | None
+    found: Found, names: Mapping[str, str], cell: str, options: LSTMOptions | None
 ) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
     """Arguments, and the shape of every parameter, which are all there in these shapes."""
     prefix, gates = found.prefix, CELLS[cell].gates
@@ -268,7 +268,7 @@ def _check_options(
 
 
 def _projection(
-    found: _Found, names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
+    found: Found, names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[int, int]:
     """H and P, which the first projection says."""
     w_hr = shapes["weight_hr_l0"]
@@ -294,7 +294,7 @@ def _numbers(key: str, value: object) -> Array:
     raise TypeError(f"{key} must be an array or a list of numbers, got {reason}")
 
 
-def _converted(found: _Found, name: str, dtype: np.dtype[Any] | None) -> Array:
+def _converted(found: Found, name: str, dtype: np.dtype[Any] | None) -> Array:
     """The value in `dtype`; where that is None, in its own, which float64 holds."""
     value, key = found.read(name), found.prefix + name
     if dtype is None:

@@ -247,7 +247,7 @@ static void pack_share(void *arg, int thread, int threads)
       const int64_t outputs = job->model->output_vectors;
       const int64_t from = outputs * thread / threads, to = outputs * (thread + 1) / threads;
       of_second = weights_of_second(spec, second, w, &w[layers]);
-      if (second->inputs)
+      if (of_second.w_ih)
         pack_matrix(job, thread, second, of_second.w_ih, second->inputs, 0,
                     forward ? (char *)second->w_x.data : NULL, backward ? (char *)second->wt_x : NULL,
                     &second->cell->of_x, from, to);

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import fastlstm
+import fastlstm.interop
 import fastlstm.reference
 
 SECTIONS = [  # in the order in which they must come
@@ -120,7 +121,7 @@ def returns(function: Any) -> bool:
 
 
 def modules() -> list[Any]:
-    found = [fastlstm, fastlstm.optim, fastlstm.reference]
+    found = [fastlstm, fastlstm.interop, fastlstm.optim, fastlstm.reference]
     try:
         import torch  # noqa: F401
     except ImportError:
@@ -133,7 +134,8 @@ def test_public_docstrings() -> None:
     assert {
         "fastlstm.LSTM", "fastlstm.LSTM.__call__", "fastlstm.RNN.backward", "fastlstm.load",
         "fastlstm.RNNCell.from_torch", "fastlstm.Tape.nbytes", "fastlstm.optim.SGD.step",
-        "fastlstm.reference.rnn_forward",
+        "fastlstm.reference.rnn_forward", "fastlstm.interop.from_onnx",
+        "fastlstm.interop.Layer.model",
     } <= found.keys()  # fmt: skip
     assert not {name: why for name, why in found.items() if why}
 

@@ -318,7 +318,7 @@ HEAVY = {"argparse", "asyncio", "concurrent", "ctypes", "multiprocessing", "subp
 HEAVY |= {"importlib.metadata", "importlib.resources", "zipfile", "shutil", "tempfile"}
 
 
-NOT_YET = (["torch"], ["bench"], ["optim"], ["reference"], ["file_kinds"])
+NOT_YET = (["torch"], ["bench"], ["interop"], ["optim"], ["reference"], ["file_kinds"])
 
 
 def test_import_is_light() -> None:

@@ -16,7 +16,7 @@ from support.refusals import CELL, LSTM, B, F, H, X
 
 def test_the_module_shows_public_names_only() -> None:
     names = dir(fastlstm)
-    assert names == sorted({*fastlstm.__all__, "optim", "torch"})
+    assert names == sorted({*fastlstm.__all__, "interop", "optim", "torch"})
     assert not [name for name in names if name.startswith("_") and name != "__version__"]
     assert all(hasattr(fastlstm, name) for name in fastlstm.__all__)
     with pytest.raises(AttributeError, match="no attribute 'LSTMM'"):

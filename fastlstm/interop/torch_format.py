@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Recurrent layers of PyTorch: of modules, state dicts and files, and back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from fastlstm import checks, state_dicts, weights
+
+from . import files, torch_files
+from .description import CELLS, LAYERS, Array, Layer, Model, describe
+from .errors import FormatError, Unsupported, library, reading
+from .imported import Imported, Other
+
+_OF_GATES = {4: "lstm", 3: "gru", 1: "rnn"}
+_CLASSES = {cls.__name__: cls for cls in (*LAYERS.values(), *CELLS.values())}
+_RECURRENT = "torch.nn.modules.rnn"
+
+
+def from_torch(
+    source: Any,
+    *,
+    batch_first: bool | None = None,
+    nonlinearity: Literal["tanh", "relu"] | None = None,
+) -> Imported:
+    """Take the recurrent layers of a PyTorch model.
+
+    Parameters
+    ----------
+    source : torch.nn.Module, mapping, or path
+        A module with recurrent layers anywhere in it, or one of them; a state dict, or a checkpoint
+        in which one stands; a file of either (.pt, .pth, .bin, read with weights only, so that
+        PyTorch is needed), or a .safetensors file.
+    batch_first, nonlinearity : optional
+        What no state dict says: of all its layers, and of an RNN. None: False and "tanh", with a
+        note.
+
+    Returns
+    -------
+    Imported
+        Every LSTM, GRU and RNN and their cells, by the names of their modules.
+
+    Raises
+    ------
+    FormatError
+        The file is damaged, of another kind, or without a recurrent layer.
+    Unsupported
+        It has recurrent layers, none of which can be taken over.
+    TypeError
+        `source` is something else.
+    OSError
+        The file cannot be read.
+    ImportError
+        PyTorch is needed and not installed.
+    """
+    if batch_first is not None:
+        checks.flag("batch_first", batch_first)
+    if isinstance(source, (str, os.PathLike)):
+        file = files.name_of(source)
+        found = torch_files.loaded(file)
+        if isinstance(found, Imported):
+            return found
+        return _of_mapping(found, file, batch_first, nonlinearity)
+    if isinstance(source, Mapping):
+        return _of_mapping(source, "state dict", batch_first, nonlinearity)
+    if hasattr(source, "named_modules") and hasattr(source, "state_dict"):
+        if any("torch.jit" in cls.__module__ for cls in type(source).__mro__):
+            return _of_mapping(source.state_dict(), "scripted module", batch_first, nonlinearity)
+        return _of_module(source)
+    raise TypeError(
+        f"source must be a torch.nn.Module, a state dict or a path, got {type(source).__name__}"
+    )
+
+
+def to_torch(model: Model) -> Any:
+    """The module of ``torch.nn`` that computes what a model does, with every bit of its parameters.
+
+    Parameters
+    ----------
+    model : LSTM, GRU, RNN or one of their cells
+        Its state dict becomes the module's.
+
+    Returns
+    -------
+    torch.nn.Module
+        Of the class of the same name, in the mode of `model`, training or evaluation.
+
+    Raises
+    ------
+    Unsupported
+        PyTorch has no such layer: one with options, or a GRU that resets before the product.
+    TypeError
+        `model` is no model.
+    ImportError
+        PyTorch is not installed.
+    """
+    torch = library("torch", "torch", "make modules of PyTorch")
+    layer = describe(model)[0]
+    kind = model._kind
+    options = layer.options
+    if options is not None and (options.equations() is not None or options.has_noise()):
+        raise Unsupported("model", kind, f"PyTorch has no LSTM with {options!r}")
+    if not layer.reset_after:
+        raise Unsupported("model", kind, "PyTorch has no GRU with reset_after=False")
+    config = {
+        name: getattr(model, name)
+        for name in ("input_size", "hidden_size", *model._defaults)
+        if name not in ("gemm", "options", "reset_after")
+    }
+    dtype = torch.float64 if model.dtype == np.float64 else torch.float32
+    module = getattr(torch.nn, kind)(**config, dtype=dtype)
+    module.load_state_dict(
+        {name: torch.from_numpy(values.copy()) for name, values in model.state_dict().items()}
+    )
+    return module.train(model.training)
+
+
+def verify(path: str | os.PathLike[str], *, seed: int = 0) -> dict[str, float]:
+    """Run the recurrent layers of a file in PyTorch and here, on random input.
+
+    Parameters
+    ----------
+    path : str or os.PathLike of str
+        As of `from_torch`.
+    seed : int, default 0
+        Of the input.
+
+    Returns
+    -------
+    dict of str to float
+        Name of each layer -> largest difference of the outputs.
+
+    Raises
+    ------
+    FormatError, TypeError, OSError, ImportError
+        As `from_torch`.
+    Unsupported
+        PyTorch has no such layer.
+    """
+    torch = library("torch", "torch", "verify models of PyTorch")
+    rng = np.random.default_rng(seed)
+    found = {}
+    for name, model in from_torch(path).layers.items():
+        shape = (3, model.input_size) if model._kind.endswith("Cell") else (9, 3, model.input_size)
+        x = rng.standard_normal(shape).astype(model.dtype)
+        with torch.no_grad():
+            theirs, ours = to_torch(model).eval()(torch.from_numpy(x)), model(x)
+        first = (theirs[0] if isinstance(theirs, tuple) else theirs).numpy()
+        mine = ours[0] if isinstance(ours, tuple) else ours
+        found[name] = float(np.abs(mine.astype(np.float64) - first).max())
+    return found
+
+
+# ---- state dicts ----
+
+
+def _of_mapping(
+    mapping: Mapping[str, Any], file: str, batch_first: bool | None, nonlinearity: str | None
+) -> Imported:
+    """The recurrent layers that names and shapes of a state dict say."""
+    stacks: dict[str, list[Layer]] = {}
+    unsupported: dict[str, str] = {}
+    notes: list[str] = []
+    others: dict[str, dict[str, Array]] = {}
+    with reading(file):
+        groups = state_dicts.search(mapping)
+    if not groups:
+        some = weights.listed([repr(key) for key in mapping], 8) or "nothing"
+        raise FormatError(
+            file, "", f"it has no recurrent layer, no name such as weight_ih_l0: it has {some}"
+        )
+    for group in groups:
+        prefix = group.prefix
+        name = prefix.rstrip(".")
+        with reading(file, prefix):
+            _whole(group.mapping, prefix, group.names)
+            kind = _OF_GATES.get(group.gates())
+        name = name or kind or "layer"
+        while name in stacks or name in unsupported:
+            name += "_"
+        if kind is None:
+            why = "its weights are those of no LSTM, GRU or RNN"
+            if group.parts:
+                why = f"it has only parts of {min(group.parts)}, which a parametrization combines"
+            unsupported[name] = why
+            continue
+        options: dict[str, Any] = {"batch_first": bool(batch_first)}
+        if kind == "rnn":
+            options["nonlinearity"] = nonlinearity or "tanh"
+        try:
+            model = LAYERS[kind].from_state_dict(group.mapping, prefix, **options)
+        except (ValueError, TypeError) as error:
+            unsupported[name] = str(error)
+            continue
+        if kind == "rnn" and nonlinearity is None:
+            notes.append(f"{name}: a state dict does not say nonlinearity: 'tanh' is taken")
+        if group.names and not any("_l" in each for each in group.names):
+            model = _cell_of(model, kind, options)
+            notes.append(f"{name}: by its names a cell, one step of one layer")
+        elif batch_first is None:
+            notes.append(f"{name}: a state dict does not say batch_first: False is taken")
+        narrow = str(group.read(group.names[0]).dtype)
+        if narrow not in ("float32", "float64"):
+            notes.append(f"{name}: {narrow} weights widened to {model.dtype}")
+        if prefix:
+            notes.append(f"{name}: names with the prefix {prefix!r}{_under(group.path)}")
+        stacks[name] = describe(model, name)
+        _gather(others, group, groups)
+    return Imported(
+        file,
+        "PyTorch state dict",
+        stacks=stacks,
+        others=[Other(name, "tensors", {}, arrays) for name, arrays in others.items()],
+        order=[*stacks, *others],
+        unsupported=unsupported,
+        notes=notes,
+        branches="a state dict does not say how its layers are connected",
+    )
+
+
+def _under(path: str) -> str:
+    return f" under {path}" if path else ""
+
+
+def _whole(mapping: Mapping[str, Any], prefix: str, names: list[str]) -> None:
+    """Refuse tensors that pretend to hold more values than there are bytes."""
+    for name in names:
+        value = mapping[prefix + name]
+        storage = getattr(value, "untyped_storage", None)
+        if storage is not None and value.numel() * value.element_size() > storage().nbytes():
+            raise ValueError(f"{name} has {value.numel()} values in {storage().nbytes()} bytes")
+
+
+def _cell_of(model: Any, kind: str, options: Mapping[str, Any]) -> Any:
+    """The cell with the parameters of a layer."""
+    own = {"nonlinearity": options["nonlinearity"]} if kind == "rnn" else {}
+    cell = CELLS[kind](
+        model.input_size, model.hidden_size, bias=model.bias, dtype=model.dtype, seed=0, **own
+    )
+    cell.load_state_dict(
+        {name.removesuffix("_l0"): values for name, values in model.state_dict().items()}
+    )
+    return cell
+
+
+def _gather(
+    others: dict[str, dict[str, Array]], group: state_dicts.Found, groups: list[state_dicts.Found]
+) -> None:
+    """Put what else the mapping of a layer holds under the names of its modules."""
+    taken = {each.prefix + name for each in groups for name in each.names}
+    for key in group.mapping:
+        if not isinstance(key, str) or key in taken:
+            continue
+        head, _, last = key.rpartition(".")
+        try:
+            _whole(group.mapping, "", [key])
+            value = weights.to_numpy(key, group.mapping[key])
+        except (TypeError, ValueError):
+            continue  # numbers and text of a checkpoint
+        if value.dtype.kind in "fiub":
+            others.setdefault(head or "(top)", {})[last] = value
+
+
+# ---- modules ----
+
+
+def _of_module(module: Any) -> Imported:
+    """The recurrent layers of a module and of those inside it, by their names."""
+    stacks: dict[str, list[Layer]] = {}
+    unsupported: dict[str, str] = {}
+    others: list[Other] = []
+    order: list[str] = []
+    recurrent: list[str] = []
+    module = getattr(module, "_orig_mod", module)  # of one that torch.compile made
+    for path, part in module.named_modules():
+        if any(path.startswith(f"{each}.") for each in recurrent):
+            continue  # a parametrization inside
+        kind = _class_of(part)
+        name = path or kind.lower() or type(part).__name__.lower()
+        if kind:
+            recurrent.append(path)
+            try:
+                model = _CLASSES[kind].from_torch(part)
+                stacks[name] = describe(model, name)
+            except (TypeError, ValueError) as error:
+                unsupported[name] = str(error).removeprefix("module")
+                continue
+        elif _quantised(part):
+            unsupported[name] = (
+                "it was quantised and keeps no float weights: hand over the module it was made from"
+            )
+            continue
+        elif [*part.children()]:
+            continue
+        else:
+            others.append(_other(name, part))
+        order.append(name)
+    if not stacks and not unsupported:
+        raise FormatError("module", type(module).__name__, "it has no recurrent layer")
+    return Imported(
+        "module",
+        "PyTorch",
+        type(module).__name__,
+        library("torch", "torch", "read modules").__version__,
+        stacks,
+        others,
+        order,
+        unsupported,
+        branches="" if len(order) == 1 else "a module does not say how its parts are connected",
+    )
+
+
+def _class_of(part: Any) -> str:
+    """The name of the recurrent class of torch.nn that a module is of, or ""."""
+    names = [cls.__name__ for cls in type(part).__mro__ if cls.__module__ == _RECURRENT]
+    return next((name for name in names if name in _CLASSES), "")
+
+
+def _quantised(part: Any) -> bool:
+    home, name = type(part).__module__, type(part).__name__
+    return home.startswith(("torch.ao.nn.quantized", "torch.nn.quantized")) and name in _CLASSES
+
+
+def _other(name: str, part: Any) -> Other:
+    """A module that is no recurrent layer."""
+    config = {
+        key: getattr(part, key)
+        for key in getattr(part, "__constants__", ())
+        if isinstance(getattr(part, key, None), (bool, int, float, str, tuple))
+    }
+    tensors = {**dict(part.named_parameters()), **dict(part.named_buffers())}
+    arrays = {key: weights.to_numpy(key, value) for key, value in tensors.items()}
+    return Other(name, type(part).__name__, config, arrays)
