@@ -115,8 +115,9 @@ class Recurrent(Inference[Given, State], Generic[Given, State, Slope]):
             seed = checks.count("seed", seed, most=2**64 - 1)
         threads = runtime.call_threads(num_threads)
         x, h_0, c_0, steps_of, y_shape, h_shape, c_shape = self._checked(x, state, lengths)
-        dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
-        options = self.options if self.training else None
+        training = self.training  # looked at once: another thread may switch the mode
+        dropout = self.dropout if training and self.num_layers > 1 else 0.0
+        options = self.options if training else None
         noisy = options is not None and options.has_noise()
         weight_drop = 0.0 if options is None else options.weight_drop
         if seed is None:

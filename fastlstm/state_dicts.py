@@ -51,6 +51,10 @@ class Found:
                 self.values[name] = weights.to_numpy(key, value)
         return self.values[name]
 
+    def is_layer(self) -> bool:
+        """Whether names are there that every layer has; others may have a ``weight_n``, too."""
+        return bool(self.parts) or any("_ih" in name or "_hh" in name for name in self.names)
+
     def gates(self) -> int:
         """Rows of a recurrent weight for each hidden unit: 4 for an LSTM; 0 if they do not say."""
         for name in self.names:
@@ -111,8 +115,9 @@ def search(state_dict: Mapping[Any, Any]) -> list[Found]:
             elif _NAME.fullmatch(last):
                 group = groups.setdefault(head + dot, Found(mapping, path, head + dot))
                 group.names.append(last)
-        found += groups.values()
-        if groups or depth == _DEPTH:
+        layers = [group for group in groups.values() if group.is_layer()]
+        found += layers
+        if layers or depth == _DEPTH:
             continue
         for key in keys:
             value = mapping[key]

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
+from ..options import LSTMOptions
 from . import variants
 from .layers import Layer, Step
 
@@ -66,19 +70,29 @@ class LSTMCell(variants.Variant, Step, torch.nn.LSTMCell):  # type: ignore[misc]
 
     Parameters
     ----------
-    *args
+    input_size, hidden_size, bias, device, dtype
         As of ``torch.nn.LSTMCell``.
     options : fastlstm.LSTMOptions, or mapping of its arguments, optional
         As for `LSTM`. Noise has masks of its own in each call, so those that hold for a whole
         sequence elsewhere hold for a step.
-    **kwargs
-        As of ``torch.nn.LSTMCell``.
     """
 
     _torch_class = torch.nn.LSTMCell
     _fastlstm_kind = "LSTMCell"
     _fastlstm_cell = "lstm"
     _fastlstm_has_c = True
+
+    def __init__(  # spelled out: `torch.nn.utils.skip_init` looks for `device` in the signature
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        options: LSTMOptions | Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, device, dtype, options=options)
 
 
 class RNN(Layer, torch.nn.RNN):  # type: ignore[misc]

@@ -15,6 +15,8 @@ from .engines import dtype_of, spec_of
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 
+RESTORE = "run the model through fastlstm.torch.restore first (not one with options: it is refused)"
+
 # Types whose methods are PyTorch's own; any other may answer what it likes.
 PLAIN = frozenset((torch.Tensor, torch.nn.Parameter, torch.nn.Buffer, type(None)))
 
@@ -25,8 +27,7 @@ def refuse_tangents(*tensors: Tensor | None) -> None:
         return
     if any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors):
         raise NotImplementedError(
-            "fastlstm's operators have no forward-mode derivatives: run the model through "
-            "fastlstm.torch.restore first"
+            f"fastlstm's operators have no forward-mode derivatives: {RESTORE}"
         )
 
 
@@ -36,7 +37,7 @@ def refuse_batches(*grads: Tensor | None) -> None:
         raise NotImplementedError(
             "fastlstm.torch takes one gradient at a time: use vectorize=False in place of "
             "vectorize=True, torch.func.vmap over torch.autograd.grad in place of "
-            "is_grads_batched=True, or run the model through fastlstm.torch.restore first"
+            f"is_grads_batched=True, or {RESTORE}"
         )
 
 

@@ -24,7 +24,7 @@ import torch
 from ..spec import FORWARD
 from . import kernels, schemas
 from .engines import BOTH, engine_for
-from .operands import PLAIN, refuse_batches
+from .operands import PLAIN, RESTORE, refuse_batches
 
 Tensor = Any  # torch is an optional dependency, which mypy sees as Any
 
@@ -165,6 +165,5 @@ class Backward(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> None:
         raise NotImplementedError(
-            "fastlstm.torch gives first derivatives only: for a gradient of a gradient run the "
-            "model through fastlstm.torch.restore first"
+            "fastlstm.torch gives first derivatives only: for a gradient of a gradient " + RESTORE
         )

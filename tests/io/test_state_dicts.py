@@ -136,6 +136,14 @@ def test_several_are_listed() -> None:
     assert "state_dict['ema']" in text
 
 
+def test_names_of_norms_in_other_layers() -> None:
+    """What only a normed LSTM or one with peepholes has makes no layer alone."""
+    others = {"head.weight_n": np.ones(3), "head.bias_nc": np.ones(3), "w.weight_ci": np.ones(3)}
+    assert same(LSTM.from_state_dict({**others, **prefixed("enc.")}), MODEL)
+    assert same(LSTM.from_state_dict({**others, "model": prefixed("enc.")}), MODEL)
+    refused(ValueError, "state_dict has no LSTM", others)
+
+
 def test_the_only_lstm_beside_other_layers() -> None:
     torch = pytest.importorskip("torch")
     model = torch.nn.ModuleDict(

@@ -15,6 +15,7 @@ from fastlstm import LSTMOptions, reference
 from fastlstm.options import NOISE
 from fastlstm.reference.noise import Noise
 from fastlstm.reference.options import completed
+from fastlstm.spec import BACKWARD, FORWARD
 from support import option_runs
 from support.option_checks import assert_close, assert_same_bits
 from support.option_runs import Case
@@ -243,3 +244,24 @@ def test_odd_values_stay_in_their_sequence(isa: str) -> None:
     assert np.isnan(y[1:, 1]).any()
     assert_same_bits(y[:, [0, 2]], clean[:, [0, 2]])
     assert_same_bits(y[:1], clean[:1])
+
+
+def test_blocks_count_normalisation_and_noise(isa: str) -> None:
+    """A call is stopped between blocks, of 20 ms by the estimate. Most of it is these where layers
+    are small: a row's norm takes some 200 ns, and the masks of a vector 300."""
+
+    def block(purpose: str, **options: Any) -> dict[str, Any]:
+        lstm = fastlstm.LSTM(4, 8, seed=0, options=LSTMOptions(peepholes=True, **options))
+        return lstm._engine(FORWARD | BACKWARD).plan(10**6, 64, 1, purpose)
+
+    noise = dict.fromkeys(NOISE, 0.3)
+    for purpose, cost, options in (
+        ("infer", 200, {"layer_norm": "sums"}),
+        ("train", 200, {"layer_norm": "sums"}),
+        ("train", 300, noise),
+        ("train", 500, {"layer_norm": "sums", **noise}),
+    ):
+        plan = block(purpose, **options)
+        rows = 64 // plan["row_groups"]
+        assert 0 < plan["block_steps"] * rows * cost <= 2e7, (purpose, options)
+    assert block("infer", **noise)["block_steps"] == block("infer")["block_steps"]

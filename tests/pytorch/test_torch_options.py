@@ -318,6 +318,23 @@ def test_what_the_core_lacks() -> None:
     assert torch.equal(y, lstm(x)[0].bfloat16())
 
 
+def test_second_derivatives_are_not_promised_by_restore() -> None:
+    """The error names a way out that there is."""
+    lstm, x = made(), drawn(T, B, I).requires_grad_()
+    (grad,) = torch.autograd.grad(lstm(x)[0].sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match=r"restore first \(not one with options"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize("options", [None, FULL], ids=label)
+def test_cells_made_without_first_values(options: Any) -> None:
+    """`skip_init` asks the signature for a device."""
+    cell = torch.nn.utils.skip_init(fltorch.LSTMCell, I, H, options=options)
+    assert {value.device.type for value in cell.parameters()} == {"cpu"}
+    cell.reset_parameters()
+    assert cell(drawn(B, I))[0].shape == (B, H)
+
+
 def test_bad_options() -> None:
     with pytest.raises(TypeError, match="options must be LSTMOptions, a mapping"):
         made(3)

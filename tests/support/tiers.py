@@ -54,6 +54,11 @@ SMOKE: dict[str, dict[str, int]] = {
         "unit/test_training_modes.py": 1,
         "unit/test_optim.py::test_bits_of_the_equations": 3,
     },
+    "training and estimators without PyTorch": {
+        "nn/test_nn_models.py::test_gradients": 6,
+        "nn/test_checkpoints.py::test_going_on_is_going_on": 3,
+        "estimators/test_estimators.py::test_inside_scikit_learn": 1,
+    },
     "bad input is refused, and kills nobody": {
         "unit/test_bad_input.py": 1,
         "unit/test_bad_arrays.py": 1,

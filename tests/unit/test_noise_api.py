@@ -123,6 +123,24 @@ def test_gradients_are_added_where_asked(name: str) -> None:
         np.testing.assert_allclose(into[key], 1 + value, rtol=0, atol=1e-12)
 
 
+def test_a_pass_looks_at_its_mode_once() -> None:
+    """Another thread may switch it between two looks."""
+
+    class Switched(fastlstm.LSTM):
+        looks = 0
+
+        @property
+        def training(self) -> bool:
+            type(self).looks += 1
+            return self.looks % 2 == 1
+
+    lstm = Switched(I, H, 2, dropout=0.5, seed=0, options=ALL)
+    found = lstm.forward(X, seed=3)[0], lstm.forward(X, seed=3)[0]
+    assert lstm.looks == 2
+    usual = made(num_layers=2, dropout=0.5).train()
+    assert same(found[0], usual.forward(X, seed=3)[0])
+
+
 # ---- weight drop ----
 
 
