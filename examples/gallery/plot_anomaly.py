@@ -158,7 +158,7 @@ page.show(figure)
 rows = []
 for way, (delays, false) in found.items():
     hit = np.isfinite(delays)
-    after = f", after {np.nanmedian(delays):.0f} samples in the median" if hit.any() else ""
+    after = f", median delay in samples: {np.nanmedian(delays):.0f}" if hit.any() else ""
     here = f"{hit.sum()} of {len(hit)} faults{after}; false alarms: {false:.1f} in 10,000 samples"
     rows.append((way, "none", here))
 rows.append(("time of a sample, stream and head", "none", f"{1e6 * seconds:.1f} us"))
