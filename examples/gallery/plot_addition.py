@@ -106,8 +106,7 @@ figure, (left, table) = plt.subplots(
 )
 left.plot(1 + np.arange(epochs), right, "o-", color=_common.COLOURS[0], markersize=3)
 left.axhline(99, color="#777777", linewidth=0.8)
-left.annotate("Keras's example", (1, 99), xycoords=("axes fraction", "data"), ha="right", va="top",
-              fontsize=8, color="#555555")  # fmt: skip
+left.annotate("Keras's example", (1, 98), va="top", fontsize=8, color="#555555")
 left.set(xlabel="epoch", ylabel="sums right in %", title=f"Sums of {DIGITS} digits, never learned")
 left.set_ylim(-3, 103)
 table.set_axis_off()
