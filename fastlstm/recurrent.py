@@ -271,6 +271,13 @@ class Recurrent(Inference[Given, State], Generic[Given, State, Slope]):
             if self._params.unchanged(*moment):
                 break
         drop_weights(arrays, self._spec, p, seed)
+        for end in self._spec.suffixes:
+            name = "weight_hh" + end
+            if not np.isfinite(arrays[name]).all() and np.isfinite(self._params.arrays[name]).all():
+                raise ValueError(
+                    f"{name} times 1 / (1 - weight_drop) = {1 / (1 - p):.4g} must be finite in "
+                    f"{self.dtype}, and is not"
+                )
         return self._pack(arrays, FORWARD | BACKWARD, threads, False)
 
     def _draw_seed(self) -> int:

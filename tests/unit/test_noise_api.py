@@ -151,6 +151,16 @@ def test_weight_drop_takes_the_plain_kernels() -> None:
     assert same(lstm(X)[0], plain(X)[0])
 
 
+def test_weight_drop_beyond_the_dtype() -> None:
+    """Finite weights that 1 / (1 - p) makes infinite: no NaN without a word."""
+    lstm = made(options={"weight_drop": 0.9}).train()
+    lstm.weight_hh_l0[...] = 1e38
+    with pytest.raises(ValueError, match=r"weight_hh_l0 times 1 / \(1 - weight_drop\) = 10 must"):
+        lstm.forward(X, seed=0)
+    lstm.eval()
+    assert np.isfinite(lstm.forward(0 * X)[0]).all()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_weight_drop_is_a_pass_on_other_weights(isa: str, dtype: str) -> None:
     """To the bit, gradients too but for the mask; nobody but that pass sees them."""
