@@ -43,7 +43,7 @@ def made(rng, count):
         phase, turned = rng.uniform(0, 2 * np.pi, 6), rng.uniform(0.6, 1.4, 6)
         angle = 2 * np.pi * frequency * rng.uniform(0.85, 1.15) * time + phase
         wave = strength * turned * (np.sin(angle) + 0.5 * np.sin(2 * angle))
-        x.append((wave + 1.5 * rng.standard_normal((100, 6))).astype(np.float32))
+        x.append((wave + 0.7 * rng.standard_normal((100, 6))).astype(np.float32))
         labels.append(name)
     return x, labels
 
