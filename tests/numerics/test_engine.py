@@ -122,8 +122,7 @@ def test_isa_is_the_one_asked_for(isa: str) -> None:
 # ---- long sequences: several blocks of steps, several projections ----
 
 
-@pytest.mark.parametrize("gemm", ["native", "blas"])
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads,gemm", [(1, "native"), (2, "native"), (2, "blas")])
 @pytest.mark.parametrize(
     "config",
     [

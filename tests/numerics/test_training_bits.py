@@ -243,7 +243,7 @@ def test_padding_counts_for_nothing(isa: str, dtype: str) -> None:
 
 
 def test_lengths_of_all_steps_are_no_lengths(isa: str, dtype: str) -> None:
-    for config in CONFIGS:
+    for config in CONFIGS[::2]:
         problem = problem_of(replace(config, lengths=None), dtype)
         plain = runs.gradients(problem)
         problem.inputs = problem.inputs._replace(lengths=(config.steps,) * config.batch)
