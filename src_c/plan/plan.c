@@ -236,11 +236,11 @@ static int64_t project_steps(const fastlstm_model *model, const fastlstm_plan *p
 static double options_ns(const fastlstm_model *model, const fastlstm_plan *plan)
 {
   const fastlstm_options *o = &model->spec.options;
-  const double layers = (double)(model->spec.num_layers * (model->spec.directions / plan->dir_groups));
+  const int64_t layers = model->spec.num_layers * (model->spec.directions / plan->dir_groups);
   const double rows = (double)(plan->batch > 0 ? fl_ceil_div(plan->batch, plan->row_groups) : 0);
   const double vectors = (double)fl_ceil_div(model->unit_vectors, plan->unit_groups);
   const double noise = plan->purpose == FASTLSTM_TRAIN && fl_has_noise(o) ? NOISE_NS * vectors : 0;
-  return layers * rows * ((o->layer_norm ? NORM_NS : 0) + noise);
+  return (double)layers * rows * ((o->layer_norm ? NORM_NS : 0) + noise);
 }
 
 static int64_t choose_block_steps(const fastlstm_model *model, const fastlstm_plan *plan)
