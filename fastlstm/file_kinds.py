@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import zipfile
 from typing import BinaryIO
+
+from .saving import name_of
 
 _FROM_TORCH = (
     "give torch.load(path, weights_only=True) to fastlstm.LSTM.from_state_dict if it is a state "
@@ -32,6 +36,27 @@ _STARTS: list[tuple[bytes, str, str]] = [
 _TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # After the version of an ONNX model (field 1): tags of its producer, domain, graph or operators.
 _ONNX_TAGS = b"\x12\x1a\x22\x28\x32\x3a\x42"
+
+
+def existing(path: str | os.PathLike[str]) -> str:
+    """The path of a regular file as a str: whoever opens a pipe may wait for ever.
+
+    Raises
+    ------
+    TypeError
+        It is no path.
+    OSError
+        There is no such file, or it is a folder.
+    ValueError
+        It is a device or a pipe.
+    """
+    name = name_of(path)
+    mode = os.stat(name).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "a model is a file, this is a folder", name)
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{name} cannot be loaded: it is a device or a pipe, no file")
+    return name
 
 
 def foreign(name: str) -> str | None:

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import stat
 import warnings
 from typing import Any
 
@@ -14,7 +12,7 @@ from . import checks
 from .gru import GRU
 from .lstm import LSTM
 from .rnn import RNN
-from .saving import FORMAT, KEY, name_of
+from .saving import FORMAT, KEY
 
 _KINDS: dict[str, type[LSTM] | type[RNN] | type[GRU]] = {"LSTM": LSTM, "RNN": RNN, "GRU": GRU}
 _NAMES = " or ".join(f"fastlstm.{name}" for name in _KINDS)
@@ -49,12 +47,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     from . import file_kinds
 
-    name = name_of(path)
-    mode = os.stat(name).st_mode
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "a model is a file, this is a folder", name)
-    if not stat.S_ISREG(mode):
-        raise ValueError(f"{name} cannot be loaded: it is a device or a pipe, no file")
+    name = file_kinds.existing(path)
     what = file_kinds.foreign(name)
     if what is not None:
         raise ValueError(f"{name} cannot be loaded: {what}")

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fastlstm.file_kinds import existing
+
 from . import keras_bare, keras_graph, keras_weights
 from .errors import FormatError, Unsupported, reading
-from .files import name_of
 from .imported import Imported
 from .keras_files import Contents, read
 from .keras_graph import Graph
@@ -89,7 +90,7 @@ def from_keras(
         "reset_after": reset_after,
     }
     if isinstance(source, (str, os.PathLike)):
-        contents = read(name_of(source))
+        contents = read(existing(source))
     elif isinstance(source, Mapping):
         contents = Contents("config", source, str(source.get("keras_version", "")))
     else:
@@ -109,7 +110,7 @@ def _of_contents(
         if weights is None:
             raise ValueError(f"{file} is a configuration alone: hand over its weights")
         if isinstance(weights, (str, os.PathLike)):
-            held = read(name_of(weights))
+            held = read(existing(weights))
         elif not isinstance(weights, (Mapping, list, tuple)):
             raise TypeError(
                 "weights must be a path, a list of arrays or a mapping of them, "

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm.file_kinds import existing
+
 from .description import Layer
 from .errors import Unsupported, library, reading
-from .files import name_of
 from .keras_reader import from_keras
 from .sequential import Sequential
 
@@ -41,7 +42,7 @@ def verify(path: str | os.PathLike[str], *, seed: int = 0) -> dict[str, float]:
     Unsupported
         Keras has none of the layers by itself.
     """
-    file = name_of(path)
+    file = existing(path)
     imported = from_keras(file)
     keras = library("keras", "keras", "verify files of Keras")
     with reading(file):

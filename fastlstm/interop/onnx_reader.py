@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm.file_kinds import existing
+
 from . import files, onnx_chain, onnx_stacks, onnx_words
 from .description import Array, Layer
 from .errors import FormatError, Unsupported, library, reading
@@ -116,7 +118,7 @@ def opened(model: Any, external_data: bool = False) -> Source:
     elif isinstance(model, onnx.ModelProto):
         return Source(inlined(model, "model"), "model", model.ByteSize(), None)
     elif isinstance(model, (str, os.PathLike)):
-        file = files.name_of(model)
+        file = existing(model)
         data = files.contents(file)
         folder = os.path.dirname(os.path.abspath(file)) if external_data else None
     else:

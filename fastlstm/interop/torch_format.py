@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from fastlstm import checks, state_dicts, weights
+from fastlstm.file_kinds import existing
 
-from . import files, torch_files
+from . import torch_files
 from .description import CELLS, LAYERS, Array, Layer, Model, describe
 from .errors import FormatError, Unsupported, library, reading
 from .imported import Imported, Other
@@ -60,7 +61,7 @@ def from_torch(
     if batch_first is not None:
         checks.flag("batch_first", batch_first)
     if isinstance(source, (str, os.PathLike)):
-        file = files.name_of(source)
+        file = existing(source)
         found = torch_files.loaded(file)
         if isinstance(found, Imported):
             return found

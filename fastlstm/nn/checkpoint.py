@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import checks, saving
 from ..checks import Array
-from ..file_kinds import foreign
+from ..file_kinds import existing, foreign
 from ..layer import Layer
 from ..optimizer import Optimizer
 from .modules import Modules
@@ -116,7 +116,7 @@ def load_checkpoint(
     OSError
         It cannot be read.
     """
-    name = saving.name_of(path)
+    name = existing(path)
     info, arrays = _read(name)
     owners = _owners(model, optimizer, parts)
     found: dict[str, dict[str, Array]] = {part: {} for part in owners}
@@ -189,7 +189,6 @@ def _generator(state: dict[str, Any]) -> np.random.Generator:
 def _read(name: str) -> tuple[dict[str, Any], dict[str, Array]]:
     import safetensors
 
-    os.stat(name)  # the library's own error lacks the name
     what = foreign(name)
     if what is not None:
         raise ValueError(f"{name} cannot be loaded: {what}")

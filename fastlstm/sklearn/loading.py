@@ -7,9 +7,8 @@ import json
 import os
 from typing import Any
 
-from .. import saving
 from ..checks import Array
-from ..file_kinds import foreign
+from ..file_kinds import existing, foreign
 from .base import SequenceEstimator
 from .classifier import LSTMClassifier
 from .files import FITTED, FORMAT, KEY, back
@@ -43,8 +42,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     """
     import safetensors
 
-    name = saving.name_of(path)
-    os.stat(name)
+    name = existing(path)
     what = foreign(name)
     if what is not None:
         raise ValueError(f"{name} cannot be loaded: {what}")

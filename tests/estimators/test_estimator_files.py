@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,13 @@ def test_what_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="got Mine"):
         Mine(**FAST).fit(X, N / 30).save(tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    """Whoever opened it would wait for somebody to write."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="device or a pipe"):
+        fastlstm.sklearn.load(tmp_path / "pipe")
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,16 @@ def test_a_failed_write_leaves_the_old_file(
         nn.save_checkpoint(path, one.model, step=2)
     assert path.read_bytes() == old
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    """Whoever opened it would wait for somebody to write."""
+    pipe, layer = tmp_path / "pipe", nn.Linear(2, 3, seed=0).train()
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match="device or a pipe"):
+        nn.load_checkpoint(pipe, layer)
+    with pytest.raises(IsADirectoryError):
+        nn.load_checkpoint(tmp_path, layer)
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
