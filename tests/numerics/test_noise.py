@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import fastlstm
-from fastlstm import LSTMOptions, reference
+from fastlstm import LSTMOptions
 from fastlstm.options import NOISE
 from fastlstm.reference.noise import Noise
 from fastlstm.reference.options import completed
 from fastlstm.spec import BACKWARD, FORWARD
 from support import option_runs
-from support.option_checks import assert_close, assert_same_bits
+from support.option_checks import assert_close, assert_passes, assert_same_bits
 from support.option_runs import Case
 
 pytestmark = pytest.mark.sanitize
@@ -84,19 +84,7 @@ def test_large_sizes(isa: str, sizes: tuple[int, ...]) -> None:
 def test_with_dropout_between_layers(isa: str, dtype: str) -> None:
     case = Case(6, 5, 4, 33, 3, True, True, True, True, ALL, dtype, 1, 0, 11)
     lstm, i = option_runs.model(case, dropout=0.4), case.inputs()
-    y, (h_n, c_n), tape = lstm.forward(i.x, i.state, lengths=i.lengths, seed=11)
-    given: dict[str, Any] = {"state": i.state, "lengths": i.lengths, "options": ALL.config()}
-    given |= {"dropout": 0.4, "seed": 11, "noisy": True}
-    expected = reference.lstm_forward(i.x, i.params, **given)
-    grads = lstm.backward(tape, i.dy, i.dstate)
-    wanted = reference.lstm_backward(i.x, i.params, dy=i.dy, dstate=i.dstate, **given)
-    pairs = [(y, expected.y), (h_n, expected.h_n), (c_n, expected.c_n), (grads.x, wanted.x)]
-    pairs += [(grads.params[name], value) for name, value in wanted.params.items()]
-    for found, value in pairs:
-        assert found is not None
-        scale = max(1.0, float(np.abs(value).max()))
-        atol = (1e-12 if dtype == "float64" else 2e-5) * scale
-        np.testing.assert_allclose(found, value, rtol=0, atol=atol)
+    assert_passes(lstm, i, seed=11, dropout=0.4, noisy=True)
 
 
 # ---- masks, as they show ----

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ import fastlstm
 from fastlstm import LSTMOptions, reference
 from fastlstm.options import ACTIVATIONS, LAYER_NORMS
 from support import option_runs
-from support.option_checks import assert_close, assert_same_bits
+from support.option_checks import assert_close, assert_passes, assert_same_bits
 from support.option_runs import Case
 
 FULL = LSTMOptions(
@@ -78,19 +77,7 @@ def test_dropout(isa: str, dtype: str) -> None:
     options = LSTMOptions(peepholes=True, cell_clip=50.0, candidate_activation="softsign")
     case = Case(6, 5, 4, 33, 3, True, True, True, True, options, dtype, 1)
     lstm, i = option_runs.model(case, dropout=0.4).train(), case.inputs()
-    y, (h_n, c_n), tape = lstm.forward(i.x, i.state, lengths=i.lengths, seed=11)
-    given: dict[str, Any] = {"state": i.state, "lengths": i.lengths, "options": options.config()}
-    given |= {"dropout": 0.4, "seed": 11}
-    expected = reference.lstm_forward(i.x, i.params, **given)
-    grads = lstm.backward(tape, i.dy, i.dstate)
-    wanted = reference.lstm_backward(i.x, i.params, dy=i.dy, dstate=i.dstate, **given)
-    pairs = [(y, expected.y), (h_n, expected.h_n), (c_n, expected.c_n), (grads.x, wanted.x)]
-    pairs += [(grads.params[name], value) for name, value in wanted.params.items()]
-    for found, value in pairs:
-        assert found is not None
-        scale = max(1.0, float(np.abs(value).max()))
-        atol = (1e-12 if dtype == "float64" else 2e-5) * scale
-        np.testing.assert_allclose(found, value, rtol=0, atol=atol)
+    assert_passes(lstm, i, seed=11, dropout=0.4)
 
 
 def test_gradients_are_added_where_asked(isa: str) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+import fastlstm
 from fastlstm import reference
 from support import option_runs
-from support.option_runs import Case
+from support.option_runs import Case, Inputs
 
 # Central differences over a step s are off by s^2 / 6 times the third derivative and by the loss's
 # rounding, some 1e-15, over s. Seen: 3e-10. A wrong term shows at 1e-3 and more.
@@ -20,6 +21,25 @@ def assert_same_bits(actual: np.ndarray, expected: np.ndarray, what: object = ""
     assert actual.shape == expected.shape, what
     assert actual.dtype == expected.dtype, what
     assert np.ascontiguousarray(actual).tobytes() == np.ascontiguousarray(expected).tobytes(), what
+
+
+def assert_passes(lstm: fastlstm.LSTM, i: Inputs, *, seed: int, **given: Any) -> None:
+    """Both passes of a model in training mode with the masks of `seed`, against the reference,
+    which is `given` the rest."""
+    assert lstm.training
+    y, (h_n, c_n), tape = lstm.forward(i.x, i.state, lengths=i.lengths, seed=seed)
+    assert lstm.options is not None
+    given |= {"state": i.state, "lengths": i.lengths, "options": lstm.options.config()}
+    expected = reference.lstm_forward(i.x, i.params, seed=seed, **given)
+    grads = lstm.backward(tape, i.dy, i.dstate)
+    wanted = reference.lstm_backward(i.x, i.params, dy=i.dy, dstate=i.dstate, seed=seed, **given)
+    pairs = [(y, expected.y), (h_n, expected.h_n), (c_n, expected.c_n), (grads.x, wanted.x)]
+    pairs += [(grads.params[name], value) for name, value in wanted.params.items()]
+    for found, value in pairs:
+        assert found is not None
+        scale = max(1.0, float(np.abs(value).max()))
+        atol = (1e-12 if lstm.dtype == "float64" else 2e-5) * scale
+        np.testing.assert_allclose(found, value, rtol=0, atol=atol)
 
 
 def assert_close(actual: dict[str, np.ndarray], case: Case) -> None:
