@@ -8,7 +8,6 @@ what a user sees grow (it includes fragmentation).
 from __future__ import annotations
 
 import sys
-import tracemalloc
 from collections.abc import Callable
 from itertools import repeat
 from typing import Any
@@ -18,7 +17,7 @@ import pytest
 
 import fastlstm
 from support import processes
-from support.memory import MALLINFO, assert_no_growth, needs_mallinfo
+from support.memory import MALLINFO, assert_no_growth, needs_mallinfo, traced
 from support.refusals import C_0, CELL, H_0, LSTM, X_STEP, B, F, H, T, X
 
 pytestmark = pytest.mark.sanitize
@@ -179,19 +178,9 @@ def test_step_allocates_nothing(batch: int) -> None:
     smallest_array = batch * 64 * 4
     for _ in repeat(None, 10):
         stream(x)
-    tracemalloc.start()
-    try:
-        for _ in repeat(None, 100):
-            stream(x)
-        before = tracemalloc.get_traced_memory()[0]
-        tracemalloc.reset_peak()
-        for _ in repeat(None, 10_000):
-            stream(x)
-        after, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert after - before < 200  # the measurement's own numbers
-    assert peak - before < max(200, smallest_array)
+    growth, peak = traced(lambda: stream(x), warm=100, count=4_000)
+    assert growth < 200  # the measurement's own numbers
+    assert peak < max(200, smallest_array)
 
 
 @needs_mallinfo

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -13,7 +12,7 @@ import pytest
 import fastlstm
 from support import helpers, processes
 from support import training_runs as runs
-from support.memory import MALLINFO, assert_no_growth, needs_mallinfo
+from support.memory import MALLINFO, assert_no_growth, needs_mallinfo, traced
 from support.training_runs import Named
 
 pytestmark = pytest.mark.sanitize
@@ -137,20 +136,10 @@ def test_a_step_with_a_tape_allocates_its_results_only() -> None:
     assert memory is not None
     nbytes, place = tape.nbytes, np.frombuffer(memory, np.uint8).ctypes.data
     results = 4 * (50 * 32 * 64 + 2 * 2 * 2 * 32 * 64)  # y and four states
-    tracemalloc.start()
-    try:
-        for _ in range(5):
-            step()
-        before = tracemalloc.get_traced_memory()[0]
-        tracemalloc.reset_peak()
-        for _ in range(30):
-            step()
-        after, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    scraps = 30 * 512  # Python keeps tuples that are let go for later, up to 2,000
-    assert after - before < scraps
-    assert peak - before < results + scraps + 10_000
+    growth, peak = traced(step, warm=5, count=20)
+    scraps = 20 * 512  # Python keeps tuples that are let go for later, up to 2,000
+    assert growth < scraps
+    assert peak < results + scraps + 10_000
     assert tape._memory is memory
     assert (tape.nbytes, np.frombuffer(memory, np.uint8).ctypes.data) == (nbytes, place)
 
