@@ -29,6 +29,8 @@ common="log_path=$work/reports/report:print_stacktrace=1"
 export ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=64:$common"
 export UBSAN_OPTIONS="$common"
 export PYTHONPATH=$work LD_PRELOAD="$runtime" FASTLSTM_TEST_SANITIZED=1
+# Python's own blocks from malloc too: memory of ctypes is watched as well.
+export PYTHONMALLOC=malloc
 export PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 # The sanitizers must be there and must speak up, or nothing below would mean anything.

@@ -86,15 +86,16 @@ def test_bad_specs(bad: dict[str, int]) -> None:
 
 
 def test_structures_and_tables_that_are_not_aligned() -> None:
-    room = ctypes.create_string_buffer(256)
-    for size, call in (
-        (ctypes.sizeof(SPEC), lambda p: library.fastlstm_model_bytes(p, at(SIZE()))),
-        (ctypes.sizeof(SPEC), lambda p: library.fastlstm_tape_bytes(p, 1, 1, at(SIZE()))),
-    ):
-        for shift in (1, 2, 4):
-            odd = ctypes.addressof(room) // 8 * 8 + 8 + shift
-            ctypes.memmove(odd, ctypes.addressof(spec()), size)
-            assert call(ctypes.c_void_p(odd)) == STATUS["FASTLSTM_UNALIGNED"]
+    good, out = spec(), SIZE()
+    room = Memory(ctypes.sizeof(good) + 4)
+    for shift in (1, 2, 4):
+        odd = ctypes.c_void_p(room.address + shift)
+        ctypes.memmove(odd, at(good), ctypes.sizeof(good))
+        for status in (
+            library.fastlstm_model_bytes(odd, at(out)),
+            library.fastlstm_tape_bytes(odd, 1, 1, at(out)),
+        ):
+            assert status == STATUS["FASTLSTM_UNALIGNED"]
 
 
 def test_isas_that_are_not_here() -> None:
