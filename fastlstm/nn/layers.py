@@ -27,6 +27,16 @@ class LayerGradients:
         Shaped as x; None if it was not asked for, or has none.
     params : dict of str to ndarray
         The gradient of every parameter, by its name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import nn
+    >>> head = nn.Linear(3, 2, seed=0)
+    >>> y, tape = head.forward(np.ones((5, 3), np.float32))
+    >>> grads = head.backward(tape, np.ones_like(y))
+    >>> grads.x.shape, {name: array.shape for name, array in grads.params.items()}
+    ((5, 3), {'weight': (2, 3), 'bias': (2,)})
     """
 
     x: Array | None
@@ -246,6 +256,13 @@ class Embedding(Layer):
     ------
     TypeError, ValueError
         A wrong argument.
+
+    Examples
+    --------
+    >>> from fastlstm import nn
+    >>> table = nn.Embedding(10, 3, padding_idx=0, seed=0)
+    >>> table([[4, 2, 0], [1, 0, 0]]).shape, table([0]).tolist()
+    ((2, 3, 3), [[0.0, 0.0, 0.0]])
     """
 
     num_embeddings: int
