@@ -252,7 +252,8 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019), as ``torch.optim.AdamW``.
 
-    As `Adam`, but the decay stays out of the moments: d = g, and p *= 1 - lr weight_decay first.
+    As `Adam`, but the decay stays out of the moments: d = g, and p becomes
+    (1 - lr weight_decay) p first.
 
     Parameters
     ----------

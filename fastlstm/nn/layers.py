@@ -313,11 +313,11 @@ class Embedding(Layer):
         Parameters
         ----------
         ids : array_like of int
-            Of any shape, 0 to N - 1.
+            0 to N - 1, of any shape (...).
 
         Returns
         -------
-        ndarray of shape (*ids.shape, K)
+        ndarray of shape (..., K)
             Their rows.
 
         Raises
@@ -338,7 +338,7 @@ class Embedding(Layer):
 
         Returns
         -------
-        y : ndarray of shape (*ids.shape, K)
+        y : ndarray of shape (..., K)
             Their rows.
         tape : ndarray
             For `backward`.
@@ -360,7 +360,7 @@ class Embedding(Layer):
         ----------
         tape : ndarray
             From `forward`.
-        dy : array of shape (*ids.shape, K)
+        dy : array of shape (..., K)
             Gradient of the rows.
         into : mapping of str to ndarray, optional
             The gradient is added into its array.
