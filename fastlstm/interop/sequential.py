@@ -123,6 +123,10 @@ class SequentialStream:
         self.batch, self._steps = batch, steps
         self._runs = [own.stream(batch) for own in steps]
 
+    def __repr__(self) -> str:
+        names = " -> ".join(step.name for step in self._steps)
+        return f"<SequentialStream of {names}, {self.batch} at once>"
+
     def __call__(self, x: ArrayLike) -> Array:
         """The outputs of the next steps.
 

@@ -47,6 +47,9 @@ class SequenceTape:
         self._kept: Array | None = None  # factors of dropout
         self._shares: Array | None = None  # what each step weighs in a mean
 
+    def __repr__(self) -> str:
+        return f"<SequenceTape of {self._inner.nbytes} bytes>"
+
 
 class SequenceModel(Modules):
     """A recurrent layer and a head that reads its last output, their mean, or each of them.
@@ -103,6 +106,11 @@ class SequenceModel(Modules):
             raise ValueError(
                 f"head must have {width} inputs at least and dtype {recurrent.dtype}, got {head!r}"
             )
+
+    def __repr__(self) -> str:
+        parts = f"{self.recurrent!r}, {self.head!r}, outputs={self.outputs!r}"
+        dropout = f", dropout={self.dropout}" if self.dropout else ""
+        return f"{type(self).__name__}({parts}{dropout})"
 
     def _read(self, features: Array, beside: SupportsArray | None) -> Array:
         if beside is None:
