@@ -153,6 +153,15 @@ class SequenceModel(Modules):
         ------
         TypeError, ValueError, MemoryError
             As a call of the recurrent layer does.
+
+        Examples
+        --------
+        >>> import numpy as np, fastlstm
+        >>> from fastlstm import nn
+        >>> model = nn.SequenceModel(fastlstm.GRU(2, 8, seed=0), nn.Linear(9, 3, seed=0), "mean")
+        >>> x, age = np.ones((7, 4, 2), np.float32), np.ones((4, 1), np.float32)
+        >>> model(x, lengths=[7, 1, 3, 0], beside=age).shape
+        (4, 3)
         """
         features = self.features(x, state, lengths=lengths, num_threads=num_threads)
         y: Array = self.head(self._read(features, beside))
@@ -182,6 +191,14 @@ class SequenceModel(Modules):
         ------
         TypeError, ValueError, MemoryError
             As a call does.
+
+        Examples
+        --------
+        >>> import numpy as np, fastlstm
+        >>> from fastlstm import nn
+        >>> model = nn.SequenceModel(fastlstm.GRU(2, 8, seed=0), nn.Linear(8, 3, seed=0))
+        >>> model.features(np.ones((7, 4, 2), np.float32)).shape
+        (4, 8)
         """
         run = self.recurrent.last if self.outputs == "last" else self.recurrent
         y: Array
