@@ -96,16 +96,18 @@ class Page:
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """The items; says on standard error how far it is, once a second after the first two."""
     began = said = time.monotonic()
-    for done, item in enumerate(items):
-        now = time.monotonic()
-        if now - began > 2 and now - said > 1:
-            left = (now - began) * (total - done) / max(1, done)
-            print(
-                f"\r{what}: {done / total:4.0%}, {left:.0f} s left at most ",
-                end="",
-                file=sys.stderr,
-            )
-            said = now
-        yield item
-    if said != began:
-        print(f"\r{what}: done in {time.monotonic() - began:.0f} s         ", file=sys.stderr)
+    try:
+        for done, item in enumerate(items):
+            now = time.monotonic()
+            if now - began > 2 and now - said > 1:
+                left = (now - began) * (total - done) / max(1, done)
+                print(
+                    f"\r{what}: {done / total:4.0%}, {left:.0f} s left at most ",
+                    end="",
+                    file=sys.stderr,
+                )
+                said = now
+            yield item
+    finally:  # also where the reader has enough
+        if said != began:
+            print(f"\r{what}: done in {time.monotonic() - began:.0f} s         ", file=sys.stderr)

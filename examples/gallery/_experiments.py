@@ -4,18 +4,26 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from _common import COLOURS, DASHES, Page, progress
-from _online import Course, solve
+from _online import Course, solve, solve_together
 
 
-def run(page: Page, task, nets, count: int, most: int) -> dict[str, list[Course]]:
-    """`count` courses of each net; `nets` has by name what makes one from a seed, and its batch."""
+def run(page: Page, task, together, nets, count: int, most: int) -> dict[str, list[Course]]:
+    """`count` courses of each net, by name.
+
+    `together` has what makes nets of 1997 from seeds, side by side; `nets` what makes one from a
+    seed, and its batch.
+    """
     tested = page.pick(test=50, quick=512, full=2560)
-    jobs = [(name, number) for name in nets for number in range(count)]
-    found: dict[str, list[Course]] = {name: [] for name in nets}
-    for name, number in progress(jobs, len(jobs), "trials"):
+    seeds = [1000 * page.seed + number for number in range(count)]
+    found: dict[str, list[Course]] = {}
+    for name, make_all in together.items():
+        steps = progress(range(most), most, name)
+        found[name] = solve_together(make_all(seeds), task, page.seed, steps, tested=tested)
+    jobs = [(name, seed) for name in nets for seed in seeds]
+    for name, seed in progress(jobs, len(jobs), "trials"):
         make, batch = nets[name]
-        seed = 1000 * page.seed + number
-        found[name].append(solve(make(seed), task, seed, most, batch=batch, tested=tested))
+        course = solve(make(seed), task, seed, most, batch=batch, tested=tested)
+        found.setdefault(name, []).append(course)
     return found
 
 
@@ -29,9 +37,10 @@ def draw(page: Page, found: dict[str, list[Course]], task, title: str, paper: fl
             axes.plot(at, course.errors, color=COLOURS[k], linestyle=DASHES[k], label=label)
             if course.solved:
                 axes.plot(at[-1], course.errors[-1], "o", color=COLOURS[k])
-    axes.axhline(task.mean, color="#777777", linewidth=0.8)
-    axes.annotate("mean error asked for", (1, task.mean), xycoords=("axes fraction", "data"),
-                  ha="right", va="bottom", color="#555555", fontsize=8)  # fmt: skip
+    if np.isfinite(task.mean):
+        axes.axhline(task.mean, color="#777777", linewidth=0.8)
+        axes.annotate("mean error asked for", (1, task.mean), xycoords=("axes fraction", "data"),
+                      ha="right", va="bottom", color="#555555", fontsize=8)  # fmt: skip
     if paper is not None:
         axes.axvline(paper, color="#777777", linewidth=0.8, linestyle=":")
         axes.annotate("mean of 1997", (paper, 1), xycoords=("data", "axes fraction"), rotation=90,

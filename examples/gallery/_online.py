@@ -1,29 +1,26 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The nets of Hochreiter and Schmidhuber (1997) and of today, trained a few sequences at a time.
-
-What a layer of today cannot express: gates that read the other gates' activations. All else of 1997
-is here: no forget gate, blocks whose cells share their gates, and a gradient that goes back in time
-by the cells alone, cut at the inputs of gates and cells.
-"""
+"""Nets trained a few sequences at a time until they solve a task, alone or side by side."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from _nets_1997 import NetsOf1997, logistic
 from _tasks import Task
 
 import fastlstm
 from fastlstm import nn
 
 WINDOW = 2000  # sequences over which a task counts as solved
+LOOKS = 500  # sequences between two looks whether it is
 
 
-class NetOf1997:
-    """The paper's g in [-2, 2] and h in [-1, 1], a squared error, and plain gradient descent.
+class CellsOf1997:
+    """A layer whose cells are those of 1997: no forget gate, g in [-2, 2], h in [-1, 1].
 
-    The gradient is cut by a twin that reads the old h among its inputs and has no recurrent
-    weights: what goes back to an input is dropped.
+    What a layer of today has else: gates read cells' outputs but no gates, and the whole gradient
+    goes back in time. A squared error, and plain gradient descent by one sequence at a time.
     """
 
     def __init__(
@@ -39,7 +36,6 @@ class NetOf1997:
         init: float = 0.1,
         seed: int = 0,
         every: bool = False,
-        cut: bool = True,
         shared: bool = True,
     ) -> None:
         cells = blocks * size
@@ -48,32 +44,26 @@ class NetOf1997:
             "candidate_activation": ("scaled_tanh", 2.0, 0.5),
             "output_activation": ("scaled_tanh", 1.0, 0.5),
         }
-        kind = {"outputs": "every" if every else "last"}
-        head = nn.Linear(cells, outputs)
-        self.model = nn.SequenceModel(fastlstm.LSTM(inputs, cells, options=options), head, **kind)
-        twin = fastlstm.LSTM(inputs + cells, cells, options=options)
-        self._twin = nn.SequenceModel(twin, head, **kind).train()
-        self.model.train()
-        self._cut, self._blocks, self._size, self._inputs = cut, blocks, size, inputs
-        self._shared = shared
+        lstm = fastlstm.LSTM(inputs, cells, options=options)
+        kind = "every" if every else "last"
+        self.model = nn.SequenceModel(lstm, nn.Linear(cells, outputs), outputs=kind).train()
+        self._blocks, self._size, self._shared = blocks, size, shared
         rng = np.random.default_rng(seed)
-        params = self._twin.parameters()
+        params = self.model.parameters()
         for values in params.values():
             values[:] = rng.uniform(-init, init, values.shape)
-        params["recurrent.weight_hh_l0"][:] = 0
         # The layer has two biases where the paper has one: the second stays zero.
-        for net in (self._twin, self.model):
-            net.recurrent.parameters()["bias_hh_l0"][:] = 0
+        params["recurrent.bias_hh_l0"][:] = 0
         bias = params["recurrent.bias_ih_l0"]  # gates i, f, g, o
         for gate, given in ((0, input_bias), (3, output_bias)):
             if given is not None:
                 bias[gate * cells : (gate + 1) * cells] = np.repeat(given, size)
-        self._learned = {k: v for k, v in params.items() if "_hh_" not in k}
-        for name in ("recurrent.weight_ih_l0", "recurrent.bias_ih_l0"):
+        self._learned = {k: v for k, v in params.items() if k != "recurrent.bias_hh_l0"}
+        self._gated = [name for name in self._learned if name.startswith("recurrent.")]
+        for name in self._gated:
             self._share(params[name], lambda gates: gates[:, :, :1])
         self._sgd = fastlstm.optim.SGD(self._learned, lr=lr)
         self._tape: nn.SequenceTape | None = None
-        self._hand_over()
 
     def _share(self, values, how) -> None:
         """One value, in place, for the gates of a block's cells, of theirs (2, blocks, size, K)."""
@@ -81,36 +71,14 @@ class NetOf1997:
             gates = values.reshape(4, self._blocks, self._size, -1)
             gates[[0, 3]] = how(gates[[0, 3]])
 
-    def _hand_over(self) -> None:
-        """The net that runs has the twin's weights."""
-        weight = self._learned["recurrent.weight_ih_l0"]
-        ours = self.model.recurrent.parameters()
-        ours["weight_ih_l0"][:] = weight[:, : self._inputs]
-        ours["weight_hh_l0"][:] = weight[:, self._inputs :]
-        ours["bias_ih_l0"][:] = self._learned["recurrent.bias_ih_l0"]
-
-    def _gradients(self, x, target):
-        if self._cut:
-            h, _ = self.model.recurrent(x, num_threads=1)
-            old = np.concatenate((np.zeros_like(h[:1]), h[:-1]))
-            x, net = np.concatenate((x, old), axis=2), self._twin
-        else:
-            net = self.model
-        z, self._tape = net.forward(x, tape=self._tape, num_threads=1)
-        p = logistic(z)
-        grads = net.backward(self._tape, (p - target) * p * (1 - p), num_threads=1).params
-        if not self._cut:
-            parts = [grads.pop(f"recurrent.weight_{k}_l0") for k in ("ih", "hh")]
-            grads["recurrent.weight_ih_l0"] = np.concatenate(parts, axis=1)
-        return p, {name: grads[name] for name in self._learned}
-
     def learn(self, x, target, lengths=None):
         """One update by one sequence, x (T, 1, I); the outputs before it."""
-        p, grads = self._gradients(x, target)
-        for name in ("recurrent.weight_ih_l0", "recurrent.bias_ih_l0"):
+        z, self._tape = self.model.forward(x, tape=self._tape, num_threads=1)
+        p = logistic(z)
+        grads = self.model.backward(self._tape, (p - target) * p * (1 - p), num_threads=1).params
+        for name in self._gated:
             self._share(grads[name], lambda gates: gates.sum(axis=2, keepdims=True))
-        self._sgd.step(grads)
-        self._hand_over()
+        self._sgd.step({name: grads[name] for name in self._learned})
         return p
 
 
@@ -157,12 +125,7 @@ class NetOfToday:
         return p
 
 
-Learner = NetOf1997 | NetOfToday
-
-
-def logistic(z):
-    """1 / (1 + e^-z)."""
-    return 0.5 + 0.5 * np.tanh(0.5 * z)
+Learner = CellsOf1997 | NetOfToday
 
 
 @dataclass
@@ -179,6 +142,8 @@ class Course:
         Mean absolute error of each 500 sequences.
     wrong, tested : int
         Of new sequences after the training.
+    error : float
+        Their mean absolute error.
     """
 
     sequences: int = 0
@@ -187,29 +152,68 @@ class Course:
     wrong: int = 0
     tested: int = 0
     error: float = 0.0
+    _means: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    _worst: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+
+    def saw(self, error, task: Task) -> bool:
+        """Absolute errors (sequences, O) of the next ones; whether the task is solved by now."""
+        self._means.extend(error.mean(axis=1))
+        self._worst.extend(error.max(axis=1))
+        self.sequences += len(error)
+        if self.sequences // LOOKS > len(self.errors):
+            self.errors.append(float(np.mean([*self._means][-LOOKS:])))
+            wrong = sum(worst >= task.limit for worst in self._worst)
+            full = len(self._means) == WINDOW
+            self.solved = full and np.mean(self._means) < task.mean and wrong <= task.allowed
+        return self.solved
+
+    def test(self, error, task: Task) -> None:
+        """Absolute errors (sequences, O) of new ones."""
+        self.wrong, self.tested = int(np.sum(error.max(axis=1) >= task.limit)), len(error)
+        self.error = float(error.mean())
 
 
 def solve(
     learner: Learner, task: Task, seed: int, most: int, *, batch: int = 1, tested: int = 2560
 ) -> Course:
-    """Train until the last 2000 sequences were all right and their mean error is small enough."""
+    """Train until the last 2000 sequences were right, as the task has it, or `most` were seen."""
     rng, course = np.random.default_rng([seed, 1997]), Course()
-    recent: deque[float] = deque(maxlen=WINDOW)  # mean errors
-    worst: deque[float] = deque(maxlen=WINDOW)
-    since = 0
-    while course.sequences < most and not course.solved:
+    solved = False
+    while course.sequences < most and not solved:
         x, target, lengths = task.draw(rng, batch)
-        error = np.abs(learner.learn(x, target, lengths) - target)
-        recent.extend(error.mean(axis=1))
-        worst.extend(error.max(axis=1))
-        course.sequences += batch
-        if course.sequences // 500 > since:
-            since = course.sequences // 500
-            course.errors.append(float(np.mean([*recent][-500:])))
-            full = len(recent) == WINDOW
-            course.solved = full and np.mean(recent) < task.mean and max(worst) < task.limit
+        solved = course.saw(np.abs(learner.learn(x, target, lengths) - target), task)
     x, target, lengths = task.draw(rng, tested)
-    error = np.abs(logistic(learner.model(x, lengths=lengths)) - target)
-    course.wrong, course.tested = int(np.sum(error.max(axis=1) >= task.limit)), tested
-    course.error = float(error.mean())
+    course.test(np.abs(logistic(learner.model(x, lengths=lengths)) - target), task)
     return course
+
+
+def solve_together(
+    nets: NetsOf1997, task: Task, seed: int, steps: Iterable[int], *, tested: int = 2560
+) -> list[Course]:
+    """The same for nets side by side; one whose task is solved leaves. At most `steps` updates."""
+    courses = [Course() for _ in range(len(nets))]
+    running = [(course, np.random.default_rng([seed, k])) for k, course in enumerate(courses)]
+    rng = np.random.default_rng([seed, 1997])
+
+    def test(which) -> None:
+        found = []
+        for begin in range(0, tested, 256):  # the steps of more would take much memory
+            count = min(256, tested - begin)
+            x, target, lengths = task.stack([task.one(rng) for _ in range(count)])
+            found.append(np.abs(nets(x, lengths, which) - target))
+        for k, error in zip(which, np.concatenate(found, axis=1), strict=True):
+            running[k][0].test(error, task)
+
+    for _ in steps:
+        x, target, lengths = task.stack([task.one(rng) for _, rng in running])
+        error = np.abs(nets.learn(x, target, lengths) - target)
+        solved = [course.saw(error[k : k + 1], task) for k, (course, _) in enumerate(running)]
+        if any(solved):
+            test(np.flatnonzero(solved))
+            nets.keep(~np.array(solved))
+            running = [one for one, done in zip(running, solved, strict=True) if not done]
+        if not running:
+            break
+    else:
+        test(range(len(running)))
+    return courses

@@ -36,13 +36,21 @@ def one_hot(symbols):
     return x
 
 
-def strings(rng, count):
-    """Distinct strings: (inputs, targets, legal), each (T, 7); the last symbol has no follower."""
-    found = {}
-    while len(found) < count:
+def sets(rng, count=256):
+    """Strings to learn, as the grammar makes them, and others to test, as many.
+
+    Each is (inputs, targets, legal), (T, 7) each; the last symbol has no follower.
+    """
+    learned = [embedded(rng) for _ in range(count)]
+    known, tested = {"".join(string) for string, _ in learned}, []
+    while len(tested) < count:
         string, legal = embedded(rng)
-        found["".join(string)] = (one_hot(string[:-1]), one_hot(string[1:]), one_hot(legal))
-    return list(found.values())
+        if "".join(string) not in known:
+            tested.append((string, legal))
+    return [
+        [(one_hot(string[:-1]), one_hot(string[1:]), one_hot(legal)) for string, legal in some]
+        for some in (learned, tested)
+    ]
 
 
 def right(outputs, legal):

@@ -15,8 +15,9 @@ Elman net never does, RTRL some times after 25,000 to 173,000.
 import _common
 import matplotlib.pyplot as plt
 import numpy as np
-from _online import NetOf1997, NetOfToday, logistic
-from _reber import padded, right, strings
+from _nets_1997 import NetsOf1997, logistic
+from _online import CellsOf1997, NetOfToday
+from _reber import padded, right, sets
 
 from fastlstm import nn
 
@@ -28,17 +29,22 @@ LOOKS = 200  # strings between two looks whether it has learned
 # %%
 # Nets
 # ----
-# The paper's: 3 blocks of 2 cells or 4 of 1, output gates that start closed, a gradient cut at the
-# inputs of gates and cells. One thing no layer of today can express: gates that read gates.
-# Today's: a forget gate, the whole gradient, Adam, cross-entropy. Between them: 6 cells of 1997
-# with gates of their own and the whole gradient.
+# The paper's: 3 blocks of 2 cells or 4 of 1, output gates that start closed, biases for gates alone.
+# Between it and today: 6 of its cells in a layer of today, with gates of their own, biases for all
+# and the whole gradient. Today's: a forget gate, Adam, cross-entropy.
 
 
-def of_1997(blocks, size, lr, **more):
-    """What makes a learner from a seed."""
+def of_1997(blocks, size, lr):
+    """What makes nets side by side from seeds."""
     bias = [-1.0, -2.0, -3.0, -4.0][:blocks]
-    given = {"output_bias": bias, "init": 0.2, "every": True, **more}
-    return lambda seed: NetOf1997(7, 7, blocks, size, lr, seed=seed, **given)
+    given = {"biased": "gates", "output_bias": bias, "init": 0.2, "every": True}
+    return lambda seeds: NetsOf1997(seeds, 7, 7, blocks, size, lr, **given)
+
+
+def own_gates(seed):
+    """6 cells."""
+    given = {"output_bias": (-1.0, -2.0, -3.0), "init": 0.2, "every": True}
+    return CellsOf1997(7, 7, 3, 2, 0.5, shared=False, seed=seed, **given)
 
 
 def today(seed):
@@ -46,16 +52,17 @@ def today(seed):
     return NetOfToday(7, 7, 30, nn.Constant(0.005), steps=20, seed=seed, every=True)
 
 
-own = {"cut": False, "shared": False}
-nets = {
+together = {
     "1997: 3 x 2, lr 0.5": (of_1997(3, 2, 0.5), "100 %, 8,440"),
     "1997: 4 x 1, lr 0.5": (of_1997(4, 1, 0.5), "97 %, 9,500"),
     "1997: 3 x 2, lr 0.2": (of_1997(3, 2, 0.2), "97 %, 14,060"),
-    "1997: 6 x 1, lr 0.5, whole gradient": (of_1997(3, 2, 0.5, **own), "none"),
+}
+nets = {
+    "1997's cells: 6 x 1, lr 0.5, whole gradient": (own_gates, "none"),
     "today: 30 cells, Adam": (today, "none"),
 }
-if page.size != "full":
-    nets = dict([*nets.items()][-2:])
+if page.size == "quick":
+    together = dict([*together.items()][:1])
 
 # %%
 # Trials
@@ -64,30 +71,71 @@ if page.size != "full":
 # weights for each.
 
 
+class Data:
+    """One of the three."""
+
+    def __init__(self, number):
+        self.learned, tested = sets(np.random.default_rng([page.seed, number]))
+        strings = {inputs.tobytes(): (inputs, legal) for inputs, _, legal in self.learned + tested}
+        self.x, self.lengths = padded([inputs for inputs, _ in strings.values()])
+        self._legal, _ = padded([legal for _, legal in strings.values()])
+        self._past = np.arange(len(self.x))[:, None] >= self.lengths
+
+    def share(self, outputs):
+        """Share of the strings that outputs (T, ..., strings, 7) get right."""
+        legal = self._legal if outputs.ndim == 3 else self._legal[:, None]
+        past = self._past if outputs.ndim == 3 else self._past[:, None]
+        return (right(outputs, legal) | past).all(axis=0).mean(axis=-1)
+
+
+data = [Data(number) for number in range(3)]
+
+
 def trial(make, number):
     """Share of right strings at every look; it ends when all are."""
-    rng = np.random.default_rng([page.seed, number % 3])
-    drawn = strings(rng, 512)
-    x, lengths = padded([inputs for inputs, _, _ in drawn])
-    legal, _ = padded([legal for _, _, legal in drawn])
-    valid = np.arange(len(x))[:, None] < lengths
-    learner, order = make(1000 * page.seed + number), np.random.default_rng([page.seed, number])
-    shares = []
+    of, learner, shares = data[number % 3], make(1000 * page.seed + number), []
+    order = np.random.default_rng([page.seed, number])
     for at in range(most):
-        inputs, targets, _ = drawn[int(order.integers(256))]
+        inputs, targets, _ = of.learned[int(order.integers(256))]
         learner.learn(inputs[:, None], targets[:, None])
         if (at + 1) % LOOKS == 0:
-            good = right(logistic(learner.model(x, lengths=lengths, num_threads=1)), legal)
-            shares.append(float((good | ~valid).all(axis=0).mean()))
+            z = learner.model(of.x, lengths=of.lengths, num_threads=1)
+            shares.append(float(of.share(logistic(z))))
             if shares[-1] == 1:
                 break
     return shares
 
 
+def side_by_side(make_all, steps):
+    """The same for all trials of nets that train together."""
+    nets = make_all([1000 * page.seed + number for number in range(trials)])
+    orders = [np.random.default_rng([page.seed, number]) for number in range(trials)]
+    running, found = np.arange(trials), [[] for _ in range(trials)]
+    for at in steps:
+        drawn = [data[k % 3].learned[int(orders[k].integers(256))] for k in running]
+        x, lengths = padded([inputs for inputs, _, _ in drawn])
+        nets.learn(x, padded([targets for _, targets, _ in drawn])[0], lengths)
+        if (at + 1) % LOOKS == 0:
+            for number, of in enumerate(data):
+                some = np.flatnonzero(running % 3 == number)
+                if len(some):
+                    for k, share in zip(some, of.share(nets(of.x, of.lengths, some)), strict=True):
+                        found[running[k]].append(float(share))
+            go_on = np.array([found[k][-1] < 1 for k in running])
+            nets.keep(go_on)
+            running = running[go_on]
+            if not len(running):
+                break
+    return found
+
+
+courses = {
+    name: side_by_side(make_all, _common.progress(range(most), most, name))
+    for name, (make_all, _) in together.items()
+}
 jobs = [(name, number) for name in nets for number in range(trials)]
-courses = {name: [] for name in nets}
 for name, number in _common.progress(jobs, len(jobs), "trials"):
-    courses[name].append(trial(nets[name][0], number))
+    courses.setdefault(name, []).append(trial(nets[name][0], number))
 
 # %%
 # The picture
@@ -121,4 +169,5 @@ def words(found):
     return f"{len(ends)} of {len(found)}, after {np.mean(ends):,.0f} strings in the mean ({spread})"
 
 
-page.report((name, nets[name][1], words(found)) for name, found in courses.items())
+published = {**together, **nets}
+page.report((name, published[name][1], words(found)) for name, found in courses.items())
