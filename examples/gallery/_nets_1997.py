@@ -115,7 +115,7 @@ class NetsOf1997:
         return logistic(h @ weights[:, :-1] + weights[:, -1:])
 
     def __call__(self, x, lengths, which=slice(None)):
-        """All sequences x (T, B, I) in each of some nets: (T, nets, B, O), or at ends (nets, B, O)."""
+        """Of sequences x (T, B, I) in each of some nets: (T, nets, B, O), at ends (nets, B, O)."""
         hidden, output, last = self.hidden[which], self.output[which], lengths - 1
         kept = []
         for t, (_, _, _, y) in enumerate(self._steps(x[:, None], hidden)):

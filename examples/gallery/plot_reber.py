@@ -29,7 +29,7 @@ LOOKS = 200  # strings between two looks whether it has learned
 # %%
 # Nets
 # ----
-# The paper's: 3 blocks of 2 cells or 4 of 1, output gates that start closed, biases for gates alone.
+# The paper's: 3 blocks of 2 cells or 4 of 1, output gates that start closed, biases of gates alone.
 # Between it and today: 6 of its cells in a layer of today, with gates of their own, biases for all
 # and the whole gradient. Today's: a forget gate, Adam, cross-entropy.
 
