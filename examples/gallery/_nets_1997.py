@@ -44,6 +44,8 @@ class NetsOf1997:
         Whether there is a target at every step, else at the end.
     gates_read_gates : bool
         False: nothing reads gates, as in a layer of today.
+    linear : bool
+        True: outputs are linear units.
     """
 
     def __init__(
@@ -61,9 +63,11 @@ class NetsOf1997:
         init: float = 0.1,
         every: bool = False,
         gates_read_gates: bool = True,
+        linear: bool = False,
     ) -> None:
         gates, cells = 2 * blocks, blocks * size
         self._inputs, self._blocks, self._lr, self._every = inputs, blocks, lr, every
+        self._linear = linear
         units, reads = gates + cells, inputs + gates + cells + 1
         rngs = [np.random.default_rng(seed) for seed in seeds]
         self.hidden = np.array([rng.uniform(-init, init, (units, reads)) for rng in rngs])
@@ -112,7 +116,8 @@ class NetsOf1997:
     def _outputs(self, h, output):
         """Of cells' outputs (..., nets, sequences, C)."""
         weights = output.transpose(0, 2, 1)
-        return logistic(h @ weights[:, :-1] + weights[:, -1:])
+        z = h @ weights[:, :-1] + weights[:, -1:]
+        return z if self._linear else logistic(z)
 
     def __call__(self, x, lengths, which=slice(None)):
         """Of sequences x (T, B, I) in each of some nets: (T, nets, B, O), at ends (nets, B, O)."""
@@ -140,7 +145,8 @@ class NetsOf1997:
         time, lengths = np.arange(x.shape[1]), lengths[:, None]
         due = time < lengths if self._every else time == lengths - 1
         wanted = target.swapaxes(0, 1) if self._every else target[:, None]
-        dz = (p - wanted) * p * (1 - p) * due[..., None]
+        slope = 1 if self._linear else p * (1 - p)
+        dz = (p - wanted) * slope * due[..., None]
         dh = (dz @ self.output[..., :-1]).reshape(squashed.shape)
         opened, shown = after[..., :blocks], after[..., blocks:gates]
         cell = half[..., gates:].reshape(squashed.shape)

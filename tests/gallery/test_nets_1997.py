@@ -49,7 +49,14 @@ def f(z: Any) -> Any:
 
 
 def truncated_loss(
-    hidden: Any, output: Any, x: Any, frozen: Any, target: Any, blocks: int, size: int
+    hidden: Any,
+    output: Any,
+    x: Any,
+    frozen: Any,
+    target: Any,
+    blocks: int,
+    size: int,
+    linear: bool,
 ) -> float:
     """Half the squared error by the paper's equations, one unit after the other.
 
@@ -69,32 +76,31 @@ def truncated_loss(
             block = c // size
             states[c] += after[block] * (4 * f(net[2 * blocks + c]) - 2)
             after.append(after[blocks + block] * (2 * f(states[c]) - 1))
-        y = f(output @ np.array([*after[2 * blocks :], 1]))
+        z = output @ np.array([*after[2 * blocks :], 1])
         if target.ndim == 2 or t == len(x) - 1:
-            loss += ((target[t] if target.ndim == 2 else target) - y) @ (
-                (target[t] if target.ndim == 2 else target) - y
-            )
+            wanted = target[t] if target.ndim == 2 else target
+            loss += np.sum((wanted - (z if linear else f(z))) ** 2)
         before = np.array(after)
     return loss / 2
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize(("size", "linear"), [(1, True), (1, False), (2, False)])
 @pytest.mark.parametrize("every", [False, True], ids=["end", "every"])
-def test_cut_gradient(nets: Any, every: bool, size: int) -> None:
+def test_cut_gradient(nets: Any, every: bool, size: int, linear: bool) -> None:
     """Against differences of a slow reference, for two nets, one sequence of them longer.
 
     Central differences at 1e-5: third derivatives of order 10 make an error of 2e-10, roundings of
     a loss of order 10 one of 1e-10 at most; 1e-8 leaves room for both.
     """
     blocks, rng, lengths = 2, np.random.default_rng(3), np.array([4, 6])
-    net = nets.NetsOf1997([5, 6], 2, 3, blocks, size, 0.1, init=1.0, every=every)
+    net = nets.NetsOf1997([5, 6], 2, 3, blocks, size, 0.1, init=1.0, every=every, linear=linear)
     x = rng.normal(size=(6, 2, 2))
     target = rng.random((6, 2, 3) if every else (2, 3))
     _, *gradients = net.gradients(x, target, lengths)
     for k, length in enumerate(lengths):
         wanted = target[:length, k] if every else target[k]
         frozen: list[Any] = []
-        given = net.hidden[k], net.output[k], x[:length, k], frozen, wanted, blocks, size
+        given = net.hidden[k], net.output[k], x[:length, k], frozen, wanted, blocks, size, linear
         truncated_loss(*given)
         for weights, gradient in zip((net.hidden[k], net.output[k]), gradients, strict=True):
             for at in np.ndindex(weights.shape):
