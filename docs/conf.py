@@ -51,7 +51,7 @@ sphinx_gallery_conf = {
     "examples_dirs": str(ROOT / "examples" / "gallery"),
     "gallery_dirs": "gallery",
     "filename_pattern": r"/plot_",
-    "ignore_pattern": r"/_",
+    "ignore_pattern": r"(^|/)_",
     "plot_gallery": os.environ.get("GALLERY") == "1",
     "abort_on_example_error": True,
     "default_thumb_file": str(DOCS / "_static" / "thumbnail.svg"),
