@@ -6,9 +6,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 HEADER = Path(__file__).parents[2] / "src_c" / "include" / "fastlstm.h"
 INTRODUCTION = """# The C interface
@@ -55,13 +56,13 @@ def entry(comment: list[str], code: list[str]) -> str:
         what = said or escaped(note[1][:1].upper() + note[1][1:] if note else "")
         signature = " ".join(bare.rstrip(";").split())
         return f"````{{c:function}} {signature}\n\n{what}\n````\n"
-    block = f"```c\n{text}\n```"
+    described = "\n\n".join([said, f"```c\n{text}\n```"]).lstrip("\n")
     for kind, pattern in TYPES.items():
         found = re.fullmatch(pattern, bare, re.S)
         if found:
             name = " ".join(found[1].split())
-            return f"````{{c:{kind}}} {name}\n\n{said}\n\n{block}\n````\n"
-    return f"{said}\n\n{block}\n"
+            return f"````{{c:{kind}}} {name}\n\n{described}\n````\n"
+    return described + "\n"
 
 
 def pieces(text: str) -> Iterator[tuple[str, list[str], list[str]]]:

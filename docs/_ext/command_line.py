@@ -7,10 +7,11 @@ import contextlib
 import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 COMMANDS = ("info", "inspect", "convert", "verify", "bench")
 INTRODUCTION = """# The command line
