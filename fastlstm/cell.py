@@ -146,6 +146,15 @@ class RecurrentCell(Module, Generic[Given, State]):
             `batch_size` < 1, or `num_threads` is not in 1 to 1024.
         MemoryError
             The state does not fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> cell = fastlstm.LSTMCell(3, 4, seed=0)
+        >>> stream = cell.stream(batch_size=2)
+        >>> stream(np.ones((2, 3), np.float32)).shape
+        (2, 4)
         """
         batch = checks.count("batch_size", batch_size, 1)
         threads = runtime.call_threads(num_threads)
@@ -209,6 +218,18 @@ class LSTMCell(RecurrentCell[tuple[SupportsArray, SupportsArray], tuple[Array, A
         A wrong argument.
     MemoryError
         The cell does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> cell = fastlstm.LSTMCell(3, 4, seed=0)
+    >>> state = None
+    >>> for x_t in np.ones((5, 2, 3), np.float32):
+    ...     state = cell(x_t, state)
+    >>> h, c = state
+    >>> h.shape, c.shape
+    ((2, 4), (2, 4))
     """
 
     _kind = "LSTMCell"

@@ -107,6 +107,16 @@ class LSTMOptions:
     The equations, forward and backward, and their sources stand in ``fastlstm.reference.options``,
     ``fastlstm.reference.normalization``, ``fastlstm.reference.activations`` and
     ``fastlstm.reference.noise``.
+
+    Examples
+    --------
+    >>> import fastlstm
+    >>> options = fastlstm.LSTMOptions(peepholes=True, cell_clip=10.0)
+    >>> lstm = fastlstm.LSTM(3, 4, options=options, seed=0)
+    >>> lstm.weight_ci_l0.shape
+    (4,)
+    >>> fastlstm.LSTM(3, 4, options={"gate_activation": "hard_sigmoid", "zoneout_h": 0.1})
+    LSTM(3, 4, options=LSTMOptions(gate_activation='hard_sigmoid', zoneout_h=0.1), dtype=float32)
     """
 
     peepholes: bool = False
@@ -165,6 +175,12 @@ class LSTMOptions:
         -------
         dict
             A new one: the class called with it makes the same options.
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> fastlstm.LSTMOptions(coupled=True, peepholes=False).config()
+        {'coupled': True}
         """
         found = {}
         for field in dataclasses.fields(self):
@@ -193,6 +209,12 @@ class LSTMOptions:
         -------
         bool
             True where one of the probabilities is not zero.
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> fastlstm.LSTMOptions(weight_drop=0.5).has_noise()
+        True
         """
         return any(getattr(self, name) for name in NOISE)
 

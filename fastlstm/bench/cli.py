@@ -134,7 +134,10 @@ def choose_shapes(args: argparse.Namespace, error: Callable[[str], Any]) -> list
     lists: Any = training_zoo if args.train else zoo
     shapes: list[Shape] = []
     if args.input_size and args.hidden_size:
+        from ..options import chosen
+
         try:
+            chosen(args.options, args.proj or 0)
             shapes.append(
                 Shape(
                     "own",

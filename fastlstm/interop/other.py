@@ -25,6 +25,15 @@ class Other:
         What the file says of it, by the format's own names.
     weights : mapping of str to ndarray
         Its arrays, as the file has them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastlstm import interop
+    >>> model = torch.nn.Sequential(torch.nn.GRU(3, 4), torch.nn.Linear(4, 2))
+    >>> other = interop.from_torch(model).others[0]
+    >>> other.name, other.kind, other.weights["weight"].shape
+    ('1', 'Linear', (2, 4))
     """
 
     name: str

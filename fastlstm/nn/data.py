@@ -15,7 +15,17 @@ from .layers import generator
 
 
 class Batch(NamedTuple):
-    """Some sequences and their targets."""
+    """Some sequences and their targets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import nn
+    >>> x = [np.ones((3, 2), np.float32), np.ones((1, 2), np.float32)]
+    >>> batch = next(nn.batches(x, shuffle=False))
+    >>> batch.x.shape, batch.lengths.tolist(), batch.y, batch.chosen.tolist()
+    ((2, 3, 2), [3, 1], None, [0, 1])
+    """
 
     x: Array
     """(B, T, I); of a list, with zeros past a sequence's end"""
@@ -28,7 +38,16 @@ class Batch(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """Parts of a series, each with what came after it."""
+    """Parts of a series, each with what came after it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import nn
+    >>> x, y, future = nn.windows(np.zeros((10, 2)), steps=4, ahead=3)
+    >>> x.shape, y.shape, future
+    ((4, 4, 2), (4, 3, 2), None)
+    """
 
     x: Array
     """(N, steps, I + E): the series and what is known beside it"""
@@ -61,6 +80,13 @@ def valid_steps(
     ------
     TypeError, ValueError
         A wrong argument.
+
+    Examples
+    --------
+    >>> from fastlstm import nn
+    >>> nn.valid_steps([2, 3])
+    array([[ True,  True, False],
+           [ True,  True,  True]])
     """
     given = checks.given_lengths(lengths)
     if steps is None:

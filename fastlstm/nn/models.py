@@ -28,6 +28,16 @@ class SequenceTape:
     ----------
     state
         The recurrent layer's final state, which the next stretch of a long sequence starts from.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm
+    >>> from fastlstm import nn
+    >>> model = nn.SequenceModel(fastlstm.GRU(2, 8, seed=0), nn.Linear(8, 3, seed=0), "every")
+    >>> y, tape = model.forward(np.zeros((4, 1, 2), np.float32))
+    >>> y, tape = model.forward(np.ones((4, 1, 2), np.float32), tape.state, tape=tape)
+    >>> tape.state.shape
+    (1, 1, 8)
     """
 
     def __init__(self) -> None:
@@ -232,6 +242,23 @@ class SequenceModel(Modules):
         ------
         TypeError, ValueError, MemoryError
             As a call does.
+
+        Examples
+        --------
+        >>> import numpy as np, fastlstm
+        >>> from fastlstm import nn
+        >>> lstm = fastlstm.LSTM(2, 8, batch_first=True, seed=0)
+        >>> model = nn.SequenceModel(lstm, nn.Linear(8, 3, seed=0)).train()
+        >>> adam = fastlstm.optim.Adam(model, lr=0.1)
+        >>> x, labels = np.ones((4, 7, 2), np.float32), [0, 1, 1, 1]
+        >>> losses = []
+        >>> for _ in range(20):
+        ...     logits, tape = model.forward(x)
+        ...     loss, dlogits = nn.cross_entropy(logits, labels)
+        ...     adam.step(model.backward(tape, dlogits))
+        ...     losses.append(loss)
+        >>> losses[-1] < losses[0]
+        True
         """
         tape = SequenceTape() if tape is None else tape
         dropout = self.dropout if self.training else 0.0

@@ -76,6 +76,15 @@ class EarlyStopping(_Watch):
         The lowest loss; infinity before there is one.
     waited : int
         Losses since then.
+
+    Examples
+    --------
+    >>> from fastlstm import nn
+    >>> model = nn.Linear(3, 2, seed=0)
+    >>> stopping = nn.EarlyStopping(model, patience=2)
+    >>> [stopping.update(loss) for loss in (0.9, 0.7, 0.8, 0.75)]
+    [False, False, False, True]
+    >>> stopping.restore()  # the weights of the loss 0.7
     """
 
     def __init__(self, model: Stateful, patience: int = 10, min_delta: float = 0.0) -> None:
@@ -157,6 +166,13 @@ class ReduceOnPlateau(_Watch):
         The lowest loss; infinity before there is one.
     waited : int
         Losses since then, or since the last fall.
+
+    Examples
+    --------
+    >>> from fastlstm import nn
+    >>> rate = nn.ReduceOnPlateau(0.1, factor=0.5, patience=1)
+    >>> [rate.update(loss) for loss in (0.9, 0.7, 0.8, 0.75)]
+    [0.1, 0.1, 0.1, 0.05]
     """
 
     def __init__(

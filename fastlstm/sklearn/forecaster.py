@@ -298,6 +298,17 @@ class LSTMForecaster(SequenceEstimator):
         -------
         ndarray of shape (horizon, I, Q), or (n, horizon, I, Q) of a list
             Rising along the last axis.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlstm.sklearn import LSTMForecaster
+        >>> series = np.sin(np.arange(60) / 5)[:, None]
+        >>> model = LSTMForecaster(
+        ...     steps=8, horizon=3, quantiles=[0.1, 0.9], max_iter=2, random_state=0
+        ... )
+        >>> model.fit(series).predict_quantiles(series).shape
+        (3, 1, 2)
         """
         if self.quantiles is None:
             raise ValueError("quantiles must be given to the constructor to be forecast")

@@ -219,6 +219,16 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         ndarray of shape (n,) or (n, O), as y was
             With `per_step` (n, T) or (n, T, O), or a list of arrays (T_k,) or (T_k, O).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlstm.sklearn import LSTMRegressor
+        >>> X = [np.ones((3, 1)), np.zeros((5, 1))]
+        >>> y = [[0.0, 0.5, 1.0], [0.0, 0.0, 0.0, 0.0, 0.0]]
+        >>> model = LSTMRegressor(per_step=True, max_iter=2, random_state=0).fit(X, y)
+        >>> [row.shape for row in model.predict(X)]
+        [(3,), (5,)]
         """
         check_is_fitted(self)
         found = self._raw(self._sequences(X))
