@@ -77,12 +77,13 @@ __all__ = [
 ]
 
 
-_LAZY = ("interop", "nn", "optim", "sklearn", "torch")  # imported when first asked for
+_LAZY = ("interop", "nn", "optim", "reference", "sklearn", "torch")  # imported when first asked for
 
 if TYPE_CHECKING:  # which else would take every name for one of ours
     from . import interop as interop
     from . import nn as nn
     from . import optim as optim
+    from . import reference as reference
     from . import sklearn as sklearn
     from . import torch as torch
 else:

@@ -96,6 +96,16 @@ class RecurrentCell(Module, Generic[Given, State]):
             A wrong argument, named in the message.
         MemoryError
             A result or the workspace cannot be allocated.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> cell = fastlstm.LSTMCell(3, 4, seed=0)
+        >>> h, c = cell(np.ones(3, np.float32))  # one sequence, from zeros
+        >>> h, c = cell(np.ones(3, np.float32), (h, c))
+        >>> h.shape
+        (4,)
         """
         dtype = self.dtype
         x = checks.given("x", x, dtype)
@@ -180,6 +190,13 @@ class RecurrentCell(Module, Generic[Given, State]):
         ------
         TypeError
             Another module or dtype; the message says what the module is and what to do.
+
+        Examples
+        --------
+        >>> import torch
+        >>> import fastlstm
+        >>> fastlstm.LSTMCell.from_torch(torch.nn.LSTMCell(3, 4))
+        LSTMCell(3, 4, dtype=float32)
         """
         cell = cls(**torch_modules.cell_config(module, cls._kind), seed=0)
         cell.load_state_dict(torch_modules.values(module, cell._shapes))

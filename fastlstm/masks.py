@@ -142,6 +142,14 @@ class Mask:
         ------
         TypeError, ValueError
             As `gather`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> mask = fastlstm.Mask([[False], [True], [False], [True]])
+        >>> mask.ungather(np.array([[[5.0]], [[6.0]], [[0.0]], [[0.0]]])).ravel()
+        array([0., 5., 0., 6.])
         """
         rows = self._time_major("dx", dx)
         x = np.empty(rows.shape, rows.dtype)
@@ -204,6 +212,14 @@ class Mask:
         ------
         TypeError, ValueError
             As `spread`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> mask = fastlstm.Mask([[False], [True], [False], [True]])
+        >>> mask.collect(np.ones((4, 1, 1))).ravel()  # the first output was read twice
+        array([2., 1., 0., 0.])
         """
         grads = self._time_major("dy", dy)
         rows = np.zeros(grads.shape, grads.dtype)

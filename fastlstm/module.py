@@ -220,6 +220,13 @@ class Module:
         -------
         dict
             Name -> read-only array.
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> gru = fastlstm.GRU(3, 4, bias=False, seed=0)
+        >>> {name: array.shape for name, array in gru.state_dict().items()}
+        {'weight_ih_l0': (12, 3), 'weight_hh_l0': (12, 4)}
         """
         if not self._params.live:
             return dict(self._params.arrays)

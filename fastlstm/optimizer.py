@@ -247,6 +247,19 @@ class Optimizer:
         ValueError
             Names missing or unexpected, wrong shapes, values or flags (those that are True or
             False, and whether there is momentum, must be this optimiser's own).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlstm import optim
+        >>> params = {"w": np.zeros(2)}
+        >>> adam, other = optim.Adam(params, lr=0.1), optim.Adam(params)
+        >>> adam.step({"w": np.ones(2)})
+        >>> np.savez("adam.npz", **adam.state_dict())
+        >>> with np.load("adam.npz") as state:
+        ...     other.load_state_dict(state)
+        >>> other.lr, other.steps
+        (0.1, 1)
         """
         state = inplace.mapping("state_dict", state_dict)
         names = ["step", *self._settings]

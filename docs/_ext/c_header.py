@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Writes reference/c.md from the comments and declarations of src_c/include/fastlstm.h."""
+"""Appends to reference/c.md what src_c/include/fastlstm.h says and declares."""
 
 from __future__ import annotations
 
@@ -12,12 +12,6 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 HEADER = Path(__file__).parents[2] / "src_c" / "include" / "fastlstm.h"
-INTRODUCTION = """# The C interface
-
-All of `src_c/include/fastlstm.h`, in its order and its words. [For embedded readers](../start/embedded.md) has a
-program that runs.
-
-"""
 FUNCTION = re.compile(r"(?!typedef)[\w *]+\bfastlstm_\w+\([^;{]*\);")
 TYPES = {
     "enum": r"typedef enum .*\} (\w+);",
@@ -89,7 +83,7 @@ def pieces(text: str) -> Iterator[tuple[str, list[str], list[str]]]:
 
 
 def page(header: str) -> str:
-    """The page, from the text of the header."""
+    """The text of the header as Markdown."""
     lines = header.splitlines()
     end = next(k for k, line in enumerate(lines) if not line.startswith("//"))
     body = "\n".join(lines[end:])
@@ -103,19 +97,20 @@ def page(header: str) -> str:
         body,
         flags=re.M,
     )
-    parts = [INTRODUCTION + prose(lines[1:end]), "## Constants and kinds"]
+    parts = [prose(lines[1:end]), "## Constants and kinds"]
     for title, comment, code in pieces(body):
-        parts.append(f"## {escaped(title[:1].upper() + title[1:])}" if title else entry(comment, code))
+        parts.append(
+            f"## {escaped(title[:1].upper() + title[1:])}" if title else entry(comment, code)
+        )
     return "\n\n".join(parts)
 
 
-def write(app: Sphinx) -> None:
-    path = Path(app.srcdir) / "reference" / "c.md"
-    text = page(HEADER.read_text(encoding="utf-8"))
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
+def read(app: Sphinx, name: str, source: list[str]) -> None:
+    if name == "reference/c":
+        app.env.note_dependency(str(HEADER))
+        source[0] += "\n" + page(HEADER.read_text(encoding="utf-8"))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    app.connect("builder-inited", write)
+    app.connect("source-read", read)
     return {"parallel_read_safe": True}

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Writes reference/command-line.md: what each command says to --help."""
+"""Appends to reference/command-line.md what each command says to --help."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -14,12 +13,6 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 COMMANDS = ("info", "inspect", "convert", "verify", "bench")
-INTRODUCTION = """# The command line
-
-`python -m fastlstm` says what runs on this machine, takes models in and out of files of other formats, and
-measures. [Models of other formats](../interop/onnx.md) has examples of `inspect`, `convert` and `verify`.
-
-"""
 
 
 def said(*arguments: str) -> str:
@@ -36,16 +29,15 @@ def said(*arguments: str) -> str:
 def page() -> str:
     parts = [f"```text\n{said()}```\n"]
     parts += [f"## {command}\n\n```text\n{said(command)}```\n" for command in COMMANDS]
-    return INTRODUCTION + "\n".join(parts)
+    return "\n".join(parts)
 
 
-def write(app: Sphinx) -> None:
-    path = Path(app.srcdir) / "reference" / "command-line.md"
-    text = page()
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
+def read(app: Sphinx, name: str, source: list[str]) -> None:
+    if name == "reference/command-line":
+        app.env.note_reread()  # whatever has changed: it may be any of the commands' modules
+        source[0] += "\n" + page()
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    app.connect("builder-inited", write)
+    app.connect("source-read", read)
     return {"parallel_read_safe": True}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
-    "CONTRIBUTING.md": "contributing.md",
+    "CONTRIBUTING.md": "start/contributor.md",
     "SECURITY.md": "security.md",
     "bench/results": "results",
 }
@@ -26,7 +26,7 @@ def moved(text: str, page: PurePosixPath) -> str:
     """The text of a page, given relative to docs, with its links to files outside replaced."""
 
     def replaced(link: re.Match[str]) -> str:
-        if len(link["up"]) // 3 != len(page.parts):  # it stays within docs, or leaves the repository
+        if len(link["up"]) // 3 != len(page.parts):  # within docs, or out of the repository
             return link[0]
         path = PurePosixPath(link["path"])
         target = PAGES.get(str(path)) or f"{PAGES.get(str(path.parent), '')}/{path.name}"

@@ -15,5 +15,7 @@ engine; ``peers`` the engines, each of which imports its library only when it is
 ``training`` a training step of each engine that can train, and its memory; ``agreement`` whether
 two engines computed the same; ``worker`` a child process that holds one engine; ``runner`` the
 parent that takes turns between them; ``limits`` what the machine could do at best; ``report``
-tables and JSON; ``files`` both tasks in one file.
+tables and JSON; ``files`` both tasks in one file; ``records`` results read back; ``chart`` what is
+shown of them; ``page`` as HTML; ``style`` how it looks; ``picture`` as PNG; ``drawing`` the
+command's options for these.
 """

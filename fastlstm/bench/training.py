@@ -46,8 +46,8 @@ CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     "rnn_tanh": ("RNN", {"nonlinearity": "tanh"}),
     "rnn_relu": ("RNN", {"nonlinearity": "relu"}),
 }
-"""The class of each cell, in torch.nn as here, and what its constructor takes to be that one (torch.nn
-has no GRU that resets before the product)."""
+"""The class of each cell, in torch.nn as here, and what its constructor takes to be that one; a GRU
+that resets before the product is there only here."""
 
 
 def numpy_model(shape: Shape, arrays: Arrays) -> Any:

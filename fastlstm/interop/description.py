@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlstm import GRU, LSTM, RNN, GRUCell, LSTMCell, LSTMOptions, RNNCell
+from fastlstm import GRU, LSTM, RNN, GRUCell, LSTMCell, LSTMOptions, RNNCell, checks
 from fastlstm.spec import Spec
 
 Array = NDArray[Any]
@@ -342,7 +342,7 @@ def describe(model: Model, name: str = "") -> list[Layer]:
     if kind.removesuffix("Cell") not in kinds or isinstance(model, type):
         raise TypeError(
             "model must be an LSTM, GRU or RNN of fastlstm or one of their cells, "
-            f"got {type(model).__name__}"
+            f"got {checks.kind(model)}"
         )
     cell = kind.endswith("Cell")
     ends = [""] if cell else model._spec.suffixes

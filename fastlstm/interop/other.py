@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .description import Array
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Other:
     """What stands between or around recurrent layers: a dense layer, an activation ...
 
@@ -40,3 +42,7 @@ class Other:
     kind: str
     config: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Array] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        shapes = {name: np.shape(array) for name, array in self.weights.items()}
+        return f"<Other {self.name!r}: {self.kind}, weights of shapes {shapes}>"

@@ -42,6 +42,11 @@ class LayerGradients:
     x: Array | None
     params: dict[str, Array]
 
+    def __repr__(self) -> str:
+        x = None if self.x is None else self.x.shape
+        params = {name: array.shape for name, array in self.params.items()}
+        return f"<LayerGradients of shapes x={x}, {params=}>"
+
 
 class Layer(Module):
     """A layer of few parameters, which NumPy runs: names, modes and states as of all models."""
@@ -293,7 +298,9 @@ class Embedding(Layer):
         self._own({"weight": weight}, real)
 
     def __repr__(self) -> str:
-        return f"Embedding({self.num_embeddings}, {self.embedding_dim}, dtype={self.dtype})"
+        sizes = f"{self.num_embeddings}, {self.embedding_dim}"
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"Embedding({sizes}{padding}, dtype={self.dtype})"
 
     def _ids(self, ids: object) -> Array:
         checks.no_mask("ids", ids)

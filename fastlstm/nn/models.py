@@ -47,6 +47,9 @@ class SequenceTape:
         self._kept: Array | None = None  # factors of dropout
         self._shares: Array | None = None  # what each step weighs in a mean
 
+    def __repr__(self) -> str:
+        return f"<SequenceTape of {self._inner.nbytes} bytes>"
+
 
 class SequenceModel(Modules):
     """A recurrent layer and a head that reads its last output, their mean, or each of them.
@@ -104,6 +107,11 @@ class SequenceModel(Modules):
                 f"head must have {width} inputs at least and dtype {recurrent.dtype}, got {head!r}"
             )
 
+    def __repr__(self) -> str:
+        parts = f"{self.recurrent!r}, {self.head!r}, outputs={self.outputs!r}"
+        dropout = f", dropout={self.dropout}" if self.dropout else ""
+        return f"{type(self).__name__}({parts}{dropout})"
+
     def _read(self, features: Array, beside: SupportsArray | None) -> Array:
         if beside is None:
             return features
@@ -145,6 +153,15 @@ class SequenceModel(Modules):
         ------
         TypeError, ValueError, MemoryError
             As a call of the recurrent layer does.
+
+        Examples
+        --------
+        >>> import numpy as np, fastlstm
+        >>> from fastlstm import nn
+        >>> model = nn.SequenceModel(fastlstm.GRU(2, 8, seed=0), nn.Linear(9, 3, seed=0), "mean")
+        >>> x, age = np.ones((7, 4, 2), np.float32), np.ones((4, 1), np.float32)
+        >>> model(x, lengths=[7, 1, 3, 0], beside=age).shape
+        (4, 3)
         """
         features = self.features(x, state, lengths=lengths, num_threads=num_threads)
         y: Array = self.head(self._read(features, beside))
@@ -174,6 +191,14 @@ class SequenceModel(Modules):
         ------
         TypeError, ValueError, MemoryError
             As a call does.
+
+        Examples
+        --------
+        >>> import numpy as np, fastlstm
+        >>> from fastlstm import nn
+        >>> model = nn.SequenceModel(fastlstm.GRU(2, 8, seed=0), nn.Linear(8, 3, seed=0))
+        >>> model.features(np.ones((7, 4, 2), np.float32)).shape
+        (4, 8)
         """
         run = self.recurrent.last if self.outputs == "last" else self.recurrent
         y: Array

@@ -37,6 +37,10 @@ class _Watch:
         self.waited += 1
         return False
 
+    def __repr__(self) -> str:
+        seen = f"best loss {self.best:.6g}, {self.waited} since"
+        return f"<{type(self).__name__} with patience {self.patience}: {seen}>"
+
     def state_dict(self) -> dict[str, Any]:
         """What it has seen, for a checkpoint.
 
@@ -187,6 +191,9 @@ class ReduceOnPlateau(_Watch):
         self.lr = checks.number("lr", lr)
         self.factor = checks.number("factor", factor, below=1.0)
         self.least = checks.number("least", least)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, rate {self.lr:.6g}>"
 
     def __call__(self, step: int, /) -> float:
         """The rate now, whatever the update: it can stand where a schedule can.

@@ -329,6 +329,16 @@ class LSTMForecaster(SequenceEstimator):
             Of the steps after each window.
         truth : ndarray of shape (N, horizon, I)
             What came.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlstm.sklearn import LSTMForecaster
+        >>> series = np.sin(np.arange(60) / 5)[:, None]
+        >>> model = LSTMForecaster(steps=8, horizon=3, max_iter=2, random_state=0).fit(series)
+        >>> forecast, truth = model.predict_windows(series[:20])
+        >>> forecast.shape, truth.shape
+        ((10, 3, 1), (10, 3, 1))
         """
         check_is_fitted(self)
         self._refuse_other(exogenous)

@@ -169,6 +169,17 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         Self
             The estimator.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlstm.sklearn import LSTMRegressor
+        >>> model = LSTMRegressor(random_state=0)
+        >>> for seed in range(3):
+        ...     X = np.random.default_rng(seed).standard_normal((8, 5, 2))
+        ...     model = model.partial_fit(X, X.mean(axis=(1, 2)))
+        >>> model.n_iter_
+        3
         """
         return self._train(X, y, sample_weight, not hasattr(self, "model_"), 1)
 

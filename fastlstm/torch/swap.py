@@ -230,5 +230,5 @@ def report(model: Any) -> Report:
 
 def _checked(model: Any) -> Any:
     if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        raise TypeError(f"model must be a torch.nn.Module, got {checks.kind(model)}")
     return model

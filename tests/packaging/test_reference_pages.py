@@ -104,7 +104,7 @@ def test_declarations_become_directives(extension: Any) -> None:
         "void fastlstm_g(void);  // as `f`\n\ntypedef struct fastlstm_x {\n  int a;  // one\n"
         "} fastlstm_x;\n"
     )
-    assert page.split("runs.\n\n")[1].replace("\n\n\n", "\n\n").split("\n\n") == [
+    assert page.replace("\n\n\n", "\n\n").split("\n\n") == [
         "What it is.",
         "```text\n  a drawing\n```",
         "## Constants and kinds",

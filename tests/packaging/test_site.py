@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`make docs` in a copy of the tree, and what it made: no warning, no broken link, nothing loaded from
-another host, and a search that finds."""
+"""`make docs` in a copy of the tree, and what it made: no warning, no broken link, nothing loaded
+from another host, and a search that finds."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is wrong with a folder of HTML pages: links that lead nowhere, and anything that a page would
-load from another host."""
+"""What is wrong with a folder of HTML pages: links that lead nowhere, and anything that a page
+would load from another host."""
 
 from __future__ import annotations
 
