@@ -27,6 +27,7 @@ extensions = [
     "public",
     "c_header",
     "command_line",
+    "results",
 ]
 exclude_patterns = ["_*", "sg_execution_times.rst", "gallery/sg_execution_times.rst"]
 templates_path = ["_templates"]
