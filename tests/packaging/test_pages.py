@@ -52,6 +52,27 @@ def test_every_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         assert np.isclose(float(names["accuracy"]), float(said[1]), atol=0.06)
 
 
+def in_contents(page: Path) -> Iterator[Path]:
+    """The pages that the tables of contents of a page name, and theirs."""
+    for block in re.findall(r"^```\{toctree\}\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S):
+        for line in block.splitlines():
+            if line and not line.startswith(":"):
+                entry = re.sub(r"^.* <(.+)>$", r"\1", line)
+                for found in page.parent.glob(f"{entry}.md"):
+                    yield found
+                    yield from in_contents(found)
+
+
+def test_every_page_is_in_the_contents() -> None:
+    """And once only, which Sphinx does not ask for."""
+    written = [
+        *PAGES,
+        *(p for f in ("interop", "design", "decisions") for p in (DOCS / f).glob("*")),
+    ]
+    listed = sorted([DOCS / "index.md", *in_contents(DOCS / "index.md")])
+    assert [page for page in listed if page in written] == sorted(written)
+
+
 def test_every_reader_has_code() -> None:
     told = {NAMES[page] for page in WITH_CODE}
     assert {"index.md", "security.md", "promises.md", "guide/streaming.md"} <= told
