@@ -130,7 +130,7 @@ def test_examples_are_listed() -> None:
         path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")
     }
     scripts = {name for name, text in texts.items() if '__name__ == "__main__"' in text}
-    table = prose(ROOT / "docs" / "usage.md").split("## Examples")[1]
+    table = prose(ROOT / "docs" / "guide" / "examples.md")
     listed = {
         name
         for row in re.findall(r"^\| *(`[^|]+)\|", table, re.M)
