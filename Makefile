@@ -41,7 +41,7 @@ smoke: $(VENV)/test build
 test: $(VENV)/test build
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not deep"
 
-test-deep: $(VENV)/test build
+test-deep: $(VENV)/test $(VENV)/docs build
 	$(BIN)/python -m pytest -q -m deep
 	tests/sanitize.sh
 
@@ -71,7 +71,7 @@ bench: $(VENV)/bench build
 
 # The site, in build/site. `make docs GALLERY=1` runs the gallery's pages for their pictures.
 docs: $(VENV)/docs build
-	OMP_WAIT_POLICY=passive $(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/site
+	OMP_WAIT_POLICY=passive $(BIN)/python -m sphinx -q -a -W --keep-going -d build/doctrees docs build/site
 
 wheel: $(VENV)/test
 	$(BIN)/python -m build --outdir dist

@@ -29,7 +29,7 @@ extensions = [
     "command_line",
     "results",
 ]
-exclude_patterns = ["_*", "sg_execution_times.rst", "gallery/sg_execution_times.rst"]
+exclude_patterns = ["_*", "gallery/sg_execution_times.rst", "sg_execution_times.rst"]
 templates_path = ["_templates"]
 
 # Headings are anchors as GitHub spells them, so that pages read the same in both places.

@@ -84,7 +84,12 @@ class GRU(Recurrent[SupportsArray, Array, SupportsArray]):
 
         n = tanh(W_in x_t + b_in + W_hn (r * h_{t-1}) + b_hn)
 
-    The backward pass and the sources stand in ``fastlstm.reference.gru``.
+    The backward pass and all sources stand in ``fastlstm.reference.gru``.
+
+    References
+    ----------
+    K. Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical
+    machine translation", EMNLP 2014.
 
     Examples
     --------

@@ -89,8 +89,18 @@ class LSTM(Recurrent[Given, State, Slope]):
     With a projection (LSTMP) h_t = W_hr (o * tanh(c_t)), of P values: so are y, h_0 and h_n, and
     layers above the first read D*P inputs.
 
-    The backward pass and the sources stand in ``fastlstm.reference.lstm``, those of options in
+    The backward pass and all sources stand in ``fastlstm.reference.lstm``, those of options in
     ``fastlstm.reference.options``.
+
+    References
+    ----------
+    S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural Computation 9(8), 1997.
+
+    F. Gers, J. Schmidhuber and F. Cummins, "Learning to forget", Neural Computation 12(10), 2000
+    (the forget gate).
+
+    H. Sak, A. Senior and F. Beaufays, "Long short-term memory based recurrent neural network
+    architectures for large vocabulary speech recognition", arXiv:1402.1128, 2014 (the projection).
 
     Examples
     --------

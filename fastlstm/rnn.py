@@ -77,7 +77,11 @@ class RNN(Recurrent[SupportsArray, Array, SupportsArray]):
 
         h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
 
-    The backward pass and the sources stand in ``fastlstm.reference.rnn``.
+    The backward pass and all sources stand in ``fastlstm.reference.rnn``.
+
+    References
+    ----------
+    J. Elman, "Finding structure in time", Cognitive Science 14(2), 1990.
 
     Examples
     --------

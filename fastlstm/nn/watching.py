@@ -81,6 +81,11 @@ class EarlyStopping(_Watch):
     waited : int
         Losses since then.
 
+    Raises
+    ------
+    TypeError, ValueError
+        A wrong argument.
+
     Examples
     --------
     >>> from fastlstm import nn
@@ -170,6 +175,11 @@ class ReduceOnPlateau(_Watch):
         The lowest loss; infinity before there is one.
     waited : int
         Losses since then, or since the last fall.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A wrong argument.
 
     Examples
     --------

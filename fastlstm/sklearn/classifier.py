@@ -171,6 +171,11 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         Self
             The estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A wrong argument, or a wrong parameter of the constructor, which is checked here.
         """
         fresh = not self._goes_on()
         x = self._sequences(X, reset=fresh)
@@ -199,6 +204,11 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         Self
             The estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A wrong argument, or a wrong parameter of the constructor, which is checked here.
         """
         fresh = not hasattr(self, "model_")
         x = self._sequences(X, reset=fresh)
@@ -244,6 +254,11 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         Self
             The estimator.
 
+        Raises
+        ------
+        TypeError, ValueError
+            A wrong argument, or a wrong parameter of the constructor, which is checked here.
+
         Examples
         --------
         >>> import numpy as np
@@ -281,6 +296,13 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         ndarray of shape (n, C)
             With `per_step` (n, T, C), or a list of arrays (T_k, C).
 
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            `X` is no such sequences, or has other features than those that were fitted.
+
         Examples
         --------
         >>> import numpy as np
@@ -306,6 +328,13 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         ndarray of n labels
             With `per_step` of shape (n, T), or a list of arrays (T_k,).
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            `X` is no such sequences, or has other features than those that were fitted.
         """
         check_is_fitted(self)
         logits = self._raw(self._sequences(X))
@@ -327,6 +356,13 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         float
             0 to 1.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            `X` is no such sequences, or has other features than those that were fitted.
         """
         found = self.predict(X)
         if self.per_step:

@@ -154,6 +154,11 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         Self
             The estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A wrong argument, or a wrong parameter of the constructor, which is checked here.
         """
         return self._train(X, y, sample_weight, not self._goes_on(), None)
 
@@ -169,6 +174,11 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         Self
             The estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A wrong argument, or a wrong parameter of the constructor, which is checked here.
 
         Examples
         --------
@@ -210,6 +220,11 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         Self
             The estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A wrong argument, or a wrong parameter of the constructor, which is checked here.
         """
         return self._fit_batches(batches, None, validation)
 
@@ -230,6 +245,13 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         ndarray of shape (n,) or (n, O), as y was
             With `per_step` (n, T) or (n, T, O), or a list of arrays (T_k,) or (T_k, O).
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            `X` is no such sequences, or has other features than those that were fitted.
 
         Examples
         --------
@@ -261,6 +283,13 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         float
             1 at most.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            `X` is no such sequences, or has other features than those that were fitted.
         """
         found = self.predict(X)
         if self.per_step:

@@ -53,6 +53,11 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         -------
         Self
             The scaler.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `X` is no such sequences.
         """
         x = inputs.as_sequences(X, "float64", self)
         self.scaler_ = StandardScaler().fit(inputs.flat(x))
@@ -71,6 +76,13 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         -------
         ndarray of shape (n, T, I), or list of arrays of shape (T_k, I)
             As `X`, of float64.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            `X` is no such sequences, or has other features than those that were fitted.
 
         Examples
         --------
