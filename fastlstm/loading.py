@@ -43,6 +43,16 @@ def load(path: str | os.PathLike[str]) -> Any:
         It cannot be read, or is a folder.
     TypeError
         The path is neither a str nor an os.PathLike of one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> gru, x = fastlstm.GRU(3, 4, seed=0), np.ones((5, 2, 3), np.float32)
+    >>> gru.save("model.safetensors")
+    >>> loaded = fastlstm.load("model.safetensors")
+    >>> bool((loaded(x)[0] == gru(x)[0]).all())
+    True
     """
     import safetensors
 
