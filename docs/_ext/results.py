@@ -24,7 +24,8 @@ INTRODUCTION = """# Results by CPU
 What fastlstm and its peers take on the models of the benchmark, as charts and tables: how long a
 call takes, how many times as long the peers take, and how near fastlstm comes to what the machine
 could do at best. The words to these figures, losses included, are in
-[benchmarks](../benchmarks.md); [measuring](../measuring.md) tells how to get them from your machine.
+[benchmarks](../benchmarks.md); how to get them from your machine is in
+[measuring](../measuring.md).
 
 | results | CPU | measured | models | x PyTorch | x best peer |
 |---|---|---|---:|---:|---:|

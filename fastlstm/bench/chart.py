@@ -54,7 +54,7 @@ SUMMARY_TITLES = {
     "ratio": "times as long as fastlstm takes (best peer's geometric mean in figures)",
     "share": "fastlstm's share of the machine's limit (median in figures)",
 }
-_MOST_TICKS = 7
+_MOST_TICKS = {"s": 4, "x": 7}  # more words of times would not stand side by side
 
 
 def colour(engine: str) -> str:
@@ -147,9 +147,10 @@ def log_scale(values: Iterable[float], unit: str) -> Scale:
     high = min((step for step in steps if step >= max(found) and step > low), default=steps[-1])
     inside = [step for step in steps if low * 0.999 <= step <= high * 1.001]
     ticks = inside
-    if len(inside) > _MOST_TICKS:
+    if len(inside) > (most := _MOST_TICKS[unit]):
         decades = [step for step in inside if f"{step:.0e}".startswith("1")]
-        ticks = decades[:: math.ceil(len(decades) / _MOST_TICKS)]
+        ticks = decades if len(decades) > 2 else inside
+        ticks = ticks[:: math.ceil(len(ticks) / most)]
     words = time_words if unit == "s" else lambda value: f"{value:g}"
     return Scale(low, high, [(tick, words(tick)) for tick in ticks])
 

@@ -286,7 +286,6 @@ def run(args: argparse.Namespace, error: Callable[[str], Any]) -> int:
     page = report.markdown(results, engines, machines, versions, targets, task)
     for path in args.output:
         files.write(path, task, page, values)
-    drawing.write_run(args, values, task, error)
     if args.json:
         print(json.dumps(values, default=str))
     else:
@@ -302,6 +301,7 @@ def run(args: argparse.Namespace, error: Callable[[str], Any]) -> int:
     }
     for name, why in sorted(refused):
         print(f"{name} has no figure for some shapes: {why}", file=sys.stderr)
+    drawing.write_run(args, values, task, error)
     problems = runner.disagreements(results)
     for problem in problems:
         print(problem, file=sys.stderr)

@@ -41,6 +41,7 @@ STYLE = (
     f"body[data-theme=dark] .fb{{{_colours(1)}}}"
     + "".join(f".fb-{name}{{fill:var(--fb-{name});stroke:var(--fb-{name})}}" for name in COLOURS)
     + """
+.fb{container-type:inline-size}
 .fb use{stroke-width:1}
 .fb .fb-dots use{opacity:.7}
 .fb .fb-dots .fb-line:not(.fb-axis){height:auto;margin-bottom:.4rem}
@@ -75,7 +76,11 @@ text-overflow:ellipsis}
 border-bottom:1px solid color-mix(in srgb,currentColor 20%,transparent)}
 .fb .fb-wide th:first-child,.fb .fb-wide td:first-child,.fb .fb-wide th:nth-child(2),
 .fb .fb-wide td:nth-child(2){text-align:left}
-@media (max-width:60rem){
+@container (max-width:60rem){
+.fb .fb-line{grid-template-columns:8.5rem minmax(0,1fr) 3.8rem}
+.fb .fb-label{font-size:.78rem}
+}
+@container (max-width:38rem){
 .fb .fb-charts,.fb .fb-charts.fb-dots{grid-template-columns:minmax(0,1fr)}
 .fb .fb-title{height:auto;margin-top:.8rem}
 .fb .fb-line,.fb .fb-chart:not(:first-child) .fb-line{grid-template-columns:minmax(0,1fr) 4rem;

@@ -152,6 +152,8 @@ def test_configurations_parse() -> None:
     version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.M)
     assert version
     assert citation["version"] == version[1]
+    cite = (ROOT / "docs" / "cite.md").read_text(encoding="utf-8")
+    assert re.findall(r"version = \{(.+?)\}", cite) == [version[1]]
 
 
 def test_workflow_calls_what_exists() -> None:
