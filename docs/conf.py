@@ -34,6 +34,7 @@ templates_path = ["_templates"]
 
 # Headings are anchors as GitHub spells them, so that pages read the same in both places.
 myst_heading_anchors = 4
+myst_enable_extensions = ["html_image"]  # pictures whose width is given, as GitHub shows them
 
 # Types stand in the docstrings, with shapes and defaults in words.
 autodoc_typehints = "none"
