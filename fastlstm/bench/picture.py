@@ -160,7 +160,10 @@ def _figure(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size)
-    grid = figure.add_gridspec(1, len(charts), width_ratios=widths[: len(charts)], wspace=space)
+    inch = 1 / size[1]
+    edges = {"top": 1 - 0.6 * inch, "bottom": 0.6 * inch}
+    widths = widths[: len(charts)]
+    grid = figure.add_gridspec(1, len(charts), width_ratios=widths, wspace=space, **edges)
     axes = [figure.add_subplot(grid[0, i], label=one.kind) for i, one in enumerate(charts)]
     for axis, one in zip(axes, charts, strict=True):
         scale = one.scale
