@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from support import ROOT, site
+from support import ROOT, checkout, site
 
 pytestmark = [pytest.mark.deep, pytest.mark.xdist_group("site")]
 
@@ -30,20 +30,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, made from the files that git would hand to somebody else, and what is compiled."""
     for package in ("sphinx", "furo", "myst_parser", "numpydoc", "sphinx_gallery", "torch"):
         pytest.importorskip(package)
-    folder = tmp_path_factory.mktemp("tree")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    if listed.returncode:
-        pytest.skip("not in a checkout of git")
-    compiled = [str(path.relative_to(ROOT)) for path in (ROOT / "fastlstm").glob("*.so")]
-    for name in [*listed.stdout.split("\0"), *compiled]:
-        if name and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+    folder = checkout.copy(tmp_path_factory.mktemp("tree"))
+    for path in (ROOT / "fastlstm").glob("*.so"):
+        shutil.copy2(path, folder / "fastlstm")
     command = re.search(r"-m (sphinx .*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     assert command
     assert {"-W", "--keep-going"} <= set(command[1].split())
