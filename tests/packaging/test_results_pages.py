@@ -66,6 +66,7 @@ def test_results_without_json_are_read(extension: ModuleType, pages: dict[str, s
         assert rows[of.name].shape == of
         assert f"<td>{of.name}</td><td>{of.describe()}</td>" in pages["epyc-zen3"]
     silero = rows["silero-vad-minute"]
+    assert silero.engines["fastlstm"].seconds == pytest.approx(11.82e-3)
     assert silero.ratio("torch") == pytest.approx(1.83, abs=0.005)
     assert silero.ratio_to_best == pytest.approx(1.46, abs=0.005)
     assert silero.share == pytest.approx(0.61)
