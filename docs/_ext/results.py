@@ -2,8 +2,8 @@
 """Writes results/: a page for each CPU in bench/results, with charts, and one that lists them.
 
 A page has the charts and tables that ``python -m fastlstm bench --html`` makes, and what else the
-Markdown file of the same name says, such as targets. Results of which there is no JSON are that
-file.
+Markdown file of the same name says, such as targets. Results of which there is no JSON are read
+from that file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import results_markdown
 
 from fastlstm.bench import chart, page, records, style
 
@@ -32,7 +34,8 @@ could do at best. The words to these figures, losses included, are in
 """
 AFTER = """
 At one thread, inference, published models only; ratios are the lowest, the geometric mean and the
-highest, and above 1 fastlstm is the faster one.
+highest, and above 1 fastlstm is the faster one. Results without a day are read from a table, whose
+figures are rounded.
 """
 
 
@@ -46,19 +49,20 @@ def looks() -> str:
     return raw(f"<style>{style.STYLE}</style>{style.MARKS}")
 
 
-def charts(name: str, chapters: Sequence[records.Chapter], rest: str) -> str:
-    """The page of results that were read."""
+def charts(name: str, chapters: Sequence[records.Chapter], text: str) -> str:
+    """The page of results that were read; ``text`` is what Markdown says of them."""
     parts = [f"# {name}\n", looks()]
     for one in chapters:
         parts.append(f"## {page.heading(one)}\n")
-        parts.append("".join(f"- {fact}\n" for fact in page.facts(one)))
+        facts = "".join(f"- {fact}\n" for fact in page.facts(one))
+        parts.append(facts if one.date else results_markdown.introduction(text))
         for threads in one.threads:
             parts.append(f"### {one.title}, {page.thread_words(threads)}\n")
             parts.append(raw(page.summary(one, threads)))
             for regime, rows in one.regimes(threads).items():
                 parts.append(f"#### {records.REGIMES[regime]}\n")
                 parts.append(raw(page.charts(rows), page.table(rows)))
-    return "\n".join([*parts, rest])
+    return "\n".join([*parts, sections(text)])
 
 
 def sections(text: str) -> str:
@@ -72,21 +76,15 @@ def sections(text: str) -> str:
     return "".join(found)
 
 
-def tables(name: str, text: str) -> str:
-    """The page of results that are Markdown only: its chapters one level down."""
-    return f"# {name}\n\n" + re.sub(r"^#", "##", text, flags=re.M)
-
-
 def line(name: str, chapters: Sequence[records.Chapter]) -> str:
     """A row of the table on the first page."""
-    one = next((one for one in chapters if one.task == "inference"), None)
-    if one is None:
-        return f"| [{name}]({name}.md) | tables only | - | - | - | - |\n"
+    one = chapters[0]
     rows = [row for group in one.published(one.threads[0]).values() for row in group]
     ratios = [[row.ratio("torch") for row in rows], [row.ratio_to_best for row in rows]]
     spans = [chart.span([ratio for ratio in found if ratio is not None]) for found in ratios]
     words = [", ".join(map(chart.ratio_words, found)) if found else "-" for found in spans]
-    cells = [f"{one.cpu}, {one.isa}", one.date[:10], str(len(rows)), *words]
+    cpu = ", ".join(word for word in (one.cpu, one.isa) if word)
+    cells = [cpu, one.date[:10] or "-", str(len(rows)), *words]
     return f"| [{name}]({name}.md) | {' | '.join(cells)} |\n"
 
 
@@ -95,11 +93,10 @@ def pages(folder: Path) -> dict[str, str]:
     names = sorted({path.stem for path in folder.iterdir() if path.suffix in (".json", ".md")})
     found, lines, shown = {}, [], []
     for name in names:
-        path = folder / f"{name}.json"
-        chapters = records.read(path) if path.is_file() else []
-        markdown = folder / f"{name}.md"
+        path, markdown = (folder / f"{name}.{kind}" for kind in ("json", "md"))
         text = markdown.read_text(encoding="utf-8") if markdown.is_file() else ""
-        found[name] = charts(name, chapters, sections(text)) if chapters else tables(name, text)
+        chapters = records.read(path) if path.is_file() else [results_markdown.chapter(text)]
+        found[name] = charts(name, chapters, text)
         lines.append(line(name, chapters))
         for one in chapters:
             if summary := page.summary(one, one.threads[0]):

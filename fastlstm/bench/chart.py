@@ -158,7 +158,9 @@ def log_scale(values: Iterable[float], unit: str) -> Scale:
 def share_scale(values: Iterable[float]) -> Scale:
     """From 0 to the whole limit; further where a value is above it."""
     high = max([1.0, *values])
-    return Scale(0.0, high, [(s, share_words(s)) for s in (0.0, 0.5, 1.0)], log=False)
+    step = 0.5 if high < 1.5 else math.ceil(high / 3)
+    ticks = [step * i for i in range(3) if step * i <= high]
+    return Scale(0.0, high, [(tick, share_words(tick)) for tick in ticks], log=False)
 
 
 def span(values: Sequence[float]) -> tuple[float, float, float] | None:

@@ -123,6 +123,20 @@ def test_scales_hold_their_values_and_have_a_few_ticks(unit: str, low: float, sp
     assert len({words for _, words in scale.ticks}) == len(scale.ticks)
 
 
+@pytest.mark.parametrize(
+    ("high", "ticks"),
+    [
+        (0.3, ["0 %", "50 %", "100 %"]),
+        (1.2, ["0 %", "50 %", "100 %"]),
+        (2.3, ["0 %", "100 %", "200 %"]),
+    ],
+)
+def test_scales_of_shares_begin_at_nothing(high: float, ticks: list[str]) -> None:
+    scale = chart.share_scale([0.1, high])
+    assert [words for _, words in scale.ticks] == ticks
+    assert (scale.place(0.0), scale.high) == (0.0, max(1.0, high))
+
+
 def test_words_of_figures() -> None:
     found = [chart.time_words(seconds) for seconds in (3.74e-6, 9.996e-4, 0.0123, 1.5)]
     assert found == ["3.74 us", "1 ms", "12.3 ms", "1.5 s"]

@@ -24,7 +24,9 @@ def extension() -> ModuleType:
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "docs" / "_ext"))
+        spec.loader.exec_module(module)
     return module
 
 
@@ -50,8 +52,27 @@ def test_pages_have_every_row(pages: dict[str, str]) -> None:
         for one in records.read(path):
             for row in one.rows:
                 assert f"<td>{row.shape.name}</td><td>{row.shape.describe()}</td>" in text
+
+
+def test_results_without_json_are_read(extension: ModuleType, pages: dict[str, str]) -> None:
+    """Of what the page's own columns say, to the digits that they have."""
+    text = (RESULTS / "epyc-zen3.md").read_text(encoding="utf-8")
+    one = extension.results_markdown.chapter(text)
+    assert (one.cpu, one.cpus, one.threads) == ("AMD EPYC", "2", [1, 2])
+    assert one.versions["openvino"] == "2026.4.1"
     plain = [of for of in zoo.ZOO if of.cell == "lstm" and not of.proj and not of.options]
-    assert all(of.name in pages["epyc-zen3"] for of in plain)  # which has no JSON
+    rows = {row.shape.name: row for row in one.rows if row.threads == 1}
+    for of in plain:
+        assert rows[of.name].shape == of
+        assert f"<td>{of.name}</td><td>{of.describe()}</td>" in pages["epyc-zen3"]
+    silero = rows["silero-vad-minute"]
+    assert silero.engines["fastlstm"].seconds == pytest.approx(11.82e-3)
+    assert silero.ratio("torch") == pytest.approx(1.83, abs=0.005)
+    assert silero.ratio_to_best == pytest.approx(1.46, abs=0.005)
+    assert silero.share == pytest.approx(0.61)
+    assert "From before commit 2380263" in pages["epyc-zen3"]
+    with pytest.raises(ValueError, match="does not say on which machine"):
+        extension.results_markdown.chapter(text.replace(" CPUs", ""))
 
 
 def test_html_stands_apart_and_loads_nothing(pages: dict[str, str]) -> None:
