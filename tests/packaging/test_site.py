@@ -52,6 +52,7 @@ def test_pages_are_sound(built: Path) -> None:
     assert {
         "index.html", "search.html", "reference/c.html", "reference/command-line.html",
         "reference/generated/fastlstm.LSTM.html", "gallery/plot_adding.html", "design/layouts.html",
+        "results/index.html", "start/embedded.html", "guide/streaming.html", "migration/torch.html",
     } <= pages  # fmt: skip
     assert [*site.faults(built)] == []
 
