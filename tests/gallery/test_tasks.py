@@ -132,7 +132,7 @@ def test_products_are_solved_with_some_wrong(gallery: Gallery, wrong: int) -> No
     assert not gallery.online.Course().saw(0 * errors + 0.02, total)
 
 
-def test_progress(gallery: Gallery, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress(gallery: Gallery, capfd: pytest.CaptureFixture[str]) -> None:
     """Silent where it takes less than two seconds."""
     assert list(gallery.common.progress("abc", 3, "letters")) == ["a", "b", "c"]
-    assert capsys.readouterr().err == ""
+    assert capfd.readouterr().err == ""
