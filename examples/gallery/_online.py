@@ -36,7 +36,6 @@ class CellsOf1997:
         init: float = 0.1,
         seed: int = 0,
         every: bool = False,
-        shared: bool = True,
     ) -> None:
         cells = blocks * size
         options = {
@@ -47,7 +46,7 @@ class CellsOf1997:
         lstm = fastlstm.LSTM(inputs, cells, options=options)
         kind = "every" if every else "last"
         self.model = nn.SequenceModel(lstm, nn.Linear(cells, outputs), outputs=kind).train()
-        self._blocks, self._size, self._shared = blocks, size, shared
+        self._blocks, self._size = blocks, size
         rng = np.random.default_rng(seed)
         params = self.model.parameters()
         for values in params.values():
@@ -67,9 +66,8 @@ class CellsOf1997:
 
     def _share(self, values, how) -> None:
         """One value, in place, for the gates of a block's cells, of theirs (2, blocks, size, K)."""
-        if self._shared:
-            gates = values.reshape(4, self._blocks, self._size, -1)
-            gates[[0, 3]] = how(gates[[0, 3]])
+        gates = values.reshape(4, self._blocks, self._size, -1)
+        gates[[0, 3]] = how(gates[[0, 3]])
 
     def learn(self, x, target, lengths=None):
         """One update by one sequence, x (T, 1, I); the outputs before it."""
