@@ -136,6 +136,20 @@ def _hdf5(path: str, data: bytes | None, size: int) -> Contents:
 
 def _child(path: str, data: bytes | None, size: int) -> tuple[dict[str, Any], memoryview]:
     """What the other process puts out: its line of JSON, and the bytes of arrays."""
+    status, output = _process(path, data, size)
+    line, _, body = output.partition(b"\n")
+    if status or not line:
+        signals = {number.value: number.name for number in signal.Signals}
+        why = signals.get(-status, f"status {status}")
+        raise FormatError(path, "", f"the HDF5 library fails on it ({why}): it is damaged")
+    return json.loads(line), memoryview(body)
+
+
+def _process(path: str, data: bytes | None, size: int) -> tuple[int, bytes]:
+    """How `hdf5_child` ends, minus the number of the signal that killed it, and what it puts out.
+
+    Tests of many files put a process that is forked in its place.
+    """
     if importlib.util.find_spec("h5py") is None:
         library("h5py", "keras", "read HDF5 files of Keras")
     program = os.path.join(os.path.dirname(__file__), "hdf5_child.py")
@@ -154,12 +168,7 @@ def _child(path: str, data: bytes | None, size: int) -> tuple[dict[str, Any], me
         )
     except subprocess.TimeoutExpired:
         raise FormatError(path, "", "the HDF5 library does not come to an end with it") from None
-    line, _, body = done.stdout.partition(b"\n")
-    if done.returncode or not line:
-        signals = {number.value: number.name for number in signal.Signals}
-        why = signals.get(-done.returncode, f"status {done.returncode}")
-        raise FormatError(path, "", f"the HDF5 library fails on it ({why}): it is damaged")
-    return json.loads(line), memoryview(body)
+    return done.returncode, done.stdout
 
 
 def _arrays(header: dict[str, Any], body: memoryview) -> Iterator[Array]:
@@ -167,10 +176,13 @@ def _arrays(header: dict[str, Any], body: memoryview) -> Iterator[Array]:
     listed = [own for rows in header.get("lists", {}).values() for own in rows]
     at = 0
     for _, kind, shape in listed or header.get("paths", []):
-        dtype = np.dtype(kind)
+        dtype = np.dtype("<u2" if kind == "bfloat16" else kind)
         count = math.prod(shape)
         array: Array = np.frombuffer(body, dtype, count, at).reshape(shape)
         at += count * dtype.itemsize
+        if kind == "bfloat16":  # the upper half of a float32
+            yield (array.astype(np.uint32) << 16).view(np.float32)
+            continue
         yield array.astype(dtype.newbyteorder("="))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .errors import FormatError
 from .keras_files import Contents
 from .keras_graph import Node
-from .keras_layers import count
+from .keras_others import count
 
 Array = NDArray[Any]
 
@@ -148,4 +148,9 @@ def _of_layer(layer: Any) -> list[Array]:
         return [array for side in sides for array in _of_layer(side)]
     cell: Any = getattr(layer, "cell", None)
     source = cell if hasattr(cell, "get_weights") else layer
+    if getattr(layer, "lora_enabled", False):  # its kernel is the sum; files have that alone
+        main: Any = getattr(layer, "kernel", getattr(layer, "embeddings", None))
+        whole = main.detach() if hasattr(main, "detach") else main
+        bias = getattr(layer, "bias", None)
+        return [np.asarray(whole), *([] if bias is None else [np.asarray(bias.numpy())])]
     return [np.asarray(array) for array in source.get_weights()]

@@ -115,6 +115,7 @@ class Scope:
             tensor.values.name for tensor in graph.sparse_initializer
         }
         self.nodes = list(graph.node)  # kept, so that each stays one object with one id
+        _all_text(source.file, path, self.nodes)
         self.makers: dict[str, Any] = {}
         for node in self.nodes:
             self.makers |= {name: node for name in node.output if name}
@@ -267,6 +268,14 @@ class Scope:
             found = values.pop() if len(values) == 1 else None
         self._uniform[name] = found
         return found
+
+
+def _all_text(file: str, path: str, nodes: list[Any]) -> None:
+    """Refuse names that are no UTF-8, for which protobuf gives bytes."""
+    for at, node in enumerate(nodes):
+        names = (node.name, node.op_type, node.domain, *node.input, *node.output)
+        if any(isinstance(name, bytes) for name in names):
+            raise FormatError(file, f"{path}node {at}", "a name of it is no UTF-8")
 
 
 def _node_names(graph: Any, path: str, used: set[str]) -> list[str]:

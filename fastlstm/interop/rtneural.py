@@ -23,7 +23,8 @@ from .gates import from_torch
 from .imported import Imported
 from .json_files import array, number, whole
 from .keras_graph import Node
-from .keras_layers import Reading, other, recurrent
+from .keras_layers import Reading, recurrent
+from .keras_others import other
 from .keras_weights import OfList
 from .other import Other
 
