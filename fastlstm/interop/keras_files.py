@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FormatError, library, reading
+from .json_files import parsed
 
 Array = NDArray[Any]
 _EXPANSION = 8  # bytes of contents for each byte of a compressed file, at most
@@ -62,7 +63,7 @@ def read(path: str) -> Contents:
             return _hdf5(path, None, size)
         if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
             with reading(path):
-                config = json.loads(file.read().decode("utf-8-sig"))
+                config = parsed(file.read())
             version = config.get("keras_version", "")
             return Contents(path, config, version if isinstance(version, str) else "")
     what = "is empty" if not size else "begins as none of them does"
@@ -72,8 +73,8 @@ def read(path: str) -> Contents:
 def _archive(path: str, file: BinaryIO, size: int) -> Contents:
     """A .keras file. Its entries are read by name into memory, nothing is unpacked."""
     with _damaged(path), zipfile.ZipFile(file) as archive:
-        config = json.loads(_entry(path, archive, "config.json", size))
-        metadata = json.loads(_entry(path, archive, "metadata.json", size))
+        config = parsed(_entry(path, archive, "config.json", size))
+        metadata = parsed(_entry(path, archive, "metadata.json", size))
         weights = _entry(path, archive, "model.weights.h5", size)
         version = metadata.get("keras_version", "") if isinstance(metadata, dict) else ""
     inside = f"{path}: model.weights.h5"
@@ -119,7 +120,7 @@ def _hdf5(path: str, data: bytes | None, size: int) -> Contents:
         raise FormatError(path, place, what)
     text = header["config"]
     with reading(path, "model_config"):
-        config = json.loads(text) if text else None
+        config = parsed(text) if text else None
     arrays = _arrays(header, body)
     if "lists" in header:
         lists = {

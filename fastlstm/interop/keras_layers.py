@@ -123,10 +123,12 @@ def _cell(
     bias = cudnn or part(reading.file, place, config, "use_bias", bool, True)
     arrays = _floats(reading, place, take(where, 2 + bias))
     kernel, recurrent, *biases = arrays
+    if kernel.ndim != 2 or recurrent.ndim != 2:
+        what = f"kernels must have two axes, have shapes {kernel.shape} and {recurrent.shape}"
+        raise FormatError(reading.file, place, what)
     units, gates = recurrent.shape[0], {"lstm": 4, "gru": 3, "rnn": 1}[cell]
     if (
-        kernel.ndim != 2
-        or recurrent.shape != (units, gates * units)
+        recurrent.shape != (units, gates * units)
         or kernel.shape[1] != gates * units
         or not kernel.size
     ):

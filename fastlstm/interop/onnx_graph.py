@@ -26,7 +26,7 @@ FOLDED = {
 }  # fmt: skip
 # What hands on the values of its first input (Concat: of all of them), whatever the shapes.
 _MOVES = FOLDED - {"Constant", "DequantizeLinear"} | {"Expand", "Tile"}
-_MOST_NODES = 200_000  # after the functions of a model are written out
+_MOST_NODES = 200_000  # of a model, its functions written out
 
 
 class Source:
@@ -39,6 +39,12 @@ class Source:
         self.notes: list[str] = []
         self.names: set[str] = set()
         """of all nodes, each of which has one of its own"""
+
+    @property
+    def opset(self) -> int:
+        """The version of ONNX's own operators; 1 where the file says none."""
+        own = (o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx"))
+        return max(own, default=1)
 
     def spend(self, count: int, place: str, made: int | None = None) -> None:
         """Account for bytes allocated, `count` at most, `made` where that is known; a FormatError
@@ -210,7 +216,7 @@ class Scope:
         with reading(self.source.file, name):
             most = _cost(node.op_type, arrays, attributes)
             self.source.spend(most, name, made=0)
-            made = _run(node, given, self.source.model)
+            made = _run(node, given, self.source.opset)
             copies = [
                 value.nbytes
                 for value in made.values()
@@ -304,7 +310,7 @@ def _cost(kind: str, arrays: list[Array], attributes: dict[str, Any]) -> int:
     return sum(array.nbytes for array in arrays)
 
 
-def _run(node: Any, given: dict[str, Array], model: Any) -> dict[str, Any]:
+def _run(node: Any, given: dict[str, Array], version: int) -> dict[str, Any]:
     """What a node makes, by ONNX's own reference implementation."""
     onnx = library("onnx", "onnx", "read ONNX files")
     reference = library("onnx.reference", "onnx", "read ONNX files")
@@ -313,7 +319,6 @@ def _run(node: Any, given: dict[str, Array], model: Any) -> dict[str, Any]:
     graph = onnx.helper.make_graph(
         [node], "node", [value(name) for name in given], [value(name) for name in outputs]
     )
-    version = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     if node.op_type == "DequantizeLinear":  # the reference has no older one, which means the same
         version = max(version, 19)
     opsets = [onnx.helper.make_opsetid("", version)]
@@ -324,13 +329,12 @@ def _run(node: Any, given: dict[str, Array], model: Any) -> dict[str, Any]:
 
 def inlined(model: Any, file: str) -> Any:
     """The model without functions of its own, each written out where it is called."""
-    if not model.functions:
-        return model
-    inliner = library("onnx.inliner", "onnx", "read ONNX files")
     bodies = {(f.domain, f.name): f.node for f in model.functions}
     sizes: dict[tuple[str, str], int] = {}
 
     def size(nodes: Any, inside: frozenset[tuple[str, str]]) -> int:
+        if len(nodes) > _MOST_NODES:
+            raise FormatError(file, "graph", f"it has more than {_MOST_NODES} nodes")
         total = 0
         for node in nodes:
             key = (node.domain, node.op_type)
@@ -344,5 +348,7 @@ def inlined(model: Any, file: str) -> Any:
 
     with reading(file):
         if size(model.graph.node, frozenset()) > _MOST_NODES:
-            raise FormatError(file, "functions", f"they write out to more than {_MOST_NODES} nodes")
-        return inliner.inline_local_functions(model)
+            raise FormatError(file, "graph", f"it writes out to more than {_MOST_NODES} nodes")
+        if not model.functions:
+            return model
+        return library("onnx.inliner", "onnx", "read ONNX files").inline_local_functions(model)

@@ -20,6 +20,8 @@ from .description import Array, Model, describe
 from .errors import FormatError, library, reading
 from .imported import Imported
 
+# How a pickle asks for the class.
+_BYTES = (b"cbuiltins\nbytearray\n", b"c__builtin__\nbytearray\n")
 # Names of dtypes in safetensors files -> how NumPy reads their bytes (bfloat16: as integers).
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
@@ -97,14 +99,21 @@ def loaded(file: str) -> Mapping[str, Any] | Imported:
 
 
 def _bounded(file: str) -> None:
-    """Refuse an archive whose entries unpack to many times its size."""
+    """Refuse an archive whose entries unpack to many times its size, and a pickle that makes bytes
+    of a number, as many as it likes: PyTorch's reader of weights alone lets it."""
     size = os.path.getsize(file)
     with reading(file, opened=True):
         if not zipfile.is_zipfile(file):
-            return
-    with reading(file, opened=True), zipfile.ZipFile(file) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > 2 * size + (1 << 20):
-            raise ValueError("its entries unpack to many times its bytes")
+            pickles = [files.contents(file)]
+        else:
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()
+                if sum(entry.file_size for entry in entries) > 2 * size + (1 << 20):
+                    raise ValueError("its entries unpack to many times its bytes")
+                ends = [entry for entry in entries if entry.filename.endswith(".pkl")]
+                pickles = [archive.read(entry) for entry in ends]
+        if any(made in data for data in pickles for made in _BYTES):
+            raise ValueError("it makes a bytearray, which no state dict has")
 
 
 def _safetensors(file: str) -> Mapping[str, Any] | Imported:

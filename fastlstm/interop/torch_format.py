@@ -20,6 +20,7 @@ from .imported import Imported, Other
 _OF_GATES = {4: "lstm", 3: "gru", 1: "rnn"}
 _CLASSES = {cls.__name__: cls for cls in (*LAYERS.values(), *CELLS.values())}
 _RECURRENT = "torch.nn.modules.rnn"
+_EXPANSION = 4  # bytes of layers for each byte of their file, at most
 
 
 def from_torch(
@@ -65,7 +66,7 @@ def from_torch(
         found = torch_files.loaded(file)
         if isinstance(found, Imported):
             return found
-        return _of_mapping(found, file, batch_first, nonlinearity)
+        return _of_mapping(found, file, batch_first, nonlinearity, os.path.getsize(file))
     if isinstance(source, Mapping):
         return _of_mapping(source, "state dict", batch_first, nonlinearity)
     if hasattr(source, "named_modules") and hasattr(source, "state_dict"):
@@ -160,13 +161,19 @@ def verify(path: str | os.PathLike[str], *, seed: int = 0) -> dict[str, float]:
 
 
 def _of_mapping(
-    mapping: Mapping[str, Any], file: str, batch_first: bool | None, nonlinearity: str | None
+    mapping: Mapping[str, Any],
+    file: str,
+    batch_first: bool | None,
+    nonlinearity: str | None,
+    size: int | None = None,
 ) -> Imported:
-    """The recurrent layers that names and shapes of a state dict say."""
+    """The recurrent layers that names and shapes of a state dict say; one out of a file of `size`
+    bytes may not be much larger, as it is where many layers share an array."""
     stacks: dict[str, list[Layer]] = {}
     unsupported: dict[str, str] = {}
     notes: list[str] = []
     others: dict[str, dict[str, Array]] = {}
+    taken = 0
     with reading(file):
         groups = state_dicts.search(mapping)
     if not groups:
@@ -178,7 +185,9 @@ def _of_mapping(
         prefix = group.prefix
         name = prefix.rstrip(".")
         with reading(file, prefix):
-            _whole(group.mapping, prefix, group.names)
+            taken += _whole(group.mapping, prefix, group.names)
+            if size is not None and taken > _EXPANSION * size:
+                raise ValueError("its layers take many times the bytes of the whole file")
             kind = _OF_GATES.get(group.gates())
         name = name or kind or "layer"
         while name in stacks or name in unsupported:
@@ -227,13 +236,22 @@ def _under(path: str) -> str:
     return f" under {path}" if path else ""
 
 
-def _whole(mapping: Mapping[str, Any], prefix: str, names: list[str]) -> None:
-    """Refuse tensors that pretend to hold more values than there are bytes."""
+def _whole(mapping: Mapping[str, Any], prefix: str, names: list[str]) -> int:
+    """The bytes of arrays; tensors that pretend to hold more values than they have are refused."""
+    total = 0
     for name in names:
         value = mapping[prefix + name]
-        storage = getattr(value, "untyped_storage", None)
-        if storage is not None and value.numel() * value.element_size() > storage().nbytes():
-            raise ValueError(f"{name} has {value.numel()} values in {storage().nbytes()} bytes")
+        if getattr(value, "untyped_storage", None) is None:
+            total += getattr(value, "nbytes", 0)
+            continue
+        try:
+            size = value.untyped_storage().nbytes()
+        except (NotImplementedError, RuntimeError) as error:  # of a sparse tensor, for example
+            raise TypeError(f"{name} must be dense, got {value.layout}") from error
+        if value.numel() * value.element_size() > size:
+            raise ValueError(f"{name} has {value.numel()} values in {size} bytes")
+        total += value.numel() * value.element_size()
+    return total
 
 
 def _cell_of(model: Any, kind: str, options: Mapping[str, Any]) -> Any:
