@@ -154,7 +154,8 @@ def _process(path: str, data: bytes | None, size: int) -> tuple[int, bytes]:
     if importlib.util.find_spec("h5py") is None:
         library("h5py", "keras", "read HDF5 files of Keras")
     program = os.path.join(os.path.dirname(__file__), "hdf5_child.py")
-    command = [sys.executable, "-P", program, path if data is None else "-", str(size)]
+    command = [sys.executable, "-P", program, os.path.abspath(path) if data is None else "-"]
+    command.append(str(size))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     environment["OPENBLAS_NUM_THREADS"] = "1"
     try:

@@ -27,6 +27,10 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
 }
 
 
+# Axes of what a chain puts out.
+_OUTPUTS = (["B", "T", "F"], ["T", "B", "F"], ["B", "F"])
+
+
 class BranchError(Exception):
     """The graph is no plain chain; the text says why."""
 
@@ -79,7 +83,7 @@ class Chain:
             self._step(readers[0])
         if self.current != end:
             raise BranchError("it does not lead from the input to the output")
-        if self._moves is not None or sorted(self.axes) not in (["B", "F", "T"], ["B", "F"]):
+        if self._moves is not None or self.axes not in _OUTPUTS:
             raise BranchError("its output is no (B, T, columns) and no (B, columns)")
         if len(self.axes) == 3:
             self.time_major.append(self.axes[0] == "T")

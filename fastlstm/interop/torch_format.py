@@ -192,17 +192,19 @@ def _of_mapping(
         name = name or kind or "layer"
         while name in stacks or name in unsupported:
             name += "_"
+        if group.parts:
+            what = f"it has only parts of {min(group.parts)}, which a parametrization combines"
+            unsupported[name] = what
+            continue
         if kind is None:
-            why = "its weights are those of no LSTM, GRU or RNN"
-            if group.parts:
-                why = f"it has only parts of {min(group.parts)}, which a parametrization combines"
-            unsupported[name] = why
+            unsupported[name] = "its weights are those of no LSTM, GRU or RNN"
             continue
         options: dict[str, Any] = {"batch_first": bool(batch_first)}
         if kind == "rnn":
             options["nonlinearity"] = nonlinearity or "tanh"
         try:
-            model = LAYERS[kind].from_state_dict(group.mapping, prefix, **options)
+            own = {prefix + each: group.mapping[prefix + each] for each in group.names}
+            model = LAYERS[kind].from_state_dict(own, prefix, **options)
         except (ValueError, TypeError) as error:
             unsupported[name] = str(error)
             continue
@@ -219,7 +221,10 @@ def _of_mapping(
         if prefix:
             notes.append(f"{name}: names with the prefix {prefix!r}{_under(group.path)}")
         stacks[name] = describe(model, name)
-        _gather(others, group, groups)
+    layers = {id(group.mapping): group.mapping for group in groups}
+    taken_names = {each.prefix + name for each in groups for name in each.names}
+    for mapping in layers.values():
+        _gather(others, mapping, taken_names)
     return Imported(
         file,
         "PyTorch state dict",
@@ -267,17 +272,16 @@ def _cell_of(model: Any, kind: str, options: Mapping[str, Any]) -> Any:
 
 
 def _gather(
-    others: dict[str, dict[str, Array]], group: state_dicts.Found, groups: list[state_dicts.Found]
+    others: dict[str, dict[str, Array]], mapping: Mapping[Any, Any], taken: set[str]
 ) -> None:
-    """Put what else the mapping of a layer holds under the names of its modules."""
-    taken = {each.prefix + name for each in groups for name in each.names}
-    for key in group.mapping:
+    """Put what else a mapping with layers holds under the names of its modules."""
+    for key in mapping:
         if not isinstance(key, str) or key in taken:
             continue
         head, _, last = key.rpartition(".")
         try:
-            _whole(group.mapping, "", [key])
-            value = weights.to_numpy(key, group.mapping[key])
+            _whole(mapping, "", [key])
+            value = weights.to_numpy(key, mapping[key])
         except (TypeError, ValueError):
             continue  # numbers and text of a checkpoint
         if value.dtype.kind in "fiub":
@@ -294,6 +298,7 @@ def _of_module(module: Any) -> Imported:
     others: list[Other] = []
     order: list[str] = []
     recurrent: list[str] = []
+    notes: list[str] = []
     module = getattr(module, "_orig_mod", module)  # of one that torch.compile made
     for path, part in module.named_modules():
         if any(path.startswith(f"{each}.") for each in recurrent):
@@ -306,8 +311,10 @@ def _of_module(module: Any) -> Imported:
                 model = _CLASSES[kind].from_torch(part)
                 stacks[name] = describe(model, name)
             except (TypeError, ValueError) as error:
-                unsupported[name] = str(error).removeprefix("module")
+                unsupported[name] = str(error).removeprefix("module").removeprefix("'s ")
                 continue
+            if _does_more(part):
+                notes.append(f"{name}: what hooks or a forward of its own do is left out")
         elif _quantised(part):
             unsupported[name] = (
                 "it was quantised and keeps no float weights: hand over the module it was made from"
@@ -329,6 +336,7 @@ def _of_module(module: Any) -> Imported:
         others,
         order,
         unsupported,
+        notes,
         branches="" if len(order) == 1 else "a module does not say how its parts are connected",
     )
 
@@ -337,6 +345,15 @@ def _class_of(part: Any) -> str:
     """The name of the recurrent class of torch.nn that a module is of, or ""."""
     names = [cls.__name__ for cls in type(part).__mro__ if cls.__module__ == _RECURRENT]
     return next((name for name in names if name in _CLASSES), "")
+
+
+def _does_more(part: Any) -> bool:
+    """Whether a module computes something around what its class in torch.nn does."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks")
+    kind = type(part)
+    own = next(cls for cls in kind.__mro__ if "forward" in vars(cls)).__module__
+    ours = own.partition(".")[0] == "fastlstm"
+    return (own != _RECURRENT and not ours) or any(getattr(part, name, None) for name in hooks)
 
 
 def _quantised(part: Any) -> bool:
