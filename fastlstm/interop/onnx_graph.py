@@ -26,6 +26,9 @@ FOLDED = {
 }  # fmt: skip
 # What hands on the values of its first input (Concat: of all of them), whatever the shapes.
 _MOVES = FOLDED - {"Constant", "DequantizeLinear"} | {"Expand", "Tile"}
+# Bytes of arrays for each byte of the file, at most: of int8 weights there are the integers, the
+# floats, and these in another order.
+_EXPANSION = 10
 _MOST_NODES = 200_000  # of a model, its functions written out
 
 
@@ -34,7 +37,7 @@ class Source:
 
     def __init__(self, model: Any, file: str, size: int, folder: str | None) -> None:
         self.model, self.file, self.folder = model, file, folder
-        self._left = 8 * size + (1 << 20)
+        self._left = _EXPANSION * size + (1 << 20)
         self._seen: set[str] = set()
         self.notes: list[str] = []
         self.names: set[str] = set()
@@ -105,7 +108,7 @@ class Source:
             start, count = int(entries.get("offset", 0)), int(entries.get("length", 0))
             if start < 0 or count < 0 or start + count > whole:
                 raise ValueError(f"it asks for bytes that {location!r} ({whole}) does not have")
-            self._left += 0 if path in self._seen else 8 * whole
+            self._left += 0 if path in self._seen else _EXPANSION * whole
             self._seen.add(path)
             self.spend(count or whole, place)
             helper.load_external_data_for_tensor(tensor, folder)
@@ -348,7 +351,9 @@ def inlined(model: Any, file: str) -> Any:
 
     with reading(file):
         if size(model.graph.node, frozenset()) > _MOST_NODES:
-            raise FormatError(file, "graph", f"it writes out to more than {_MOST_NODES} nodes")
+            raise FormatError(
+                file, "graph", f"its functions write out to more than {_MOST_NODES} nodes"
+            )
         if not model.functions:
             return model
         return library("onnx.inliner", "onnx", "read ONNX files").inline_local_functions(model)
