@@ -173,9 +173,11 @@ inside = (wanted >= forecast[..., 0]) & (wanted <= forecast[..., 2])
 # %%
 # The picture
 # -----------
+# The forecast that is shown is the one in the middle when they are ordered by the LSTM's error.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.3), layout="constrained")
-shown, steps_are = len(wanted) // 2, "hours" if page.data is None else "steps"
+by_error = errors["LSTM, median"].mean(axis=1).argsort()
+shown, steps_are = int(by_error[len(by_error) // 2]), "hours" if page.data is None else "steps"
 past = np.arange(-season, 0)
 left.plot(past, test.x[shown, -season:, 0] * deviation[0] + mean[0], color="#000000")
 at = np.arange(AHEAD)

@@ -116,10 +116,18 @@ class LSTMForecaster(SequenceEstimator):
         """One series, or several, each (T, I) or (T,)."""
         several = isinstance(X, (list, tuple)) and len(X) > 0 and np.ndim(X[0]) > 0
         given = {"ensure_2d": False, "input_name": name, "estimator": self}
+        if isinstance(X, np.ndarray) and X.ndim == 3:
+            raise ValueError(
+                f"{name} must be a series (T, I), or a list of such, got shape {X.shape}: "
+                f"list({name}) are {len(X)} series"
+            )
         found = []
         for values in X if several else [X]:
             array = check_array(values, dtype=self.dtype, **given)
             found.append(array[:, None] if array.ndim == 1 else array)
+        columns = sorted({array.shape[1] for array in found})
+        if len(columns) > 1:
+            raise ValueError(f"{name} must be series of as many variables each, got {columns}")
         return found
 
     def _windows(self, X: Any, exogenous: Any, stride: int) -> nn.Windows:
@@ -208,10 +216,21 @@ class LSTMForecaster(SequenceEstimator):
         future = None if found.future is None else found.future.reshape(count, -1)
         return self._fit(found.x, target, None, beside=future)
 
+    def _check_built(self) -> None:
+        super()._check_built()
+        outputs = self.model_.head.out_features
+        if self.horizon * self._columns() * len(self._mean) != outputs:
+            raise ValueError(
+                f"horizon = {self.horizon} and quantiles = {self.quantiles} do not fit the "
+                f"{outputs} outputs of the fitted model: fit a new one, with warm_start=False"
+            )
+
     def _columns(self) -> int:
         """Values that each variable has in each step ahead."""
         if self.quantiles is None:
             return 1
+        if not np.iterable(self.quantiles):
+            raise TypeError(f"quantiles must be numbers or None, got {self.quantiles!r}")
         shares = [checks.probability("quantiles", q) for q in self.quantiles]
         if not shares or shares != sorted(set(shares)):
             raise ValueError(f"quantiles must rise, got {self.quantiles}")
@@ -228,6 +247,7 @@ class LSTMForecaster(SequenceEstimator):
 
     def _forecast(self, x: Array, future: Array | None) -> Array:
         """Windows (N, steps, I + E), scaled -> (N, horizon, I, Q), Q = 1 for the mean."""
+        self._check_built()
         beside = None if future is None else future.reshape(len(x), -1)
         raw = self._raw(x, beside).reshape(len(x), self.horizon, len(self._mean), -1)
         values: Array = np.sort(raw, axis=-1) * self._deviation[:, None] + self._mean[:, None]
@@ -241,6 +261,8 @@ class LSTMForecaster(SequenceEstimator):
         beside = self._beside(exogenous, series)
         dtype = np.dtype(self.dtype)
         rows, known = [], []
+        if self._known is None and future is not None:
+            raise ValueError("future must be None: there was nothing exogenous in fit")
         if self._known is not None:
             known = self._series(future, "future") if future is not None else []
             if [e.shape for e in known] != [(self.horizon, len(self._known[0]))] * len(series):

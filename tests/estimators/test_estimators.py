@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -255,6 +257,15 @@ def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
         ({"warm_start": "no"}, TypeError, "warm_start"),
         ({"dtype": "float16"}, TypeError, "dtype"),
         ({"early_stopping": True, "validation_fraction": 2.0}, ValueError, "validation_fraction"),
+        ({"early_stopping": True, "validation_fraction": 0.0}, ValueError, "must leave sequences"),
+        (
+            {"early_stopping": True, "validation_fraction": 0.999},
+            ValueError,
+            "must leave sequences",
+        ),
+        ({"early_stopping": True, "n_iter_no_change": 0}, ValueError, "n_iter_no_change"),
+        ({"early_stopping": True, "tol": -1.0}, ValueError, "tol must be"),
+        ({"learning_rate": -1.0}, ValueError, "learning_rate must be"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else None,
 )
@@ -274,13 +285,45 @@ def test_bad_parameters(options: dict[str, Any], error: type[Exception], words: 
         ([X[0], X[1] * np.nan], SUMS[:2], "NaN"),
         (np.zeros((2, 0, 3)), SUMS[:2], "one step"),
         (np.zeros(4), SUMS[:4], "must have shape"),
+        ([np.zeros(4), np.zeros(5)], SUMS[:2], "x[:, None] of each"),
         ([], [], "Found array with 0 sample"),
     ],
-    ids=["y", "no y", "I", "NaN", "empty", "one axis", "nothing"],
+    ids=["y", "no y", "I", "NaN", "empty", "one axis", "rows", "nothing"],
 )
 def test_bad_input(x: Any, y: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=re.escape(words)):
         LSTMRegressor(max_iter=1).fit(x, y)
+
+
+@pytest.mark.parametrize(
+    "batches,words",
+    [
+        (None, "an iterable or a callable, got NoneType"),
+        ([X[:4]], "got list of 4"),
+        ([(X[:4],)], "got tuple of 1"),
+        ([3], "got int"),
+        ([(X[:4], SUMS[:4]), np.zeros((4, 5, 2))], "got ndarray of 4"),
+    ],
+    ids=["nothing", "X alone", "a tuple of X", "a number", "later"],
+)
+def test_bad_batches(batches: Any, words: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        LSTMRegressor(max_iter=1, **FAST).fit_batches(batches)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change", [{"hidden_size": 5}, {"num_layers": 2}, {"bidirectional": True}], ids=" ".join
+)
+def test_a_layer_is_not_changed_by_parameters(change: dict[str, Any], tmp_path: Path) -> None:
+    """Else a warm start would go on with another layer than asked for, and a file not load."""
+    model = LSTMRegressor(max_iter=1, warm_start=True, **FAST).fit(X, SUMS).set_params(**change)
+    for call in (model.fit, model.partial_fit):
+        with pytest.raises(ValueError, match="but the fitted layer has"):
+            call(X, SUMS)
+    with pytest.raises(ValueError, match="but the fitted layer has"):
+        model.save(tmp_path / "model.safetensors")
+    model.set_params(warm_start=False).fit(X, SUMS).save(tmp_path / "model.safetensors")
 
 
 def test_other_features() -> None:

@@ -102,6 +102,11 @@ def test_seed_clone_and_cross_validation() -> None:
         (lambda m: m.fit(SERIES, exogenous=PULSE).predict(SERIES, PULSE), "future must have"),
         (lambda m: m.set_params(quantiles=[0.9, 0.1]).fit(SERIES), "quantiles must rise"),
         (lambda m: m.set_params(horizon=0).fit(SERIES), "horizon"),
+        (lambda m: m.fit([SERIES, SERIES[:, :1]]), "as many variables each, got [1, 2]"),
+        (lambda m: m.fit(SERIES[None]), "list(X) are 1 series"),
+        (lambda m: m.predict(SERIES, future=PULSE[:3]), "future must be None"),
+        (lambda m: m.set_params(horizon=1).predict(SERIES), "do not fit the 6 outputs"),
+        (lambda m: m.set_params(quantiles=[0.2, 0.8]).predict(SERIES), "fit a new one"),
     ],
 )
 def test_bad_input(call: Any, words: str) -> None:
@@ -111,3 +116,8 @@ def test_bad_input(call: Any, words: str) -> None:
     with pytest.raises(ValueError) as caught:
         call(model.fit(SERIES))
     assert words in str(caught.value)
+
+
+def test_quantiles_are_several() -> None:
+    with pytest.raises(TypeError, match="quantiles must be numbers or None"):
+        LSTMForecaster(quantiles=0.5).fit(SERIES)  # type: ignore[arg-type]
