@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import checks, nn
 from ..checks import Array
-from . import fitting
+from . import fitting, inputs
 from .base import SequenceEstimator
 from .words import documented
 
@@ -52,6 +52,8 @@ class LSTMForecaster(SequenceEstimator):
     >>> model.score(series[250:]) > 0.9
     True
     """
+
+    _names: list[str] | None = None  # columns of the DataFrame that was fitted
 
     def __init__(
         self,
@@ -132,6 +134,7 @@ class LSTMForecaster(SequenceEstimator):
 
     def _windows(self, X: Any, exogenous: Any, stride: int) -> nn.Windows:
         """Windows of all series, scaled."""
+        self._same_names(X)
         series = self._series(X)
         beside = self._beside(exogenous, series)
         found = []
@@ -168,6 +171,11 @@ class LSTMForecaster(SequenceEstimator):
                 f"{name} must have {len(fitted)} columns as in fit, got {values.shape[1]}"
             )
 
+    def _same_names(self, X: Any) -> None:
+        names = inputs.names_of(X)
+        if names is not None and self._names is not None and names != self._names:
+            raise ValueError(f"X must have the columns {self._names} as in fit, got {names}")
+
     def _refuse_other(self, exogenous: Any) -> None:
         if (exogenous is None) != (self._known is None):
             there = "none" if self._known is None else "some"
@@ -175,6 +183,7 @@ class LSTMForecaster(SequenceEstimator):
 
     # ---- training ----
 
+    @fitting.whole
     def fit(self, X: Any, y: None = None, exogenous: Any = None) -> Self:
         """Train on every window of one series, or of several.
 
@@ -198,6 +207,7 @@ class LSTMForecaster(SequenceEstimator):
         fresh = not self._goes_on()
         if fresh:
             series = self._series(X)
+            self._names = inputs.names_of(X)
             self._mean, self._deviation = _scales(np.concatenate(series))
             self._known: Any = None
             if exogenous is not None:
@@ -257,6 +267,7 @@ class LSTMForecaster(SequenceEstimator):
         """Forecasts of what follows each series, (n, horizon, I, Q)."""
         check_is_fitted(self)
         self._refuse_other(exogenous)
+        self._same_names(X)
         series = self._series(X)
         beside = self._beside(exogenous, series)
         dtype = np.dtype(self.dtype)

@@ -64,6 +64,13 @@ def width(x: Sequences) -> int:
     return int(x.shape[2] if isinstance(x, np.ndarray) else x[0].shape[1])
 
 
+def names_of(X: Any) -> list[str] | None:
+    """The columns of a DataFrame, or of the first one of a list, where they have names."""
+    frame = X[0] if isinstance(X, (list, tuple)) and len(X) > 0 else X
+    names = [*getattr(frame, "columns", ())]
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
 def chosen(values: Any, which: Array) -> Any:
     """Those of an array or of a list."""
     return [values[k] for k in which] if isinstance(values, list) else values[which]

@@ -55,7 +55,7 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             The scaler.
         """
         x = inputs.as_sequences(X, "float64", self)
-        self.scaler_ = StandardScaler().fit(inputs.flat(x))
+        self.scaler_ = StandardScaler().set_output(transform="default").fit(inputs.flat(x))
         self.n_features_in_ = inputs.width(x)
         return self
 

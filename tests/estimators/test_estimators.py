@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -310,6 +311,34 @@ def test_bad_batches(batches: Any, words: str) -> None:
     with pytest.raises(TypeError) as caught:
         LSTMRegressor(max_iter=1, **FAST).fit_batches(batches)
     assert words in str(caught.value)
+
+
+def test_an_error_leaves_the_estimator_as_it_was() -> None:
+    model = LSTMClassifier(max_iter=1, **FAST).fit(X, SUMS > 0)
+    before, wider = model.predict_proba(X), [np.repeat(x, 2, axis=1) for x in X]
+    for call in (
+        lambda: model.fit(wider, SUMS > 0, sample_weight=[-1.0] * len(X)),
+        lambda: model.fit(X, SUMS),
+        lambda: model.fit_batches([(wider, SUMS)], classes=[0, 1, 2]),
+    ):
+        with pytest.raises(ValueError, match=r"sample_weight|label type"):
+            call()
+        assert np.array_equal(model.predict_proba(X), before)
+
+
+def test_a_loss_that_is_no_number_ends_training() -> None:
+    options = {**FAST, "learning_rate": 1e30}
+    model = LSTMRegressor(clip_norm=None, max_iter=9, **options)
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="the loss has become"):
+        model.fit(X, SUMS)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+
+
+def test_scaler_keeps_arrays_where_frames_are_asked_for() -> None:
+    pytest.importorskip("pandas")
+    with config_context(transform_output="pandas"):
+        assert SequenceScaler().fit_transform(np.stack([X[0], X[0]])).shape == (2, *X[0].shape)
 
 
 @pytest.mark.parametrize(
