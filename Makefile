@@ -9,21 +9,21 @@ C_FILES := $(shell find src_c tests/c -name "*.c" -o -name "*.h")
 
 C_TESTS := $(MAKE) --no-print-directory -s -j$(shell nproc) -C tests/c
 
-GALLERY := $(sort $(wildcard examples/gallery/plot_*.py))
+PAGES := $(sort $(wildcard examples/gallery/plot_*.py))
 
-.PHONY: demo gallery gallery-full smoke test test-deep test-c test-c-sanitized test-arm check bench wheel format clean build
+.PHONY: demo gallery gallery-full smoke test test-deep test-c test-c-sanitized test-arm check bench docs wheel format clean build
 
 demo: $(VENV)/demo build
 	$(BIN)/python examples/demo.py
 
 # All pages in their quick form: pictures, and rows of results, in build/gallery.
 gallery: $(VENV)/demo build
-	set -e; for page in $(GALLERY); do echo $$page; $(BIN)/python $$page --pictures build/gallery; done
+	set -e; for page in $(PAGES); do echo $$page; $(BIN)/python $$page --pictures build/gallery; done
 
 # The papers' sizes, some hours. `make gallery-full TEXT=FILE VOWELS=FOLDER MOTIONS=FOLDER`: see docs/gallery.md.
 FULL := --full --pictures build/gallery-full
 gallery-full: $(VENV)/demo build
-	set -e; for page in $(GALLERY); do echo $$page; $(BIN)/python $$page $(FULL); done
+	set -e; for page in $(PAGES); do echo $$page; $(BIN)/python $$page $(FULL); done
 	$(BIN)/python examples/gallery/plot_adding.py --product $(FULL)
 	$(BIN)/python examples/gallery/plot_temporal_order.py --three $(FULL)
 	$(BIN)/python examples/gallery/plot_two_sequence.py --noisy $(FULL)
@@ -41,7 +41,7 @@ smoke: $(VENV)/test build
 test: $(VENV)/test build
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not deep"
 
-test-deep: $(VENV)/test build
+test-deep: $(VENV)/test $(VENV)/docs build
 	$(BIN)/python -m pytest -q -m deep
 	tests/sanitize.sh
 
@@ -69,6 +69,10 @@ bench: $(VENV)/bench build
 	$(BIN)/python bench/run.py
 	$(BIN)/python -m pytest -q bench --benchmark-only --benchmark-json=bench/results/hot_calls.json
 
+# The site, in build/site. `make docs GALLERY=1` runs the gallery's pages for their pictures.
+docs: $(VENV)/docs build
+	OMP_WAIT_POLICY=passive $(BIN)/python -m sphinx -q -a -W --keep-going -d build/doctrees docs build/site
+
 wheel: $(VENV)/test
 	$(BIN)/python -m build --outdir dist
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir wheelhouse dist/*.whl
@@ -92,9 +96,10 @@ $(VENV)/base: pyproject.toml
 	$(INSTALL) .
 	touch $@
 
-$(VENV)/demo $(VENV)/test $(VENV)/check $(VENV)/bench: $(VENV)/%: $(VENV)/base
+$(VENV)/demo $(VENV)/test $(VENV)/check $(VENV)/bench $(VENV)/docs: $(VENV)/%: $(VENV)/base
 	$(INSTALL) ".[$*]"
 	touch $@
 
 clean:
 	rm -rf build dist wheelhouse *.egg-info fastlstm/*.so
+	rm -rf docs/gallery docs/results docs/reference/generated

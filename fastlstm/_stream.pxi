@@ -26,7 +26,7 @@ cdef class Stream:
         cdef int64_t h_states, c_states
         cdef size_t space
         if self.engine is not None or engine.model == NULL or engine.directions != 1 or batch < 1:
-            raise RuntimeError("a stream is made by LSTM.stream, and once")
+            raise RuntimeError("a stream is made by the method stream of a model, and once")
         h_states = engine.num_layers * batch * engine.outputs
         c_states = engine.num_layers * batch * engine.hidden_size
         self.batch = batch
@@ -58,7 +58,7 @@ cdef class Stream:
 
     cdef int idle(self) except -1:
         if self.engine is None:
-            raise RuntimeError("a stream is made by LSTM.stream")
+            raise RuntimeError("a stream is made by the method stream of a model")
         if self.busy and self.forks != forks:  # the thread that used it is the parent's
             self.call.release()
             self.busy = 0

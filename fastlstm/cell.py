@@ -96,6 +96,16 @@ class RecurrentCell(Module, Generic[Given, State]):
             A wrong argument, named in the message.
         MemoryError
             A result or the workspace cannot be allocated.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> cell = fastlstm.LSTMCell(3, 4, seed=0)
+        >>> h, c = cell(np.ones(3, np.float32))  # one sequence, from zeros
+        >>> h, c = cell(np.ones(3, np.float32), (h, c))
+        >>> h.shape
+        (4,)
         """
         dtype = self.dtype
         x = checks.given("x", x, dtype)
@@ -146,6 +156,15 @@ class RecurrentCell(Module, Generic[Given, State]):
             `batch_size` < 1, or `num_threads` is not in 1 to 1024.
         MemoryError
             The state does not fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> cell = fastlstm.LSTMCell(3, 4, seed=0)
+        >>> stream = cell.stream(batch_size=2)
+        >>> stream(np.ones((2, 3), np.float32)).shape
+        (2, 4)
         """
         batch = checks.count("batch_size", batch_size, 1)
         threads = runtime.call_threads(num_threads)
@@ -171,6 +190,13 @@ class RecurrentCell(Module, Generic[Given, State]):
         ------
         TypeError
             Another module or dtype; the message says what the module is and what to do.
+
+        Examples
+        --------
+        >>> import torch
+        >>> import fastlstm
+        >>> fastlstm.LSTMCell.from_torch(torch.nn.LSTMCell(3, 4))
+        LSTMCell(3, 4, dtype=float32)
         """
         cell = cls(**torch_modules.cell_config(module, cls._kind), seed=0)
         cell.load_state_dict(torch_modules.values(module, cell._shapes))
@@ -209,6 +235,18 @@ class LSTMCell(RecurrentCell[tuple[SupportsArray, SupportsArray], tuple[Array, A
         A wrong argument.
     MemoryError
         The cell does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> cell = fastlstm.LSTMCell(3, 4, seed=0)
+    >>> state = None
+    >>> for x_t in np.ones((5, 2, 3), np.float32):
+    ...     state = cell(x_t, state)
+    >>> h, c = state
+    >>> h.shape, c.shape
+    ((2, 4), (2, 4))
     """
 
     _kind = "LSTMCell"

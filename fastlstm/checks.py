@@ -29,6 +29,13 @@ LARGE = 1 << 28  # bytes below which nobody asks how much memory there is
 MAX_COUNT = 2**31 - 1
 
 
+def kind(value: object) -> str:
+    """The class of a value as messages name it: with its module, unless that is Python's own."""
+    cls = type(value)
+    builtin = cls.__module__ == "builtins"
+    return cls.__qualname__ if builtin else f"{cls.__module__}.{cls.__qualname__}"
+
+
 def count(name: str, value: object, least: int = 0, most: int = MAX_COUNT) -> int:
     """An integer in [least, most]; bool is not one."""
     if isinstance(value, (bool, np.bool_)):

@@ -39,6 +39,16 @@ def clip_grad_norm(grads: object, max_norm: float, *, error_if_nonfinite: bool =
         A wrong argument; nothing is changed then.
     RuntimeError
         The norm is infinite or NaN, with `error_if_nonfinite`; nothing is changed then.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import optim
+    >>> grads = {"w": np.array([3.0, 0.0]), "b": np.array([4.0])}
+    >>> optim.clip_grad_norm(grads, 1.0)
+    5.0
+    >>> grads["w"].round(3), grads["b"].round(3)
+    (array([0.6, 0. ]), array([0.8]))
     """
     most = checks.number("max_norm", max_norm, infinite=True)
     strict = checks.flag("error_if_nonfinite", error_if_nonfinite)
@@ -71,6 +81,15 @@ def clip_grad_value(grads: object, clip_value: float) -> None:
     ------
     TypeError, ValueError
         A wrong argument; nothing is changed then.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import optim
+    >>> grads = {"w": np.array([-3.0, 0.5])}
+    >>> optim.clip_grad_value(grads, 1.0)
+    >>> grads["w"]
+    array([-1. ,  0.5])
     """
     limit = checks.number("clip_value", clip_value, infinite=True)
     given = inplace.given_arrays("grads", getattr(grads, "params", grads))

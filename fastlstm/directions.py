@@ -92,6 +92,16 @@ def merge_backward(dmerged: Any, y: Array, mode: Mode | None) -> Array:
     ------
     TypeError, ValueError
         A wrong argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> y = np.array([[1.0, 2.0, 3.0, 4.0]])  # two columns of each direction
+    >>> fastlstm.merge(y, "mul")
+    array([[3., 8.]])
+    >>> fastlstm.merge_backward(np.ones((1, 2)), y, "mul")
+    array([[3., 4., 1., 2.]])
     """
     _known(mode)
     y = _floats("y", y)

@@ -84,7 +84,23 @@ class GRU(Recurrent[SupportsArray, Array, SupportsArray]):
 
         n = tanh(W_in x_t + b_in + W_hn (r * h_{t-1}) + b_hn)
 
-    The backward pass and the sources stand in ``fastlstm.reference.gru``.
+    The backward pass and all sources stand in ``fastlstm.reference.gru``.
+
+    References
+    ----------
+    K. Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical
+    machine translation", EMNLP 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> gru = fastlstm.GRU(3, 4, bidirectional=True, seed=0)
+    >>> y, h_n = gru(np.ones((5, 2, 3), np.float32))
+    >>> y.shape, h_n.shape
+    ((5, 2, 8), (2, 2, 4))
+    >>> h_n[0, 0].round(3)  # of the first direction, the first sequence
+    array([ 0.258, -0.16 , -0.259, -0.18 ], dtype=float32)
     """
 
     _kind = "GRU"
@@ -171,6 +187,14 @@ class GRU(Recurrent[SupportsArray, Array, SupportsArray]):
             beyond `dtype`.
         MemoryError
             It does not fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> arrays = {"weight_ih_l0": np.zeros((12, 3)), "weight_hh_l0": np.zeros((12, 4))}
+        >>> fastlstm.GRU.from_state_dict(arrays)
+        GRU(3, 4, bias=False, dtype=float64)
         """
         options = {"batch_first": batch_first, "dropout": dropout, "reset_after": reset_after}
         return cls._of_state_dict(state_dict, prefix, dtype, "gru", **options)
@@ -207,6 +231,17 @@ class GRUCell(RecurrentCell[SupportsArray, Array]):
         A wrong argument.
     MemoryError
         The cell does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> cell = fastlstm.GRUCell(3, 4, seed=0)
+    >>> h = None
+    >>> for x_t in np.ones((5, 2, 3), np.float32):
+    ...     h = cell(x_t, h)
+    >>> h.shape
+    (2, 4)
     """
 
     _kind = "GRUCell"

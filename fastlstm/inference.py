@@ -101,6 +101,17 @@ class Inference(Layer, Generic[Given, State]):
             A wrong argument, named in the message.
         MemoryError
             A result or the workspace cannot be allocated.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> lstm = fastlstm.LSTM(3, 4, seed=0)
+        >>> x = np.ones((5, 2, 3), np.float32)
+        >>> y, (h_n, c_n) = lstm(x, lengths=[5, 2])  # a ragged batch: the second one has two steps
+        >>> bool((h_n[0, 1] == y[1, 1]).all()), bool((y[2:, 1] == 0).all())
+        (True, True)
+        >>> y, state = lstm(x, (h_n, c_n))  # goes on from there
         """
         if checks.flag("return_cells", return_cells):
             self._require_c("return_cells")
@@ -158,6 +169,15 @@ class Inference(Layer, Generic[Given, State]):
         ------
         TypeError, ValueError, MemoryError
             As a call does.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> gru = fastlstm.GRU(3, 4, bidirectional=True, seed=0)
+        >>> y, h_n = gru.last(np.ones((5, 2, 3), np.float32), lengths=[5, 2])
+        >>> y.shape
+        (2, 8)
         """
         threads = runtime.call_threads(num_threads)
         x, h_0, c_0, steps_of, y_shape, h_shape, c_shape = self._checked(x, state, lengths)

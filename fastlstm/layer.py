@@ -176,6 +176,17 @@ class Layer(Module):
             The model is bidirectional, `batch_size` < 1, or `num_threads` is not in 1 to 1024.
         MemoryError
             The state does not fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> lstm = fastlstm.LSTM(3, 4, seed=0)
+        >>> x = np.ones((5, 1, 3), np.float32)
+        >>> stream = lstm.stream()
+        >>> h = [stream(x_t) for x_t in x]
+        >>> bool((np.stack(h) == lstm(x)[0]).all())
+        True
         """
         if self.bidirectional:
             raise ValueError(
@@ -210,6 +221,13 @@ class Layer(Module):
             `T`, `B` or `num_threads` is no integer.
         ValueError
             `T` or `B` is negative, or `num_threads` is not in 1 to 1024.
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> lstm = fastlstm.LSTM(3, 4, seed=0)
+        >>> print(lstm.explain(T=100, B=8).splitlines()[0])
+        LSTM(3, 4, dtype=float32) on T=100, B=8
         """
         steps, batch = checks.count("T", T), checks.count("B", B)
         plan = self._engine().plan(steps, batch, runtime.call_threads(num_threads))
@@ -239,6 +257,13 @@ class Layer(Module):
         ------
         TypeError
             Another module or dtype; the message says what the module is and what to do.
+
+        Examples
+        --------
+        >>> import torch
+        >>> import fastlstm
+        >>> fastlstm.GRU.from_torch(torch.nn.GRU(3, 4, batch_first=True))
+        GRU(3, 4, batch_first=True, dtype=float32)
         """
         config = torch_modules.layer_config(module, cls._kind)
         with warnings.catch_warnings():
@@ -291,5 +316,13 @@ class Layer(Module):
             `path` is neither a str nor a PathLike of one.
         OSError
             It cannot be written.
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> lstm = fastlstm.LSTM(3, 4, seed=0)
+        >>> lstm.save("model.safetensors")
+        >>> fastlstm.load("model.safetensors")
+        LSTM(3, 4, dtype=float32)
         """
         saving.save(self._kind, self.config(), self.state_dict(), path)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import warnings
@@ -42,6 +43,16 @@ def load(path: str | os.PathLike[str]) -> Any:
         It cannot be read, or is a folder.
     TypeError
         The path is neither a str nor an os.PathLike of one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> gru, x = fastlstm.GRU(3, 4, seed=0), np.ones((5, 2, 3), np.float32)
+    >>> gru.save("model.safetensors")
+    >>> loaded = fastlstm.load("model.safetensors")
+    >>> bool((loaded(x)[0] == gru(x)[0]).all())
+    True
     """
     import safetensors
 
@@ -92,6 +103,13 @@ def _from_config(text: str, file: Any) -> LSTM | RNN | GRU:
         raise ValueError(f"it holds no model of {_NAMES}")
     if kind is RNN and "nonlinearity" not in config:
         raise ValueError("it does not say which nonlinearity its RNN has")
+    known = inspect.signature(kind).parameters.keys() - {"seed"}
+    strange = sorted(config.keys() - known)
+    if strange:
+        raise ValueError(
+            f"a {kind.__name__} takes no {' and no '.join(strange)}: a later fastlstm may have "
+            "written it"
+        )
     layers = [key for key in file.keys() if key.startswith("weight_hh_")]  # noqa: SIM118
     directions = 2 if config.get("bidirectional") is True else 1
     if len(layers) != directions * checks.count("num_layers", config.get("num_layers"), 1):

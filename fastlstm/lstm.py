@@ -89,8 +89,34 @@ class LSTM(Recurrent[Given, State, Slope]):
     With a projection (LSTMP) h_t = W_hr (o * tanh(c_t)), of P values: so are y, h_0 and h_n, and
     layers above the first read D*P inputs.
 
-    The backward pass and the sources stand in ``fastlstm.reference.lstm``, those of options in
+    The backward pass and all sources stand in ``fastlstm.reference.lstm``, those of options in
     ``fastlstm.reference.options``.
+
+    References
+    ----------
+    S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural Computation 9(8), 1997.
+
+    F. Gers, J. Schmidhuber and F. Cummins, "Learning to forget", Neural Computation 12(10), 2000
+    (the forget gate).
+
+    H. Sak, A. Senior and F. Beaufays, "Long short-term memory based recurrent neural network
+    architectures for large vocabulary speech recognition", arXiv:1402.1128, 2014 (the projection).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> lstm = fastlstm.LSTM(3, 4, num_layers=2, seed=0)
+    >>> lstm
+    LSTM(3, 4, num_layers=2, dtype=float32)
+    >>> x = np.ones((5, 2, 3), np.float32)  # 5 steps of 2 sequences of 3 features
+    >>> y, (h_n, c_n) = lstm(x)
+    >>> y.shape, h_n.shape, c_n.shape
+    ((5, 2, 4), (2, 2, 4), (2, 2, 4))
+    >>> y[-1, 0].round(3)
+    array([-0.073, -0.141, -0.047,  0.051], dtype=float32)
+    >>> lstm.weight_ih_l0.shape
+    (16, 3)
     """
 
     _kind = "LSTM"
@@ -161,6 +187,16 @@ class LSTM(Recurrent[Given, State, Slope]):
             A new one: the class called with it makes a model of the same kind, with parameters of
             its own. There is `options` in it only if there are some, so that a file of a model
             without them can be read by versions that know of none.
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> lstm = fastlstm.LSTM(3, 4, bidirectional=True)
+        >>> config = lstm.config()
+        >>> config["hidden_size"], config["bidirectional"], config["dtype"]
+        (4, True, 'float32')
+        >>> fastlstm.LSTM(**config)
+        LSTM(3, 4, bidirectional=True, dtype=float32)
         """
         config = super().config()
         options = config.pop("options")
@@ -215,6 +251,20 @@ class LSTM(Recurrent[Given, State, Slope]):
             value beyond `dtype`.
         MemoryError
             It does not fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> checkpoint = {
+        ...     "encoder.weight_ih_l0": np.zeros((16, 3), np.float32),
+        ...     "encoder.weight_hh_l0": np.zeros((16, 4), np.float32),
+        ...     "head.weight": np.zeros((2, 4), np.float32),
+        ... }
+        >>> fastlstm.LSTM.from_state_dict(checkpoint)
+        LSTM(3, 4, bias=False, dtype=float32)
+        >>> fastlstm.LSTM.from_state_dict(checkpoint, "encoder.", dtype="float64")
+        LSTM(3, 4, bias=False, dtype=float64)
         """
         chosen = variants.given(options)
         rest = {"batch_first": batch_first, "dropout": dropout, "gemm": gemm, "options": chosen}

@@ -111,6 +111,14 @@ class Mask:
         ------
         TypeError, ValueError
             `x` is no array of floats, or of another shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> mask = fastlstm.Mask([[False], [True], [False], [True]])
+        >>> mask.gather(np.arange(4.0).reshape(4, 1, 1)).ravel(), mask.lengths
+        (array([1., 3., 0., 0.]), array([2]))
         """
         steps = self._time_major("x", x)
         rows = np.take_along_axis(steps, self._source, axis=0)
@@ -134,6 +142,14 @@ class Mask:
         ------
         TypeError, ValueError
             As `gather`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> mask = fastlstm.Mask([[False], [True], [False], [True]])
+        >>> mask.ungather(np.array([[[5.0]], [[6.0]], [[0.0]], [[0.0]]])).ravel()
+        array([0., 5., 0., 6.])
         """
         rows = self._time_major("dx", dx)
         x = np.empty(rows.shape, rows.dtype)
@@ -160,6 +176,14 @@ class Mask:
         ------
         TypeError, ValueError
             As `gather`, or an odd number of columns of two directions.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> mask = fastlstm.Mask([[False], [True], [False], [True]])
+        >>> mask.spread(np.array([[[5.0]], [[6.0]], [[0.0]], [[0.0]]])).ravel()
+        array([0., 5., 5., 6.])
         """
         rows = self._time_major("y", y)
         out = np.zeros(rows.shape, rows.dtype)
@@ -188,6 +212,14 @@ class Mask:
         ------
         TypeError, ValueError
             As `spread`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> mask = fastlstm.Mask([[False], [True], [False], [True]])
+        >>> mask.collect(np.ones((4, 1, 1))).ravel()  # the first output was read twice
+        array([2., 1., 0., 0.])
         """
         grads = self._time_major("dy", dy)
         rows = np.zeros(grads.shape, grads.dtype)

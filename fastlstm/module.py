@@ -164,6 +164,18 @@ class Module:
         ------
         TypeError
             `mode` is neither True nor False.
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> lstm = fastlstm.LSTM(3, 4, seed=0)
+        >>> lstm.bias_ih_l0[:] = 0
+        Traceback (most recent call last):
+            ...
+        ValueError: assignment destination is read-only
+        >>> lstm.train().bias_ih_l0[:] = 0
+        >>> lstm.eval().training
+        False
         """
         self._params.train(checks.flag("mode", mode))
         return self
@@ -191,6 +203,13 @@ class Module:
         -------
         dict
             Name -> the very array.
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> rnn = fastlstm.RNN(3, 4, seed=0)
+        >>> {name: array.shape for name, array in rnn.parameters().items()}
+        {'weight_ih_l0': (4, 3), 'weight_hh_l0': (4, 4), 'bias_ih_l0': (4,), 'bias_hh_l0': (4,)}
         """
         return dict(self._params.arrays)
 
@@ -201,6 +220,13 @@ class Module:
         -------
         dict
             Name -> read-only array.
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> gru = fastlstm.GRU(3, 4, bias=False, seed=0)
+        >>> {name: array.shape for name, array in gru.state_dict().items()}
+        {'weight_ih_l0': (12, 3), 'weight_hh_l0': (12, 4)}
         """
         if not self._params.live:
             return dict(self._params.arrays)
@@ -235,6 +261,17 @@ class Module:
             A value's dtype cannot be widened to the model's without loss.
         ValueError
             Missing and unexpected names (if `strict`) and wrong shapes, all listed.
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> lstm, other = fastlstm.LSTM(3, 4, seed=0), fastlstm.LSTM(3, 4, seed=1)
+        >>> lstm.load_state_dict(other.state_dict())
+        LoadResult(missing_keys=[], unexpected_keys=[])
+        >>> lstm.load_state_dict({"weight_ih_l0": other.weight_ih_l0})
+        Traceback (most recent call last):
+            ...
+        ValueError: state_dict does not fit: missing: weight_hh_l0, bias_ih_l0, bias_hh_l0
         """
         strict = checks.flag("strict", strict)
         found, result = weights.checked_state(state_dict, self._shapes, self.dtype, strict)

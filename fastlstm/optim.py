@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Optimisers that update NumPy arrays in place, with the names and semantics of torch.optim.
+"""Optimisers that update NumPy arrays in place, with the names and semantics of ``torch.optim``.
 
-    opt = fastlstm.optim.AdamW(lstm, lr=1e-3)
-    ...
-    fastlstm.optim.clip_grad_norm(grads, 1.0)
-    opt.step(grads)
+>>> import numpy as np
+>>> import fastlstm
+>>> lstm = fastlstm.LSTM(3, 4, seed=0).train()
+>>> adamw = fastlstm.optim.AdamW(lstm, lr=1e-3)
+>>> y, state, tape = lstm.forward(np.ones((5, 2, 3), np.float32))
+>>> grads = lstm.backward(tape, np.ones_like(y))
+>>> norm = fastlstm.optim.clip_grad_norm(grads, 1.0)
+>>> adamw.step(grads)
 
 An optimiser works on a mapping name -> array, or on a model; several models take one optimiser by
 a mapping with names of its own: ``{"lstm." + k: v for k, v in lstm.parameters().items()} | head``.
@@ -67,6 +71,16 @@ class SGD(Optimizer):
     ----------
     I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On the importance of initialization and
     momentum in deep learning", ICML 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import optim
+    >>> params = {"w": np.array([1.0, 2.0])}
+    >>> sgd = optim.SGD(params, lr=0.1, momentum=0.9)
+    >>> sgd.step({"w": np.array([1.0, -1.0])})
+    >>> params["w"]
+    array([0.9, 2.1])
     """
 
     _settings = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
@@ -156,6 +170,18 @@ class Adam(Optimizer):
     D. Kingma and J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
 
     S. Reddi, S. Kale and S. Kumar, "On the convergence of Adam and beyond", ICLR 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> lstm = fastlstm.LSTM(3, 4, seed=0).train()
+    >>> adam = fastlstm.optim.Adam(lstm, lr=1e-2)
+    >>> x = np.ones((5, 2, 3), np.float32)
+    >>> y, state, tape = lstm.forward(x)
+    >>> adam.step(lstm.backward(tape, 2 * (y - 1)))  # of the loss ((y - 1) ** 2).sum()
+    >>> bool(((lstm(x)[0] - 1) ** 2).sum() < ((y - 1) ** 2).sum())
+    True
     """
 
     _settings = ("lr", "betas", "eps", "weight_decay", "amsgrad", "decoupled_weight_decay")
@@ -226,7 +252,8 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019), as ``torch.optim.AdamW``.
 
-    As `Adam`, but the decay stays out of the moments: d = g, and p *= 1 - lr weight_decay first.
+    As `Adam`, but the decay stays out of the moments: d = g, and p becomes
+    (1 - lr weight_decay) p first.
 
     Parameters
     ----------
@@ -245,6 +272,16 @@ class AdamW(Adam):
     References
     ----------
     I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import optim
+    >>> params = {"w": np.array([1.0])}
+    >>> adamw = optim.AdamW(params, lr=0.1, weight_decay=0.5)
+    >>> adamw.step({"w": np.array([0.0])})  # the decay alone
+    >>> params["w"]
+    array([0.95])
     """
 
     decoupled_weight_decay = True

@@ -31,6 +31,18 @@ class Optimizer:
         fixed when the optimiser is made or its state is loaded.
     steps : int
         Number of steps taken.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import optim
+    >>> adam = optim.Adam({"w": np.zeros(3)})
+    >>> isinstance(adam, optim.Optimizer)
+    True
+    >>> adam.lr = 1e-4
+    >>> adam.step({"w": np.ones(3)})
+    >>> adam.steps
+    1
     """
 
     _slots: tuple[str, ...] = ()  # kinds of arrays that an instance keeps for each parameter
@@ -122,6 +134,20 @@ class Optimizer:
             Parameters that are read-only or no longer what they were; nothing is changed then.
         RuntimeError
             Another thread uses the optimiser.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlstm import optim
+        >>> params = {"w": np.array([1.0]), "b": np.array([0.0])}
+        >>> sgd = optim.SGD(params, lr=0.5)
+        >>> sgd.step({"w": np.array([1.0]), "b": np.array([-1.0])})
+        >>> params
+        {'w': array([0.5]), 'b': array([0.5])}
+        >>> sgd.step({"w": np.array([1.0])})
+        Traceback (most recent call last):
+            ...
+        ValueError: grads does not fit: missing: b
         """
         # Code of the caller's objects runs in the next lines only.
         model_guard = self._model_guard()
@@ -185,6 +211,15 @@ class Optimizer:
             arrays = {name: np.asarray(v) for name, v in opt.state_dict().items()}
             safetensors.numpy.save_file(arrays, "opt.safetensors")
             opt.load_state_dict(safetensors.numpy.load_file("opt.safetensors"))
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlstm import optim
+        >>> sgd = optim.SGD({"w": np.zeros(2)}, lr=0.5, momentum=0.9)
+        >>> sgd.step({"w": np.ones(2)})
+        >>> [*sgd.state_dict()]
+        ['step', 'lr', 'momentum', 'dampening', 'weight_decay', 'nesterov', 'momentum_buffer.w']
         """
         with self._guard.reading():
             state: dict[str, Any] = {"step": self.steps}
@@ -212,6 +247,19 @@ class Optimizer:
         ValueError
             Names missing or unexpected, wrong shapes, values or flags (those that are True or
             False, and whether there is momentum, must be this optimiser's own).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlstm import optim
+        >>> params = {"w": np.zeros(2)}
+        >>> adam, other = optim.Adam(params, lr=0.1), optim.Adam(params)
+        >>> adam.step({"w": np.ones(2)})
+        >>> np.savez("adam.npz", **adam.state_dict())
+        >>> with np.load("adam.npz") as state:
+        ...     other.load_state_dict(state)
+        >>> other.lr, other.steps
+        (0.1, 1)
         """
         state = inplace.mapping("state_dict", state_dict)
         names = ["step", *self._settings]

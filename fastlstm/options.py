@@ -104,9 +104,38 @@ class LSTMOptions:
 
     Notes
     -----
-    The equations, forward and backward, and their sources stand in ``fastlstm.reference.options``,
+    The equations, forward and backward, and all sources stand in ``fastlstm.reference.options``,
     ``fastlstm.reference.normalization``, ``fastlstm.reference.activations`` and
     ``fastlstm.reference.noise``.
+
+    References
+    ----------
+    F. Gers and J. Schmidhuber, "Recurrent nets that time and count", IJCNN 2000 (peepholes).
+
+    K. Greff et al., "LSTM: a search space odyssey", IEEE TNNLS 28(10), 2017 (coupled gates).
+
+    J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer normalization", arXiv:1607.06450, 2016.
+
+    D. Krueger et al., "Zoneout: regularizing RNNs by randomly preserving hidden activations",
+    arXiv:1606.01305, 2016.
+
+    S. Semeniuta, A. Severyn and E. Barth, "Recurrent dropout without memory loss", COLING 2016.
+
+    Y. Gal and Z. Ghahramani, "A theoretically grounded application of dropout in recurrent neural
+    networks", NIPS 2016 (variational and input dropout).
+
+    S. Merity, N. Keskar and R. Socher, "Regularizing and optimizing LSTM language models",
+    arXiv:1708.02182, 2017 (weight drop).
+
+    Examples
+    --------
+    >>> import fastlstm
+    >>> options = fastlstm.LSTMOptions(peepholes=True, cell_clip=10.0)
+    >>> lstm = fastlstm.LSTM(3, 4, options=options, seed=0)
+    >>> lstm.weight_ci_l0.shape
+    (4,)
+    >>> fastlstm.LSTM(3, 4, options={"gate_activation": "hard_sigmoid", "zoneout_h": 0.1})
+    LSTM(3, 4, options=LSTMOptions(gate_activation='hard_sigmoid', zoneout_h=0.1), dtype=float32)
     """
 
     peepholes: bool = False
@@ -165,6 +194,12 @@ class LSTMOptions:
         -------
         dict
             A new one: the class called with it makes the same options.
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> fastlstm.LSTMOptions(coupled=True, peepholes=False).config()
+        {'coupled': True}
         """
         found = {}
         for field in dataclasses.fields(self):
@@ -193,6 +228,12 @@ class LSTMOptions:
         -------
         bool
             True where one of the probabilities is not zero.
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> fastlstm.LSTMOptions(weight_drop=0.5).has_noise()
+        True
         """
         return any(getattr(self, name) for name in NOISE)
 

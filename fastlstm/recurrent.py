@@ -106,6 +106,17 @@ class Recurrent(Inference[Given, State], Generic[Given, State, Slope]):
             As a call does.
         RuntimeError
             Another thread uses the tape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> lstm = fastlstm.LSTM(3, 4, seed=0)
+        >>> x = np.ones((5, 2, 3), np.float32)
+        >>> y, (h_n, c_n), tape = lstm.forward(x, lengths=[5, 2])
+        >>> bool((y == lstm(x, lengths=[5, 2])[0]).all())
+        True
+        >>> y, state, tape = lstm.forward(x, tape=tape)  # in the same memory
         """
         if checks.flag("return_cells", return_cells):
             self._require_c("return_cells")
@@ -204,6 +215,17 @@ class Recurrent(Inference[Given, State], Generic[Given, State, Slope]):
             Another thread writes to the tape.
         MemoryError
             A result or the workspace cannot be allocated.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> gru = fastlstm.GRU(3, 4, seed=0)
+        >>> y, h_n, tape = gru.forward(np.ones((5, 2, 3), np.float32))
+        >>> grads = gru.backward(tape, 2 * y)  # of the loss (y ** 2).sum()
+        >>> grads.x.shape, grads.h_0.shape, grads.params["weight_ih_l0"].shape
+        ((5, 2, 3), (1, 2, 4), (12, 3))
+        >>> grads = gru.backward(tape, dstate=np.ones_like(h_n), into=grads)  # of h_n.sum(), added
         """
         if not isinstance(tape, Tape):
             raise TypeError(f"tape must be a Tape, got {type(tape).__name__}")

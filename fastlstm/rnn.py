@@ -77,7 +77,22 @@ class RNN(Recurrent[SupportsArray, Array, SupportsArray]):
 
         h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
 
-    The backward pass and the sources stand in ``fastlstm.reference.rnn``.
+    The backward pass and all sources stand in ``fastlstm.reference.rnn``.
+
+    References
+    ----------
+    J. Elman, "Finding structure in time", Cognitive Science 14(2), 1990.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> rnn = fastlstm.RNN(3, 4, nonlinearity="relu", batch_first=True, seed=0)
+    >>> y, h_n = rnn(np.ones((2, 5, 3), np.float32))
+    >>> y.shape, h_n.shape
+    ((2, 5, 4), (1, 2, 4))
+    >>> h_n[0, 0].round(3)
+    array([0.436, 0.   , 0.   , 0.38 ], dtype=float32)
     """
 
     _kind = "RNN"
@@ -164,6 +179,14 @@ class RNN(Recurrent[SupportsArray, Array, SupportsArray]):
             beyond `dtype`.
         MemoryError
             It does not fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> arrays = {"weight_ih_l0": np.zeros((4, 3)), "weight_hh_l0": np.zeros((4, 4))}
+        >>> fastlstm.RNN.from_state_dict(arrays, nonlinearity="relu")
+        RNN(3, 4, nonlinearity='relu', bias=False, dtype=float64)
         """
         options = {"nonlinearity": nonlinearity, "batch_first": batch_first, "dropout": dropout}
         return cls._of_state_dict(state_dict, prefix, dtype, "rnn_tanh", **options)
@@ -200,6 +223,15 @@ class RNNCell(RecurrentCell[SupportsArray, Array]):
         A wrong argument.
     MemoryError
         The cell does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> cell = fastlstm.RNNCell(3, 4, seed=0)
+    >>> h = cell(np.ones((2, 3), np.float32))
+    >>> cell(np.ones((2, 3), np.float32), h).shape
+    (2, 4)
     """
 
     _kind = "RNNCell"

@@ -24,6 +24,12 @@ def available_isas() -> list[str]:
     -------
     list of str
         Best first.
+
+    Examples
+    --------
+    >>> import fastlstm
+    >>> fastlstm.available_isas()[-1]
+    'generic'
     """
     return [name for name in _core.isa_names() if _core.isa_available(name)]
 
@@ -108,6 +114,15 @@ def set_num_threads(n: int) -> None:
     RuntimeWarning
         `n` > 1 in a forked child, which runs on one thread, since the threads of OpenMP did not
         follow it; nothing changes.
+
+    Examples
+    --------
+    >>> import fastlstm
+    >>> before = fastlstm.get_num_threads()
+    >>> fastlstm.set_num_threads(1)
+    >>> fastlstm.get_num_threads()
+    1
+    >>> fastlstm.set_num_threads(before)
     """
     global _threads
     n = checks.count("n", n, 1, 1024)
@@ -129,6 +144,12 @@ def get_num_threads() -> int:
     -------
     int
         1 in a forked child.
+
+    Examples
+    --------
+    >>> import fastlstm
+    >>> fastlstm.get_num_threads() >= 1
+    True
     """
     return _threads
 
@@ -192,6 +213,13 @@ def config() -> dict[str, Any]:
             openmp                   version of the OpenMP specification, as text
             openmp_libraries         file names of the OpenMP run-times in this process
             blas                     SciPy's BLAS, which gemm="blas" uses
+
+    Examples
+    --------
+    >>> import fastlstm
+    >>> config = fastlstm.config()
+    >>> config["version"] == fastlstm.__version__, config["isa"] in config["isas"]
+    (True, True)
     """
     import numpy as np
 
@@ -219,7 +247,18 @@ def _bytes(size: int) -> str:
 
 
 def show_config() -> None:
-    """Print `config` for a bug report."""
+    """Print `config` for a bug report.
+
+    Examples
+    --------
+    >>> import fastlstm
+    >>> fastlstm.show_config()  # doctest: +ELLIPSIS
+    fastlstm      ... (Python ..., NumPy ...)
+    CPU           ..., ... for this process...
+    ...
+    kernels       ... (available: ...generic)
+    ...
+    """
     c = config()
     print(f"fastlstm      {c['version']} (Python {c['python']}, NumPy {c['numpy']})")
     quota = "" if c["cpu_quota"] is None else f", by a quota the time of {c['cpu_quota']:g}"

@@ -56,6 +56,20 @@ class Stream(_core.Stream):
         Another shape.
     RuntimeError
         Two threads use one stream at the same time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> lstm = fastlstm.LSTM(3, 4, seed=0)
+    >>> stream = lstm.stream(batch_size=2)
+    >>> stream(np.ones((2, 3), np.float32)).shape  # one step
+    (2, 4)
+    >>> stream(np.ones((10, 2, 3), np.float32)).shape  # a chunk of ten
+    (10, 2, 4)
+    >>> h, c = stream.state
+    >>> stream.reset()
+    >>> stream.state = h, c
     """
 
     __slots__ = ()

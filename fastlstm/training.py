@@ -29,6 +29,16 @@ class Gradients:
         Shaped as c_0; None where the cell has no c.
     params : dict of str to ndarray
         The gradient of every parameter, by its name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> lstm = fastlstm.LSTM(3, 4, bias=False, seed=0)
+    >>> y, state, tape = lstm.forward(np.ones((5, 2, 3), np.float32))
+    >>> grads = lstm.backward(tape, np.ones_like(y))
+    >>> grads.x.shape, grads.c_0.shape, list(grads.params)
+    ((5, 2, 3), (1, 2, 4), ['weight_ih_l0', 'weight_hh_l0'])
     """
 
     x: Array | None
@@ -76,6 +86,18 @@ class Tape:
         Bytes that the tape holds.
     seed : int
         Of the masks of the pass, of dropout and noise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> gru, x = fastlstm.GRU(3, 4, seed=0), np.ones((5, 2, 3), np.float32)
+    >>> tape = fastlstm.Tape()
+    >>> for _ in range(3):
+    ...     y, h_n, tape = gru.forward(x, tape=tape)
+    ...     grads = gru.backward(tape, np.ones_like(y))
+    >>> tape.nbytes > x.nbytes
+    True
     """
 
     def __init__(self) -> None:

@@ -94,7 +94,10 @@ class Page:
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """The items; says on standard error how far it is, once a second after the first two."""
+    """The items; says on standard error how far it is, once a second after the first two.
+
+    On that of the process: what sys.stderr gets, sphinx-gallery shows on the page.
+    """
     began = said = time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()
@@ -103,9 +106,9 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
             print(
                 f"\r{what}: {done / total:4.0%}, {left:.0f} s left at most ",
                 end="",
-                file=sys.stderr,
+                file=sys.__stderr__,
             )
             said = now
         yield item
     if said != began:
-        print(f"\r{what}: done in {time.monotonic() - began:.0f} s         ", file=sys.stderr)
+        print(f"\r{what}: done in {time.monotonic() - began:.0f} s         ", file=sys.__stderr__)

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """``python -m fastlstm bench``: this package against other LSTM engines on the same machine.
 
-shapes     one LSTM call, inference or training step: sizes, weights, input
-zoo        real models, targets, odd sizes; training_zoo  the same for training
-protocol   what is asked of an engine
-peers      the engines; each imports its library only when it is asked to
-training   a training step of each engine that can train, and its memory
-agreement  whether two engines computed the same
-worker     a child process that holds one engine; runner  the parent that takes turns between them
-limits     what the machine could do at best; report  tables and JSON; files  both tasks in one file
+``--help`` lists what can be measured; the documentation's pages on performance tell how, and show
+results. Engines that are not installed are left out. From Python, the shapes that are measured:
+
+>>> from fastlstm.bench import zoo
+>>> shape = zoo.find(["silero-vad-minute"])[0]
+>>> shape.T, shape.B, shape.I, shape.H
+(1875, 1, 128, 128)
+
+Which module does what stands in docs/design/rooms.md.
 """

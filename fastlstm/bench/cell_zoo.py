@@ -137,6 +137,32 @@ GRU: tuple[Shape, ...] = (
     ),
 )
 
+# torch.nn has none of these.
+GRU_RESET_BEFORE: tuple[Shape, ...] = (
+    Shape(
+        "rnnoise-2018-stream",
+        "RNNoise of 2018, its largest GRU, one 10 ms frame a call",
+        "xiph/rnnoise training/rnn_train.py: 24 + 48 + 42 -> 96 (with a relu, here a tanh)",
+        *(1, 1, 114, 96),
+        stream=True,
+        cell="gru_reset_before",
+    ),
+    Shape(
+        "rnnoise-2018-windows",
+        "RNNoise of 2018, its largest GRU, a batch of windows that it was trained on",
+        "xiph/rnnoise training/rnn_train.py: 24 + 48 + 42 -> 96, 2,000 frames, batch 32",
+        *(2000, 32, 114, 96),
+        cell="gru_reset_before",
+    ),
+    Shape(
+        "onnx-gru",
+        "a GRU as ONNX has it unless told otherwise",
+        "none: sizes of our targets",
+        *(100, 32, 256, 256),
+        cell="gru_reset_before",
+    ),
+)
+
 RNN: tuple[Shape, ...] = (
     Shape(
         "min-char-rnn",

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import files, limits, peers, planner, protocol, report, runner, training_zoo, zoo
+from . import drawing, files, limits, peers, planner, protocol, report, runner, training_zoo, zoo
 from .shapes import GATES, Shape
 
 _NEEDS = {name: engine.package for name, engine in peers.ENGINES.items()}
@@ -125,6 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write each FILE: .json, or .md for Markdown; what it holds of the other of "
         "inference and training stays",
     )
+    drawing.add_arguments(parser)
 
 
 def choose_shapes(args: argparse.Namespace, error: Callable[[str], Any]) -> list[Shape]:
@@ -134,7 +135,10 @@ def choose_shapes(args: argparse.Namespace, error: Callable[[str], Any]) -> list
     lists: Any = training_zoo if args.train else zoo
     shapes: list[Shape] = []
     if args.input_size and args.hidden_size:
+        from ..options import chosen
+
         try:
+            chosen(args.options, args.proj or 0)
             shapes.append(
                 Shape(
                     "own",
@@ -222,8 +226,22 @@ def progress_line(total: int) -> Callable[[str], None]:
     return advance
 
 
+def given(args: argparse.Namespace) -> list[str]:
+    """Options of measuring that are not as by default."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    pictures = argparse.ArgumentParser()
+    drawing.add_arguments(pictures)
+    usual, drawn = vars(parser.parse_args([])), vars(pictures.parse_args([]))
+    names = [name for name in usual if name not in drawn and getattr(args, name) != usual[name]]
+    return ["--" + name.replace("_", "-") for name in names]
+
+
 def run(args: argparse.Namespace, error: Callable[[str], Any]) -> int:
     """Measure and report. Returns the exit status: 1 if engines disagree on a result."""
+    drawing.check(args, error)
+    if args.source:
+        return drawing.from_files(args, given(args), error)
     for path in args.output:
         if path.suffix not in (".json", ".md"):
             error(f"--output {path}: the name must end in .json or .md")
@@ -283,6 +301,7 @@ def run(args: argparse.Namespace, error: Callable[[str], Any]) -> int:
     }
     for name, why in sorted(refused):
         print(f"{name} has no figure for some shapes: {why}", file=sys.stderr)
+    drawing.write_run(args, values, task, error)
     problems = runner.disagreements(results)
     for problem in problems:
         print(problem, file=sys.stderr)

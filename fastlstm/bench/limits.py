@@ -33,10 +33,12 @@ from .shapes import Shape, make_lengths
 # Latencies in cycles from one h to the next at the shortest: a store read back by a broadcast load
 # 11, one FMA 4, sigmoid 38 (round, subtract, polynomial of depth 4, scale, add, divide), f*c + i*g
 # 8, tanh 42 (one operation more than sigmoid), the product with o 4. A GRU: r hn + xn 4, the tanh,
-# z (h - n) + n 8. A maximum 4.
+# z (h - n) + n 8. One that resets before the product: r from h, r h 4, its store read back and its
+# product as those of h, then the same. A maximum 4.
 CHAINS = {
     "lstm": 11 + 4 + 38 + 8 + 42 + 4,
     "gru": 11 + 4 + 38 + 4 + 42 + 8,
+    "gru_reset_before": 11 + 4 + 38 + 4 + 11 + 4 + 42 + 8,
     "rnn_tanh": 11 + 4 + 42,
     "rnn_relu": 11 + 4 + 4,
 }

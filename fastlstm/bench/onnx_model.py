@@ -11,8 +11,20 @@ from numpy.typing import NDArray
 from .shapes import Shape
 
 # torch keeps an LSTM's gates as i f g o, ONNX as i o f c; a GRU's as r z n, ONNX as z r h.
-GATE_ORDERS = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn_tanh": (0,), "rnn_relu": (0,)}
-NODES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
+GATE_ORDERS = {
+    "lstm": (0, 3, 1, 2),
+    "gru": (1, 0, 2),
+    "gru_reset_before": (1, 0, 2),
+    "rnn_tanh": (0,),
+    "rnn_relu": (0,),
+}
+NODES = {
+    "lstm": "LSTM",
+    "gru": "GRU",
+    "gru_reset_before": "GRU",
+    "rnn_tanh": "RNN",
+    "rnn_relu": "RNN",
+}
 ACTIVATIONS = {
     "sigmoid": "Sigmoid",
     "tanh": "Tanh",
@@ -46,8 +58,8 @@ def _reorder(values: NDArray[Any], shape: Shape) -> NDArray[Any]:
 
 def _options(shape: Shape) -> dict[str, Any]:
     """Attributes of a layer's node that its cell asks for."""
-    if shape.cell == "gru":
-        return {"linear_before_reset": 1}
+    if NODES[shape.cell] == "GRU":
+        return {"linear_before_reset": int(shape.cell == "gru")}
     if shape.cell == "rnn_relu":
         return {"activations": ["Relu"] * shape.directions}
     options = dict(shape.options)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+GATES = {"lstm": 4, "gru": 3, "gru_reset_before": 3, "rnn_tanh": 1, "rnn_relu": 1}
 """Blocks of H rows in a weight matrix of each cell, as `fastlstm.spec.CELLS` has them."""
 
 # Parameters that an LSTM's options add, by option and value: name -> how many times H.
@@ -24,7 +24,13 @@ ADDED: dict[str, dict[Any, dict[str, int]]] = {
     },
 }
 
-WORDS = {"lstm": "", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN-relu"}
+WORDS = {
+    "lstm": "",
+    "gru": "GRU",
+    "gru_reset_before": "GRU-reset-before",
+    "rnn_tanh": "RNN",
+    "rnn_relu": "RNN-relu",
+}
 """What a shape's name says of its cell."""
 
 

@@ -14,6 +14,7 @@ from .protocol import BOTH, INFERENCE, TRAINING
 from .shapes import Arrays, Shape
 
 OPTIONS = "PyTorch's LSTM has no options"
+RESET = "PyTorch's GRU resets after the product"
 
 
 class Torch:
@@ -29,6 +30,8 @@ class Torch:
         return protocol.found("torch")
 
     def refuses(self, shape: Shape) -> str | None:
+        if shape.cell == "gru_reset_before":
+            return RESET
         return OPTIONS if shape.options else None
 
     def setup(self, threads: int) -> None:

@@ -42,10 +42,12 @@ def fastlstm_step(shape: Shape, arrays: Arrays) -> Step:
 CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     "lstm": ("LSTM", {}),
     "gru": ("GRU", {}),
+    "gru_reset_before": ("GRU", {"reset_after": False}),
     "rnn_tanh": ("RNN", {"nonlinearity": "tanh"}),
     "rnn_relu": ("RNN", {"nonlinearity": "relu"}),
 }
-"""The class of each cell, in torch.nn as here, and what its constructor takes to be that one."""
+"""The class of each cell, in torch.nn as here, and what its constructor takes to be that one; a GRU
+that resets before the product is there only here."""
 
 
 def numpy_model(shape: Shape, arrays: Arrays) -> Any:

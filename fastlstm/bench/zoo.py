@@ -313,6 +313,7 @@ ZOO: tuple[Shape, ...] = (
         stream=True,
     ),
     *cell_zoo.GRU,
+    *cell_zoo.GRU_RESET_BEFORE,
     *cell_zoo.RNN,
     *cell_zoo.PROJECTED,
     *cell_zoo.OPTIONS,

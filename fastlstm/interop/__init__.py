@@ -1,8 +1,28 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Models in and out: recurrent layers of other formats as fastlstm's, and back.
+"""Models in and out: recurrent layers of ONNX, Keras, PyTorch, TensorFlow Lite, RTNeural and NAM.
+
+A reader (``from_...``) finds every LSTM, GRU and RNN of a model and gives an `Imported`: the
+fastlstm objects by name, what stands around them, and notes on what was changed or is lost. A
+writer (``to_...``) takes a fastlstm object.
+
+>>> import fastlstm
+>>> from fastlstm import interop
+>>> lstm = fastlstm.LSTM(3, 4, num_layers=2, seed=0)
+>>> checkpoint = {f"encoder.{name}": array for name, array in lstm.state_dict().items()}
+>>> found = interop.from_torch(checkpoint, batch_first=True)
+>>> found
+state dict: PyTorch state dict
+  name     layer                                                      parameters  in the file
+  encoder  LSTM(3, 4, num_layers=2, batch_first=True, dtype=float32)         304
+note: encoder: names with the prefix 'encoder.'
+>>> model = found.model  # the only one; found.layers["encoder"] otherwise
+
+``found.sequential()`` is the whole chain as a function, dense layers and all, where the file is a
+plain chain. From a shell: ``python -m fastlstm inspect FILE``, ``convert`` and ``verify``. Each
+format has a page of its own in the documentation, "Models of other formats".
 
 Nothing here is imported with fastlstm, and a format's own library only by the function that needs
-it.
+it; without it that function raises an ImportError that says what to install.
 """
 
 from typing import TYPE_CHECKING

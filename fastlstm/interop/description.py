@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlstm import GRU, LSTM, RNN, GRUCell, LSTMCell, LSTMOptions, RNNCell
+from fastlstm import GRU, LSTM, RNN, GRUCell, LSTMCell, LSTMOptions, RNNCell, checks
 from fastlstm.spec import Spec
 
 Array = NDArray[Any]
@@ -84,6 +84,17 @@ class Layer:
     ------
     ValueError
         Weights are missing or do not fit; the message names one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import interop
+    >>> weights = {"weight_ih": np.zeros((16, 3)), "weight_hh": np.zeros((16, 4))}
+    >>> layer = interop.Layer("lstm", "encoder", 3, 4, [weights])
+    >>> layer
+    <Layer 'encoder': lstm, 3 to 4, float64>
+    >>> layer.model()
+    LSTM(3, 4, bias=False, dtype=float64)
     """
 
     kind: str
@@ -248,6 +259,14 @@ def stack(layers: Iterable[Layer]) -> Model:
     ------
     ValueError
         They make no stack; the message says why.
+
+    Examples
+    --------
+    >>> import fastlstm
+    >>> from fastlstm import interop
+    >>> below, above = fastlstm.GRU(3, 4, seed=0), fastlstm.GRU(4, 4, seed=1)
+    >>> interop.stack(interop.describe(below) + interop.describe(above))
+    GRU(3, 4, num_layers=2, dtype=float32)
     """
     chosen = list(layers)
     if not chosen:
@@ -310,13 +329,20 @@ def describe(model: Model, name: str = "") -> list[Layer]:
     ------
     TypeError
         Something else than a model of fastlstm.
+
+    Examples
+    --------
+    >>> import fastlstm
+    >>> from fastlstm import interop
+    >>> interop.describe(fastlstm.LSTM(3, 4, num_layers=2), "encoder")
+    [<Layer 'encoder_0': lstm, 3 to 4, float32>, <Layer 'encoder_1': lstm, 4 to 4, float32>]
     """
     kinds = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}
     kind = getattr(model, "_kind", "")
     if kind.removesuffix("Cell") not in kinds or isinstance(model, type):
         raise TypeError(
             "model must be an LSTM, GRU or RNN of fastlstm or one of their cells, "
-            f"got {type(model).__name__}"
+            f"got {checks.kind(model)}"
         )
     cell = kind.endswith("Cell")
     ends = [""] if cell else model._spec.suffixes

@@ -20,6 +20,15 @@ class FormatError(ValueError):
         Where in it; "" for the file as a whole.
     what : str
         What is wrong and what is allowed.
+
+    Examples
+    --------
+    >>> from fastlstm import interop
+    >>> try:
+    ...     interop.from_torch({"head.weight": [[0.0]]})
+    ... except interop.FormatError as error:
+    ...     print(error)
+    state dict: it has no recurrent layer, no name such as weight_ih_l0: it has 'head.weight'
     """
 
     def __init__(self, file: str, place: str, what: str) -> None:
@@ -41,6 +50,16 @@ class Unsupported(FormatError):
     ----------
     file, place, what : str
         As of `FormatError`.
+
+    Examples
+    --------
+    >>> import fastlstm
+    >>> from fastlstm import interop
+    >>> try:
+    ...     interop.to_torch(fastlstm.LSTM(3, 4, options={"peepholes": True}))
+    ... except interop.Unsupported as error:
+    ...     print(error.what)
+    PyTorch has no LSTM with LSTMOptions(peepholes=True)
     """
 
 

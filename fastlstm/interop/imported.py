@@ -42,6 +42,21 @@ class Imported:
     ----------
     layers : dict of str to LSTM, GRU or RNN
         The fastlstm objects by name, in the order of the graph.
+
+    Examples
+    --------
+    >>> import fastlstm
+    >>> from fastlstm import interop
+    >>> lstm = fastlstm.LSTM(3, 4, num_layers=2, seed=0)
+    >>> found = interop.from_torch({f"encoder.{k}": v for k, v in lstm.state_dict().items()})
+    >>> found
+    state dict: PyTorch state dict
+      name     layer                                    parameters  in the file
+      encoder  LSTM(3, 4, num_layers=2, dtype=float32)         304
+    note: encoder: a state dict does not say batch_first: False is taken
+    note: encoder: names with the prefix 'encoder.'
+    >>> found.layers["encoder"]
+    LSTM(3, 4, num_layers=2, dtype=float32)
     """
 
     file: str
@@ -76,6 +91,13 @@ class Imported:
         ------
         ValueError
             There are several.
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> from fastlstm import interop
+        >>> interop.from_torch(fastlstm.GRU(3, 4, seed=0).state_dict()).model
+        GRU(3, 4, dtype=float32)
         """
         if len(self.layers) != 1 or self.unsupported:
             names = ", ".join([*self.layers, *self.unsupported])
@@ -96,6 +118,25 @@ class Imported:
         ------
         Unsupported
             The file is no plain chain, or a layer of it is not known; the message says which.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlstm import interop
+        >>> json = {
+        ...     "in_shape": [None, None, 1],
+        ...     "layers": [
+        ...         {
+        ...             "type": "lstm",
+        ...             "shape": [None, None, 2],
+        ...             "weights": [np.ones((1, 8)).tolist(), np.ones((2, 8)).tolist(), [0.0] * 8],
+        ...         },
+        ...         {"type": "dense", "shape": [None, None, 1], "weights": [[[0.5], [0.5]], [0.0]]},
+        ...     ],
+        ... }
+        >>> chain = interop.from_rtneural(json).sequential()
+        >>> chain(np.ones((1, 3, 1), np.float32)).ravel().round(3)  # B, T, I
+        array([0.37 , 0.727, 0.893], dtype=float32)
         """
         from .sequential import Sequential
 
@@ -117,6 +158,15 @@ class Imported:
         -------
         dict
             Ready for JSON.
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> from fastlstm import interop
+        >>> found = interop.from_torch(fastlstm.GRU(3, 4, seed=0).state_dict())
+        >>> row = found.summary()["layers"][0]
+        >>> row["class"], row["hidden_size"], row["parameters"], row["bytes"]
+        ('GRU', 4, 108, 432)
         """
         rows = []
         for name, layers in self.stacks.items():

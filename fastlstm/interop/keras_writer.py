@@ -61,6 +61,14 @@ def to_keras(model: Model, path: str | os.PathLike[str] | None = None) -> Any:
     -----
     UserWarning
         Two biases became one.
+
+    Examples
+    --------
+    >>> import fastlstm
+    >>> from fastlstm import interop
+    >>> found = interop.to_keras(fastlstm.GRU(3, 4, batch_first=True, seed=0), "model.keras")
+    >>> interop.from_keras("model.keras").layers
+    {'gru': GRU(3, 4, batch_first=True, dtype=float32)}
     """
     layers = describe(model)
     config = _config(layers)

@@ -43,6 +43,14 @@ def from_nam(source: str | os.PathLike[str] | Mapping[str, Any]) -> Imported:
         `source` is neither.
     OSError
         The file cannot be read.
+
+    Examples
+    --------
+    >>> from fastlstm import interop
+    >>> config = {"input_size": 1, "hidden_size": 2, "num_layers": 1}
+    >>> amp = {"version": "0.5.4", "architecture": "LSTM", "config": config, "weights": [0.1] * 39}
+    >>> interop.from_nam(amp).model
+    LSTM(1, 2, batch_first=True, dtype=float32)
     """
     file, found = json_files.read(source)
     kind, config = found.get("architecture"), found.get("config")

@@ -52,6 +52,14 @@ def from_onnx(
         The file cannot be read.
     ImportError
         onnx is not installed.
+
+    Examples
+    --------
+    >>> import fastlstm
+    >>> from fastlstm import interop
+    >>> model = interop.to_onnx(fastlstm.LSTM(3, 4, bidirectional=True, seed=0), "model.onnx")
+    >>> interop.from_onnx("model.onnx").model
+    LSTM(3, 4, bidirectional=True, dtype=float32)
     """
     source = opened(model, external_data)
     scope = scope_of(source)

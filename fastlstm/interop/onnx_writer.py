@@ -64,6 +64,14 @@ def to_onnx(
         It cannot be written.
     ImportError
         onnx is not installed.
+
+    Examples
+    --------
+    >>> import fastlstm
+    >>> from fastlstm import interop
+    >>> model = interop.to_onnx(fastlstm.GRU(3, 4, seed=0), "model.onnx", lengths=True)
+    >>> [value.name for value in model.graph.input], [value.name for value in model.graph.output]
+    (['x', 'lengths'], ['y', 'h_n'])
     """
     onnx = library("onnx", "onnx", "write ONNX files")
     checks.flag("lengths", lengths)

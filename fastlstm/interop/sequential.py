@@ -123,6 +123,10 @@ class SequentialStream:
         self.batch, self._steps = batch, steps
         self._runs = [own.stream(batch) for own in steps]
 
+    def __repr__(self) -> str:
+        names = " -> ".join(step.name for step in self._steps)
+        return f"<SequentialStream of {names}, {self.batch} at once>"
+
     def __call__(self, x: ArrayLike) -> Array:
         """The outputs of the next steps.
 
@@ -208,6 +212,15 @@ class Sequential:
         ------
         TypeError, ValueError
             `x` is no array of numbers, or does not fit a layer; the message names it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import torch
+        >>> from fastlstm import interop
+        >>> chain = interop.from_torch(torch.nn.GRU(3, 4, batch_first=True)).sequential()
+        >>> chain(np.ones((2, 5, 3), np.float32), lengths=[5, 2]).shape
+        (2, 5, 4)
         """
         y = first = _given(x, self._steps)
         mask = None
@@ -243,6 +256,18 @@ class Sequential:
         ------
         Unsupported
             A layer needs whole sequences; the message says which.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import torch
+        >>> from fastlstm import interop
+        >>> chain = interop.from_torch(torch.nn.GRU(3, 4, batch_first=True)).sequential()
+        >>> stream = chain.stream(batch_size=2)
+        >>> stream(np.ones((2, 5, 3), np.float32)).shape  # five steps
+        (2, 5, 4)
+        >>> stream(np.ones((2, 1, 3), np.float32)).shape  # one more
+        (2, 1, 4)
         """
         batch = checks.count("batch_size", batch_size, 1)
         for run in self._steps:

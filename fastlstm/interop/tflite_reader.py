@@ -56,6 +56,15 @@ def from_tflite(source: str | os.PathLike[str] | bytes) -> Imported:
         The package tflite is not installed.
     OSError
         The file cannot be read.
+
+    Examples
+    --------
+    >>> from fastlstm import interop
+    >>> found = interop.from_tflite("model.tflite")  # a file with one LSTM
+    >>> found.layers
+    {'lstm': LSTM(5, 4, batch_first=True, dtype=float32)}
+    >>> found.notes
+    ['the interpreter keeps states until reset_all_variables()']
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         file, data = "bytes", bytes(source)

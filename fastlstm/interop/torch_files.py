@@ -44,6 +44,15 @@ def save_torch(models: Model | Mapping[str, Model], path: str | os.PathLike[str]
         It cannot be written.
     ImportError
         PyTorch is needed and not installed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fastlstm
+    >>> from fastlstm import interop
+    >>> interop.save_torch({"encoder": fastlstm.GRU(3, 4, bias=False, seed=0)}, "model.pt")
+    >>> {name: tensor.shape for name, tensor in torch.load("model.pt").items()}
+    {'encoder.weight_ih_l0': torch.Size([12, 3]), 'encoder.weight_hh_l0': torch.Size([12, 4])}
     """
     name = saving.name_of(path)
     if isinstance(models, Mapping):

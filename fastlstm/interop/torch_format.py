@@ -57,6 +57,17 @@ def from_torch(
         The file cannot be read.
     ImportError
         PyTorch is needed and not installed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastlstm import interop
+    >>> model = torch.nn.Sequential(torch.nn.LSTM(3, 4, batch_first=True), torch.nn.Tanh())
+    >>> interop.from_torch(model).layers
+    {'0': LSTM(3, 4, batch_first=True, dtype=float32)}
+    >>> torch.save(model.state_dict(), "model.pt")
+    >>> interop.from_torch("model.pt", batch_first=True).layers
+    {'0': LSTM(3, 4, batch_first=True, dtype=float32)}
     """
     if batch_first is not None:
         checks.flag("batch_first", batch_first)
@@ -98,6 +109,13 @@ def to_torch(model: Model) -> Any:
         `model` is no model.
     ImportError
         PyTorch is not installed.
+
+    Examples
+    --------
+    >>> import fastlstm
+    >>> from fastlstm import interop
+    >>> interop.to_torch(fastlstm.GRU(3, 4, num_layers=2, seed=0))
+    GRU(3, 4, num_layers=2)
     """
     torch = library("torch", "torch", "make modules of PyTorch")
     layer = describe(model)[0]

@@ -115,6 +115,14 @@ def load_checkpoint(
         A wrong argument, or a value of another dtype.
     OSError
         It cannot be read.
+
+    Examples
+    --------
+    >>> from fastlstm import nn
+    >>> model = nn.Linear(3, 2, seed=0)
+    >>> nn.save_checkpoint("checkpoint.safetensors", model, step=7)
+    >>> nn.load_checkpoint("checkpoint.safetensors", nn.Linear(3, 2))
+    7
     """
     name = existing(path)
     info, arrays = _read(name)

@@ -15,7 +15,19 @@ from .layers import generator
 
 
 class Batch(NamedTuple):
-    """Some sequences and their targets."""
+    """Some sequences and their targets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import nn
+    >>> x = [np.ones((3, 2), np.float32), np.ones((1, 2), np.float32)]
+    >>> batch = next(nn.batches(x, shuffle=False))
+    >>> batch
+    <Batch of 2 sequences, of shapes x=(2, 3, 2), y=None>
+    >>> batch.lengths.tolist(), batch.chosen.tolist()
+    ([3, 1], [0, 1])
+    """
 
     x: Array
     """(B, T, I); of a list, with zeros past a sequence's end"""
@@ -26,9 +38,23 @@ class Batch(NamedTuple):
     chosen: NDArray[np.int64]
     """(B,), which sequences these are"""
 
+    def __repr__(self) -> str:
+        y = None if self.y is None else np.shape(self.y)
+        return f"<Batch of {len(self.lengths)} sequences, of shapes x={self.x.shape}, {y=}>"
+
 
 class Windows(NamedTuple):
-    """Parts of a series, each with what came after it."""
+    """Parts of a series, each with what came after it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import nn
+    >>> found = nn.windows(np.zeros((10, 2)), steps=4, ahead=3)
+    >>> found
+    <Windows of shapes x=(4, 4, 2), y=(4, 3, 2), future=None>
+    >>> x, y, future = found
+    """
 
     x: Array
     """(N, steps, I + E): the series and what is known beside it"""
@@ -36,6 +62,10 @@ class Windows(NamedTuple):
     """(N, ahead, I): the series' next steps"""
     future: Array | None
     """(N, ahead, E): what is known of these; None if nothing is"""
+
+    def __repr__(self) -> str:
+        future = None if self.future is None else self.future.shape
+        return f"<Windows of shapes x={self.x.shape}, y={self.y.shape}, {future=}>"
 
 
 def valid_steps(
@@ -61,6 +91,13 @@ def valid_steps(
     ------
     TypeError, ValueError
         A wrong argument.
+
+    Examples
+    --------
+    >>> from fastlstm import nn
+    >>> nn.valid_steps([2, 3])
+    array([[ True,  True, False],
+           [ True,  True,  True]])
     """
     given = checks.given_lengths(lengths)
     if steps is None:

@@ -27,10 +27,25 @@ class LayerGradients:
         Shaped as x; None if it was not asked for, or has none.
     params : dict of str to ndarray
         The gradient of every parameter, by its name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import nn
+    >>> head = nn.Linear(3, 2, seed=0)
+    >>> y, tape = head.forward(np.ones((5, 3), np.float32))
+    >>> grads = head.backward(tape, np.ones_like(y))
+    >>> grads.x.shape, {name: array.shape for name, array in grads.params.items()}
+    ((5, 3), {'weight': (2, 3), 'bias': (2,)})
     """
 
     x: Array | None
     params: dict[str, Array]
+
+    def __repr__(self) -> str:
+        x = None if self.x is None else self.x.shape
+        params = {name: array.shape for name, array in self.params.items()}
+        return f"<LayerGradients of shapes x={x}, {params=}>"
 
 
 class Layer(Module):
@@ -246,6 +261,13 @@ class Embedding(Layer):
     ------
     TypeError, ValueError
         A wrong argument.
+
+    Examples
+    --------
+    >>> from fastlstm import nn
+    >>> table = nn.Embedding(10, 3, padding_idx=0, seed=0)
+    >>> table([[4, 2, 0], [1, 0, 0]]).shape, table([0]).tolist()
+    ((2, 3, 3), [[0.0, 0.0, 0.0]])
     """
 
     num_embeddings: int
@@ -276,7 +298,9 @@ class Embedding(Layer):
         self._own({"weight": weight}, real)
 
     def __repr__(self) -> str:
-        return f"Embedding({self.num_embeddings}, {self.embedding_dim}, dtype={self.dtype})"
+        sizes = f"{self.num_embeddings}, {self.embedding_dim}"
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"Embedding({sizes}{padding}, dtype={self.dtype})"
 
     def _ids(self, ids: object) -> Array:
         checks.no_mask("ids", ids)
@@ -296,11 +320,11 @@ class Embedding(Layer):
         Parameters
         ----------
         ids : array_like of int
-            Of any shape, 0 to N - 1.
+            0 to N - 1, of any shape (...).
 
         Returns
         -------
-        ndarray of shape (*ids.shape, K)
+        ndarray of shape (..., K)
             Their rows.
 
         Raises
@@ -321,7 +345,7 @@ class Embedding(Layer):
 
         Returns
         -------
-        y : ndarray of shape (*ids.shape, K)
+        y : ndarray of shape (..., K)
             Their rows.
         tape : ndarray
             For `backward`.
@@ -343,7 +367,7 @@ class Embedding(Layer):
         ----------
         tape : ndarray
             From `forward`.
-        dy : array of shape (*ids.shape, K)
+        dy : array of shape (..., K)
             Gradient of the rows.
         into : mapping of str to ndarray, optional
             The gradient is added into its array.

@@ -230,6 +230,13 @@ def mse(
     ------
     TypeError, ValueError
         A wrong argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import nn
+    >>> nn.mse(np.array([1.0, 2.0]), [1.0, 4.0])
+    (2.0, array([ 0., -2.]))
     """
     given, wanted = _pair(prediction, target)
     weights = _weights(given.shape, sample_weight, mask)
@@ -271,6 +278,14 @@ def binary_cross_entropy_with_logits(
     ------
     TypeError, ValueError
         A wrong argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import nn
+    >>> loss, dprediction = nn.binary_cross_entropy_with_logits(np.zeros(2), [0, 1])
+    >>> round(loss, 4), dprediction.tolist()
+    (0.6931, [0.25, -0.25])
     """
     z, t = _pair(prediction, target)
     weights = _weights(z.shape, sample_weight, mask)
@@ -324,6 +339,14 @@ def quantile_loss(
     References
     ----------
     R. Koenker and G. Bassett, "Regression quantiles", Econometrica 46, 1978.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import nn
+    >>> loss, dprediction = nn.quantile_loss(np.zeros((1, 2)), [1.0], [0.1, 0.9])
+    >>> loss, dprediction.tolist()
+    (0.5, [[-0.05, -0.45]])
     """
     given = _floats("prediction", prediction)
     shares = [checks.probability("quantiles", share) for share in quantiles]

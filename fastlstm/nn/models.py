@@ -28,6 +28,16 @@ class SequenceTape:
     ----------
     state
         The recurrent layer's final state, which the next stretch of a long sequence starts from.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm
+    >>> from fastlstm import nn
+    >>> model = nn.SequenceModel(fastlstm.GRU(2, 8, seed=0), nn.Linear(8, 3, seed=0), "every")
+    >>> y, tape = model.forward(np.zeros((4, 1, 2), np.float32))
+    >>> y, tape = model.forward(np.ones((4, 1, 2), np.float32), tape.state, tape=tape)
+    >>> tape.state.shape
+    (1, 1, 8)
     """
 
     def __init__(self) -> None:
@@ -36,6 +46,9 @@ class SequenceTape:
         self._features: Array | None = None  # what the head has read
         self._kept: Array | None = None  # factors of dropout
         self._shares: Array | None = None  # what each step weighs in a mean
+
+    def __repr__(self) -> str:
+        return f"<SequenceTape of {self._inner.nbytes} bytes>"
 
 
 class SequenceModel(Modules):
@@ -94,6 +107,11 @@ class SequenceModel(Modules):
                 f"head must have {width} inputs at least and dtype {recurrent.dtype}, got {head!r}"
             )
 
+    def __repr__(self) -> str:
+        parts = f"{self.recurrent!r}, {self.head!r}, outputs={self.outputs!r}"
+        dropout = f", dropout={self.dropout}" if self.dropout else ""
+        return f"{type(self).__name__}({parts}{dropout})"
+
     def _read(self, features: Array, beside: SupportsArray | None) -> Array:
         if beside is None:
             return features
@@ -135,6 +153,15 @@ class SequenceModel(Modules):
         ------
         TypeError, ValueError, MemoryError
             As a call of the recurrent layer does.
+
+        Examples
+        --------
+        >>> import numpy as np, fastlstm
+        >>> from fastlstm import nn
+        >>> model = nn.SequenceModel(fastlstm.GRU(2, 8, seed=0), nn.Linear(9, 3, seed=0), "mean")
+        >>> x, age = np.ones((7, 4, 2), np.float32), np.ones((4, 1), np.float32)
+        >>> model(x, lengths=[7, 1, 3, 0], beside=age).shape
+        (4, 3)
         """
         features = self.features(x, state, lengths=lengths, num_threads=num_threads)
         y: Array = self.head(self._read(features, beside))
@@ -164,6 +191,14 @@ class SequenceModel(Modules):
         ------
         TypeError, ValueError, MemoryError
             As a call does.
+
+        Examples
+        --------
+        >>> import numpy as np, fastlstm
+        >>> from fastlstm import nn
+        >>> model = nn.SequenceModel(fastlstm.GRU(2, 8, seed=0), nn.Linear(8, 3, seed=0))
+        >>> model.features(np.ones((7, 4, 2), np.float32)).shape
+        (4, 8)
         """
         run = self.recurrent.last if self.outputs == "last" else self.recurrent
         y: Array
@@ -232,6 +267,23 @@ class SequenceModel(Modules):
         ------
         TypeError, ValueError, MemoryError
             As a call does.
+
+        Examples
+        --------
+        >>> import numpy as np, fastlstm
+        >>> from fastlstm import nn
+        >>> lstm = fastlstm.LSTM(2, 8, batch_first=True, seed=0)
+        >>> model = nn.SequenceModel(lstm, nn.Linear(8, 3, seed=0)).train()
+        >>> adam = fastlstm.optim.Adam(model, lr=0.1)
+        >>> x, labels = np.ones((4, 7, 2), np.float32), [0, 1, 1, 1]
+        >>> losses = []
+        >>> for _ in range(20):
+        ...     logits, tape = model.forward(x)
+        ...     loss, dlogits = nn.cross_entropy(logits, labels)
+        ...     adam.step(model.backward(tape, dlogits))
+        ...     losses.append(loss)
+        >>> losses[-1] < losses[0]
+        True
         """
         tape = SequenceTape() if tape is None else tape
         dropout = self.dropout if self.training else 0.0

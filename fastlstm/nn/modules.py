@@ -106,6 +106,14 @@ class Modules:
         -------
         dict
             Name -> the very array.
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> from fastlstm import nn
+        >>> model = nn.Modules(table=nn.Embedding(5, 2), rnn=fastlstm.RNN(2, 3, bias=False))
+        >>> {name: array.shape for name, array in model.parameters().items()}
+        {'table.weight': (5, 2), 'rnn.weight_ih_l0': (3, 2), 'rnn.weight_hh_l0': (3, 3)}
         """
         return self.joined(**{k: module.parameters() for k, module in self.modules.items()})
 

@@ -56,6 +56,12 @@ class Constant(_Checked):
     ----------
     lr : float
         The rate, >= 0.
+
+    Examples
+    --------
+    >>> from fastlstm import nn
+    >>> nn.Constant(0.1)(7)
+    0.1
     """
 
     lr: float
@@ -76,6 +82,13 @@ class StepDecay(_Checked):
         Updates between two changes.
     factor : float, default 0.1
         Of each change, >= 0.
+
+    Examples
+    --------
+    >>> from fastlstm import nn
+    >>> schedule = nn.StepDecay(0.1, every=2)
+    >>> [round(schedule(step), 4) for step in range(5)]
+    [0.1, 0.1, 0.01, 0.01, 0.001]
     """
 
     lr: float
@@ -96,6 +109,13 @@ class Exponential(_Checked):
         The first rate, >= 0.
     factor : float
         From each update to the next, >= 0.
+
+    Examples
+    --------
+    >>> from fastlstm import nn
+    >>> schedule = nn.Exponential(0.1, factor=0.5)
+    >>> [schedule(step) for step in range(4)]
+    [0.1, 0.05, 0.025, 0.0125]
     """
 
     lr: float
@@ -117,6 +137,13 @@ class Cosine(_Checked):
         Updates until `least` is reached.
     least : float, default 0
         The last rate, >= 0.
+
+    Examples
+    --------
+    >>> from fastlstm import nn
+    >>> schedule = nn.Cosine(0.1, steps=4)
+    >>> [round(schedule(step), 4) for step in range(6)]
+    [0.1, 0.0854, 0.05, 0.0146, 0.0, 0.0]
     """
 
     lr: float
@@ -138,6 +165,13 @@ class WarmUp(_Checked):
         What follows; its updates count from the end of the line.
     steps : int
         Updates of the line: the first has 1 / steps of the rate, the last the whole.
+
+    Examples
+    --------
+    >>> from fastlstm import nn
+    >>> schedule = nn.WarmUp(nn.Exponential(0.1, 0.5), steps=2)
+    >>> [schedule(step) for step in range(5)]
+    [0.05, 0.1, 0.1, 0.05, 0.025]
     """
 
     then: Schedule

@@ -37,6 +37,10 @@ class _Watch:
         self.waited += 1
         return False
 
+    def __repr__(self) -> str:
+        seen = f"best loss {self.best:.6g}, {self.waited} since"
+        return f"<{type(self).__name__} with patience {self.patience}: {seen}>"
+
     def state_dict(self) -> dict[str, Any]:
         """What it has seen, for a checkpoint.
 
@@ -76,6 +80,20 @@ class EarlyStopping(_Watch):
         The lowest loss; infinity before there is one.
     waited : int
         Losses since then.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A wrong argument.
+
+    Examples
+    --------
+    >>> from fastlstm import nn
+    >>> model = nn.Linear(3, 2, seed=0)
+    >>> stopping = nn.EarlyStopping(model, patience=2)
+    >>> [stopping.update(loss) for loss in (0.9, 0.7, 0.8, 0.75)]
+    [False, False, False, True]
+    >>> stopping.restore()  # the weights of the loss 0.7
     """
 
     def __init__(self, model: Stateful, patience: int = 10, min_delta: float = 0.0) -> None:
@@ -157,6 +175,18 @@ class ReduceOnPlateau(_Watch):
         The lowest loss; infinity before there is one.
     waited : int
         Losses since then, or since the last fall.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A wrong argument.
+
+    Examples
+    --------
+    >>> from fastlstm import nn
+    >>> rate = nn.ReduceOnPlateau(0.1, factor=0.5, patience=1)
+    >>> [rate.update(loss) for loss in (0.9, 0.7, 0.8, 0.75)]
+    [0.1, 0.1, 0.1, 0.05]
     """
 
     def __init__(
@@ -171,6 +201,9 @@ class ReduceOnPlateau(_Watch):
         self.lr = checks.number("lr", lr)
         self.factor = checks.number("factor", factor, below=1.0)
         self.least = checks.number("least", least)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, rate {self.lr:.6g}>"
 
     def __call__(self, step: int, /) -> float:
         """The rate now, whatever the update: it can stand where a schedule can.

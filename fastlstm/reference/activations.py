@@ -66,6 +66,13 @@ def sigmoid(x: Array) -> Array:
     -------
     ndarray of the shape and dtype of `x`
         In 0..1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import reference
+    >>> reference.sigmoid(np.array([-1000.0, 0.0, 2.0])).round(3)
+    array([0.   , 0.5  , 0.881])
     """
     e = np.exp(-np.abs(x))
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e))

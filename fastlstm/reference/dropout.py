@@ -54,6 +54,13 @@ def dropout_mask(
     ------
     ValueError
         `p` or `seed` is out of range.
+
+    Examples
+    --------
+    >>> from fastlstm import reference
+    >>> mask = reference.dropout_mask(seed=7, layer=0, num_steps=2, batch_size=1, width=8, p=0.5)
+    >>> mask[0, 0]
+    array([2., 2., 0., 0., 0., 2., 0., 2.])
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout must lie in 0..1, got {p}")
@@ -89,6 +96,12 @@ def philox4x32(
     -------
     ndarray of uint32, of the shape of `counter`
         Random words.
+
+    Examples
+    --------
+    >>> from fastlstm import reference
+    >>> [hex(word) for word in reference.philox4x32([0, 0, 0, 0], (0, 0))]
+    ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
     c0, c1, c2, c3 = np.moveaxis(np.asarray(counter, np.uint64), -1, 0)
     k0, k1 = np.uint64(key[0]), np.uint64(key[1])

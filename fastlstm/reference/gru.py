@@ -66,7 +66,17 @@ from .layers import Cell, Model, Params, States, array, final_states, run_backwa
 
 
 class GRUResult(NamedTuple):
-    """What `gru_forward` computes."""
+    """What `gru_forward` computes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import reference
+    >>> params = {"weight_ih_l0": np.zeros((12, 3)), "weight_hh_l0": np.zeros((12, 4))}
+    >>> y, h_n = reference.gru_forward(np.ones((5, 2, 3)), params)
+    >>> y.shape, h_n.shape
+    ((5, 2, 4), (1, 2, 4))
+    """
 
     y: Array
     """(T, B, D*H): h_t of the last layer, zero where a sequence is over."""
@@ -75,7 +85,17 @@ class GRUResult(NamedTuple):
 
 
 class GRUGradients(NamedTuple):
-    """What the backward pass computes; every array is shaped like what it is the gradient of."""
+    """What the backward pass computes; every array is shaped like what it is the gradient of.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import reference
+    >>> params = {"weight_ih_l0": np.zeros((12, 3)), "weight_hh_l0": np.zeros((12, 4))}
+    >>> grads = reference.gru_backward(np.ones((5, 2, 3)), params, dy=np.ones((5, 2, 4)))
+    >>> grads.x.shape, grads.h_0.shape, list(grads.params)
+    ((5, 2, 3), (1, 2, 4), ['weight_ih_l0', 'weight_hh_l0'])
+    """
 
     x: Array
     """(T, B, I): zero where a sequence is over."""
@@ -123,6 +143,16 @@ def gru_forward(
     ------
     ValueError
         `h_0` or `lengths` does not fit `x`; `dropout` and `seed` are checked where they are used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> from fastlstm import reference
+    >>> gru = fastlstm.GRU(3, 4, bidirectional=True, dtype="float64", seed=0)
+    >>> x = np.ones((5, 2, 3))
+    >>> np.allclose(gru(x)[0], reference.gru_forward(x, gru.state_dict()).y, rtol=0, atol=1e-12)
+    True
     """
     cell = GRU if reset_after else GRU_RESET_BEFORE
     model = Model.of(cell, x, params, {"h_0": h_0}, lengths, dtype)
@@ -167,6 +197,15 @@ def gru_backward(
     ------
     ValueError
         As from `gru_forward`, and for a gradient of another shape than its result's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import reference
+    >>> params = {"weight_ih_l0": np.ones((3, 1)), "weight_hh_l0": np.ones((3, 1))}
+    >>> grads = reference.gru_backward(np.ones((2, 1, 1)), params, dh_n=np.ones((1, 1, 1)))
+    >>> grads.x.ravel().round(3)
+    array([-0.027, -0.031])
     """
     cell = GRU if reset_after else GRU_RESET_BEFORE
     model = Model.of(cell, x, params, {"h_0": h_0}, lengths, dtype)

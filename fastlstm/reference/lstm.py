@@ -88,7 +88,17 @@ from .options import completed, lstm_cell
 
 
 class Result(NamedTuple):
-    """What `lstm_forward` computes."""
+    """What `lstm_forward` computes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import reference
+    >>> params = {"weight_ih_l0": np.zeros((16, 3)), "weight_hh_l0": np.zeros((16, 4))}
+    >>> y, h_n, c_n, cells = reference.lstm_forward(np.ones((5, 2, 3)), params)
+    >>> y.shape, h_n.shape, c_n.shape, cells.shape
+    ((5, 2, 4), (1, 2, 4), (1, 2, 4), (5, 2, 4))
+    """
 
     y: Array
     """(T, B, D*P): h_t of the last layer, zero where a sequence is over."""
@@ -101,7 +111,17 @@ class Result(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """What the backward pass computes; every array is shaped like what it is the gradient of."""
+    """What the backward pass computes; every array is shaped like what it is the gradient of.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import reference
+    >>> params = {"weight_ih_l0": np.zeros((16, 3)), "weight_hh_l0": np.zeros((16, 4))}
+    >>> grads = reference.lstm_backward(np.ones((5, 2, 3)), params, dy=np.ones((5, 2, 4)))
+    >>> grads.x.shape, grads.c_0.shape, list(grads.params)
+    ((5, 2, 3), (1, 2, 4), ['weight_ih_l0', 'weight_hh_l0'])
+    """
 
     x: Array
     """(T, B, I): zero where a sequence is over."""
@@ -139,6 +159,15 @@ def cell_forward(
     -------
     h, c : ndarray of shape (B, P) and (B, H)
         The states after it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import reference
+    >>> params = {"weight_ih": np.ones((4, 1)), "weight_hh": np.ones((4, 1))}
+    >>> h, c = reference.cell_forward([[1.0]], [[0.0]], [[0.0]], params)
+    >>> h.round(3), c.round(3)
+    (array([[0.37]]), array([[0.557]]))
     """
     p = {name: np.asarray(value, dtype) for name, value in params.items()}
     return _forward(np.asarray(x, dtype), (np.asarray(h, dtype), np.asarray(c, dtype)), p)
@@ -160,6 +189,15 @@ def cell_backward(
     -------
     Gradients
         Those of x, h and c are (B, I), (B, P) and (B, H).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import reference
+    >>> params = {"weight_ih": np.ones((4, 1)), "weight_hh": np.ones((4, 1))}
+    >>> one, zero = np.ones((1, 1)), np.zeros((1, 1))
+    >>> reference.cell_backward(one, zero, zero, params, dh=one, dc=zero).x.round(3)
+    array([[0.348]])
     """
     dx, (dh, dc), dparams = _backward(x, (h, c), params, (dh, dc))
     return Gradients(dx, dh, dc, dparams)
@@ -214,6 +252,14 @@ def lstm_forward(
     ------
     ValueError
         `state` or `lengths` does not fit `x`; `dropout` and `seed` are checked where they are used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import reference
+    >>> params = {"weight_ih_l0": np.ones((4, 1)), "weight_hh_l0": np.ones((4, 1))}
+    >>> reference.lstm_forward(np.ones((3, 1, 1)), params).y.ravel().round(3)
+    array([0.37 , 0.651, 0.789])
     """
     cell = LSTM if options is None else lstm_cell(options)
     noise = Noise(completed(options), seed) if noisy and options is not None else None
@@ -264,6 +310,17 @@ def lstm_backward(
     ------
     ValueError
         As from `lstm_forward`, and for a gradient of another shape than its result's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> from fastlstm import reference
+    >>> lstm = fastlstm.LSTM(3, 4, dtype="float64", seed=0)
+    >>> y, state, tape = lstm.forward(x := np.ones((5, 2, 3)))
+    >>> expected = reference.lstm_backward(x, lstm.state_dict(), dy=y)
+    >>> np.allclose(lstm.backward(tape, y).x, expected.x, rtol=0, atol=1e-12)
+    True
     """
     cell = LSTM if options is None else lstm_cell(options)
     noise = Noise(completed(options), seed) if noisy and options is not None else None

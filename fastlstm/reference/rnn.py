@@ -56,7 +56,17 @@ from .layers import (
 
 
 class RNNResult(NamedTuple):
-    """What `rnn_forward` computes."""
+    """What `rnn_forward` computes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import reference
+    >>> params = {"weight_ih_l0": np.zeros((4, 3)), "weight_hh_l0": np.zeros((4, 4))}
+    >>> y, h_n = reference.rnn_forward(np.ones((5, 2, 3)), params)
+    >>> y.shape, h_n.shape
+    ((5, 2, 4), (1, 2, 4))
+    """
 
     y: Array
     """(T, B, D*H): h_t of the last layer, zero where a sequence is over."""
@@ -65,7 +75,17 @@ class RNNResult(NamedTuple):
 
 
 class RNNGradients(NamedTuple):
-    """What the backward pass computes; every array is shaped like what it is the gradient of."""
+    """What the backward pass computes; every array is shaped like what it is the gradient of.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import reference
+    >>> params = {"weight_ih_l0": np.zeros((4, 3)), "weight_hh_l0": np.zeros((4, 4))}
+    >>> grads = reference.rnn_backward(np.ones((5, 2, 3)), params, dy=np.ones((5, 2, 4)))
+    >>> grads.x.shape, grads.h_0.shape, list(grads.params)
+    ((5, 2, 3), (1, 2, 4), ['weight_ih_l0', 'weight_hh_l0'])
+    """
 
     x: Array
     """(T, B, I): zero where a sequence is over."""
@@ -112,6 +132,14 @@ def rnn_forward(
     ValueError
         Another nonlinearity; `h_0` or `lengths` does not fit `x`; `dropout` and `seed` are checked
         where they are used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import reference
+    >>> params = {"weight_ih_l0": np.ones((1, 1)), "weight_hh_l0": np.ones((1, 1))}
+    >>> reference.rnn_forward(np.ones((3, 1, 1)), params, nonlinearity="relu").y.ravel()
+    array([1., 2., 3.])
     """
     cell = _cell(nonlinearity)
     model = Model.of(cell, x, params, {"h_0": h_0}, lengths, dtype)
@@ -156,6 +184,15 @@ def rnn_backward(
     ------
     ValueError
         As from `rnn_forward`, and for a gradient of another shape than its result's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm import reference
+    >>> params = {"weight_ih_l0": np.ones((1, 1)), "weight_hh_l0": 0.5 * np.ones((1, 1))}
+    >>> x, dh_n = np.ones((3, 1, 1)), np.ones((1, 1, 1))
+    >>> reference.rnn_backward(x, params, nonlinearity="relu", dh_n=dh_n).x.ravel()
+    array([0.25, 0.5 , 1.  ])
     """
     cell = _cell(nonlinearity)
     model = Model.of(cell, x, params, {"h_0": h_0}, lengths, dtype)

@@ -172,6 +172,11 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         Self
             The estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A wrong argument, or a wrong parameter of the constructor, which is checked here.
         """
         fresh = not self._goes_on()
         x = self._sequences(X, reset=fresh)
@@ -200,6 +205,11 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         Self
             The estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A wrong argument, or a wrong parameter of the constructor, which is checked here.
         """
         fresh = not hasattr(self, "model_")
         x = self._sequences(X, reset=fresh)
@@ -245,6 +255,24 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         Self
             The estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A wrong argument, or a wrong parameter of the constructor, which is checked here.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlstm.sklearn import LSTMClassifier
+        >>> def read(epoch):  # from files, for example
+        ...     rng = np.random.default_rng(epoch)
+        ...     for _ in range(4):
+        ...         X = rng.standard_normal((8, 5, 2))
+        ...         yield X, X.sum(axis=(1, 2)) > 0
+        >>> model = LSTMClassifier(max_iter=3, random_state=0)
+        >>> model.fit_batches(read, classes=[False, True]).n_iter_
+        3
         """
         self.classes_ = np.unique(classes)
         return self._fit_batches(batches, len(self.classes_), validation)
@@ -269,6 +297,22 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         ndarray of shape (n, C)
             With `per_step` (n, T, C), or a list of arrays (T_k, C).
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            `X` is no such sequences, or has other features than those that were fitted.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlstm.sklearn import LSTMClassifier
+        >>> X, y = np.random.default_rng(0).standard_normal((20, 5, 2)), ["a", "b"] * 10
+        >>> model = LSTMClassifier(max_iter=2, random_state=0).fit(X, y)
+        >>> model.classes_.tolist(), model.predict_proba(X[:3]).shape
+        (['a', 'b'], (3, 2))
         """
         check_is_fitted(self)
         logits = self._raw(self._sequences(X))
@@ -286,6 +330,13 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         ndarray of n labels
             With `per_step` of shape (n, T), or a list of arrays (T_k,).
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            `X` is no such sequences, or has other features than those that were fitted.
         """
         check_is_fitted(self)
         logits = self._raw(self._sequences(X))
@@ -307,6 +358,13 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         float
             0 to 1.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            `X` is no such sequences, or has other features than those that were fitted.
         """
         found = self.predict(X)
         if self.per_step:

@@ -200,6 +200,11 @@ class LSTMForecaster(SequenceEstimator):
         -------
         Self
             The estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A wrong argument, or a wrong parameter of the constructor, which is checked here.
         """
         checks.count("steps", self.steps, 1)
         outputs = checks.count("horizon", self.horizon, 1) * self._columns()
@@ -310,6 +315,13 @@ class LSTMForecaster(SequenceEstimator):
         -------
         ndarray of shape (horizon, I), or (n, horizon, I) of a list
             The mean; with `quantiles`, the one next to the median.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            A series is too short for a window, or has other columns than those that were fitted.
         """
         found = self._middle(self._ahead(X, exogenous, future))
         return found if isinstance(X, (list, tuple)) and np.ndim(X[0]) else found[0]
@@ -331,6 +343,22 @@ class LSTMForecaster(SequenceEstimator):
         -------
         ndarray of shape (horizon, I, Q), or (n, horizon, I, Q) of a list
             Rising along the last axis.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As `predict` does, and without `quantiles`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlstm.sklearn import LSTMForecaster
+        >>> series = np.sin(np.arange(60) / 5)[:, None]
+        >>> model = LSTMForecaster(
+        ...     steps=8, horizon=3, quantiles=[0.1, 0.9], max_iter=2, random_state=0
+        ... )
+        >>> model.fit(series).predict_quantiles(series).shape
+        (3, 1, 2)
         """
         if self.quantiles is None:
             raise ValueError("quantiles must be given to the constructor to be forecast")
@@ -351,6 +379,11 @@ class LSTMForecaster(SequenceEstimator):
             Of the steps after each window.
         truth : ndarray of shape (N, horizon, I)
             What came.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As `predict` does.
         """
         check_is_fitted(self)
         self._refuse_other(exogenous)
@@ -371,6 +404,11 @@ class LSTMForecaster(SequenceEstimator):
         -------
         float
             1 at most.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            As `predict` does.
         """
         forecast, truth = self.predict_windows(X, exogenous)
         if self.quantiles is not None:

@@ -63,6 +63,7 @@ def sequences(
     Examples
     --------
     >>> import numpy as np
+    >>> from fastlstm.sklearn import sequences
     >>> class Frame(dict):
     ...     columns = property(list)
     >>> frame = Frame(id=np.array([7, 3, 7]), t=np.array([1, 0, 0]), v=np.array([2.0, 5.0, 4.0]))

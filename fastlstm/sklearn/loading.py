@@ -39,6 +39,17 @@ def load(path: str | os.PathLike[str]) -> Any:
         It holds no estimator, or is damaged.
     OSError
         It cannot be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm.sklearn
+    >>> X, y = np.random.default_rng(0).standard_normal((20, 5, 2)), [0, 1] * 10
+    >>> model = fastlstm.sklearn.LSTMClassifier(max_iter=2, random_state=0).fit(X, y)
+    >>> model.save("classifier.safetensors")
+    >>> loaded = fastlstm.sklearn.load("classifier.safetensors")
+    >>> bool((loaded.predict_proba(X) == model.predict_proba(X)).all())
+    True
     """
     import safetensors
 

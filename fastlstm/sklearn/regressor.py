@@ -155,6 +155,11 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         Self
             The estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A wrong argument, or a wrong parameter of the constructor, which is checked here.
         """
         return self._train(X, y, sample_weight, not self._goes_on(), None)
 
@@ -170,6 +175,22 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         Self
             The estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A wrong argument, or a wrong parameter of the constructor, which is checked here.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlstm.sklearn import LSTMRegressor
+        >>> model = LSTMRegressor(random_state=0)
+        >>> for seed in range(3):
+        ...     X = np.random.default_rng(seed).standard_normal((8, 5, 2))
+        ...     model = model.partial_fit(X, X.mean(axis=(1, 2)))
+        >>> model.n_iter_
+        3
         """
         return self._train(X, y, sample_weight, not hasattr(self, "model_"), 1)
 
@@ -201,6 +222,11 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         Self
             The estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A wrong argument, or a wrong parameter of the constructor, which is checked here.
         """
         return self._fit_batches(batches, None, validation)
 
@@ -221,6 +247,23 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         ndarray of shape (n,) or (n, O), as y was
             With `per_step` (n, T) or (n, T, O), or a list of arrays (T_k,) or (T_k, O).
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            `X` is no such sequences, or has other features than those that were fitted.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlstm.sklearn import LSTMRegressor
+        >>> X = [np.ones((3, 1)), np.zeros((5, 1))]
+        >>> y = [[0.0, 0.5, 1.0], [0.0, 0.0, 0.0, 0.0, 0.0]]
+        >>> model = LSTMRegressor(per_step=True, max_iter=2, random_state=0).fit(X, y)
+        >>> [row.shape for row in model.predict(X)]
+        [(3,), (5,)]
         """
         check_is_fitted(self)
         found = self._raw(self._sequences(X))
@@ -242,6 +285,13 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
         -------
         float
             1 at most.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            `X` is no such sequences, or has other features than those that were fitted.
         """
         found = self.predict(X)
         if self.per_step:

@@ -53,6 +53,11 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         -------
         Self
             The scaler.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `X` is no such sequences.
         """
         x = inputs.as_sequences(X, "float64", self)
         self.scaler_ = StandardScaler().set_output(transform="default").fit(inputs.flat(x))
@@ -71,6 +76,21 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         -------
         ndarray of shape (n, T, I), or list of arrays of shape (T_k, I)
             As `X`, of float64.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            `X` is no such sequences, or has other features than those that were fitted.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlstm.sklearn import SequenceScaler
+        >>> X = [np.array([[1.0], [3.0]]), np.array([[2.0]])]
+        >>> [x.round(3).tolist() for x in SequenceScaler().fit_transform(X)]
+        [[[-1.225], [1.225]], [[0.0]]]
         """
         check_is_fitted(self)
         x = inputs.as_sequences(X, "float64", self)

@@ -1,30 +1,24 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""fastlstm inside PyTorch, gradients included.
+"""fastlstm inside PyTorch: the same modules, parameters and gradients, run by the core on the CPU.
 
-    model = fastlstm.torch.accelerate(model)      every nn.LSTM, GRU, RNN and cell, in place
-    print(fastlstm.torch.report(model))           what runs in the core, what does not and why
-    fastlstm.torch.restore(model)                 back again
-    lstm = fastlstm.torch.LSTM(6, 3)              or directly, as a torch.nn.LSTM
+`accelerate` changes the recurrent layers of a model in place; `report` says what runs in the core
+and what does not, and why; `restore` undoes it. `LSTM`, `GRU`, `RNN` and their cells are the same
+modules made directly; each is a subclass of the one of that name in ``torch.nn``. Autograd,
+optimisers, state dicts, ``torch.compile`` and DDP go on working.
 
-    swap.py     accelerate, restore, report
-    classes.py  which class of ours stands for which of torch's, users' subclasses included
-    copies.py   copies that are ours, pickles that are torch's
-    module.py   the classes: which of torch's each one is, and which cell
-    layers.py   their forward: arguments as torch's, or a call of torch's own forward
-    fallback.py what goes to torch's own forward, and the warning about it
-    guards.py   what torch's own forward would not survive
-    autocast.py calls under torch.autocast where torch has no kernels for them
-    variants.py modules with LSTMOptions, which PyTorch has none like
-    ops.py      running a model, with gradients: by the kernels, or by the operators
-    schemas.py  the operators, and what they have in common for all cells
-    dispatch.py their implementations, fake ones included
-    operands.py checks of what the operators are given
-    kernels.py  tensors to the core's buffers, without a copy
-    engines.py  packed weights, kept while the same weights come again
-    flops.py    what torch.utils.flop_counter counts for the operators
-    dynamo.py   torch.compile's question whether our layers may be traced
+>>> import torch
+>>> import fastlstm.torch
+>>> model = torch.nn.Sequential(torch.nn.LSTM(6, 3, batch_first=True))
+>>> model = fastlstm.torch.accelerate(model)
+>>> y, (h_n, c_n) = model(torch.zeros(2, 5, 6))
+>>> y.square().mean().backward()
+>>> print(fastlstm.torch.report(model))
+1 module runs in fastlstm, 0 were left
+  0: LSTM(6, 3, batch_first=True)
 
-Needs PyTorch 2.6 or later.
+What the core does not run (other devices and dtypes, for example) runs in PyTorch's own forward,
+with one warning that says why. Needs PyTorch 2.6 or later. The guide's page on fastlstm inside
+PyTorch has the rest: frozen weights, autocast, export, files.
 """
 
 from . import dispatch, dynamo, flops

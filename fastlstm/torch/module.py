@@ -53,6 +53,18 @@ class LSTM(variants.Variant, Layer, torch.nn.LSTM):  # type: ignore[misc]
         What PyTorch raises for wrong arguments, and beyond it for some that PyTorch's own forward
         would read past: weights of a wrong size, storages that were made shorter than their
         tensors, states of a wrong size beside a PackedSequence.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fastlstm.torch
+    >>> lstm = fastlstm.torch.LSTM(3, 4, num_layers=2, batch_first=True)
+    >>> y, (h_n, c_n) = lstm(torch.zeros(2, 7, 3))
+    >>> y.shape, h_n.shape, isinstance(lstm, torch.nn.LSTM)
+    (torch.Size([2, 7, 4]), torch.Size([2, 2, 4]), True)
+    >>> y.sum().backward()
+    >>> lstm.weight_ih_l0.grad.shape
+    torch.Size([16, 3])
     """
 
     _torch_class = torch.nn.LSTM
@@ -75,6 +87,16 @@ class LSTMCell(variants.Variant, Step, torch.nn.LSTMCell):  # type: ignore[misc]
     options : fastlstm.LSTMOptions, or mapping of its arguments, optional
         As for `LSTM`. Noise has masks of its own in each call, so those that hold for a whole
         sequence elsewhere hold for a step.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fastlstm.torch
+    >>> cell = fastlstm.torch.LSTMCell(3, 4)
+    >>> h, c = cell(torch.zeros(2, 3))
+    >>> h, c = cell(torch.zeros(2, 3), (h, c))
+    >>> h.shape
+    torch.Size([2, 4])
     """
 
     _torch_class = torch.nn.LSTMCell
@@ -104,6 +126,15 @@ class RNN(Layer, torch.nn.RNN):  # type: ignore[misc]
     ----------
     *args, **kwargs
         As of ``torch.nn.RNN``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fastlstm.torch
+    >>> rnn = fastlstm.torch.RNN(3, 4, nonlinearity="relu")
+    >>> y, h_n = rnn(torch.zeros(7, 2, 3))
+    >>> y.shape, h_n.shape
+    (torch.Size([7, 2, 4]), torch.Size([1, 2, 4]))
     """
 
     _torch_class = torch.nn.RNN
@@ -121,6 +152,13 @@ class RNNCell(Step, torch.nn.RNNCell):  # type: ignore[misc]
     ----------
     input_size, hidden_size, bias, nonlinearity, device, dtype
         As of ``torch.nn.RNNCell``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fastlstm.torch
+    >>> fastlstm.torch.RNNCell(3, 4)(torch.zeros(2, 3)).shape
+    torch.Size([2, 4])
     """
 
     _torch_class = torch.nn.RNNCell
@@ -143,6 +181,15 @@ class GRU(Layer, torch.nn.GRU):  # type: ignore[misc]
     ----------
     *args, **kwargs
         As of ``torch.nn.GRU``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fastlstm.torch
+    >>> gru = fastlstm.torch.GRU(3, 4, bidirectional=True)
+    >>> y, h_n = gru(torch.zeros(7, 2, 3))
+    >>> y.shape, h_n.shape
+    (torch.Size([7, 2, 8]), torch.Size([2, 2, 4]))
     """
 
     _torch_class = torch.nn.GRU
@@ -157,6 +204,13 @@ class GRUCell(Step, torch.nn.GRUCell):  # type: ignore[misc]
     ----------
     input_size, hidden_size, bias, device, dtype
         As of ``torch.nn.GRUCell``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fastlstm.torch
+    >>> fastlstm.torch.GRUCell(3, 4)(torch.zeros(2, 3)).shape
+    torch.Size([2, 4])
     """
 
     _torch_class = torch.nn.GRUCell

@@ -31,6 +31,15 @@ class Report:
         Name in the model -> the module, in words.
     left : dict of str to str
         Name in the model -> why it stays with PyTorch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fastlstm.torch
+    >>> model = torch.nn.ModuleDict({"encoder": torch.nn.LSTM(3, 4), "head": torch.nn.Linear(4, 1)})
+    >>> found = fastlstm.torch.report(fastlstm.torch.accelerate(model))
+    >>> found.swapped, found.left
+    ({'encoder': 'LSTM(3, 4)'}, {})
     """
 
     swapped: dict[str, str] = field(default_factory=dict)
@@ -95,6 +104,19 @@ def accelerate(model: Model, *, freeze: bool = False) -> Model:
     PyTorch's own modules, which load where fastlstm is not installed: `accelerate` what was loaded,
     in a spawned process as well. A program of ``torch.export`` calls fastlstm's operators: whoever
     loads it must ``import fastlstm.torch`` first.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fastlstm.torch
+    >>> lstm = torch.nn.LSTM(3, 4)
+    >>> x = torch.randn(7, 2, 3)
+    >>> expected, _ = lstm(x)
+    >>> lstm = fastlstm.torch.accelerate(lstm)
+    >>> y, _ = lstm(x)
+    >>> type(lstm).__module__, torch.allclose(y, expected, atol=1e-5)
+    ('fastlstm.torch.module', True)
+    >>> frozen = fastlstm.torch.accelerate(lstm.eval(), freeze=True)  # for serving
     """
     freeze = checks.flag("freeze", freeze)
     modules = list(_checked(model).modules())
@@ -134,6 +156,14 @@ def restore(model: Model) -> Model:
         `model` is no module.
     NotImplementedError
         A layer has `LSTMOptions`, which PyTorch's do not have. Nothing was changed then.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fastlstm.torch
+    >>> gru = fastlstm.torch.accelerate(torch.nn.GRU(3, 4))
+    >>> type(fastlstm.torch.restore(gru)) is torch.nn.GRU
+    True
     """
     modules = list(_checked(model).modules())
     for module in modules:
@@ -165,6 +195,18 @@ def report(model: Any) -> Report:
     ------
     TypeError
         `model` is no module.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fastlstm.torch
+    >>> model = torch.nn.Sequential(torch.nn.LSTM(3, 4), torch.nn.Tanh())
+    >>> print(fastlstm.torch.report(fastlstm.torch.accelerate(model)))
+    1 module runs in fastlstm, 0 were left
+      0: LSTM(3, 4)
+    >>> print(fastlstm.torch.report(torch.nn.GRU(3, 4)))
+    0 modules run in fastlstm, 1 was left
+      (the model): left, accelerate would take it now
     """
     result = Report()
     quantised: list[Any] = []  # modules that are made of further ones
@@ -188,5 +230,5 @@ def report(model: Any) -> Report:
 
 def _checked(model: Any) -> Any:
     if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        raise TypeError(f"model must be a torch.nn.Module, got {checks.kind(model)}")
     return model

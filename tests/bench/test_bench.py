@@ -62,6 +62,10 @@ SHAPES = {
     "GRU": shape(9, 4, 5, 20, layers=2, bidirectional=True, cell="gru"),
     "GRU step": shape(1, 2, 5, 16, layers=2, stream=True, cell="gru"),
     "ragged GRU": shape(16, 5, 4, 33, ragged=True, cell="gru"),
+    "GRU that resets before": shape(
+        9, 4, 5, 20, layers=2, bidirectional=True, cell="gru_reset_before"
+    ),
+    "step that resets before": shape(1, 2, 5, 16, stream=True, cell="gru_reset_before"),
     "RNN": shape(9, 4, 5, 20, layers=2, bidirectional=True, cell="rnn_tanh"),
     "RNN step": shape(1, 2, 5, 16, stream=True, cell="rnn_tanh"),
     "projected": shape(9, 4, 5, 20, layers=2, bidirectional=True, proj=7),
@@ -309,6 +313,7 @@ def test_bench_prints_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
         ('--options {"coupled":true}', "needs --input-size and --hidden-size"),
         ("--input-size 4 --hidden-size 4 --options 3", "'3' is no object of JSON"),
         ('--input-size 4 --hidden-size 4 --options {"x":1}', "options must be some of"),
+        ('--input-size 4 --hidden-size 4 --options {"proj_clip":1}', "need a proj_size"),
         ("--input-size 4 --hidden-size 4 --proj 4", "proj must be 0, or of an LSTM below H"),
     ],
 )

@@ -92,7 +92,10 @@ def test_find_lists_the_names_it_does_not_know() -> None:
         ({"H": True}, "H must be"),
         ({"layers": 0}, "layers must be"),
         ({"dtype": "float16"}, "dtype must be"),
-        ({"cell": "elman"}, "cell must be one of lstm, gru, rnn_tanh, rnn_relu, got 'elman'"),
+        (
+            {"cell": "elman"},
+            "cell must be one of lstm, gru, gru_reset_before, rnn_tanh, rnn_relu, got 'elman'",
+        ),
         ({"proj": 2}, "proj must be 0, or of an LSTM below H, got 2"),
         ({"proj": 1, "cell": "gru"}, "proj must be 0, or of an LSTM"),
         ({"proj": -1}, "proj must be"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import pytest
 
 import fastlstm
 from fastlstm import _core
-from support import ROOT, declarations
+from support import ROOT, declarations, readme
 
 SOURCES = ROOT / "src_c"
 INCLUDES = [f"-I{SOURCES / 'include'}", f"-I{SOURCES}"]
@@ -99,6 +100,28 @@ def test_a_c_program_is_told_what_is_wrong(library: Path, tmp_path: Path) -> Non
     status = declarations.header().enums["fastlstm_status"][done.returncode]
     assert status == "FASTLSTM_INVALID"
     assert done.stderr == b"an argument is missing or out of its range\n"
+
+
+def test_the_page_for_c_programs(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its program compiles and prints what its Python says."""
+    page = ROOT / "docs" / "start" / "embedded.md"
+    (program,) = re.findall(r"^```c\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+    (tmp_path / "main.c").write_text(program)
+    strict = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+    rpath = f"-Wl,-rpath,{library.parent}"
+    main = tmp_path / "main"
+    run(str(CC), *strict, INCLUDES[0], tmp_path / "main.c", library, rpath, "-o", main)
+
+    monkeypatch.chdir(tmp_path)
+    names, _ = readme.run(page, [])  # writes weights.bin
+    printed = np.array(run(main).split(), dtype=np.float32)
+    assert printed.size == 5
+    assert np.allclose(printed, names["expected"], rtol=0, atol=1e-6)
+    best, own = fastlstm.available_isas()[0], fastlstm.config()["isa"]
+    if "generic" not in (best, own) or best == own:  # else the promise on bits does not hold
+        assert np.array_equal(printed, names["expected"])
 
 
 USE = """

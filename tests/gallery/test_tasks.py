@@ -143,7 +143,7 @@ def test_cut_gradient_cuts(gallery: Gallery) -> None:
     assert not np.array_equal(*nets)
 
 
-def test_progress(gallery: Gallery, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress(gallery: Gallery, capfd: pytest.CaptureFixture[str]) -> None:
     """Silent where it takes less than two seconds."""
     assert list(gallery.common.progress("abc", 3, "letters")) == ["a", "b", "c"]
-    assert capsys.readouterr().err == ""
+    assert capfd.readouterr().err == ""

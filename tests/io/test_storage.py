@@ -249,6 +249,14 @@ def test_bad_configuration(tmp_path: Path, what: str) -> None:
     refused(write(tmp_path / "bad.safetensors", CONFIGURATIONS[what]))
 
 
+def test_an_argument_that_the_class_lacks_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    added = {"options": {"coupled": True}, "seed": 1}
+    fastlstm.GRU(3, 4, seed=0).save(path)
+    text = refused(rewritten(path, lambda config: config.update(added)))
+    assert "a GRU takes no options and no seed: a later fastlstm" in text
+
+
 @pytest.mark.parametrize("name", ["input_size", "hidden_size"])
 @pytest.mark.parametrize("size", [None, [5], 5.0])
 def test_a_size_that_is_no_integer_is_named(tmp_path: Path, name: str, size: object) -> None:

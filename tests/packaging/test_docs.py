@@ -130,7 +130,7 @@ def test_examples_are_listed() -> None:
         path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")
     }
     scripts = {name for name, text in texts.items() if '__name__ == "__main__"' in text}
-    table = prose(ROOT / "docs" / "usage.md").split("## Examples")[1]
+    table = prose(ROOT / "docs" / "guide" / "examples.md")
     listed = {
         name
         for row in re.findall(r"^\| *(`[^|]+)\|", table, re.M)
@@ -152,6 +152,8 @@ def test_configurations_parse() -> None:
     version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.M)
     assert version
     assert citation["version"] == version[1]
+    cite = (ROOT / "docs" / "cite.md").read_text(encoding="utf-8")
+    assert re.findall(r"version = \{(.+?)\}", cite) == [version[1]]
 
 
 def test_workflow_calls_what_exists() -> None:

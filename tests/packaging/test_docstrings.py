@@ -144,6 +144,22 @@ def test_public_docstrings() -> None:
     assert not {name: why for name, why in found.items() if why}
 
 
+def test_every_public_name_has_an_example() -> None:
+    lacking, seen = [], 0
+    for module in modules():
+        assert ">>> " in str(module.__doc__), module.__name__
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if not (inspect.isfunction(thing) or inspect.isclass(thing)):
+                continue  # a type alias, or the version
+            seen += 1
+            _, sections = parsed(str(vars(thing).get("__doc__", thing.__doc__)))
+            if ">>> " not in sections.get("Examples", ""):
+                lacking.append(f"{module.__name__}.{name}")
+    assert seen > 80
+    assert not lacking
+
+
 SOUND = """What it does.
 
 More of it.

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import fastlstm
-from support import ROOT, processes
+from support import ROOT, checkout, processes
 
 VERSIONS = ("3.11", "3.12", "3.13")
 WHEEL_LIMIT = 3_000_000  # bytes
@@ -76,29 +76,10 @@ def command(*arguments: str | Path, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def checkout(to: Path) -> Path:
-    """A copy of what a clone would hold, with changes that are not committed yet."""
-    try:
-        listed = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.split("\0")
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no git checkout: what belongs to the project is not known")
-    for name in filter(None, listed):
-        if (ROOT / name).is_file():
-            (to / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, to / name)
-    return to
-
-
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`python -m build` of a clean copy: an sdist, and a wheel made from that sdist."""
-    source = checkout(tmp_path_factory.mktemp("source"))
+    source = checkout.copy(tmp_path_factory.mktemp("source"))
     to = tmp_path_factory.mktemp("dist")
     command(sys.executable, "-m", "build", "--outdir", to, source)
     return to
@@ -123,6 +104,7 @@ def test_sdist_is_complete(dist: Path) -> None:
     needed = {p.relative_to(ROOT).as_posix() for p in (ROOT / "src_c").rglob("*.[ch]")}
     needed |= {p.relative_to(ROOT).as_posix() for p in (ROOT / "fastlstm").rglob("*.p[yx]*")}
     needed = {name for name in needed if "__pycache__" not in name}
+    needed |= {"docs/conf.py", "docs/_static/site.css", "examples/gallery/GALLERY_HEADER.rst"}
     assert needed | {"LICENSE", "README.md", "pyproject.toml", "setup.py"} <= names
     assert not {name for name in names if name.endswith((".so", ".o"))}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The code of the README and of the user's guide runs and keeps what its comments say."""
+"""The code of the README runs and keeps what its comments say."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ import pytest
 import fastlstm
 from support import ROOT, readme
 
-README, USAGE = ROOT / "README.md", ROOT / "docs" / "usage.md"
+README = ROOT / "README.md"
 
 
-@pytest.mark.parametrize("page", [README, USAGE], ids=lambda page: page.name)
-def test_every_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pytest.importorskip("torch")
-    names, count = readme.run(page, [])
-    assert count == len(readme.blocks(page.read_text(encoding="utf-8"))) >= 3
+    names, count = readme.run(README, [])
+    assert count == len(readme.blocks(README.read_text(encoding="utf-8"))) >= 3
     assert any(isinstance(value, fastlstm.LSTM) for value in names.values())
 
 

@@ -81,6 +81,9 @@ TRAINING_SHAPES = {
     "float64": training_shape(7, 3, 5, 6, layers=2, dtype="float64"),
     "GRU": training_shape(9, 4, 5, 20, layers=2, bidirectional=True, cell="gru"),
     "ragged GRU": training_shape(16, 5, 4, 33, ragged=True, cell="gru"),
+    "GRU that resets before": training_shape(
+        9, 4, 5, 20, layers=2, bidirectional=True, cell="gru_reset_before"
+    ),
     "RNN": training_shape(9, 4, 5, 20, bidirectional=True, cell="rnn_tanh"),
     "projected": training_shape(9, 4, 5, 20, layers=2, bidirectional=True, proj=7),
     "options": training_shape(
@@ -95,6 +98,8 @@ def passes(of: Shape) -> tuple[Any, Any]:
     options: dict[str, Any] = {}
     if name == "rnn":
         options["nonlinearity"] = of.cell.split("_")[1]
+    if name == "gru":
+        options["reset_after"] = of.cell == "gru"
     if of.options:
         options["options"] = dict(of.options)
     found = (getattr(reference, f"{name}_{which}") for which in ("forward", "backward"))
