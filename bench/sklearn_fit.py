@@ -9,7 +9,7 @@ its time holds. Scores are means over the folds of `cross_val_score` and over ra
 their standard errors over the latter.
 
     python bench/sklearn_fit.py [--rounds 3] [--seeds 4] [--threads 1 2] [--cases NAME ...]
-                                [--engines fastlstm PyTorch Keras] [--write FILE.md]
+                                [--engines fastlstm PyTorch Keras] [--write bench/fits/CPU.md]
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def main() -> None:
         "",
         f"{date.today()}, {runtime.cpu_name()}, {len(os.sched_getaffinity(0))} cores. "
         f"{versions(given.engines)}. Least of {given.rounds} fits; scores of {given.seeds} random "
-        "states (Keras: one each), mean ± standard error. Layers are LSTMs of "
+        "states (Keras: one fit, one state), mean ± standard error. Layers are LSTMs of "
         f"{fit_cases.UNITS} units unless said otherwise.",
         "",
         f"| estimator | data, model | trained by | {' | '.join(columns)} | cross-validated |",
@@ -192,6 +192,7 @@ def main() -> None:
         print("\n".join(rows), flush=True)
         lines += rows
     if given.write is not None:
+        given.write.parent.mkdir(parents=True, exist_ok=True)
         given.write.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
