@@ -24,6 +24,7 @@ from support.torch_estimators import Network
 COMMON: dict[str, Any] = {
     "hidden_size": 6,
     "learning_rate": 1e-2,
+    "clip_norm": 0.1,  # which gradients exceed
     "batch_size": 8,
     "max_iter": 5,
     "random_state": 3,
