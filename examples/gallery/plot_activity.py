@@ -114,7 +114,7 @@ for k, axes in enumerate(np.atleast_1d(waves.subplots(shown, 1, sharex=True, sha
     axes.set_title(names[k], fontsize=9, loc="left")
 axes.set_xlabel("step")
 axes.legend(ncols=3, fontsize=8, loc="lower right")
-waves.supylabel("first three channels, in deviations", fontsize=9)
+waves.supylabel("first three channels, in standard deviations", fontsize=9)
 counts = np.zeros((len(names), len(names)), int)
 np.add.at(counts, (y_test, found), 1)
 axes = table.subplots()

@@ -154,7 +154,7 @@ t = 1e3 * np.arange(300) / rate
 middle.plot(t, out_test[at, 0], color="#000000", linewidth=2.5, label="amplifier")
 for k, (way, y) in enumerate(others.items()):
     middle.plot(t, y[at], color=_common.COLOURS[k], linestyle=_common.DASHES[k], label=way)
-middle.set(xlabel="ms", ylabel="amplitude", title="A note that was not learned")
+middle.set(xlabel="time in ms", ylabel="amplitude", title="A note that was not learned")
 middle.legend(fontsize=8, loc="upper right")
 middle.set_ylim(top=1.5)
 window = np.hanning(2048)
@@ -163,7 +163,7 @@ for k, y in enumerate([out_test[:, 0], *others.values()]):
     power = 20 * np.log10(np.abs(np.fft.rfft(window * y[start : start + 2048])) + 1e-6)
     colour, dash = ("#000000", "-") if k == 0 else (_common.COLOURS[k - 1], _common.DASHES[k - 1])
     last.plot(np.fft.rfftfreq(2048, 1e3 / rate), power, color=colour, linestyle=dash, linewidth=0.8)
-last.set(xlabel="kHz", ylabel="dB", title="Its spectrum")
+last.set(xlabel="frequency in kHz", ylabel="magnitude in dB", title="Its spectrum")
 page.show(figure)
 page.report(
     [

@@ -153,7 +153,7 @@ top.set(
     ylabel="sensors, moved apart", ylim=(-2, 8.6), title="What a threshold on values cannot see"
 )
 low.set(yscale="log", xlabel="sample", ylabel="squared error in variances")
-low.legend(loc="lower right", fontsize=8)
+low.legend(loc="upper left", fontsize=8)
 page.show(figure)
 rows = []
 for way, (delays, false) in found.items():

@@ -128,7 +128,7 @@ clipping = {"not clipped": exploding(np.inf), "norm cut to 1": exploding(1.0)}
 # The picture
 # -----------
 
-figure, (left, right, low, lower) = plt.subplots(1, 4, figsize=(17, 4.8), layout="constrained")
+figure, (left, right, low, lower) = plt.subplots(1, 4, figsize=(17, 5.6), layout="constrained")
 for axes, found, title in (
     (left, before, "Before training"),
     (right, after, f"Trained to remember over {distance} steps"),
@@ -138,8 +138,9 @@ for axes, found, title in (
     axes.set(yscale="log", ylim=(1e-30, 1e3), xlabel="lag in steps", title=title)
     axes.set_ylabel("norm of the gradient, lag 0 is 1")
 labels = [f"{name}: {accuracy[name]:.0f} % right" for name in after]
-left.legend(fontsize=8, loc="lower left")
-right.legend(right.get_lines(), labels, fontsize=8, loc="lower left")
+below = {"fontsize": 8, "loc": "upper center", "bbox_to_anchor": (0.5, -0.13)}
+left.legend(**below)
+right.legend(right.get_lines(), labels, **below)
 for k, (name, (norms, losses)) in enumerate(clipping.items()):
     style = {"color": _common.COLOURS[k], "linestyle": _common.DASHES[k], "label": name}
     low.plot(norms, **style)

@@ -22,6 +22,7 @@ import _common
 import matplotlib.pyplot as plt
 import numpy as np
 from _language import LanguageModel, chunks, rows
+from matplotlib.ticker import MaxNLocator
 
 import fastlstm
 from fastlstm import nn
@@ -183,10 +184,13 @@ if not words:
     left.axhline(1.42, color="#777777", linewidth=0.8)
     place = {"xycoords": ("axes fraction", "data"), "va": "top"}
     left.annotate("char-rnn, tinyshakespeare", (0.01, 1.42), fontsize=8, color="#555555", **place)
-left.set(xlabel="epoch", ylabel=f"nats a {unit}", title="Loss", ylim=(min(1.3, *losses), None))
+left.set(xlabel="epoch", ylabel=f"nats a {unit}", title="Loss")
+left.set_ylim(bottom=None if words else min(1.3, *losses))
+left.xaxis.set_major_locator(MaxNLocator(integer=True))
 left.legend()
 middle.plot(*zip(*context, strict=True), "o-", color=_common.COLOURS[2], markersize=4)
 middle.set(xscale="log", xlabel=f"{unit}s read before", ylabel=f"nats a {unit}")
+middle.set_xticks((1, 10, 100), ("1", "10", "100"))
 middle.set_title("Loss by length of the context, held out")
 page.show(figure)
 here = f"{tests[-1]:.3f} nats after {epochs} epochs"

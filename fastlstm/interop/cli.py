@@ -7,10 +7,14 @@ import argparse
 import json
 import sys
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import numpy as np
 
 from . import formats
-from .errors import FormatError
+from .description import Layer
+from .errors import FormatError, printable
 from .imported import Imported, changes
 
 
@@ -51,8 +55,9 @@ def run(args: argparse.Namespace) -> int:
         if args.command == "convert":
             return _convert(args.source, args.target, args.layer, args.drop)
         return _verify(args.file)
-    except (FormatError, ValueError, TypeError, OSError, ImportError) as error:
-        print(error, file=sys.stderr)
+    except (FormatError, ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+        text = str(error) or type(error).__name__
+        print("\n".join(printable(line) for line in text.split("\n")), file=sys.stderr)
         return 1
 
 
@@ -93,20 +98,39 @@ def _convert(source: str, target: str, layer: str | None, drop: bool) -> int:
             f"{len(names)}: choose one by --layer: {', '.join(names)}"
         )
     lost = _lost(imported, names)
+    if form.several and (len(names) > 1 or form.name != "safetensors"):
+        lost += [said for name in names for said in _unsaid(name, imported.stacks[name][0])]
     if lost and not drop:
-        print(f"{target} would lose:", *lost, sep="\n  ", file=sys.stderr)
+        _list(f"{target} would lose:", lost, sys.stderr)
         print("--drop leaves that out; nothing was written", file=sys.stderr)
         return 1
     models = {name: imported.layers[name] for name in names}
     formats.function(form.writer)(models if len(names) > 1 else models[names[0]], target)
-    print(f"wrote {target}:", *(f"{name}: {model!r}" for name, model in models.items()), sep="\n  ")
+    _list(f"wrote {target}:", [f"{name}: {model!r}" for name, model in models.items()])
     bare = Counter(other.kind for other in imported.others if not _holds(other))
     left = [*lost, *([", ".join(f"{n} {kind}" for kind, n in bare.items())] if bare else [])]
     if left:
-        print("left out:", *left, sep="\n  ")
+        _list("left out:", left)
     if imported.notes:
-        print("notes:", *imported.notes, sep="\n  ")
+        _list("notes:", imported.notes)
     return 0
+
+
+def _list(title: str, lines: Sequence[str], file: TextIO | None = None) -> None:
+    """A title, and lines below it."""
+    print(*map(printable, (title, *lines)), sep="\n  ", file=file)
+
+
+def _unsaid(name: str, first: Layer) -> list[str]:
+    """What computes the stack and no state dict says: whoever reads it would take another layer."""
+    found = []
+    if first.options is not None and first.options.equations() is not None:
+        found.append(f"of {name}: {first.options!r}")
+    if not first.reset_after:
+        found.append(f"of {name}: reset_after=False")
+    if first.nonlinearity != "tanh":
+        found.append(f"of {name}: nonlinearity={first.nonlinearity!r}")
+    return found
 
 
 def _holds(other: Any) -> bool:
@@ -135,8 +159,9 @@ def _verify(file: str) -> int:
             f"there is one of {_endings(verifiable=True)}"
         )
     differences = formats.function(form.verifier)(file)
-    wide = max(map(len, differences))
-    for name, difference in differences.items():
+    rows = {printable(name): found for name, found in differences.items()}
+    rows["largest"] = float(np.max([*differences.values()]))  # NaN if one is
+    wide = max(map(len, rows))
+    for name, difference in rows.items():
         print(f"{name:<{wide}}  {difference:.3g}")
-    print(f"{'largest':<{wide}}  {max(differences.values()):.3g}")
     return 0

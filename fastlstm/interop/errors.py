@@ -40,7 +40,9 @@ class FormatError(ValueError):
         self.file, self.place, self.what = parts
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.file, self.place, self.what) if part)
+        parts = [printable(self.file), printable(self.place), self.what]
+        parts[2] = "\n".join(printable(line) for line in self.what.split("\n"))
+        return ": ".join(part for part in parts if part)
 
 
 class Unsupported(FormatError):
@@ -61,6 +63,16 @@ class Unsupported(FormatError):
     ...     print(error.what)
     PyTorch has no LSTM with LSTMOptions(peepholes=True)
     """
+
+
+def printable(text: str) -> str:
+    """A line whose characters a terminal only shows: names in files may hold any others."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
 
 
 @contextlib.contextmanager

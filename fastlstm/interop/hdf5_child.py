@@ -51,7 +51,8 @@ class Datasets:
         if found.is_virtual or found.external:
             raise DamagedError(place, "lies in another file, which is not read")
         dtype = found.dtype
-        if found.shape is None or dtype.kind not in "fiu" or dtype.fields:
+        short = dtype.kind == "V" and dtype.itemsize == 2 and not dtype.subdtype  # bfloat16
+        if found.shape is None or (dtype.kind not in "fiu" and not short) or dtype.fields:
             raise DamagedError(place, f"must be an array of numbers, has dtype {dtype}")
         wanted, stored = found.size * dtype.itemsize, found.id.get_storage_size()
         squeezed = found.chunks is not None and found.id.get_create_plist().get_nfilters()
@@ -61,7 +62,7 @@ class Datasets:
         self._left -= wanted
         array = found[()]
         self.arrays.append(array)
-        return [array.dtype.str, list(array.shape)]
+        return ["bfloat16" if short else array.dtype.str, list(array.shape)]
 
 
 def text(holder: Any, name: str, most: int = 4096) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .description import Layer, stack
-from .errors import Unsupported
+from .errors import Unsupported, printable
 from .other import Other as Other
 
 
@@ -212,7 +212,7 @@ class Imported:
             lines.append("others: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
         lines += [f"unsupported: {name}: {why}" for name, why in self.unsupported.items()]
         lines += [f"note: {note}" for note in self.notes]
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
 def changes(first: Layer, last: Layer) -> list[str]:

@@ -15,6 +15,17 @@ from .errors import FormatError, reading
 from .files import contents
 
 Array = NDArray[Any]
+_EXPANSION = 8  # bytes of lists and names for each byte of text, at most
+_SLACK = 4 << 20  # bytes of them that any file may have
+
+
+def parsed(data: bytes | str) -> Any:
+    """What JSON holds; ValueError where it takes many times its bytes: empty lists, for example."""
+    text = data if isinstance(data, str) else data.decode("utf-8-sig")
+    needed = 64 * (text.count("[") + text.count("{")) + 100 * text.count(":")
+    if needed > _EXPANSION * len(text) + _SLACK:
+        raise ValueError("it has too many lists or names for its size")
+    return json.loads(text)
 
 
 def read(source: Any) -> tuple[str, Mapping[str, Any]]:
@@ -30,7 +41,7 @@ def read(source: Any) -> tuple[str, Mapping[str, Any]]:
     path = os.fspath(source)
     data = contents(path)
     with reading(path):
-        found = json.loads(data.decode("utf-8-sig"))
+        found = parsed(data)
     if not isinstance(found, Mapping):
         raise FormatError(path, "", f"must hold a JSON object, got {type(found).__name__}")
     return path, found

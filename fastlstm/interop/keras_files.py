@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FormatError, library, reading
+from .json_files import parsed
 
 Array = NDArray[Any]
 _EXPANSION = 8  # bytes of contents for each byte of a compressed file, at most
@@ -62,7 +63,7 @@ def read(path: str) -> Contents:
             return _hdf5(path, None, size)
         if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
             with reading(path):
-                config = json.loads(file.read().decode("utf-8-sig"))
+                config = parsed(file.read())
             version = config.get("keras_version", "")
             return Contents(path, config, version if isinstance(version, str) else "")
     what = "is empty" if not size else "begins as none of them does"
@@ -72,8 +73,8 @@ def read(path: str) -> Contents:
 def _archive(path: str, file: BinaryIO, size: int) -> Contents:
     """A .keras file. Its entries are read by name into memory, nothing is unpacked."""
     with _damaged(path), zipfile.ZipFile(file) as archive:
-        config = json.loads(_entry(path, archive, "config.json", size))
-        metadata = json.loads(_entry(path, archive, "metadata.json", size))
+        config = parsed(_entry(path, archive, "config.json", size))
+        metadata = parsed(_entry(path, archive, "metadata.json", size))
         weights = _entry(path, archive, "model.weights.h5", size)
         version = metadata.get("keras_version", "") if isinstance(metadata, dict) else ""
     inside = f"{path}: model.weights.h5"
@@ -119,7 +120,7 @@ def _hdf5(path: str, data: bytes | None, size: int) -> Contents:
         raise FormatError(path, place, what)
     text = header["config"]
     with reading(path, "model_config"):
-        config = json.loads(text) if text else None
+        config = parsed(text) if text else None
     arrays = _arrays(header, body)
     if "lists" in header:
         lists = {
@@ -136,10 +137,25 @@ def _hdf5(path: str, data: bytes | None, size: int) -> Contents:
 
 def _child(path: str, data: bytes | None, size: int) -> tuple[dict[str, Any], memoryview]:
     """What the other process puts out: its line of JSON, and the bytes of arrays."""
+    status, output = _process(path, data, size)
+    line, _, body = output.partition(b"\n")
+    if status or not line:
+        signals = {number.value: number.name for number in signal.Signals}
+        why = signals.get(-status, f"status {status}")
+        raise FormatError(path, "", f"the HDF5 library fails on it ({why}): it is damaged")
+    return json.loads(line), memoryview(body)
+
+
+def _process(path: str, data: bytes | None, size: int) -> tuple[int, bytes]:
+    """How `hdf5_child` ends, minus the number of the signal that killed it, and what it puts out.
+
+    Tests of many files put a process that is forked in its place.
+    """
     if importlib.util.find_spec("h5py") is None:
         library("h5py", "keras", "read HDF5 files of Keras")
     program = os.path.join(os.path.dirname(__file__), "hdf5_child.py")
-    command = [sys.executable, "-P", program, path if data is None else "-", str(size)]
+    command = [sys.executable, "-P", program, os.path.abspath(path) if data is None else "-"]
+    command.append(str(size))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     environment["OPENBLAS_NUM_THREADS"] = "1"
     try:
@@ -154,12 +170,7 @@ def _child(path: str, data: bytes | None, size: int) -> tuple[dict[str, Any], me
         )
     except subprocess.TimeoutExpired:
         raise FormatError(path, "", "the HDF5 library does not come to an end with it") from None
-    line, _, body = done.stdout.partition(b"\n")
-    if done.returncode or not line:
-        signals = {number.value: number.name for number in signal.Signals}
-        why = signals.get(-done.returncode, f"status {done.returncode}")
-        raise FormatError(path, "", f"the HDF5 library fails on it ({why}): it is damaged")
-    return json.loads(line), memoryview(body)
+    return done.returncode, done.stdout
 
 
 def _arrays(header: dict[str, Any], body: memoryview) -> Iterator[Array]:
@@ -167,10 +178,13 @@ def _arrays(header: dict[str, Any], body: memoryview) -> Iterator[Array]:
     listed = [own for rows in header.get("lists", {}).values() for own in rows]
     at = 0
     for _, kind, shape in listed or header.get("paths", []):
-        dtype = np.dtype(kind)
+        dtype = np.dtype("<u2" if kind == "bfloat16" else kind)
         count = math.prod(shape)
         array: Array = np.frombuffer(body, dtype, count, at).reshape(shape)
         at += count * dtype.itemsize
+        if kind == "bfloat16":  # the upper half of a float32
+            yield (array.astype(np.uint32) << 16).view(np.float32)
+            continue
         yield array.astype(dtype.newbyteorder("="))
 
 

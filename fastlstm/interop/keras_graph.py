@@ -12,6 +12,7 @@ from typing import Any
 from .errors import FormatError
 
 MODELS = ("Sequential", "Functional", "Model")
+_HOMES = ("keras", "tf_keras", "tensorflow")  # packages whose classes are Keras's own
 _DEEPEST = 32  # models in each other
 
 
@@ -52,6 +53,18 @@ def part(file: str, place: str, holder: Any, name: str, kind: type, default: Any
     return value
 
 
+def class_of(file: str, place: str, holder: Any) -> str:
+    """The class that a configuration is of; with its package before it where it is none of Keras's
+    own, which may have any name: "mine>LSTM"."""
+    kind: str = part(file, place, holder, "class_name", str)
+    module, registered = holder.get("module"), holder.get("registered_name")
+    if isinstance(registered, str) and ">" in registered:
+        return registered
+    if isinstance(module, str) and module and module.partition(".")[0] not in _HOMES:
+        return f"{module}>{kind}"
+    return kind
+
+
 def snake(name: str) -> str:
     """How files that go by classes write a class: "SimpleRNN" is simple_rnn."""
     return re.sub(r"(?<=.)(?=[A-Z][a-z]+)|(?<=[a-z])(?=[A-Z])", "_", name).lower()
@@ -59,7 +72,7 @@ def snake(name: str) -> str:
 
 def graph(file: str, config: Any) -> Graph:
     """The layers of a model's configuration, or of a layer's."""
-    kind = part(file, "config", config, "class_name", str)
+    kind = class_of(file, "config", config)
     if kind in MODELS:
         found, branches = _model(file, config, "", "", "", True, 0)
         return Graph(found, branches)
@@ -82,13 +95,13 @@ def _model(
     made: dict[str, list[Node]] = {}
     branches = ""
     for at, layer in enumerate(layers):
-        kind = part(file, f"{where}: layer {at}", layer, "class_name", str)
+        kind = class_of(file, f"{where}: layer {at}", layer)
         settings = layer.get("config") or {}
         named = settings if isinstance(settings, Mapping) else {}
         name = layer.get("name") or named.get("name") or f"{snake(kind)}_{at}"
         if not isinstance(name, str) or name in made:
             raise FormatError(file, f"{where}: layer {at}", f"its name {name!r} is not its own")
-        key = snake(kind)
+        key = snake(layer["class_name"])
         nth, counts[key] = counts[key], counts[key] + 1
         there = f"{place}layers/{key}_{nth}" if nth else f"{place}layers/{key}"
         own = trainable and named.get("trainable", True) is not False
@@ -137,8 +150,10 @@ def _chain(layers: list[Any], config: Mapping[str, Any], names: list[str]) -> tu
     if len(order) != len(names):
         return names, "its layers do not follow each other"
     outputs = _flat(config.get("output_layers"))
-    if len(outputs) > 1 or (outputs and outputs[0] != order[-1]):
-        return names, f"it has outputs of {', '.join(outputs)}"
+    if len(outputs) > 1 or (outputs and outputs[0][0] != order[-1]):
+        return names, f"it has outputs of {', '.join(name for name, _ in outputs)}"
+    if outputs and outputs[0][1]:
+        return names, f"its output is a state of {order[-1]}"
     return order, ""
 
 
@@ -164,10 +179,10 @@ def _sources(call: Any) -> list[tuple[str, Any]]:
     return found
 
 
-def _flat(outputs: Any) -> list[str]:
-    """Names in `output_layers`: [name, 0, 0], or a list of such."""
+def _flat(outputs: Any) -> list[tuple[str, Any]]:
+    """Layers, and numbers of their outputs, in `output_layers`: [name, 0, 0], or a list of such."""
     if not isinstance(outputs, list) or not outputs:
         return []
     if isinstance(outputs[0], str):
-        return [outputs[0]]
+        return [(outputs[0], outputs[2] if len(outputs) > 2 else 0)]
     return [name for item in outputs for name in _flat(item)]

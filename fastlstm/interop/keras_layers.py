@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One layer of Keras as a `Layer`, or as an `Other`: its configuration and its arrays."""
+"""A recurrent layer of Keras as a `Layer`: its configuration and its arrays."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from fastlstm import LSTMOptions
 from .description import Layer
 from .errors import FormatError, Unsupported
 from .gates import to_torch
-from .keras_graph import Node, part, snake
-from .other import Other
+from .keras_graph import Node, class_of, part, snake
 
 Array = NDArray[Any]
 Take = Callable[[str, int], list[Array]]  # (path inside the layer, how many) -> the next arrays
@@ -39,41 +38,6 @@ RECURRENT = (
     *(kind for kind in CELLS if not kind.endswith("Cell")),
 )
 
-# Class -> our word for it, and names of its weights in Keras's order, each with the setting that it
-# hangs on ("" for always).
-_OTHERS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
-    "Activation": ("activation", ()),
-    "AlphaDropout": ("dropout", ()),
-    "ActivityRegularization": ("dropout", ()),
-    "AveragePooling1D": ("average_pooling1d", ()),
-    "BatchNormalization": (
-        "batch_norm",
-        (("gamma", "scale"), ("beta", "center"), ("moving_mean", ""), ("moving_variance", "")),
-    ),
-    "Conv1D": ("conv1d", (("kernel", ""), ("bias", "use_bias"))),
-    "Dense": ("dense", (("kernel", ""), ("bias", "use_bias"))),
-    "Dropout": ("dropout", ()),
-    "ELU": ("activation", ()),
-    "Embedding": ("embedding", (("embeddings", ""),)),
-    "Flatten": ("flatten", ()),
-    "GaussianDropout": ("dropout", ()),
-    "GaussianNoise": ("dropout", ()),
-    "GlobalAveragePooling1D": ("global_average_pooling1d", ()),
-    "GlobalMaxPooling1D": ("global_max_pooling1d", ()),
-    "InputLayer": ("input", ()),
-    "LayerNormalization": ("layer_norm", (("gamma", "scale"), ("beta", "center"))),
-    "LeakyReLU": ("activation", ()),
-    "Masking": ("masking", ()),
-    "MaxPooling1D": ("max_pooling1d", ()),
-    "PReLU": ("prelu", (("alpha", ""),)),
-    "ReLU": ("activation", ()),
-    "RepeatVector": ("repeat_vector", ()),
-    "Softmax": ("activation", ()),
-    "SpatialDropout1D": ("dropout", ()),
-}
-# What does to each step of a sequence what TimeDistributed makes it do.
-_STEPWISE = ("activation", "batch_norm", "dense", "dropout", "layer_norm", "prelu")
-
 
 @dataclass
 class Reading:
@@ -83,11 +47,13 @@ class Reading:
     version: str
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def hard_sigmoid(self) -> tuple[str | float, ...]:
+    def hard_sigmoid(self, place: str) -> list[Any]:
         """Keras 3 takes x / 6 + 1/2, all before it 0.2 x + 1/2."""
+        if not self.version:
+            what = "nothing tells which hard_sigmoid it is: hand over Keras's version, '2' or '3'"
+            raise FormatError(self.file, place, what)
         first = self.version.split(".")[0]
-        return ("hard_sigmoid", 0.2 if first in ("0", "1", "2") else 1 / 6, 0.5)
+        return ["hard_sigmoid", 0.2 if first in ("0", "1", "2") else 1 / 6, 0.5]
 
     def activation(self, place: str, value: Any, config: Mapping[str, Any] = {}) -> list[Any]:
         """A name, and numbers where it has some, as `elementwise` and `LSTMOptions` have them."""
@@ -101,7 +67,7 @@ class Reading:
         if not isinstance(name, str):
             raise FormatError(self.file, place, f"activation must be a name, got {name!r}")
         if name in ("hard_sigmoid", "HardSigmoid"):
-            return list(self.hard_sigmoid)
+            return self.hard_sigmoid(place)
         if name == "leaky_relu":
             return ["leaky_relu", 0.2]
         if name == "LeakyReLU":
@@ -127,10 +93,20 @@ def _number(config: Mapping[str, Any], name: str, default: float) -> float:
     return float(default if value is None else value)
 
 
+def policy(config: Mapping[str, Any]) -> str:
+    """The precision that a layer computes in, "" where its configuration says none that is a name:
+    "float32", "mixed_float16", "int8" ..."""
+    value = config.get("dtype")
+    inner = value.get("config") if isinstance(value, Mapping) else None
+    if isinstance(inner, Mapping):
+        value = inner.get("mode", inner.get("name"))
+    return value if isinstance(value, str) else ""
+
+
 def _floats(reading: Reading, place: str, arrays: Sequence[Array]) -> list[Array]:
     """Arrays of one dtype that fastlstm has; half precision becomes float32, and is told."""
     for array in arrays:
-        if array.dtype.kind != "f":
+        if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
             raise FormatError(reading.file, place, f"weights are {array.dtype}, must be floats")
     wide = any(array.dtype == np.float64 for array in arrays)
     if any(array.dtype.itemsize < 4 for array in arrays):
@@ -147,10 +123,12 @@ def _cell(
     bias = cudnn or part(reading.file, place, config, "use_bias", bool, True)
     arrays = _floats(reading, place, take(where, 2 + bias))
     kernel, recurrent, *biases = arrays
+    if kernel.ndim != 2 or recurrent.ndim != 2:
+        what = f"kernels must have two axes, have shapes {kernel.shape} and {recurrent.shape}"
+        raise FormatError(reading.file, place, what)
     units, gates = recurrent.shape[0], {"lstm": 4, "gru": 3, "rnn": 1}[cell]
     if (
-        kernel.ndim != 2
-        or recurrent.shape != (units, gates * units)
+        recurrent.shape != (units, gates * units)
         or kernel.shape[1] != gates * units
         or not kernel.size
     ):
@@ -233,6 +211,8 @@ def recurrent(reading: Reading, node: Node, take: Take) -> list[Layer]:
         return _bidirectional(reading, node, take)
     config = node.config
     around = _around(reading, node.name, config)
+    if (name := policy(config)) and "float16" in name:
+        reading.notes.append(f"{node.name}: Keras computes it in {name}, and rounds as that does")
     cells = _cells(reading, node.name, node.kind, config)
     found = [
         _cell(reading, node.name, kind, settings, take, where) for kind, settings, where in cells
@@ -256,7 +236,7 @@ def _cells(
     if kind in CELLS:
         return [(kind, config, "cell")]
     cell = part(reading.file, place, config, "cell", Mapping)
-    inner = part(reading.file, place, cell, "class_name", str)
+    inner = class_of(reading.file, place, cell)
     settings = part(reading.file, place, cell, "config", Mapping)
     if inner != "StackedRNNCells":
         if inner not in CELLS:
@@ -265,7 +245,7 @@ def _cells(
     found = []
     counts: dict[str, int] = {}
     for stacked in part(reading.file, place, settings, "cells", list):
-        kind = part(reading.file, place, stacked, "class_name", str)
+        kind = class_of(reading.file, place, stacked)
         if kind not in CELLS:
             raise Unsupported(reading.file, place, f"its cell {kind} is none that fastlstm has")
         nth = counts.get(kind, 0)
@@ -302,11 +282,11 @@ def _layer(name: str, cells: list[dict[str, Any]], around: dict[str, Any]) -> La
 
 def _bidirectional(reading: Reading, node: Node, take: Take) -> list[Layer]:
     inner = part(reading.file, node.name, node.config, "layer", Mapping)
-    kind = part(reading.file, node.name, inner, "class_name", str)
+    kind = class_of(reading.file, node.name, inner)
     config = part(reading.file, node.name, inner, "config", Mapping)
     other = part(reading.file, node.name, node.config, "backward_layer", Mapping, None)
     there = config if other is None else part(reading.file, node.name, other, "config", Mapping)
-    there_kind = kind if other is None else part(reading.file, node.name, other, "class_name", str)
+    there_kind = kind if other is None else class_of(reading.file, node.name, other)
     mode = node.config.get("merge_mode", "concat")
     if mode not in ("concat", "sum", "mul", "ave", None):
         raise FormatError(reading.file, node.name, f"merge_mode {mode!r} is none of Keras's")
@@ -328,45 +308,3 @@ def _bidirectional(reading: Reading, node: Node, take: Take) -> list[Layer]:
     first = _layer(f"{node.name}/forward_layer", sides[:1], around)
     around |= {"go_backwards": not around["go_backwards"], "reversed_outputs": False}
     return [first, _layer(f"{node.name}/backward_layer", sides[1:], around)]
-
-
-def count(node: Node) -> tuple[int, int] | None:
-    """How many trainable weights and how many others a layer has; None of one that is not known."""
-    config, kind = node.config, node.kind
-    if kind in ("TimeDistributed", "Bidirectional"):
-        layer = config.get("layer")
-        if not isinstance(layer, Mapping) or not isinstance(layer.get("config"), Mapping):
-            return None
-        inner = Node(node.name, str(layer.get("class_name")), layer["config"], "", node.outer)
-        found = count(inner)
-        return found if found is None or kind != "Bidirectional" else (2 * found[0], 0)
-    if kind in CELLS:
-        return 2 + (kind.startswith("CuDNN") or bool(config.get("use_bias", True))), 0
-    if kind not in _OTHERS:
-        return None
-    names = [name for name, hangs in _OTHERS[kind][1] if not hangs or config.get(hangs, True)]
-    fixed = sum(name.startswith("moving") for name in names)
-    return len(names) - fixed, fixed
-
-
-def other(reading: Reading, node: Node, take: Take, rest: Callable[[], dict[str, Array]]) -> Other:
-    """Any other layer; `rest` gives all arrays of one that is not known."""
-    kind, config, where, inner = node.kind, dict(node.config), "", node.kind
-    if kind == "TimeDistributed":
-        layer = part(reading.file, node.name, config, "layer", Mapping)
-        inner = part(reading.file, node.name, layer, "class_name", str)
-        if inner in _OTHERS and _OTHERS[inner][0] in _STEPWISE:
-            config = dict(part(reading.file, node.name, layer, "config", Mapping))
-            kind, where = inner, "layer"
-            if config.get("axis") in (1, [1]):
-                config["axis"] = -1
-    if kind not in _OTHERS:
-        return Other(node.name, kind, config, rest())
-    word, names = _OTHERS[kind]
-    if word == "activation" and kind != "Activation":
-        config["activation"] = reading.activation(node.name, kind, config)
-    elif "activation" in config:
-        config["activation"] = reading.activation(node.name, config["activation"])
-    wanted = [name for name, hangs in names if not hangs or config.get(hangs, True)]
-    arrays = take(where, len(wanted)) if wanted else []
-    return Other(node.name, word, config, dict(zip(wanted, arrays, strict=True)))

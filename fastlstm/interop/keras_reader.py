@@ -17,7 +17,8 @@ from .errors import FormatError, Unsupported, reading
 from .imported import Imported
 from .keras_files import Contents, read
 from .keras_graph import Graph
-from .keras_layers import RECURRENT, Reading, other, recurrent
+from .keras_layers import RECURRENT, Reading, recurrent
+from .keras_others import other, repeated
 from .keras_weights import Weights
 
 _MASK_ENDS = ("conv1d", "flatten", "repeat_vector")  # and pooling: what is behind has no mask
@@ -53,8 +54,8 @@ def from_keras(
     merge_mode, reset_after : str, bool or None, optional
         Likewise, how two directions are merged and where a GRU without biases resets.
     version : str, optional
-        Of Keras, where nothing tells it: before 3 hard_sigmoid is 0.2 x + 0.5, since then x / 6 +
-        0.5.
+        Of Keras, where nothing tells it and a hard_sigmoid asks: before 3 that is 0.2 x + 0.5,
+        since then x / 6 + 0.5.
 
     Returns
     -------
@@ -145,9 +146,10 @@ def _of_live(source: Any) -> Imported:
         raise ValueError(f"{kind} {source.name} has no weights yet: call it or build it first")
     with reading(kind):
         inner = json.loads(json.dumps(source.get_config(), default=_plain))
-        config = {"class_name": kind, "config": inner}
+        config = {"class_name": kind, "config": inner, "module": type(source).__module__}
         if hasattr(source, "layers") and "layers" in inner:
             config["class_name"] = "Functional" if "output_layers" in inner else "Sequential"
+            del config["module"]  # classes of models go by what they hold
         graph = keras_graph.graph(kind, config)
         lists = keras_weights.of_model(source)
         arrays = keras_weights.of_arrays(kind, lists, graph.nodes)
@@ -174,6 +176,8 @@ def _assembled(told: Reading, graph: Graph, arrays: Mapping[str, Weights]) -> Im
         with reading(told.file, node.name):
             if node.kind not in RECURRENT:
                 found = other(told, node, own.take, own.rest)
+                if (inside := repeated(node)) in RECURRENT:
+                    unsupported[node.name] = f"TimeDistributed of {inside}, a sequence of sequences"
                 others.append(found)
                 order.append(node.name)
                 if found.kind == "masking" or found.config.get("mask_zero") is True:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .errors import FormatError
 from .keras_files import Contents
 from .keras_graph import Node
-from .keras_layers import count
+from .keras_others import count
 
 Array = NDArray[Any]
 
@@ -67,12 +67,41 @@ class OfList(Weights):
 def of_contents(contents: Contents, nodes: Sequence[Node]) -> dict[str, Weights]:
     """The weights of each layer, by its name."""
     if contents.lists is None:
-        return {node.name: _OfPaths(contents, node.place) for node in nodes}
+        return {node.name: _OfPaths(contents, place) for node, place in _places(contents, nodes)}
     return of_lists(
         contents.file,
         {name: [array for _, array in named] for name, named in contents.lists.items()},
         nodes,
     )
+
+
+def _places(contents: Contents, nodes: Sequence[Node]) -> Iterator[tuple[Node, str]]:
+    """Where each layer's arrays lie. One that stands in several models is saved once: its other
+    places are empty, and its name and configuration are the same there."""
+    filled = set()
+    for path in contents.paths:
+        parts = path.split("/")
+        filled |= {"/".join(parts[:at]) for at in range(1, len(parts))}
+    saved: dict[str, list[Node]] = {}
+    for node in nodes:
+        if node.place in filled:
+            saved.setdefault(node.name.rpartition("/")[2], []).append(node)
+    for node in nodes:
+        same = [
+            one
+            for one in saved.get(node.name.rpartition("/")[2], [])
+            if node.place not in filled
+            and one.kind == node.kind
+            and _bare(one.config) == _bare(node.config)
+        ]
+        yield node, same[0].place if len(same) == 1 else node.place
+
+
+def _bare(config: Any) -> Any:
+    """A configuration without the numbers that tell objects of one session apart."""
+    if isinstance(config, Mapping):
+        return {key: _bare(value) for key, value in config.items() if key != "shared_object_id"}
+    return [_bare(value) for value in config] if isinstance(config, list) else config
 
 
 def of_lists(
@@ -148,4 +177,9 @@ def _of_layer(layer: Any) -> list[Array]:
         return [array for side in sides for array in _of_layer(side)]
     cell: Any = getattr(layer, "cell", None)
     source = cell if hasattr(cell, "get_weights") else layer
+    if getattr(layer, "lora_enabled", False):  # its kernel is the sum; files have that alone
+        main: Any = getattr(layer, "kernel", getattr(layer, "embeddings", None))
+        whole = main.detach() if hasattr(main, "detach") else main
+        bias = getattr(layer, "bias", None)
+        return [np.asarray(whole), *([] if bias is None else [np.asarray(bias.numpy())])]
     return [np.asarray(array) for array in source.get_weights()]

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm import saving
+
 from .description import Array, Layer, Model, describe
 from .errors import library
 from .gates import from_torch
@@ -88,14 +90,15 @@ def to_keras(model: Model, path: str | os.PathLike[str] | None = None) -> Any:
         raise ValueError(f"path must end in .keras or .weights.h5, got {name!r}")
     weights = _hdf5(layers, arrays)
     if name.endswith(".weights.h5"):
-        with open(name, "wb") as file:
-            file.write(weights)
+        saving.write(name, weights)
         return None
-    with zipfile.ZipFile(name, "w") as archive:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
         entries = {"metadata.json": json.dumps({"keras_version": "3.0.0"}).encode()}
         entries |= {"config.json": json.dumps(config).encode(), "model.weights.h5": weights}
         for entry, data in entries.items():
             archive.writestr(zipfile.ZipInfo(entry), data)
+    saving.write(name, packed.getvalue())
     return None
 
 

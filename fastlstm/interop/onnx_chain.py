@@ -27,6 +27,10 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
 }
 
 
+# Axes of what a chain puts out.
+_OUTPUTS = (["B", "T", "F"], ["T", "B", "F"], ["B", "F"])
+
+
 class BranchError(Exception):
     """The graph is no plain chain; the text says why."""
 
@@ -79,7 +83,7 @@ class Chain:
             self._step(readers[0])
         if self.current != end:
             raise BranchError("it does not lead from the input to the output")
-        if self._moves is not None or sorted(self.axes) not in (["B", "F", "T"], ["B", "F"]):
+        if self._moves is not None or self.axes not in _OUTPUTS:
             raise BranchError("its output is no (B, T, columns) and no (B, columns)")
         if len(self.axes) == 3:
             self.time_major.append(self.axes[0] == "T")
@@ -102,6 +106,8 @@ class Chain:
         if name in self.stacks:
             self._recurrent(node, name)
             return
+        if node.domain not in ("", "ai.onnx"):
+            raise BranchError(f"{name} ({kind} of {node.domain}) is no operator of ONNX")
         if self._moves is not None:
             if not self._moves.move(node):
                 raise BranchError(f"{name} ({kind}) moves axes in a way that is not known")
@@ -124,7 +130,7 @@ class Chain:
             self._dense(node, name, attributes)
         elif kind in _ACTIVATIONS:
             self._activation(kind, name, attributes)
-        elif kind not in ("Identity", "Dropout"):
+        elif kind != "Identity" and not onnx_moves.is_idle(self.scope, node):
             raise BranchError(f"{name} ({kind}) is no layer of a chain")
         self.current = node.output[0]
 
@@ -216,6 +222,9 @@ class Chain:
             kernel = kernel.T
         weights = {"kernel": kernel}
         if len(given) > 1:
+            columns = kernel.shape[1]
+            if given[1].shape not in ((), (1,), (1, 1), (columns,), (1, columns)):
+                raise BranchError(f"{name} (Gemm) adds something else than a bias")
             weights["bias"] = given[1].reshape(-1)
         self.parts.append(Other(name, "dense", {}, weights))
 
@@ -233,12 +242,14 @@ class Chain:
         self.parts[-1] = dataclasses.replace(last, weights=weights)
 
     def _activation(self, kind: str, name: str, attributes: dict[str, Any]) -> None:
-        ours, usual = _ACTIVATIONS[kind]
+        ours, settings = _ACTIVATIONS[kind]
         numbers = [
-            float(attributes[key].f) if key in attributes else value for key, value in usual.items()
+            float(attributes[key].f) if key in attributes else value
+            for key, value in settings.items()
         ]
         if kind in ("Softmax", "LogSoftmax"):
-            axis = attributes["axis"].i if "axis" in attributes else -1
+            usual = -1 if self.scope.source.opset >= 13 else 1  # all from there on together
+            axis = attributes["axis"].i if "axis" in attributes else usual
             if axis not in (-1, len(self.axes) - 1) or self.axes[-1] != "F":
                 raise BranchError(f"{name} ({kind}) is of another axis than the columns")
         config = {"activation": [ours, *numbers] if numbers else ours}

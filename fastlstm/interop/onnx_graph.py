@@ -26,7 +26,10 @@ FOLDED = {
 }  # fmt: skip
 # What hands on the values of its first input (Concat: of all of them), whatever the shapes.
 _MOVES = FOLDED - {"Constant", "DequantizeLinear"} | {"Expand", "Tile"}
-_MOST_NODES = 200_000  # after the functions of a model are written out
+# Bytes of arrays for each byte of the file, at most: of int8 weights there are the integers, the
+# floats, and these in another order.
+_EXPANSION = 10
+_MOST_NODES = 200_000  # of a model, its functions written out
 
 
 class Source:
@@ -34,11 +37,17 @@ class Source:
 
     def __init__(self, model: Any, file: str, size: int, folder: str | None) -> None:
         self.model, self.file, self.folder = model, file, folder
-        self._left = 8 * size + (1 << 20)
+        self._left = _EXPANSION * size + (1 << 20)
         self._seen: set[str] = set()
         self.notes: list[str] = []
         self.names: set[str] = set()
         """of all nodes, each of which has one of its own"""
+
+    @property
+    def opset(self) -> int:
+        """The version of ONNX's own operators; 1 where the file says none."""
+        own = (o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx"))
+        return max(own, default=1)
 
     def spend(self, count: int, place: str, made: int | None = None) -> None:
         """Account for bytes allocated, `count` at most, `made` where that is known; a FormatError
@@ -99,7 +108,7 @@ class Source:
             start, count = int(entries.get("offset", 0)), int(entries.get("length", 0))
             if start < 0 or count < 0 or start + count > whole:
                 raise ValueError(f"it asks for bytes that {location!r} ({whole}) does not have")
-            self._left += 0 if path in self._seen else 8 * whole
+            self._left += 0 if path in self._seen else _EXPANSION * whole
             self._seen.add(path)
             self.spend(count or whole, place)
             helper.load_external_data_for_tensor(tensor, folder)
@@ -115,6 +124,7 @@ class Scope:
             tensor.values.name for tensor in graph.sparse_initializer
         }
         self.nodes = list(graph.node)  # kept, so that each stays one object with one id
+        _all_text(source.file, path, self.nodes)
         self.makers: dict[str, Any] = {}
         for node in self.nodes:
             self.makers |= {name: node for name in node.output if name}
@@ -209,7 +219,7 @@ class Scope:
         with reading(self.source.file, name):
             most = _cost(node.op_type, arrays, attributes)
             self.source.spend(most, name, made=0)
-            made = _run(node, given, self.source.model)
+            made = _run(node, given, self.source.opset)
             copies = [
                 value.nbytes
                 for value in made.values()
@@ -269,6 +279,14 @@ class Scope:
         return found
 
 
+def _all_text(file: str, path: str, nodes: list[Any]) -> None:
+    """Refuse names that are no UTF-8, for which protobuf gives bytes."""
+    for at, node in enumerate(nodes):
+        names = (node.name, node.op_type, node.domain, *node.input, *node.output)
+        if any(isinstance(name, bytes) for name in names):
+            raise FormatError(file, f"{path}node {at}", "a name of it is no UTF-8")
+
+
 def _node_names(graph: Any, path: str, used: set[str]) -> list[str]:
     """A name for each node, different from all others of the model: its own, or its operator's with
     a number; the way to its graph before it where that is needed."""
@@ -295,7 +313,7 @@ def _cost(kind: str, arrays: list[Array], attributes: dict[str, Any]) -> int:
     return sum(array.nbytes for array in arrays)
 
 
-def _run(node: Any, given: dict[str, Array], model: Any) -> dict[str, Any]:
+def _run(node: Any, given: dict[str, Array], version: int) -> dict[str, Any]:
     """What a node makes, by ONNX's own reference implementation."""
     onnx = library("onnx", "onnx", "read ONNX files")
     reference = library("onnx.reference", "onnx", "read ONNX files")
@@ -304,7 +322,6 @@ def _run(node: Any, given: dict[str, Array], model: Any) -> dict[str, Any]:
     graph = onnx.helper.make_graph(
         [node], "node", [value(name) for name in given], [value(name) for name in outputs]
     )
-    version = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     if node.op_type == "DequantizeLinear":  # the reference has no older one, which means the same
         version = max(version, 19)
     opsets = [onnx.helper.make_opsetid("", version)]
@@ -315,13 +332,12 @@ def _run(node: Any, given: dict[str, Array], model: Any) -> dict[str, Any]:
 
 def inlined(model: Any, file: str) -> Any:
     """The model without functions of its own, each written out where it is called."""
-    if not model.functions:
-        return model
-    inliner = library("onnx.inliner", "onnx", "read ONNX files")
     bodies = {(f.domain, f.name): f.node for f in model.functions}
     sizes: dict[tuple[str, str], int] = {}
 
     def size(nodes: Any, inside: frozenset[tuple[str, str]]) -> int:
+        if len(nodes) > _MOST_NODES:
+            raise FormatError(file, "graph", f"it has more than {_MOST_NODES} nodes")
         total = 0
         for node in nodes:
             key = (node.domain, node.op_type)
@@ -335,5 +351,9 @@ def inlined(model: Any, file: str) -> Any:
 
     with reading(file):
         if size(model.graph.node, frozenset()) > _MOST_NODES:
-            raise FormatError(file, "functions", f"they write out to more than {_MOST_NODES} nodes")
-        return inliner.inline_local_functions(model)
+            raise FormatError(
+                file, "graph", f"its functions write out to more than {_MOST_NODES} nodes"
+            )
+        if not model.functions:
+            return model
+        return library("onnx.inliner", "onnx", "read ONNX files").inline_local_functions(model)

@@ -36,6 +36,8 @@ class Moves:
 
     def move(self, step: Any) -> bool:
         """Take the axes through one node; False where it does something else than moving them."""
+        if step.domain not in ("", "ai.onnx"):
+            return False
         attributes = {attribute.name: attribute for attribute in step.attribute}
         self.seen[step.input[0]] = [self._size(axis) for axis in self.axes]
         after: list[str] | None = None
@@ -47,11 +49,8 @@ class Moves:
             after = self._reshaped(step.input[0], self._sizes_in(step, attributes, "shape"))
         elif step.op_type == "Concat":
             after = self._together(step)
-        elif step.op_type == "Identity":
+        elif step.op_type == "Identity" or is_idle(self.scope, step):
             after = self.axes
-        elif step.op_type == "Dropout":
-            trains = len(step.input) > 2 and step.input[2]
-            after = self.axes if not trains or self.scope.uniform(trains) == 0 else None
         if after is None:
             return False
         self.axes = after
@@ -147,6 +146,12 @@ class Moves:
         if left > 1 or certain + sum(size == -1 for size in shape[:2]) < 2:
             return None
         return [*kept[:2], "DH"]
+
+
+def is_idle(scope: Scope, node: Any) -> bool:
+    """Whether a node is a Dropout of inference, which changes nothing."""
+    trains = len(node.input) > 2 and node.input[2]
+    return node.op_type == "Dropout" and (not trains or scope.uniform(trains) == 0)
 
 
 def _product(parts: list[list[Size]]) -> list[Size] | None:

@@ -272,12 +272,12 @@ def _dequantised(scope: Scope, inputs: list[str], at: int) -> Array:
         raise Unsupported(scope.source.file, inputs[at], f"{what} or its scale is not constant")
     if whole.ndim != 3 or whole.dtype.kind not in "iu":
         raise ValueError(f"{what} must hold int8 of three axes, got {whole.dtype} {whole.shape}")
-    scope.source.spend(8 * whole.size, inputs[at])
-    numbers = whole.astype(np.float32)
+    scope.source.spend(4 * whole.size, inputs[at])
+    numbers = np.ascontiguousarray(whole.transpose(0, 2, 1), np.float32)
     if zero is not None:
-        numbers -= zero.astype(np.float32).reshape(len(zero), 1, -1)
-    numbers *= scale.astype(np.float32).reshape(len(scale), 1, -1)
-    return np.ascontiguousarray(numbers.transpose(0, 2, 1))
+        numbers -= zero.astype(np.float32).reshape(len(zero), -1, 1)
+    numbers *= scale.astype(np.float32).reshape(len(scale), -1, 1)
+    return numbers
 
 
 def _weights(

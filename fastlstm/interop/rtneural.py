@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm import saving
+
 from . import json_files
 from .description import Array, Layer, Model, describe
 from .errors import FormatError, Unsupported, reading
@@ -23,7 +25,8 @@ from .gates import from_torch
 from .imported import Imported
 from .json_files import array, number, whole
 from .keras_graph import Node
-from .keras_layers import Reading, other, recurrent
+from .keras_layers import Reading, recurrent
+from .keras_others import other
 from .keras_weights import OfList
 from .other import Other
 
@@ -37,6 +40,7 @@ _CLASSES = {
     "prelu": "PReLU",
     "time-distributed-dense": "Dense",
 }
+_MOST_LAYERS, _MOST_ARRAYS = 1000, 16  # of a file; of a layer
 _NAME = re.compile(r"(.*)\.(weight_ih|weight_hh|bias_ih|bias_hh)_l([0-9]{1,3})", re.DOTALL)
 
 
@@ -91,6 +95,9 @@ def _layers(file: str, found: Mapping[str, Any]) -> Imported:
     others: list[Other] = []
     order: list[str] = []
     _gain(file, found, "in_gain", others, order)
+    if len(found["layers"]) > _MOST_LAYERS:
+        what = f"must be up to {_MOST_LAYERS}, got {len(found['layers'])}"
+        raise FormatError(file, "layers", what)
     for at, layer in enumerate(found["layers"]):
         if not isinstance(layer, Mapping) or layer.get("type") not in _CLASSES:
             kind = layer.get("type") if isinstance(layer, Mapping) else layer
@@ -101,8 +108,8 @@ def _layers(file: str, found: Mapping[str, Any]) -> Imported:
             raise FormatError(file, f"layers[{at}]", f"must have a type, got {kind!r:.40}")
         name = f"{layer['type']}_{at}"
         given = layer.get("weights") or []
-        if not isinstance(given, list):
-            raise FormatError(file, name, "weights must be a list")
+        if not isinstance(given, list) or len(given) > _MOST_ARRAYS:
+            raise FormatError(file, name, f"weights must be a list of up to {_MOST_ARRAYS} arrays")
         node = Node(name, _CLASSES[layer["type"]], _config(file, name, layer, len(given)), "", name)
         arrays = [array(file, f"{name}: weights[{n}]", value) for n, value in enumerate(given)]
         weights = OfList(file, name, arrays)
@@ -301,8 +308,7 @@ def to_rtneural(
         )
     found = {"in_shape": [None, None, layers[0].input_size], "layers": made}
     if path is not None:
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(found, file)
+        saving.write(saving.name_of(path), json.dumps(found).encode())
     return found
 
 

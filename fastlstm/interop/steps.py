@@ -91,15 +91,17 @@ class _Embedding(Step):
 class _Average(_Whole):
     """The mean over time, of the steps that count."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name, lambda x: x.mean(axis=1))
+    def __init__(self, name: str, keep: bool) -> None:
+        super().__init__(name, lambda x: x.mean(axis=1, keepdims=keep))
+        self._keep = keep
 
     def whole(self, x: Array, mask: Array | None) -> Masked:
         if mask is None:
             return self._function(x), None
         counts = mask[..., None].astype(x.dtype)
+        sums = (x * counts).sum(axis=1, keepdims=self._keep)
         with np.errstate(invalid="ignore"):  # nothing counts: NaN, as in Keras
-            return (x * counts).sum(axis=1) / counts.sum(axis=1), None
+            return sums / counts.sum(axis=1, keepdims=self._keep), None
 
 
 class _Conv1d(Step):
@@ -176,6 +178,14 @@ def _one(value: object) -> int:
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
+def _axis(other: Other) -> int:
+    """The one axis that is normalised; ValueError where there are several."""
+    found = other.config.get("axis", -1)
+    if isinstance(found, (list, tuple)) and len(found) != 1:
+        raise ValueError(f"it normalises axes {found} together: only the last one is known")
+    return _one(found)
+
+
 def _dense(other: Other) -> Step:
     """x W + b, Keras's kernel (I, O), or torch's weight (O, I)."""
     found = other.weights
@@ -195,7 +205,7 @@ def _dense(other: Other) -> Step:
 
 
 def _batch_norm(other: Other) -> Step:
-    found, axis = other.weights, _one(other.config.get("axis", -1))
+    found, axis = other.weights, _axis(other)
     variance = found["moving_variance"]
     with np.errstate(all="ignore"):  # a variance that is 0 or none, as in the file's own engine
         scale = 1 / np.sqrt(variance + variance.dtype.type(other.config.get("epsilon", 1e-3)))
@@ -211,7 +221,7 @@ def _batch_norm(other: Other) -> Step:
 
 
 def _layer_norm(other: Other) -> Step:
-    found, axis = other.weights, _one(other.config.get("axis", -1))
+    found, axis = other.weights, _axis(other)
     epsilon = float(other.config.get("epsilon", 1e-3))
 
     def run(x: Array) -> Array:
@@ -279,6 +289,11 @@ def _activation(other: Other) -> Step:
     return Step(other.name, elementwise.function(other.config.get("activation")))
 
 
+def _keeps(other: Other) -> bool:
+    """Whether pooling over all steps leaves the axis of time, one long."""
+    return bool(other.config.get("keepdims", False))
+
+
 def _repeat(other: Other) -> Step:
     count = int(other.config["n"])
     return _Whole(other.name, lambda x: np.repeat(x[:, None], count, axis=1))
@@ -300,8 +315,10 @@ _MAKERS: dict[str, Callable[[Other], Step]] = {
     ),
     "flatten": lambda other: _Whole(other.name, lambda x: x.reshape(len(x), -1)),
     "gain": _gain,
-    "global_average_pooling1d": lambda other: _Average(other.name),
-    "global_max_pooling1d": lambda other: _Whole(other.name, lambda x: x.max(axis=1)),
+    "global_average_pooling1d": lambda other: _Average(other.name, _keeps(other)),
+    "global_max_pooling1d": lambda other: _Whole(
+        other.name, lambda x: x.max(axis=1, keepdims=_keeps(other))
+    ),
     "layer_norm": _layer_norm,
     "masking": lambda other: _Masking(other.name, float(other.config.get("mask_value", 0.0))),
     "max_pooling1d": _pooling,

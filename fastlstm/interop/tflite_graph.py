@@ -23,6 +23,9 @@ _TYPES = {
     "INT64": "<i8",
 }
 _DEEPEST = 8  # operators that a constant passes on its way
+_EXPANSION = 8  # bytes of arrays for each byte of the file, at most
+_LONGEST = 64  # axes of a tensor
+_SLACK = 1 << 16  # bytes that any file may ask for
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +55,19 @@ class Subgraph:
     def __init__(self, model: Model, number: int, table: Any) -> None:
         self._model, self.number = model, number
         self.place = f"subgraph {number}"
+        self._constants: dict[int, Array | None] = {}
         self._tensors = model.vector(self.place, table.TensorsLength(), table.Tensors)
         self.inputs = model.numbers(self.place, table.InputsLength(), table.Inputs)
         self.outputs = model.numbers(self.place, table.OutputsLength(), table.Outputs)
         rows = model.vector(self.place, table.OperatorsLength(), table.Operators)
         self.operators = [self._operator(at, row) for at, row in enumerate(rows)]
-        self.made_by = {
-            made: operator for operator in self.operators for made in operator.outputs if made >= 0
-        }
+        self.made_by: dict[int, Operator] = {}
+        self.readers: dict[int, list[Operator]] = {}
+        """tensor -> the operators that read it"""
+        for operator in self.operators:
+            self.made_by |= {made: operator for made in operator.outputs if made >= 0}
+            for read in {*operator.inputs}:
+                self.readers.setdefault(read, []).append(operator)
 
     def _operator(self, at: int, row: Any) -> Operator:
         place = f"{self.place}: operator {at}"
@@ -73,7 +81,7 @@ class Subgraph:
     def shape(self, tensor: int) -> tuple[int, ...]:
         """Of a tensor, as the file says it."""
         found = self._tensors[tensor]
-        return self._model.numbers(self.place, found.ShapeLength(), found.Shape)
+        return tuple(int(found.Shape(at)) for at in range(min(found.ShapeLength(), _LONGEST)))
 
     def is_variable(self, tensor: int) -> bool:
         """Whether the interpreter keeps it from call to call."""
@@ -87,6 +95,11 @@ class Subgraph:
         """A tensor's values, those of reduced width as floats; None if the graph computes it."""
         if tensor < 0 or depth > _DEEPEST:
             return None
+        if tensor not in self._constants:
+            self._constants[tensor] = self._constant(tensor, depth)
+        return self._constants[tensor]
+
+    def _constant(self, tensor: int, depth: int) -> Array | None:
         maker = self.made_by.get(tensor)
         if maker is not None:
             if maker.kind != "DEQUANTIZE" or len(maker.inputs) != 1:
@@ -110,6 +123,7 @@ class Subgraph:
         if min(shape, default=1) < 0 or wanted * dtype.itemsize != data.size:
             what = f"shape {shape} of {kind} does not fit {data.size} bytes"
             raise FormatError(self._model.file, place, what)
+        self._model.spend(place, wanted * (4 if dtype.kind in "iu" else dtype.itemsize))
         array = data.view(dtype).reshape(shape) if wanted else np.zeros(shape, dtype)
         return self._floats(place, found.Quantization(), array, kind)
 
@@ -122,6 +136,7 @@ class Subgraph:
         if not count:
             return array.copy()
         self._model.reduced.add(kind)
+        self._model.spend(place, 8 * count)
         scale = np.array([scales.Scale(at) for at in range(count)], np.float32)
         zeros = self._model.length(place, scales.ZeroPointLength())
         zero = np.array([scales.ZeroPoint(at) for at in range(zeros)] or [0], np.int64)
@@ -140,7 +155,12 @@ class Subgraph:
             zero = zero.reshape(rows) if len(zero) == count else zero
         if len(zero) not in (1, count):
             raise FormatError(self._model.file, place, "zero points and scales do not fit")
-        return np.asarray((array.astype(np.int64) - zero) * scale, np.float32)
+        if array.dtype.itemsize > 2:
+            return np.asarray((array.astype(np.int64) - zero) * scale, np.float32)
+        found = array.astype(np.float32)  # holds the integers of 16 bits and their differences
+        found -= zero
+        found *= scale
+        return found
 
 
 class Model:
@@ -148,6 +168,7 @@ class Model:
 
     def __init__(self, file: str, data: bytes) -> None:
         self.file, self._data = file, data
+        self._unread, self._left = len(data) + _SLACK, _EXPANSION * len(data) + _SLACK
         self.schema: Any = library("tflite", "tflite", "read TensorFlow Lite files")
         self.reduced: set[str] = set()
         """types of weights that became float32"""
@@ -179,12 +200,27 @@ class Model:
         return count
 
     def vector(self, place: str, count: int, getter: Any) -> list[Any]:
-        """The tables of a vector."""
-        return [getter(at) for at in range(self.length(place, count))]
+        """The tables of a vector, 8 bytes each at least."""
+        self._read(place, 8 * self.length(place, count))
+        return [getter(at) for at in range(count)]
 
     def numbers(self, place: str, count: int, getter: Any) -> tuple[int, ...]:
         """The integers of a vector."""
-        return tuple(int(getter(at)) for at in range(self.length(place, count)))
+        self._read(place, 4 * self.length(place, count))
+        return tuple(int(getter(at)) for at in range(count))
+
+    def _read(self, place: str, count: int) -> None:
+        """So many bytes of the file are read, each once: no two vectors share them."""
+        self._unread -= count
+        if self._unread < 0:
+            raise FormatError(self.file, place, "its vectors are longer together than the file")
+
+    def spend(self, place: str, count: int) -> None:
+        """Account for bytes of an array; FormatError where the file is too small for so many."""
+        self._left -= count
+        if self._left < 0:
+            what = "its constants take many times the bytes of the whole file"
+            raise FormatError(self.file, place, what)
 
     def kind(self, place: str, number: int) -> str:
         """The name of an operator code."""

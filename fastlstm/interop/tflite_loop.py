@@ -20,7 +20,7 @@ from .errors import Unsupported
 from .gates import to_torch
 from .tflite_graph import Array, Model, Operator, Subgraph
 
-_MOST = 64  # operators between two that belong together
+_MOST = 64  # operators between two that belong together, and splits that are looked at
 
 
 @dataclass
@@ -84,8 +84,9 @@ def loop(model: Model, graph: Subgraph, operator: Operator, name: str) -> Layer:
 
 def _cell(body: Subgraph) -> tuple[_Sums, int, int] | None:
     """The sums before the gates, and which inputs of the body are h and c."""
-    for operator in body.operators:
-        if operator.kind != "SPLIT" or len(operator.outputs) != 4 or len(operator.inputs) != 2:
+    splits = [operator for operator in body.operators if operator.kind == "SPLIT"]
+    for operator in splits[:_MOST]:
+        if len(operator.outputs) != 4 or len(operator.inputs) != 2:
             continue
         i, f, g, o = operator.outputs
         gates = [_reader(body, gate, "LOGISTIC") for gate in (i, f, o)]
@@ -111,7 +112,8 @@ def _cell(body: Subgraph) -> tuple[_Sums, int, int] | None:
 
 
 def _readers(body: Subgraph, tensor: int | None, kind: str) -> list[Operator]:
-    return [one for one in body.operators if one.kind == kind and tensor in one.inputs]
+    found = [] if tensor is None else body.readers.get(tensor, [])
+    return [one for one in found if one.kind == kind]
 
 
 def _reader(body: Subgraph, tensor: int | None, kind: str) -> int | None:

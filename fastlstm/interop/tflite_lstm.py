@@ -45,6 +45,7 @@ class _Inputs:
 
     def __init__(self, model: Model, graph: Subgraph, operator: Operator, name: str) -> None:
         self.file, self.name = model.file, name
+        self._model = model
         self._graph, self._operator = graph, operator
 
     def has(self, at: int) -> bool:
@@ -61,6 +62,7 @@ class _Inputs:
         if found.ndim != ndim or found.dtype.kind != "f":
             what = f"input {at} must have {ndim} axes of floats, got {found.dtype}, {found.shape}"
             raise FormatError(self.file, self.name, what)
+        self._model.spend(self.name, found.nbytes)
         return found
 
 

@@ -187,6 +187,14 @@ def _takes_last(model: Model, graph: Subgraph, operator: Operator, lone: Layer) 
     )
 
 
+def _is_scaled(model: Model, operator: Operator) -> bool:
+    """Whether it is a softmax of its input times a number."""
+    if operator.kind != "SOFTMAX":
+        return False
+    options = operator.options(model.schema.SoftmaxOptions())
+    return options is not None and options.Beta() != 1
+
+
 def _other(model: Model, graph: Subgraph, operator: Operator, name: str) -> Other:
     """Any operator between recurrent ones, with its constants."""
     weights: dict[str, Array] = {}
@@ -197,12 +205,13 @@ def _other(model: Model, graph: Subgraph, operator: Operator, name: str) -> Othe
     if operator.kind == "FULLY_CONNECTED" and "1" in weights:
         options = operator.options(model.schema.FullyConnectedOptions())
         fused = 0 if options is None else options.FusedActivationFunction()
-        if fused in _FUSED:
+        shuffled = options is not None and options.WeightsFormat()
+        if fused in _FUSED and not shuffled:
             names = {"weight": weights["1"]}
             if "2" in weights:
                 names["bias"] = weights["2"]
             return Other(name, "dense", {"activation": _FUSED[fused]}, names)
-    if operator.kind in _ACTIVATIONS:
+    if operator.kind in _ACTIVATIONS and not _is_scaled(model, operator):
         return Other(name, "activation", {"activation": _ACTIVATIONS[operator.kind]})
     if operator.kind in _SAME:
         return Other(name, "quantize")

@@ -20,6 +20,8 @@ from .description import Array, Model, describe
 from .errors import FormatError, library, reading
 from .imported import Imported
 
+# How a pickle asks for the class.
+_BYTES = (b"cbuiltins\nbytearray\n", b"c__builtin__\nbytearray\n")
 # Names of dtypes in safetensors files -> how NumPy reads their bytes (bfloat16: as integers).
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
@@ -86,11 +88,11 @@ def loaded(file: str) -> Mapping[str, Any] | Imported:
     what = file_kinds.foreign(file)
     if what is not None and "torch.save" not in what:
         raise FormatError(file, "", what)
-    _bounded(file)
+    data = files.contents(file)
     try:
-        data = io.BytesIO(files.contents(file))
         with reading(file, opened=True):
-            found = torch.load(data, map_location="cpu", weights_only=True)
+            _bounded(data)
+            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except FormatError as error:
         if "weights_only" in error.what or "Weights only" in error.what:
             raise FormatError(
@@ -105,15 +107,18 @@ def loaded(file: str) -> Mapping[str, Any] | Imported:
     raise FormatError(file, "", f"it must hold a state dict, got {type(found).__name__}")
 
 
-def _bounded(file: str) -> None:
-    """Refuse an archive whose entries unpack to many times its size."""
-    size = os.path.getsize(file)
-    with reading(file, opened=True):
-        if not zipfile.is_zipfile(file):
-            return
-    with reading(file, opened=True), zipfile.ZipFile(file) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > 2 * size + (1 << 20):
-            raise ValueError("its entries unpack to many times its bytes")
+def _bounded(data: bytes) -> None:
+    """Refuse an archive whose entries unpack to many times its size, and a pickle that makes bytes
+    of a number, as many as it likes: PyTorch's reader of weights alone lets it."""
+    pickles = [data]
+    if zipfile.is_zipfile(io.BytesIO(data)):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+            if sum(entry.file_size for entry in entries) > 2 * len(data) + (1 << 20):
+                raise ValueError("its entries unpack to many times its bytes")
+            pickles = [archive.read(each) for each in entries if each.filename.endswith(".pkl")]
+    if any(made in pickle for pickle in pickles for made in _BYTES):
+        raise ValueError("it makes a bytearray, which no state dict has")
 
 
 def _safetensors(file: str) -> Mapping[str, Any] | Imported:

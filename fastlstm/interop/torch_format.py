@@ -20,6 +20,7 @@ from .imported import Imported, Other
 _OF_GATES = {4: "lstm", 3: "gru", 1: "rnn"}
 _CLASSES = {cls.__name__: cls for cls in (*LAYERS.values(), *CELLS.values())}
 _RECURRENT = "torch.nn.modules.rnn"
+_EXPANSION = 4  # bytes of layers for each byte of their file, at most
 
 
 def from_torch(
@@ -76,7 +77,7 @@ def from_torch(
         found = torch_files.loaded(file)
         if isinstance(found, Imported):
             return found
-        return _of_mapping(found, file, batch_first, nonlinearity)
+        return _of_mapping(found, file, batch_first, nonlinearity, os.path.getsize(file))
     if isinstance(source, Mapping):
         return _of_mapping(source, "state dict", batch_first, nonlinearity)
     if hasattr(source, "named_modules") and hasattr(source, "state_dict"):
@@ -178,13 +179,19 @@ def verify(path: str | os.PathLike[str], *, seed: int = 0) -> dict[str, float]:
 
 
 def _of_mapping(
-    mapping: Mapping[str, Any], file: str, batch_first: bool | None, nonlinearity: str | None
+    mapping: Mapping[str, Any],
+    file: str,
+    batch_first: bool | None,
+    nonlinearity: str | None,
+    size: int | None = None,
 ) -> Imported:
-    """The recurrent layers that names and shapes of a state dict say."""
+    """The recurrent layers that names and shapes of a state dict say; one out of a file of `size`
+    bytes may not be much larger, as it is where many layers share an array."""
     stacks: dict[str, list[Layer]] = {}
     unsupported: dict[str, str] = {}
     notes: list[str] = []
     others: dict[str, dict[str, Array]] = {}
+    taken = 0
     with reading(file):
         groups = state_dicts.search(mapping)
     if not groups:
@@ -196,22 +203,26 @@ def _of_mapping(
         prefix = group.prefix
         name = prefix.rstrip(".")
         with reading(file, prefix):
-            _whole(group.mapping, prefix, group.names)
+            taken += _whole(group.mapping, prefix, group.names)
+            if size is not None and taken > _EXPANSION * size:
+                raise ValueError("its layers take many times the bytes of the whole file")
             kind = _OF_GATES.get(group.gates())
         name = name or kind or "layer"
         while name in stacks or name in unsupported:
             name += "_"
+        if group.parts:
+            what = f"it has only parts of {min(group.parts)}, which a parametrization combines"
+            unsupported[name] = what
+            continue
         if kind is None:
-            why = "its weights are those of no LSTM, GRU or RNN"
-            if group.parts:
-                why = f"it has only parts of {min(group.parts)}, which a parametrization combines"
-            unsupported[name] = why
+            unsupported[name] = "its weights are those of no LSTM, GRU or RNN"
             continue
         options: dict[str, Any] = {"batch_first": bool(batch_first)}
         if kind == "rnn":
             options["nonlinearity"] = nonlinearity or "tanh"
         try:
-            model = LAYERS[kind].from_state_dict(group.mapping, prefix, **options)
+            own = {prefix + each: group.mapping[prefix + each] for each in group.names}
+            model = LAYERS[kind].from_state_dict(own, prefix, **options)
         except (ValueError, TypeError) as error:
             unsupported[name] = str(error)
             continue
@@ -228,7 +239,10 @@ def _of_mapping(
         if prefix:
             notes.append(f"{name}: names with the prefix {prefix!r}{_under(group.path)}")
         stacks[name] = describe(model, name)
-        _gather(others, group, groups)
+    layers = {id(group.mapping): group.mapping for group in groups}
+    taken_names = {each.prefix + name for each in groups for name in each.names}
+    for mapping in layers.values():
+        _gather(others, mapping, taken_names)
     return Imported(
         file,
         "PyTorch state dict",
@@ -245,13 +259,22 @@ def _under(path: str) -> str:
     return f" under {path}" if path else ""
 
 
-def _whole(mapping: Mapping[str, Any], prefix: str, names: list[str]) -> None:
-    """Refuse tensors that pretend to hold more values than there are bytes."""
+def _whole(mapping: Mapping[str, Any], prefix: str, names: list[str]) -> int:
+    """The bytes of arrays; tensors that pretend to hold more values than they have are refused."""
+    total = 0
     for name in names:
         value = mapping[prefix + name]
-        storage = getattr(value, "untyped_storage", None)
-        if storage is not None and value.numel() * value.element_size() > storage().nbytes():
-            raise ValueError(f"{name} has {value.numel()} values in {storage().nbytes()} bytes")
+        if getattr(value, "untyped_storage", None) is None:
+            total += getattr(value, "nbytes", 0)
+            continue
+        try:
+            size = value.untyped_storage().nbytes()
+        except (NotImplementedError, RuntimeError) as error:  # of a sparse tensor, for example
+            raise TypeError(f"{name} must be dense, got {value.layout}") from error
+        if value.numel() * value.element_size() > size:
+            raise ValueError(f"{name} has {value.numel()} values in {size} bytes")
+        total += value.numel() * value.element_size()
+    return total
 
 
 def _cell_of(model: Any, kind: str, options: Mapping[str, Any]) -> Any:
@@ -267,17 +290,16 @@ def _cell_of(model: Any, kind: str, options: Mapping[str, Any]) -> Any:
 
 
 def _gather(
-    others: dict[str, dict[str, Array]], group: state_dicts.Found, groups: list[state_dicts.Found]
+    others: dict[str, dict[str, Array]], mapping: Mapping[Any, Any], taken: set[str]
 ) -> None:
-    """Put what else the mapping of a layer holds under the names of its modules."""
-    taken = {each.prefix + name for each in groups for name in each.names}
-    for key in group.mapping:
+    """Put what else a mapping with layers holds under the names of its modules."""
+    for key in mapping:
         if not isinstance(key, str) or key in taken:
             continue
         head, _, last = key.rpartition(".")
         try:
-            _whole(group.mapping, "", [key])
-            value = weights.to_numpy(key, group.mapping[key])
+            _whole(mapping, "", [key])
+            value = weights.to_numpy(key, mapping[key])
         except (TypeError, ValueError):
             continue  # numbers and text of a checkpoint
         if value.dtype.kind in "fiub":
@@ -294,6 +316,7 @@ def _of_module(module: Any) -> Imported:
     others: list[Other] = []
     order: list[str] = []
     recurrent: list[str] = []
+    notes: list[str] = []
     module = getattr(module, "_orig_mod", module)  # of one that torch.compile made
     for path, part in module.named_modules():
         if any(path.startswith(f"{each}.") for each in recurrent):
@@ -306,8 +329,10 @@ def _of_module(module: Any) -> Imported:
                 model = _CLASSES[kind].from_torch(part)
                 stacks[name] = describe(model, name)
             except (TypeError, ValueError) as error:
-                unsupported[name] = str(error).removeprefix("module")
+                unsupported[name] = str(error).removeprefix("module").removeprefix("'s ")
                 continue
+            if _does_more(part):
+                notes.append(f"{name}: what hooks or a forward of its own do is left out")
         elif _quantised(part):
             unsupported[name] = (
                 "it was quantised and keeps no float weights: hand over the module it was made from"
@@ -329,6 +354,7 @@ def _of_module(module: Any) -> Imported:
         others,
         order,
         unsupported,
+        notes,
         branches="" if len(order) == 1 else "a module does not say how its parts are connected",
     )
 
@@ -337,6 +363,15 @@ def _class_of(part: Any) -> str:
     """The name of the recurrent class of torch.nn that a module is of, or ""."""
     names = [cls.__name__ for cls in type(part).__mro__ if cls.__module__ == _RECURRENT]
     return next((name for name in names if name in _CLASSES), "")
+
+
+def _does_more(part: Any) -> bool:
+    """Whether a module computes something around what its class in torch.nn does."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks")
+    kind = type(part)
+    own = next(cls for cls in kind.__mro__ if "forward" in vars(cls)).__module__
+    ours = own.partition(".")[0] == "fastlstm"
+    return (own != _RECURRENT and not ours) or any(getattr(part, name, None) for name in hooks)
 
 
 def _quantised(part: Any) -> bool:

@@ -163,15 +163,26 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         self.validation_loss_curve_: list[float] = []
 
     def _new_optimizer(self) -> None:
+        rate = checks.number("learning_rate", self.learning_rate)
         decay = checks.number("weight_decay", self.weight_decay)
         kind = AdamW if decay else Adam
         self.model_.train()
-        self.optimizer_ = kind(self.model_, lr=self.learning_rate, weight_decay=decay)
+        self.optimizer_ = kind(self.model_, lr=rate, weight_decay=decay)
         self.model_.eval()
 
     def _goes_on(self) -> bool:
         """Whether this `fit` starts from weights that there are."""
         return checks.flag("warm_start", self.warm_start) and hasattr(self, "model_")
+
+    def _check_built(self) -> None:
+        """The layer that there is must be the one that the parameters describe."""
+        for name in ("hidden_size", "num_layers", "bidirectional", "proj_size"):
+            there, wanted = getattr(self.model_.recurrent, name, 0), getattr(self, name)
+            if there != wanted:
+                raise ValueError(
+                    f"{name} is {wanted}, but the fitted layer has {there}: fit a new one, with "
+                    "warm_start=False"
+                )
 
     def _schedule(self, updates: int | None) -> nn.Schedule:
         """By the number of updates to come; None: nobody knows it."""
@@ -201,6 +212,11 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     def _split(self, x: Sequences, stratify: Any) -> tuple[Array, Array]:
         """Which sequences train and which validate."""
         part = checks.probability("validation_fraction", self.validation_fraction)
+        if part in (0, 1) or math.ceil(part * len(x)) >= len(x):
+            raise ValueError(
+                "validation_fraction must leave sequences to train and to validate: "
+                f"it is {self.validation_fraction} of {len(x)}"
+            )
         if stratify is not None and np.unique(stratify, return_counts=True)[1].min() < 2:
             stratify = None
         which = np.arange(len(x))
@@ -223,6 +239,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         beside: Array | None = None,
     ) -> Self:
         """Train on sequences in memory."""
+        self._check_built()
         size = checks.count("batch_size", self.batch_size, 1)
         stopping = epochs is None and checks.flag("early_stopping", self.early_stopping)
         epochs = checks.count("max_iter", self.max_iter, 1) if epochs is None else epochs
@@ -278,7 +295,9 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     ) -> Self:
         stopping = None
         if validate is not None:
-            stopping = nn.EarlyStopping(self.model_, self.n_iter_no_change, self.tol)
+            patience = checks.count("n_iter_no_change", self.n_iter_no_change, 1)
+            tol = checks.number("tol", self.tol)
+            stopping = nn.EarlyStopping(self.model_, patience, tol)
         clip = None if self.clip_norm is None else checks.number("clip_norm", self.clip_norm)
         plan = fitting.Plan(
             self._schedule(updates),
@@ -298,6 +317,10 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     def _fit_batches(self, batches: Any, outputs: int | None, validation: Any) -> Self:
         """Train from the start on what an iterable gives, batch by batch."""
         epochs = checks.count("max_iter", self.max_iter, 1)
+        if not callable(batches) and not np.iterable(batches):
+            raise TypeError(
+                f"batches must be an iterable or a callable, got {type(batches).__name__}"
+            )
         if epochs > 1 and not callable(batches) and iter(batches) is batches:
             raise ValueError(
                 f"batches can be read only once, and max_iter is {epochs}: give something that "
@@ -307,6 +330,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         begin = next(first, None)
         if begin is None:
             raise ValueError("batches must hold one batch at least")
+        _check_batch(begin)
         x = self._sequences(begin[0], reset=True)
         y = self._encoded(begin[1], x)
         self._new_model(y[0].shape[-1] if outputs is None else outputs)
@@ -318,18 +342,20 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
 
         def read(epoch: int) -> Iterator[fitting.Part]:
             if epoch == 0:
-                yield self._one(*begin)
-                yield from (self._one(*batch) for batch in first)
+                yield self._one(begin)
+                yield from (self._one(batch) for batch in first)
             else:
                 again = batches(epoch) if callable(batches) else batches
-                yield from (self._one(*batch) for batch in again)
+                yield from (self._one(batch) for batch in again)
 
         return self._run((read(epoch) for epoch in range(epochs)), epochs, None, validate)
 
-    def _one(self, X: Any, y: Any, sample_weight: Any = None) -> fitting.Part:
+    def _one(self, batch: Any) -> fitting.Part:
         """A batch that a caller has made."""
+        _check_batch(batch)
+        X, y, *sample_weight = batch
         x = self._sequences(X)
-        weight = self._sample_weight(sample_weight, x)
+        weight = self._sample_weight(sample_weight[0] if sample_weight else None, x)
         return next(fitting.parts_of(x, self._encoded(y, x), weight, len(x), 0))
 
     def _raw(self, x: Sequences, beside: Array | None = None) -> Any:
@@ -356,4 +382,12 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             The file cannot be written.
         """
         check_is_fitted(self)
+        self._check_built()
         files.save(self, path)
+
+
+def _check_batch(batch: Any) -> None:
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        size = f" of {len(batch)}" if hasattr(batch, "__len__") else ""
+        what = f"{type(batch).__name__}{size}"
+        raise TypeError(f"batches must hold (X, y) or (X, y, sample_weight), got {what}")

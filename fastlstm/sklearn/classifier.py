@@ -155,6 +155,7 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
 
     # ---- training ----
 
+    @fitting.whole
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train.
 
@@ -236,6 +237,7 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
             raise ValueError('class_weight="balanced" needs all labels: give a dict of weights')
         self._weigh(np.zeros(0, np.intp))
 
+    @fitting.whole
     def fit_batches(self, batches: Any, *, classes: Any, validation: Any = None) -> Self:
         """Train on sequences that are more than memory holds: every batch is one update.
 

@@ -18,7 +18,7 @@ SCHEDULES = {kind.__name__: kind for kind in (nn.Constant, nn.Cosine, nn.Exponen
 # Attributes beside the model: numbers, lists and arrays.
 FITTED = (
     "n_features_in_", "n_iter_", "loss_curve_", "validation_loss_curve_", "classes_", "_flat",
-    "_seed", "_mean", "_deviation", "_known", "_of_class",
+    "_seed", "_names", "_mean", "_deviation", "_known", "_of_class",
 )  # fmt: skip
 
 

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -28,7 +30,25 @@ class Part(NamedTuple):
     beside: Array | None = None
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
 Loss = Callable[[Array, Part], tuple[float, Array]]
+
+
+def whole(method: Method) -> Method:
+    """The method, after whose errors the estimator has the attributes that it had before. An
+    interrupt is none: what was trained until then can be used."""
+
+    @functools.wraps(method)
+    def run(self: Any, *given: Any, **named: Any) -> Any:
+        before = dict(vars(self))
+        try:
+            return method(self, *given, **named)
+        except Exception:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    return run  # type: ignore[return-value]
 
 
 @dataclass
@@ -113,6 +133,11 @@ def _epoch(
         optimizer.step(grads)
         losses += loss * len(part.x)
         count += len(part.x)
+    if not math.isfinite(losses):
+        raise ValueError(
+            f"the loss has become {losses}: a lower learning_rate, a clip_norm, or values of X and "
+            "y of the order of 1 may help"
+        )
     if not count:
         raise ValueError("there are no batches: an iterator that has come to its end gives no more")
     return losses / count

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import checks, nn
 from ..checks import Array
-from . import fitting
+from . import fitting, inputs
 from .base import SequenceEstimator
 from .words import documented
 
@@ -52,6 +52,8 @@ class LSTMForecaster(SequenceEstimator):
     >>> model.score(series[250:]) > 0.9
     True
     """
+
+    _names: list[str] | None = None  # columns of the DataFrame that was fitted
 
     def __init__(
         self,
@@ -116,14 +118,23 @@ class LSTMForecaster(SequenceEstimator):
         """One series, or several, each (T, I) or (T,)."""
         several = isinstance(X, (list, tuple)) and len(X) > 0 and np.ndim(X[0]) > 0
         given = {"ensure_2d": False, "input_name": name, "estimator": self}
+        if isinstance(X, np.ndarray) and X.ndim == 3:
+            raise ValueError(
+                f"{name} must be a series (T, I), or a list of such, got shape {X.shape}: "
+                f"list({name}) are {len(X)} series"
+            )
         found = []
         for values in X if several else [X]:
             array = check_array(values, dtype=self.dtype, **given)
             found.append(array[:, None] if array.ndim == 1 else array)
+        columns = sorted({array.shape[1] for array in found})
+        if len(columns) > 1:
+            raise ValueError(f"{name} must be series of as many variables each, got {columns}")
         return found
 
     def _windows(self, X: Any, exogenous: Any, stride: int) -> nn.Windows:
         """Windows of all series, scaled."""
+        self._same_names(X)
         series = self._series(X)
         beside = self._beside(exogenous, series)
         found = []
@@ -160,6 +171,11 @@ class LSTMForecaster(SequenceEstimator):
                 f"{name} must have {len(fitted)} columns as in fit, got {values.shape[1]}"
             )
 
+    def _same_names(self, X: Any) -> None:
+        names = inputs.names_of(X)
+        if names is not None and self._names is not None and names != self._names:
+            raise ValueError(f"X must have the columns {self._names} as in fit, got {names}")
+
     def _refuse_other(self, exogenous: Any) -> None:
         if (exogenous is None) != (self._known is None):
             there = "none" if self._known is None else "some"
@@ -167,6 +183,7 @@ class LSTMForecaster(SequenceEstimator):
 
     # ---- training ----
 
+    @fitting.whole
     def fit(self, X: Any, y: None = None, exogenous: Any = None) -> Self:
         """Train on every window of one series, or of several.
 
@@ -195,6 +212,7 @@ class LSTMForecaster(SequenceEstimator):
         fresh = not self._goes_on()
         if fresh:
             series = self._series(X)
+            self._names = inputs.names_of(X)
             self._mean, self._deviation = _scales(np.concatenate(series))
             self._known: Any = None
             if exogenous is not None:
@@ -213,10 +231,21 @@ class LSTMForecaster(SequenceEstimator):
         future = None if found.future is None else found.future.reshape(count, -1)
         return self._fit(found.x, target, None, beside=future)
 
+    def _check_built(self) -> None:
+        super()._check_built()
+        outputs = self.model_.head.out_features
+        if self.horizon * self._columns() * len(self._mean) != outputs:
+            raise ValueError(
+                f"horizon = {self.horizon} and quantiles = {self.quantiles} do not fit the "
+                f"{outputs} outputs of the fitted model: fit a new one, with warm_start=False"
+            )
+
     def _columns(self) -> int:
         """Values that each variable has in each step ahead."""
         if self.quantiles is None:
             return 1
+        if not np.iterable(self.quantiles):
+            raise TypeError(f"quantiles must be numbers or None, got {self.quantiles!r}")
         shares = [checks.probability("quantiles", q) for q in self.quantiles]
         if not shares or shares != sorted(set(shares)):
             raise ValueError(f"quantiles must rise, got {self.quantiles}")
@@ -233,6 +262,7 @@ class LSTMForecaster(SequenceEstimator):
 
     def _forecast(self, x: Array, future: Array | None) -> Array:
         """Windows (N, steps, I + E), scaled -> (N, horizon, I, Q), Q = 1 for the mean."""
+        self._check_built()
         beside = None if future is None else future.reshape(len(x), -1)
         raw = self._raw(x, beside).reshape(len(x), self.horizon, len(self._mean), -1)
         values: Array = np.sort(raw, axis=-1) * self._deviation[:, None] + self._mean[:, None]
@@ -242,10 +272,13 @@ class LSTMForecaster(SequenceEstimator):
         """Forecasts of what follows each series, (n, horizon, I, Q)."""
         check_is_fitted(self)
         self._refuse_other(exogenous)
+        self._same_names(X)
         series = self._series(X)
         beside = self._beside(exogenous, series)
         dtype = np.dtype(self.dtype)
         rows, known = [], []
+        if self._known is None and future is not None:
+            raise ValueError("future must be None: there was nothing exogenous in fit")
         if self._known is not None:
             known = self._series(future, "future") if future is not None else []
             if [e.shape for e in known] != [(self.horizon, len(self._known[0]))] * len(series):

@@ -55,6 +55,8 @@ def sequences(
 
     Raises
     ------
+    TypeError
+        No table.
     ValueError
         A column that is missing, no features, or several targets of a sequence that has one.
 
@@ -68,6 +70,8 @@ def sequences(
     >>> [x.tolist() for x in sequences(frame, "id", "t").X]
     [[[5.0]], [[4.0], [2.0]]]
     """
+    if not hasattr(frame, "columns"):
+        raise TypeError(f"frame must be a table with columns, got {type(frame).__name__}")
     special = [name for name in (group, time, target) if name is not None]
     there = list(frame.columns)
     features = [name for name in there if name not in special] if columns is None else [*columns]

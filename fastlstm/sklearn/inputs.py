@@ -26,6 +26,11 @@ def as_sequences(X: Any, dtype: str, estimator: object) -> Sequences:
                 f"{rows[wrong[0]].shape[1]} at position {wrong[0]}"
             )
         return rows
+    if isinstance(X, (list, tuple)) and _are_rows(X):
+        raise ValueError(
+            "X must have shape (n, T, I) or be a list of arrays (T_k, I), got a list of arrays "
+            "(T_k,): x[:, None] of each are series of one feature"
+        )
     array: Array = check_array(X, allow_nd=True, ensure_2d=False, **given)
     if array.ndim != 3:
         hint = (
@@ -48,9 +53,22 @@ def _is_list(X: Any) -> bool:
     return isinstance(X, Sequence) and len(X) > 0 and all(np.ndim(row) == 2 for row in X)
 
 
+def _are_rows(X: Sequence[Any]) -> bool:
+    """Whether X is series of one dimension whose lengths differ: no table."""
+    shapes = {np.shape(row) for row in X if isinstance(row, (np.ndarray, list, tuple))}
+    return len(shapes) > 1 and all(len(shape) == 1 for shape in shapes)
+
+
 def width(x: Sequences) -> int:
     """I."""
     return int(x.shape[2] if isinstance(x, np.ndarray) else x[0].shape[1])
+
+
+def names_of(X: Any) -> list[str] | None:
+    """The columns of a DataFrame, or of the first one of a list, where they have names."""
+    frame = X[0] if isinstance(X, (list, tuple)) and len(X) > 0 else X
+    names = [*getattr(frame, "columns", ())]
+    return names if names and all(isinstance(name, str) for name in names) else None
 
 
 def chosen(values: Any, which: Array) -> Any:

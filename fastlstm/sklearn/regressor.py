@@ -137,6 +137,7 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
 
     # ---- training ----
 
+    @fitting.whole
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train.
 
@@ -205,6 +206,7 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
             raise ValueError(f"y must have {wanted} values as before, got {outputs}")
         return self._fit(x, values, weight, epochs=epochs)
 
+    @fitting.whole
     def fit_batches(self, batches: Any, *, validation: Any = None) -> Self:
         """Train on sequences that are more than memory holds: every batch is one update.
 

@@ -60,7 +60,7 @@ class SequenceScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             `X` is no such sequences.
         """
         x = inputs.as_sequences(X, "float64", self)
-        self.scaler_ = StandardScaler().fit(inputs.flat(x))
+        self.scaler_ = StandardScaler().set_output(transform="default").fit(inputs.flat(x))
         self.n_features_in_ = inputs.width(x)
         return self
 

@@ -10,46 +10,43 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 
+import fastlstm.sklearn
 from fastlstm.sklearn import LSTMClassifier, SequenceScaler
+from support import fit_cases
 from support.series import read_ts
 
-SETTINGS: dict[str, Any] = {
-    "japanese_vowels": {"hidden_size": 32, "max_iter": 12, "learning_rate": 1e-2},
-    "basic_motions": {"hidden_size": 16, "max_iter": 30, "learning_rate": 1e-2, "pooling": "mean"},
-}
-
-
-def scores(model: Any, data: str, part: str = "TRAIN") -> np.ndarray:
-    """Accuracies of three folds, each in its seeded place."""
-    X, y = read_ts(data, part)
-    folds = StratifiedKFold(3, shuffle=True, random_state=0)
-    return cross_val_score(make_pipeline(SequenceScaler(), model), X, y, cv=folds)
+SEEDS = 4
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("data", SETTINGS)
-def test_as_accurate_as_pytorch(data: str) -> None:
-    """The same layers, batches, rates and clipping; first weights are drawn anew, so the share of
-    right answers may differ by chance: by three deviations of a difference of two shares."""
+@pytest.mark.parametrize("name", fit_cases.CASES)
+def test_as_good_as_pytorch(name: str) -> None:
+    """The same layers, batches, rates and clipping, from other first weights: means over random
+    states may differ by three standard errors of their difference."""
     torch = pytest.importorskip("torch")
-    from support.torch_classifier import TorchClassifier
+    from support import torch_estimators
 
+    case = fit_cases.CASES[name]
+    data = case.read()
+
+    def scores(kind: Any) -> np.ndarray:
+        models = [fit_cases.model(case, kind, seed) for seed in range(SEEDS)]
+        return np.array([cross_val_score(m, data.X, data.y, cv=data.cv).mean() for m in models])
+
+    ours = scores(getattr(fastlstm.sklearn, f"LSTM{case.kind}"))
     threads = torch.get_num_threads()
-    options = {"bidirectional": True, "batch_size": 16, "random_state": 0, **SETTINGS[data]}
-    ours = scores(LSTMClassifier(**options), data).mean()
     torch.set_num_threads(1)
     try:
-        theirs = scores(TorchClassifier(**options), data).mean()
+        theirs = scores(getattr(torch_estimators, f"Torch{case.kind}"))
     finally:
         torch.set_num_threads(threads)
-    print(f"{data}: fastlstm {ours:.4f}, PyTorch {theirs:.4f}")
-    count = len(read_ts(data, "TRAIN")[1])
-    share = max(ours, theirs)
-    assert ours > 0.85
-    assert ours > theirs - 3 * np.sqrt(2 * max(share * (1 - share), 1 / count) / count)
+    print(f"{name}: fastlstm {ours.mean():.4f}, PyTorch {theirs.mean():.4f}")
+    error = np.sqrt((ours.var(ddof=1) + theirs.var(ddof=1)) / SEEDS)
+    assert ours.mean() > 0.7
+    assert ours.mean() > theirs.mean() - 3 * error
 
 
 def test_the_test_set_of_japanese_vowels() -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -255,6 +258,15 @@ def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
         ({"warm_start": "no"}, TypeError, "warm_start"),
         ({"dtype": "float16"}, TypeError, "dtype"),
         ({"early_stopping": True, "validation_fraction": 2.0}, ValueError, "validation_fraction"),
+        ({"early_stopping": True, "validation_fraction": 0.0}, ValueError, "must leave sequences"),
+        (
+            {"early_stopping": True, "validation_fraction": 0.999},
+            ValueError,
+            "must leave sequences",
+        ),
+        ({"early_stopping": True, "n_iter_no_change": 0}, ValueError, "n_iter_no_change"),
+        ({"early_stopping": True, "tol": -1.0}, ValueError, "tol must be"),
+        ({"learning_rate": -1.0}, ValueError, "learning_rate must be"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else None,
 )
@@ -274,13 +286,73 @@ def test_bad_parameters(options: dict[str, Any], error: type[Exception], words: 
         ([X[0], X[1] * np.nan], SUMS[:2], "NaN"),
         (np.zeros((2, 0, 3)), SUMS[:2], "one step"),
         (np.zeros(4), SUMS[:4], "must have shape"),
+        ([np.zeros(4), np.zeros(5)], SUMS[:2], "x[:, None] of each"),
         ([], [], "Found array with 0 sample"),
     ],
-    ids=["y", "no y", "I", "NaN", "empty", "one axis", "nothing"],
+    ids=["y", "no y", "I", "NaN", "empty", "one axis", "rows", "nothing"],
 )
 def test_bad_input(x: Any, y: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=re.escape(words)):
         LSTMRegressor(max_iter=1).fit(x, y)
+
+
+@pytest.mark.parametrize(
+    "batches,words",
+    [
+        (None, "an iterable or a callable, got NoneType"),
+        ([X[:4]], "got list of 4"),
+        ([(X[:4],)], "got tuple of 1"),
+        ([3], "got int"),
+        ([(X[:4], SUMS[:4]), np.zeros((4, 5, 2))], "got ndarray of 4"),
+    ],
+    ids=["nothing", "X alone", "a tuple of X", "a number", "later"],
+)
+def test_bad_batches(batches: Any, words: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        LSTMRegressor(max_iter=1, **FAST).fit_batches(batches)
+    assert words in str(caught.value)
+
+
+def test_an_error_leaves_the_estimator_as_it_was() -> None:
+    model = LSTMClassifier(max_iter=1, **FAST).fit(X, SUMS > 0)
+    before, wider = model.predict_proba(X), [np.repeat(x, 2, axis=1) for x in X]
+    for call in (
+        lambda: model.fit(wider, SUMS > 0, sample_weight=[-1.0] * len(X)),
+        lambda: model.fit(X, SUMS),
+        lambda: model.fit_batches([(wider, SUMS)], classes=[0, 1, 2]),
+    ):
+        with pytest.raises(ValueError, match=r"sample_weight|label type"):
+            call()
+        assert np.array_equal(model.predict_proba(X), before)
+
+
+def test_a_loss_that_is_no_number_ends_training() -> None:
+    options = {**FAST, "learning_rate": 1e30}
+    model = LSTMRegressor(clip_norm=None, max_iter=9, **options)
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="the loss has become"):
+        model.fit(X, SUMS)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+
+
+def test_scaler_keeps_arrays_where_frames_are_asked_for() -> None:
+    pytest.importorskip("pandas")
+    with config_context(transform_output="pandas"):
+        assert SequenceScaler().fit_transform(np.stack([X[0], X[0]])).shape == (2, *X[0].shape)
+
+
+@pytest.mark.parametrize(
+    "change", [{"hidden_size": 5}, {"num_layers": 2}, {"bidirectional": True}], ids=" ".join
+)
+def test_a_layer_is_not_changed_by_parameters(change: dict[str, Any], tmp_path: Path) -> None:
+    """Else a warm start would go on with another layer than asked for, and a file not load."""
+    model = LSTMRegressor(max_iter=1, warm_start=True, **FAST).fit(X, SUMS).set_params(**change)
+    for call in (model.fit, model.partial_fit):
+        with pytest.raises(ValueError, match="but the fitted layer has"):
+            call(X, SUMS)
+    with pytest.raises(ValueError, match="but the fitted layer has"):
+        model.save(tmp_path / "model.safetensors")
+    model.set_params(warm_start=False).fit(X, SUMS).save(tmp_path / "model.safetensors")
 
 
 def test_other_features() -> None:

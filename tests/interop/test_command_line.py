@@ -155,6 +155,48 @@ def test_errors_are_one_line(tmp_path: Path, capsys: Capture) -> None:
         assert str(tmp_path) in err
 
 
+LOSSES = {
+    "gate_clip=1.0": fastlstm.LSTM(3, 4, seed=0, options=fastlstm.LSTMOptions(gate_clip=1.0)),
+    "reset_after=False": fastlstm.GRU(3, 4, seed=0, reset_after=False),
+    "nonlinearity='relu'": fastlstm.RNN(3, 4, seed=0, nonlinearity="relu"),
+}
+
+
+@pytest.mark.parametrize("said", LOSSES)
+def test_a_state_dict_loses_what_it_cannot_say(said: str, tmp_path: Path, capsys: Capture) -> None:
+    """Read back, the weights would be taken for another layer's, with a result that is wrong."""
+    pytest.importorskip("torch")
+    source, target = tmp_path / "m.onnx", tmp_path / "m.pt"
+    interop.to_onnx(LOSSES[said], source)
+    assert main(["convert", str(source), str(target)]) == 1
+    assert said in capsys.readouterr().err
+    assert not target.exists()
+    assert main(["convert", "--drop", str(source), str(target)]) == 0
+    assert said in capsys.readouterr().out
+    whole = tmp_path / "m.safetensors"  # holds the configuration of one model
+    assert main(["convert", str(source), str(whole)]) == 0
+    assert repr(fastlstm.load(whole)) == repr(LOSSES[said])
+
+
+def test_names_reach_a_terminal_as_text(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "m.json"
+    arrays = fastlstm.LSTM(1, 2, seed=0).state_dict()
+    state = {f"a\x1b]0;b\nc.{key}": array.tolist() for key, array in arrays.items()}
+    path.write_text(json.dumps({"state_dict": state}))
+    assert main(["inspect", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "a\\x1b]0;b\\nc" in out
+    path.write_text(json.dumps({"\x1b[2J\r": 1}))
+    assert main(["inspect", str(path)]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "\x1b" not in err
+    with pytest.raises(interop.FormatError) as caught:
+        raise interop.FormatError("m\x1b", "\udcff", "one\ntwo\r")
+    assert str(caught.value) == "m\\x1b: \\udcff: one\ntwo\\r"
+
+
 def test_formats_name_functions() -> None:
     for form in formats.FORMATS:
         for place in (form.reader, form.writer, form.verifier):

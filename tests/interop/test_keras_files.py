@@ -160,7 +160,7 @@ def test_cudnn_layers_have_other_layouts() -> None:
     np.testing.assert_array_equal(interop.from_keras(LSTM, arrays).model(X)[0], expected())
 
 
-VERSIONS = [("3.1", 1 / 6), ("2.3", 0.2), ("1.2", 0.2), ("", 1 / 6)]
+VERSIONS = [("3.1", 1 / 6), ("2.3", 0.2), ("1.2", 0.2)]
 
 
 @pytest.mark.parametrize("version, slope", VERSIONS, ids=[version for version, _ in VERSIONS])

@@ -168,6 +168,42 @@ def test_models_in_models(tmp_path: Path) -> None:
         assert largest_difference(made.predict(x, verbose=0), found.sequential()(x)) <= TOLERANCE
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "Bidirectional", "Sequential"])
+def test_a_layer_of_two_models(kind: str, tmp_path: Path) -> None:
+    """Files have its arrays once."""
+    layers = keras.layers
+    shared = layers.LSTM(2, return_sequences=True)
+    shared = layers.Bidirectional(shared) if kind == "Bidirectional" else shared
+    wide = 4 if kind == "Bidirectional" else 2
+    if kind == "Sequential":
+        shared = keras.Sequential([layers.Input((5, 2)), shared])
+    own = [
+        keras.Sequential([layers.Input((5, wide)), layers.Dense(wide), shared]) for _ in range(2)
+    ]
+    entrance = layers.Input((5, wide))
+    made = keras.Model(entrance, own[1](own[0](entrance)))
+    keras_models.fill(made, np.random.default_rng(0))
+    x = np.random.default_rng(0).normal(size=(2, 5, wide)).astype(np.float32)
+    for source in (made, *keras_models.saved(made, tmp_path)):
+        found = interop.from_keras(source)
+        assert len(found.layers) == 2
+        assert largest_difference(made.predict(x, verbose=0), found.sequential()(x)) <= TOLERANCE
+
+
+def test_adapters_are_added_up(tmp_path: Path) -> None:
+    """A live layer with LoRA has its kernel in parts; a file has it whole."""
+    layers = keras.layers
+    dense, table = layers.Dense(3), layers.Embedding(7, 4)
+    made = keras.Sequential([layers.Input((5,), dtype="int32"), table, layers.LSTM(4), dense])
+    for layer in (dense, table):
+        layer.enable_lora(2)
+    keras_models.fill(made, np.random.default_rng(0))
+    x = np.random.default_rng(0).integers(0, 7, (2, 5))
+    for source in (made, *keras_models.saved(made, tmp_path)[:1]):
+        y = interop.from_keras(source).sequential()(x)
+        assert largest_difference(made.predict(x, verbose=0), y) <= TOLERANCE
+
+
 def test_what_is_no_chain(tmp_path: Path) -> None:
     layers = keras.layers
     entrance = layers.Input((5, 3))

@@ -39,19 +39,36 @@ def test_keras_js(number: int) -> None:
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["keras/correctness", "keras/go_backwards"])
-def test_keras_s_own_cases(name: str) -> None:
-    entry = cases.golden_entries()[name]
-    given, tolerance = entry["inputs"], entry["tol"]
-    x, units = np.float32(given["x_btI"]), given["units"]
+def constants(given: dict[str, Any]) -> list[np.ndarray]:
+    """The weights of one of Keras's own cases."""
+    inputs, units = np.shape(given["x_btI"])[-1], given["units"]
     bias = np.full(4 * units, given["bias_const"], np.float32)
     bias[units : 2 * units] = 1  # unit_forget_bias
-    weights = [
-        np.full((x.shape[-1], 4 * units), given["kernel_const"], np.float32),
+    return [
+        np.full((inputs, 4 * units), given["kernel_const"], np.float32),
         np.full((units, 4 * units), given["recurrent_const"], np.float32),
         bias,
     ]
-    config = {"units": units, "go_backwards": given["go_backwards"]}
-    found = interop.from_keras({"class_name": "LSTM", "config": config}, weights)
+
+
+@pytest.mark.parametrize("name", ["keras/correctness", "keras/go_backwards"])
+def test_keras_s_own_cases(name: str) -> None:
+    entry = cases.golden_entries()[name]
+    given = entry["inputs"]
+    config = {"units": given["units"], "go_backwards": given["go_backwards"]}
+    found = interop.from_keras({"class_name": "LSTM", "config": config}, constants(given))
+    y = found.sequential()(np.float32(given["x_btI"]))
+    np.testing.assert_allclose(y, entry["expected"]["out"], rtol=0, atol=entry["tol"])
+
+
+def test_keras_s_case_of_a_given_state() -> None:
+    """As a Keras model gives a layer a state: the importer's layer takes it in a call."""
+    entry = cases.golden_entries()["keras/initial_state"]
+    given = entry["inputs"]
+    found = interop.from_keras({"class_name": "LSTM", "config": {"units": 2}}, constants(given))
+    model = found.model
+    assert model.batch_first
+    start = tuple(np.float32(given[name])[None] for name in ("h0", "c0"))
+    _, (h_n, _) = model(np.float32(given["x_btI"]), start)
     expected = np.float32(entry["expected"]["out"])
-    np.testing.assert_allclose(found.sequential()(x), expected, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(h_n[0], expected, rtol=0, atol=entry["tol"])

@@ -163,3 +163,27 @@ def test_g2pm() -> None:
         # Theirs is in float64: some twenty steps of sums of I + H terms in float32.
         limit = 20 * (model.input_size + hidden) * EPS
         assert np.abs(ours[row, :count] - theirs[row, :count]).max() <= limit
+
+
+def test_dksplit() -> None:
+    """A splitter of words: three layers of two directions, quantised by ONNX Runtime. Its weights
+    are those of an LSTM whose floats are made here by hand."""
+    onnx = pytest.importorskip("onnx")
+    file = folder("dksplit", "dksplit") / "models" / "dksplit-int8.onnx"
+    imported = interop.from_onnx(file)
+    assert repr(imported.model) == (
+        "LSTM(384, 384, num_layers=3, bidirectional=True, dtype=float32)"
+    )
+    assert any("dequantised" in note for note in imported.notes)
+    graph = onnx.load(file).graph
+    (layers,) = imported.stacks.values()
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    nodes = [node for node in graph.node if node.op_type == "DynamicQuantizeLSTM"]
+    for node, layer in zip(nodes, layers, strict=True):
+        for at, name in ((1, "weight_ih"), (2, "weight_hh")):
+            whole, scale, zero = (arrays[node.input[n]] for n in (at, 6 + 2 * at, 7 + 2 * at))
+            for direction in range(2):
+                rows = (whole[direction].astype(np.int64) - zero[direction]) * scale[direction]
+                i, o, f, c = np.split(rows.T.astype(np.float32), 4)
+                found = layer.weights[direction][name]
+                np.testing.assert_array_equal(found, np.concatenate([i, f, c, o]))

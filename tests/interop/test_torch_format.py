@@ -203,6 +203,37 @@ def test_initial_forget_bias_is_no_option_of_the_equations() -> None:
     same(model, interop.to_torch(model))
 
 
+class Doubled(torch.nn.LSTM):  # type: ignore[misc]
+    """A subclass that does something around what its base does."""
+
+    def forward(self, x: Any, state: Any = None) -> Any:
+        y, state = super().forward(x, state)
+        return 2 * y, state
+
+
+def test_what_a_module_does_beside_its_class_is_told() -> None:
+    plain, hooked, before = (torch.nn.LSTM(3, 4) for _ in range(3))
+    hooked.register_forward_hook(lambda module, given, made: None)
+    before.register_forward_pre_hook(lambda module, given: None)
+    for module in (Doubled(3, 4), hooked, before):
+        (note,) = interop.from_torch(module).notes
+        assert note == "lstm: what hooks or a forward of its own do is left out"
+    assert not interop.from_torch(plain).notes
+
+
+def test_what_is_no_dense_array_beside_layers(tmp_path: Path) -> None:
+    layer = torch.nn.LSTM(3, 4).state_dict()
+    odd = {"sparse.weight": torch.eye(4).to_sparse(), "complex": torch.ones(2, dtype=torch.cfloat)}
+    odd |= {"eight.weight": torch.ones(2).to(torch.float8_e4m3fn)}
+    torch.save({**layer, **odd}, tmp_path / "m.pt")
+    found = interop.from_torch(tmp_path / "m.pt")
+    assert [*found.layers] == ["lstm"]
+    assert not found.others
+    torch.save({**layer, "weight_ih_l0": torch.eye(16, 3).to_sparse()}, tmp_path / "m.pt")
+    with pytest.raises(interop.FormatError, match="weight_ih_l0 must be dense"):
+        interop.from_torch(tmp_path / "m.pt")
+
+
 @pytest.mark.deep
 @pytest.mark.parametrize("block", range(4))
 def test_hundreds(block: int) -> None:

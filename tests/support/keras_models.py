@@ -37,6 +37,7 @@ def _recurrent(layers: Any, rng: random.Random, every: bool) -> Any:
         "return_sequences": every,
         "use_bias": rng.random() < 0.8,
         "dropout": rng.choice([0.0, 0.2]),
+        "zero_output_for_mask": rng.random() < 0.3,
     }
     if kind == "LSTM":
         config["activation"] = rng.choice(_INNER)

@@ -123,7 +123,7 @@ def _tried(reader: Callable[[Path], Any], path: Path) -> str:
     from fastlstm.interop import FormatError
 
     size = path.stat().st_size
-    before = _memory("VmRSS", reset=True)
+    before = memory("VmRSS", reset=True)
     signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS * (1 + size / (1 << 20)))
     error: FormatError | None = None
     try:
@@ -132,15 +132,19 @@ def _tried(reader: Callable[[Path], Any], path: Path) -> str:
         error = caught
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-    grown = _memory("VmHWM") - before
-    assert grown <= 10 * size + SLACK, f"{grown} bytes for a file of {size}"
+    check_growth(memory("VmHWM") - before, size)
     if error is None:
         return "read"
     assert str(error).startswith(str(path)), error
     return type(error).__name__
 
 
-def _memory(field: str, reset: bool = False) -> int:
+def check_growth(grown: int, size: int) -> None:
+    """Memory grew by so many bytes for a file of this size."""
+    assert grown <= 10 * size + SLACK, f"{grown} bytes for a file of {size}"
+
+
+def memory(field: str, reset: bool = False) -> int:
     """A line of this process's status, in bytes; the largest size starts anew if told."""
     if reset:
         with open("/proc/self/clear_refs", "w") as file:

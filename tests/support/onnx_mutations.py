@@ -4,20 +4,9 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any
 
 import onnx
-
-from fastlstm import interop
-
-
-def read(path: Path) -> None:
-    """A file through the importer, and as a chain if it is one."""
-    imported = interop.from_onnx(path)
-    if not imported.branches and not imported.unsupported:
-        imported.sequential()
-
 
 NUMBERS = [-1, 0, 1, 2, 3, 7, 1 << 20, 1 << 31, (1 << 62) + 1, -(1 << 40)]
 
