@@ -8,13 +8,13 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.metrics import r2_score
-from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from .. import checks, nn
 from ..checks import Array
 from . import fitting, inputs
 from .base import SequenceEstimator
+from .series import beside_of, same_width, scales, series_of
 from .words import documented
 
 
@@ -114,32 +114,14 @@ class LSTMForecaster(SequenceEstimator):
 
     # ---- series ----
 
-    def _series(self, X: Any, name: str = "X") -> list[Array]:
-        """One series, or several, each (T, I) or (T,)."""
-        several = isinstance(X, (list, tuple)) and len(X) > 0 and np.ndim(X[0]) > 0
-        given = {"ensure_2d": False, "input_name": name, "estimator": self}
-        if isinstance(X, np.ndarray) and X.ndim == 3:
-            raise ValueError(
-                f"{name} must be a series (T, I), or a list of such, got shape {X.shape}: "
-                f"list({name}) are {len(X)} series"
-            )
-        found = []
-        for values in X if several else [X]:
-            array = check_array(values, dtype=self.dtype, **given)
-            found.append(array[:, None] if array.ndim == 1 else array)
-        columns = sorted({array.shape[1] for array in found})
-        if len(columns) > 1:
-            raise ValueError(f"{name} must be series of as many variables each, got {columns}")
-        return found
-
     def _windows(self, X: Any, exogenous: Any, stride: int) -> nn.Windows:
         """Windows of all series, scaled."""
         self._same_names(X)
-        series = self._series(X)
-        beside = self._beside(exogenous, series)
+        series = series_of(self, X)
+        beside = beside_of(self, exogenous, series)
         found = []
         for values, more in zip(series, beside, strict=True):
-            self._same_width("X", values, self._mean)
+            same_width("X", values, self._mean)
             scaled = (values - self._mean) / self._deviation
             known = None if more is None else (more - self._known[0]) / self._known[1]
             dtype = np.dtype(self.dtype)
@@ -152,24 +134,6 @@ class LSTMForecaster(SequenceEstimator):
         x, y = (np.concatenate([w[k] for w in found]) for k in (0, 1))
         future = None if beside[0] is None else np.concatenate([w.future for w in found])
         return nn.Windows(x, y, future)
-
-    def _beside(self, exogenous: Any, series: list[Array]) -> list[Any]:
-        if exogenous is None:
-            return [None] * len(series)
-        found = self._series(exogenous, "exogenous")
-        if [len(e) for e in found] != [len(s) for s in series]:
-            raise ValueError(
-                f"exogenous must have the steps of X, {[len(s) for s in series]}, "
-                f"got {[len(e) for e in found]}"
-            )
-        return found
-
-    @staticmethod
-    def _same_width(name: str, values: Array, fitted: Array) -> None:
-        if values.shape[1] != len(fitted):
-            raise ValueError(
-                f"{name} must have {len(fitted)} columns as in fit, got {values.shape[1]}"
-            )
 
     def _same_names(self, X: Any) -> None:
         names = inputs.names_of(X)
@@ -211,12 +175,12 @@ class LSTMForecaster(SequenceEstimator):
         stride = checks.count("stride", self.stride, 1)
         fresh = not self._goes_on()
         if fresh:
-            series = self._series(X)
+            series = series_of(self, X)
             self._names = inputs.names_of(X)
-            self._mean, self._deviation = _scales(np.concatenate(series))
+            self._mean, self._deviation = scales(np.concatenate(series))
             self._known: Any = None
             if exogenous is not None:
-                self._known = _scales(np.concatenate(self._beside(exogenous, series)))
+                self._known = scales(np.concatenate(beside_of(self, exogenous, series)))
         else:
             self._refuse_other(exogenous)
         found = self._windows(X, exogenous, stride)
@@ -273,26 +237,26 @@ class LSTMForecaster(SequenceEstimator):
         check_is_fitted(self)
         self._refuse_other(exogenous)
         self._same_names(X)
-        series = self._series(X)
-        beside = self._beside(exogenous, series)
+        series = series_of(self, X)
+        beside = beside_of(self, exogenous, series)
         dtype = np.dtype(self.dtype)
         rows, known = [], []
         if self._known is None and future is not None:
             raise ValueError("future must be None: there was nothing exogenous in fit")
         if self._known is not None:
-            known = self._series(future, "future") if future is not None else []
+            known = series_of(self, future, "future") if future is not None else []
             if [e.shape for e in known] != [(self.horizon, len(self._known[0]))] * len(series):
                 raise ValueError(
                     f"future must have shape {(self.horizon, len(self._known[0]))} for each "
                     f"series, got {[e.shape for e in known]}"
                 )
         for values, more in zip(series, beside, strict=True):
-            self._same_width("X", values, self._mean)
+            same_width("X", values, self._mean)
             if len(values) < self.steps:
                 raise ValueError(f"X must have {self.steps} steps at least, got {len(values)}")
             row = (values[-self.steps :] - self._mean) / self._deviation
             if more is not None:
-                self._same_width("exogenous", more, self._known[0])
+                same_width("exogenous", more, self._known[0])
                 scaled = (more[-self.steps :] - self._known[0]) / self._known[1]
                 row = np.concatenate((row, scaled), axis=1)
             rows.append(row.astype(dtype))
@@ -414,9 +378,3 @@ class LSTMForecaster(SequenceEstimator):
         if self.quantiles is not None:
             forecast = self._middle(forecast)
         return float(r2_score(truth.reshape(len(truth), -1), forecast.reshape(len(truth), -1)))
-
-
-def _scales(values: Array) -> tuple[Array, Array]:
-    """Mean and deviation of each column (float64); 1 where nothing varies."""
-    mean, deviation = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
-    return mean, np.where(deviation > 0, deviation, 1.0)

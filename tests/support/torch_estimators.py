@@ -45,7 +45,7 @@ class Torch(Peer):
     def train(self, X: Any, targets: np.ndarray, outputs: int) -> None:
         torch.manual_seed(self.random_state)
         x, lengths = tensors(X)
-        wanted = torch.from_numpy(targets)
+        wanted = torch.from_numpy(targets.copy())
         both, mean = self.bidirectional, self.pooling == "mean"
         network = Network(self.cell, x.shape[2], self.hidden_size, outputs, both, mean)
         labels = not wanted.is_floating_point()
