@@ -28,7 +28,8 @@ class Stream(_core.Stream):
     ``stream(x)`` takes one step (B, I) and returns h_t of the last layer, (B, H), or (B, P) with a
     projection; or a chunk (t, B, I) and returns (t, B, H). The stream of a batch_first model takes
     chunks (B, t, I) and returns (B, t, H); that of one sequence also takes a step (I,) and returns
-    (H,). x is as for a call of the model: an array, or what has `__array__`, of its dtype or a
+    (H,). x is as for a call of the model: an array, or what has `__array__`, of the model's dtype,
+    which is float32 unless the model was made with another (float64 is a TypeError then), or of a
     narrower float. The bits are those of one call over the whole sequence.
 
     A step allocates nothing as long as the caller lets go of earlier results: an output array
@@ -46,12 +47,12 @@ class Stream(_core.Stream):
     batch : int
         Sequences B.
     dtype : numpy.dtype
-        Of inputs, outputs and the state.
+        The model's: of inputs, outputs and the state.
 
     Raises
     ------
     TypeError
-        Another dtype.
+        x has another dtype than the model, and is no narrower float: convert it by `astype`.
     ValueError
         Another shape.
     RuntimeError

@@ -12,7 +12,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import drawing, files, limits, peers, planner, protocol, report, runner, training_zoo, zoo
+from . import (
+    chart,
+    drawing,
+    files,
+    limits,
+    peers,
+    planner,
+    protocol,
+    report,
+    runner,
+    training_zoo,
+    zoo,
+)
 from .shapes import GATES, Shape
 
 _NEEDS = {name: engine.package for name, engine in peers.ENGINES.items()}
@@ -35,6 +47,12 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return value
+
+
+def _engine(text: str) -> str:
+    """A key of `peers.ENGINES`, also of what charts call it."""
+    called = {chart.name(name).lower(): name for name in peers.ENGINES}
+    return called.get(text.lower(), text)
 
 
 def _options(text: str) -> dict[str, Any]:
@@ -99,9 +117,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--engines",
         nargs="+",
+        type=_engine,
         choices=tuple(peers.ENGINES),
         metavar="ENGINE",
-        help="of " + ", ".join(peers.ENGINES) + "; default: all that are installed",
+        help="of " + ", ".join(peers.ENGINES) + ", or as charts call them; default: all "
+        "that are installed",
     )
     how.add_argument(
         "--rounds", type=_positive, metavar="N", help="turns of each engine, default 5"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from dataclasses import replace
@@ -16,6 +17,7 @@ from fastlstm import runtime
 from fastlstm.__main__ import main
 from fastlstm.bench import (
     agreement,
+    chart,
     cli,
     files,
     peers,
@@ -324,6 +326,14 @@ def test_bad_options_end_with_a_message(
         main(["bench", *arguments.split()])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_engines_go_by_the_names_in_charts_too() -> None:
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    for name in peers.ENGINES:
+        given = parser.parse_args(["--engines", name, chart.name(name), chart.name(name).upper()])
+        assert given.engines == [name] * 3
 
 
 def test_absent_engines_are_left_out_with_one_line_each(

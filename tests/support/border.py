@@ -6,6 +6,8 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+import numpy as np
+
 from fastlstm import _core
 from support.declarations import header
 
@@ -74,6 +76,34 @@ class Memory:
         begin = ctypes.addressof(self.block)
         self.address = begin + -begin % 64
         self.pointer = ctypes.c_void_p(self.address)
+
+
+def packed(model: Any, isa: str) -> Any:
+    """The memory of a model that was packed for the forward pass, as elements of its dtype."""
+    state = model.state_dict()
+    ends = [name.removeprefix("weight_ih") for name in state if name.startswith("weight_ih")]
+    parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    arrays = [[np.ascontiguousarray(state[part + end]) for part in parts] for end in ends]
+    weights = (WEIGHTS * len(ends))(
+        *[WEIGHTS(*(array.ctypes.data for array in layer)) for layer in arrays]
+    )
+    kind = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "RNN_TANH"}[type(model).__name__]
+    made = spec(
+        input_size=model.input_size,
+        hidden_size=model.hidden_size,
+        num_layers=model.num_layers,
+        directions=2 if model.bidirectional else 1,
+        cell=DECLARED.enums["fastlstm_cell_kind"].index(f"FASTLSTM_{kind}"),
+        dtype=int(arrays[0][0].dtype == np.float64),
+        isa=DECLARED.enums["fastlstm_isa"].index(f"FASTLSTM_ISA_{isa.upper()}"),
+        passes=1,
+    )
+    size, pointer = SIZE(), ctypes.c_void_p()
+    assert library.fastlstm_model_bytes(at(made), at(size)) == 0
+    memory = Memory(size.value)
+    given = (at(made), at(weights), memory.pointer, 1, None, None, at(pointer))
+    assert library.fastlstm_model_pack(*given) == 0
+    return np.frombuffer(ctypes.string_at(memory.address, size.value // 8 * 8), arrays[0][0].dtype)
 
 
 class Model:
