@@ -18,7 +18,6 @@ from .description import Layer
 from .errors import FormatError, printable
 from .imported import Imported, changes
 
-
 # Nodes of ONNX that hand on all their values, whatever the shape.
 _MOVES = ("Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 

@@ -32,7 +32,7 @@ def from_onnx(
         The model.
     external_data : bool, default False
         Whether weights may be read from other files in the model's folder, as large models keep
-        them; of a path only.
+        them, and all that ``torch.onnx.export`` writes by itself; of a path only.
 
     Returns
     -------
