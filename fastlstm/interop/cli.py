@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -16,6 +17,9 @@ from . import formats
 from .description import Layer
 from .errors import FormatError, printable
 from .imported import Imported, changes
+
+# Nodes of ONNX that hand on all their values, whatever the shape.
+_MOVES = ("Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 
 def add_commands(commands: Any) -> None:
@@ -28,6 +32,7 @@ def add_commands(commands: Any) -> None:
     )
     inspect.add_argument("file", help=f"one of {_endings()}")
     inspect.add_argument("--json", action="store_true", help="as JSON")
+    _add_external(inspect)
     convert = commands.add_parser(
         "convert",
         help="recurrent layers from one format into another",
@@ -38,6 +43,7 @@ def add_commands(commands: Any) -> None:
     convert.add_argument("target", metavar="OUT", help=f"one of {_endings(writable=True)}")
     convert.add_argument("--layer", metavar="NAME", help="this recurrent layer alone")
     convert.add_argument("--drop", action="store_true", help="leave out what cannot be written")
+    _add_external(convert)
     verify = commands.add_parser(
         "verify",
         help="a file's recurrent layers in its own engine and here",
@@ -45,16 +51,25 @@ def add_commands(commands: Any) -> None:
         "format and here, and print the largest difference of each.",
     )
     verify.add_argument("file", help=f"one of {_endings(verifiable=True)}")
+    _add_external(verify)
+
+
+def _add_external(command: Any) -> None:
+    command.add_argument(
+        "--external-data",
+        action="store_true",
+        help="of ONNX: read weights from other files of the model's folder, such as .onnx.data",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run one of the commands; the exit status: 1 where a file or a format says no."""
     try:
         if args.command == "inspect":
-            return _inspect(args.file, args.json)
+            return _inspect(args.file, args.json, args.external_data)
         if args.command == "convert":
-            return _convert(args.source, args.target, args.layer, args.drop)
-        return _verify(args.file)
+            return _convert(args.source, args.target, args.layer, args.drop, args.external_data)
+        return _verify(args.file, args.external_data)
     except (FormatError, ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         text = str(error) or type(error).__name__
         print("\n".join(printable(line) for line in text.split("\n")), file=sys.stderr)
@@ -71,8 +86,8 @@ def _endings(writable: bool = False, verifiable: bool = False) -> str:
     return ", ".join(end for form in chosen for end in form.suffixes)
 
 
-def _inspect(file: str, as_json: bool) -> int:
-    imported = formats.read(file)
+def _inspect(file: str, as_json: bool, external_data: bool) -> int:
+    imported = formats.read(file, external_data)
     if as_json:
         print(json.dumps(imported.summary(), indent=2))
         return 0
@@ -83,12 +98,12 @@ def _inspect(file: str, as_json: bool) -> int:
     return 0
 
 
-def _convert(source: str, target: str, layer: str | None, drop: bool) -> int:
+def _convert(source: str, target: str, layer: str | None, drop: bool, external_data: bool) -> int:
     form = formats.format_of(target)
     if not form.writer:
         raise ValueError(f"{target}: {form.name} is read only; OUT must end in one of "
                          f"{_endings(writable=True)}")  # fmt: skip
-    imported = formats.read(source)
+    imported = formats.read(source, external_data)
     if layer is not None and layer not in imported.layers:
         raise ValueError(f"--layer must be one of {', '.join(imported.layers)}, got {layer!r}")
     names = [*imported.layers] if layer is None else [layer]
@@ -98,21 +113,29 @@ def _convert(source: str, target: str, layer: str | None, drop: bool) -> int:
             f"{len(names)}: choose one by --layer: {', '.join(names)}"
         )
     lost = _lost(imported, names)
-    if form.several and (len(names) > 1 or form.name != "safetensors"):
+    bare = form.several and (len(names) > 1 or form.name != "safetensors")
+    if bare:  # a state dict and nothing else
         lost += [said for name in names for said in _unsaid(name, imported.stacks[name][0])]
     if lost and not drop:
         _list(f"{target} would lose:", lost, sys.stderr)
         print("--drop leaves that out; nothing was written", file=sys.stderr)
         return 1
     models = {name: imported.layers[name] for name in names}
-    formats.function(form.writer)(models if len(names) > 1 else models[names[0]], target)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        formats.function(form.writer)(models if len(names) > 1 else models[names[0]], target)
     _list(f"wrote {target}:", [f"{name}: {model!r}" for name, model in models.items()])
-    bare = Counter(other.kind for other in imported.others if not _holds(other))
-    left = [*lost, *([", ".join(f"{n} {kind}" for kind, n in bare.items())] if bare else [])]
+    kinds = Counter(other.kind for other in imported.others if _plain(other))
+    left = [*lost, *([", ".join(f"{n} {kind}" for kind, n in kinds.items())] if kinds else [])]
     if left:
         _list("left out:", left)
-    if imported.notes:
-        _list("notes:", imported.notes)
+    notes = [*imported.notes, *(str(warned.message) for warned in caught)]
+    if bare:
+        first = any(getattr(model, "batch_first", False) for model in models.values())
+        way = f"interop.from_torch({target!r}, batch_first={first})"
+        notes.append(f"a state dict, without batch_first: {way} reads it, fastlstm.load does not")
+    if notes:
+        _list("notes:", notes)
     return 0
 
 
@@ -133,9 +156,17 @@ def _unsaid(name: str, first: Layer) -> list[str]:
     return found
 
 
-def _holds(other: Any) -> bool:
-    """Whether something between recurrent layers has weights."""
-    return any(array.dtype.kind == "f" and array.size > 1 for array in other.weights.values())
+def _why(other: Any) -> str:
+    """Why results are others without something between recurrent layers; "": it may be nothing."""
+    if other.kind == "masking":
+        return "which says what steps count"
+    holds = any(array.dtype.kind == "f" and array.size > 1 for array in other.weights.values())
+    return "with weights" if holds else ""
+
+
+def _plain(other: Any) -> bool:
+    """Whether it is neither that nor a node of ONNX that only moves axes."""
+    return not _why(other) and other.kind not in _MOVES
 
 
 def _lost(imported: Imported, names: list[str]) -> list[str]:
@@ -143,7 +174,7 @@ def _lost(imported: Imported, names: list[str]) -> list[str]:
     found = [f"{name}: {imported.layers[name]!r}" for name in imported.layers if name not in names]
     found += [f"{name}: {why}" for name, why in imported.unsupported.items()]
     found += [
-        f"{other.name} ({other.kind}), with weights" for other in imported.others if _holds(other)
+        f"{other.name} ({other.kind}), {why}" for other in imported.others if (why := _why(other))
     ]
     for name in names:
         layers = imported.stacks[name]
@@ -151,14 +182,15 @@ def _lost(imported: Imported, names: list[str]) -> list[str]:
     return found
 
 
-def _verify(file: str) -> int:
+def _verify(file: str, external_data: bool) -> int:
     form = formats.format_of(file)
     if not form.verifier:
         raise ValueError(
             f"{file}: there is no engine of {form.name} to compare with; "
             f"there is one of {_endings(verifiable=True)}"
         )
-    differences = formats.function(form.verifier)(file)
+    options = formats.options(form, file, external_data)
+    differences = formats.function(form.verifier)(file, **options)
     rows = {printable(name): found for name, found in differences.items()}
     rows["largest"] = float(np.max([*differences.values()]))  # NaN if one is
     wide = max(map(len, rows))

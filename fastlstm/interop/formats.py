@@ -28,11 +28,18 @@ class Format:
     format's own engine and fastlstm on random input; "": there is no such engine"""
     several: bool = False
     """whether the writer takes name -> object as well"""
+    external: bool = False
+    """whether reader and verifier take `external_data`: weights in other files"""
 
 
 FORMATS = (
     Format(
-        "ONNX", (".onnx",), "onnx_reader:from_onnx", "onnx_writer:to_onnx", "onnx_verify:verify"
+        "ONNX",
+        (".onnx",),
+        "onnx_reader:from_onnx",
+        "onnx_writer:to_onnx",
+        "onnx_verify:verify",
+        external=True,
     ),
     Format(
         "PyTorch",
@@ -82,7 +89,17 @@ def format_of(path: str) -> Format:
     return max(fit, key=lambda pair: len(pair[0]))[1]
 
 
-def read(path: str) -> Imported:
+def read(path: str, external_data: bool = False) -> Imported:
     """What the file holds, whichever of the formats it is."""
-    found: Imported = function(format_of(path).reader)(path)
+    form = format_of(path)
+    found: Imported = function(form.reader)(path, **options(form, path, external_data))
     return found
+
+
+def options(form: Format, path: str, external_data: bool) -> dict[str, bool]:
+    """What a reader or verifier is told beside the path; ValueError where that means nothing."""
+    if not external_data:
+        return {}
+    if not form.external:
+        raise ValueError(f"{path}: {form.name} files keep no weights in other files")
+    return {"external_data": True}

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastlstm.weights import listed
+
 from .description import Layer, stack
 from .errors import Unsupported, printable
 from .other import Other as Other
@@ -141,7 +143,11 @@ class Imported:
         from .sequential import Sequential
 
         if self.branches:
-            raise Unsupported(self.file, "", f"it is no plain chain: {self.branches}")
+            names = listed([*self.layers], 8)
+            what = (
+                f"it is no plain chain: {self.branches}; `layers` has its recurrent ones: {names}"
+            )
+            raise Unsupported(self.file, "", what)
         for name, why in self.unsupported.items():
             raise Unsupported(self.file, name, why)
         others = {other.name: other for other in self.others}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,11 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
 }
 
 
+# What final states pass on their way to an output of the graph.
+_OF_STATES = {
+    "Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose",
+    "Unsqueeze",
+}  # fmt: skip
 # Axes of what a chain puts out.
 _OUTPUTS = (["B", "T", "F"], ["T", "B", "F"], ["B", "F"])
 
@@ -35,8 +41,34 @@ class BranchError(Exception):
     """The graph is no plain chain; the text says why."""
 
 
+def _final_states(scope: Scope, nodes: Mapping[str, Any]) -> tuple[list[str], Counter[str]]:
+    """The outputs of the graph that are final states of recurrent nodes, whatever their shape; and
+    how often they and the nodes that move them read each value."""
+    recurrent = {id(node) for node in nodes.values()}
+    states: set[str] = set()
+    moves: list[Any] = []
+    for node in scope.nodes:  # what a node reads is made by those before it
+        if id(node) in recurrent:
+            states |= {name for name in node.output[1:] if name}
+        elif node.op_type in _OF_STATES and node.domain in ("", "ai.onnx"):
+            given = [name for name in node.input if name]
+            if any(name in states for name in given) and all(
+                name in states or scope.of_shapes(name) for name in given
+            ):
+                moves.append(node)
+                states |= {*node.output}
+    found = [value.name for value in scope.graph.output if value.name in states]
+    reads = Counter(found)
+    for node in reversed(moves):
+        if any(reads[name] for name in node.output):
+            reads.update(node.input)
+            if any(scope.readers[name] > reads[name] for name in node.output):
+                raise BranchError(f"{node.output[0]}, a final state, is an output and read as well")
+    return found, reads
+
+
 class Chain:
-    """A walk from the only input to the only output.
+    """A walk from the only input to the only output, final states apart.
 
     `axes` are the axes of the current value: "T", "B", and "F" for the columns; before the first
     recurrent layer says which is which, the first two are "0" and "1".
@@ -50,9 +82,12 @@ class Chain:
         self.parts: list[str | Other] = []
         graph = scope.graph
         inputs = [value.name for value in graph.input if value.name not in scope.initializers]
-        if len(inputs) != 1 or len(graph.output) != 1:
-            raise BranchError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs")
-        self.current = inputs[0]
+        self.states, self._of_states = _final_states(scope, nodes)
+        ends = [value.name for value in graph.output if value.name not in self.states]
+        if len(inputs) != 1 or len(ends) != 1:
+            beside = f", beside {len(self.states)} of final states" if self.states else ""
+            raise BranchError(f"it has {len(inputs)} inputs and {len(ends)} outputs{beside}")
+        self.current, self.end = inputs[0], ends[0]
         rank = len(scope.declared(self.current))
         if rank not in (2, 3):
             raise BranchError(f"its input has {rank} axes")
@@ -68,7 +103,7 @@ class Chain:
 
     def walk(self) -> None:
         """All the way; BranchError where something else than a chain comes."""
-        end = self.scope.graph.output[0].name
+        end = self.end
         for _ in self.scope.nodes:
             if self.current == end:
                 break
@@ -152,7 +187,7 @@ class Chain:
             raise BranchError(f"{name} reads time and batch exchanged")
         for layer in layers:
             for state in self.nodes[layer.name].output[1:]:
-                if state and self.scope.readers[state]:
+                if state and self.scope.readers[state] > self._of_states[state]:
                     raise BranchError(f"the final state of {name} is read")
         self.parts.append(name)
         self._moves = onnx_moves.Moves(self.scope, layers[-1])

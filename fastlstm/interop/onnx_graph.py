@@ -35,8 +35,10 @@ _MOST_NODES = 200_000  # of a model, its functions written out
 class Source:
     """A model, where it came from, and how much memory may be spent on it."""
 
-    def __init__(self, model: Any, file: str, size: int, folder: str | None) -> None:
-        self.model, self.file, self.folder = model, file, folder
+    def __init__(
+        self, model: Any, file: str, size: int, folder: str | None, of_path: bool = False
+    ) -> None:
+        self.model, self.file, self.folder, self._of_path = model, file, folder, of_path
         self._left = _EXPANSION * size + (1 << 20)
         self._seen: set[str] = set()
         self.notes: list[str] = []
@@ -91,11 +93,13 @@ class Source:
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
         if self.folder is None:
+            way = "read it with" if self._of_path else "give the model's path instead, with"
             raise Unsupported(
                 self.file,
                 place,
-                f"its values lie in another file, {location!r}: external_data=True reads it, "
-                "from the model's folder only",
+                f"its values lie in another file, {location!r}: {way} external_data=True (in a "
+                "shell --external-data), which takes files of the model's folder only; or export "
+                "it as one file (torch.onnx.export: external_data=False)",
             )
         folder = os.path.realpath(self.folder)
         path = os.path.realpath(os.path.join(folder, location))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.file_kinds import existing
+from fastlstm.file_kinds import existing, foreign
 
 from . import files, onnx_chain, onnx_stacks, onnx_words
 from .description import Array, Layer
@@ -32,7 +32,7 @@ def from_onnx(
         The model.
     external_data : bool, default False
         Whether weights may be read from other files in the model's folder, as large models keep
-        them; of a path only.
+        them, and all that ``torch.onnx.export`` writes by itself; of a path only.
 
     Returns
     -------
@@ -95,6 +95,9 @@ def from_onnx(
             stacks = chain.stacks
             others = {part.name: part for part in chain.parts if isinstance(part, Other)}
             order = [part if isinstance(part, str) else part.name for part in chain.parts]
+            if chain.states:
+                states = ", ".join(chain.states)
+                source.notes.append(f"sequential() gives {chain.end}, no final states: {states}")
             if any(chain.time_major):
                 source.notes.append(
                     "sequential() takes and gives (B, T, ...), the file (T, B, ...)"
@@ -120,12 +123,12 @@ def from_onnx(
 def opened(model: Any, external_data: bool = False) -> Source:
     """The model read and its functions written out; raises as `from_onnx`."""
     onnx = library("onnx", "onnx", "read ONNX files")
-    folder = None
+    folder, of_path = None, False
     if isinstance(model, (bytes, bytearray, memoryview)):
         file, data = "model", bytes(model)
     elif isinstance(model, onnx.ModelProto):
         return Source(inlined(model, "model"), "model", model.ByteSize(), None)
-    elif isinstance(model, (str, os.PathLike)):
+    elif of_path := isinstance(model, (str, os.PathLike)):
         file = existing(model)
         data = files.contents(file)
         folder = os.path.dirname(os.path.abspath(file)) if external_data else None
@@ -134,10 +137,16 @@ def opened(model: Any, external_data: bool = False) -> Source:
             f"model must be a path, bytes or an onnx.ModelProto, got {type(model).__name__}"
         )
     with reading(file):
-        proto = onnx.load_model_from_string(data)
+        try:
+            proto = onnx.load_model_from_string(data)
+        except MemoryError:
+            raise
+        except Exception as error:
+            what = (foreign(file) if of_path else None) or str(error).split("\n")[0]
+            raise ValueError(f"not an ONNX file: {what}") from error
         if not proto.HasField("graph"):
-            raise ValueError("it is no ONNX model, or one without a graph")
-    return Source(inlined(proto, file), file, len(data), folder)
+            raise ValueError("not an ONNX file, or one without a graph")
+    return Source(inlined(proto, file), file, len(data), folder, of_path)
 
 
 def scope_of(source: Source) -> Scope:

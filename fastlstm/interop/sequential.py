@@ -54,8 +54,7 @@ class _Recurrent(Step):
         return parts[0] if len(parts) == 1 else tuple(parts)
 
     def whole(self, x: Array, mask: Array | None) -> Masked:
-        if x.ndim != 3:
-            raise ValueError(f"{self.name} takes (B, T, inputs), got shape {x.shape}")
+        self._check(x)
         first, last = self._first, self._last
         x = x.astype(self._model.dtype, copy=False)
         read = mask
@@ -81,6 +80,12 @@ class _Recurrent(Step):
             y = y[:, ::-1]
         return self._merged(y), mask
 
+    def _check(self, x: Array) -> None:
+        """A ValueError with the shape that a chain takes, whatever that of the layer is."""
+        width = self._model.input_size
+        if x.ndim != 3 or x.shape[2] != width:
+            raise ValueError(f"{self.name} takes (B, T, {width}), got shape {x.shape}")
+
     def _merged(self, y: Array) -> Array:
         mode = self._last.merge_mode
         if not self._last.bidirectional or mode == "concat":
@@ -95,12 +100,13 @@ class _Recurrent(Step):
         state = self._initial(batch)
         if state is not None:
             running.state = state
-        if self._first.batch_first:
-            return lambda x: running(x.astype(self._model.dtype, copy=False))
 
         def chunk(x: Array) -> Array:
-            steps = x.astype(self._model.dtype, copy=False).transpose(1, 0, 2)
-            return np.asarray(running(steps)).transpose(1, 0, 2)
+            self._check(x)
+            steps = x.astype(self._model.dtype, copy=False)
+            if self._first.batch_first:
+                return np.asarray(running(steps))
+            return np.asarray(running(steps.transpose(1, 0, 2))).transpose(1, 0, 2)
 
         return chunk
 

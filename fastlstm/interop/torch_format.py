@@ -20,6 +20,9 @@ from .imported import Imported, Other
 _OF_GATES = {4: "lstm", 3: "gru", 1: "rnn"}
 _CLASSES = {cls.__name__: cls for cls in (*LAYERS.values(), *CELLS.values())}
 _RECURRENT = "torch.nn.modules.rnn"
+_UNCONNECTED = (
+    "a module does not say how its parts are connected (torch.onnx.export does, for from_onnx)"
+)
 _EXPANSION = 4  # bytes of layers for each byte of their file, at most
 
 
@@ -355,7 +358,7 @@ def _of_module(module: Any) -> Imported:
         order,
         unsupported,
         notes,
-        branches="" if len(order) == 1 else "a module does not say how its parts are connected",
+        branches="" if len(order) == 1 else _UNCONNECTED,
     )
 
 

@@ -171,8 +171,8 @@ MAKERS: dict[str, Any] = {
 }
 
 
-def graph(way: str, after: list[Any]) -> Any:
-    """The LSTM, what follows it, and every constant."""
+def graph(way: str, after: list[Any], state: str) -> Any:
+    """The LSTM, what follows it, and every constant; what becomes of the final state h."""
     onnx = pytest.importorskip("onnx")
     directions = 2 if way == "bidirectional" else 1
     arrays = {
@@ -180,31 +180,53 @@ def graph(way: str, after: list[Any]) -> Any:
         "R": floats(directions, 4 * UNITS, UNITS),
     }
     step = onnx.helper.make_node
-    nodes = [step("LSTM", ["x", "W", "R"], ["v0"], hidden_size=UNITS, direction=way)]
+    nodes = [step("LSTM", ["x", "W", "R"], ["v0", "h"], hidden_size=UNITS, direction=way)]
     for at, (kind, constants, attributes) in enumerate(after):
         names = [f"c{at}_{n}" for n in range(len(constants))]
         arrays |= dict(zip(names, constants, strict=True))
         nodes.append(step(kind, [f"v{at}", *names], [f"v{at + 1}"], **attributes))
     x = floats(STEPS, BATCH, INPUTS)
-    return onnx_models.model_of(nodes, {"x": x}, [f"v{len(after)}"], arrays), x
+    ends = [f"v{len(after)}"]
+    if state == "is an output":
+        ends.append("h")
+    elif state:
+        nodes.append(step("Transpose", ["h"], ["moved"], perm=[1, 0, 2]))
+        ends.append("moved")
+    if state == "is an output and added":
+        nodes.append(step("Add", [ends[0], "h"], ["sum"]))
+        ends[0] = "sum"
+    elif state == "is an output, and added where it is moved":
+        nodes.append(step("Add", [ends[0], "moved"], ["sum"]))
+        ends[0] = "sum"
+    return onnx_models.model_of(nodes, {"x": x}, ends, arrays), x
 
 
+STATES = (
+    "", "is an output", "is an output if moved", "is an output and added",
+    "is an output, and added where it is moved",
+)  # fmt: skip
 PLAIN = [("Squeeze", [ints([1])], {})]
 
 
 @settings(MANY, max_examples=10_000)
-@given(some.sampled_from(["forward", "reverse", "bidirectional"]), some.booleans(), operators())
-def test_chains_of_onnx(way: str, plain: bool, after: list[Any]) -> None:
+@given(
+    some.sampled_from(["forward", "reverse", "bidirectional"]),
+    some.booleans(),
+    operators(),
+    some.sampled_from(STATES),
+)
+def test_chains_of_onnx(way: str, plain: bool, after: list[Any], state: str) -> None:
     """What is taken for a chain gives what ONNX Runtime gives; what that refuses is not compared.
     Each layer adds up 12 terms below 4 at most in each of 4 steps, and there are six."""
     pytest.importorskip("onnxruntime")
-    model, x = graph(way, [*(PLAIN if plain else []), *after])
+    model, x = graph(way, [*(PLAIN if plain else []), *after], state)
     found = interop.from_onnx(model)
     if found.branches:
         return
+    assert "added" not in state
     chain = found.sequential()
     try:
-        (expected,) = onnx_models.by_runtime(model, {"x": x})
+        expected, *_ = onnx_models.by_runtime(model, {"x": x})
     except Exception:  # of its own kind: shapes that do not fit
         return
     y = chain(x.swapaxes(0, 1))

@@ -121,11 +121,13 @@ class Odd(nn.Module):  # type: ignore[misc]
         self.rnn, self.how = nn.LSTM(4, 4), how
 
     def forward(self, x: Any) -> Any:
-        y, (h, c) = self.rnn(x)
+        y, (h, _) = self.rnn(x)
         return {
             "residual": lambda: x + y,
             "state": lambda: h,
-            "both": lambda: (y, c),
+            "twice": lambda: (y, y.tanh()),
+            "state read": lambda: (y, h, h.tanh()),
+            "state used": lambda: (y * h, h),
             "exchanged": lambda: self.rnn(y.transpose(0, 1))[0],
             "first step": lambda: y[0],
             "cosine": lambda: y.cos(),
@@ -137,7 +139,9 @@ class Odd(nn.Module):  # type: ignore[misc]
     [
         ("residual", "times"),
         ("state", "state"),
-        ("both", "2 outputs"),
+        ("twice", "2 outputs"),
+        ("state read", "2 outputs, beside 1 of final states"),
+        ("state used", "times|final state|no layer|dense"),
         ("exchanged", "exchanged"),
         ("first step", "Gather"),
         ("cosine", "Cos"),
@@ -145,6 +149,35 @@ class Odd(nn.Module):  # type: ignore[misc]
 )
 def test_no_chain(how: str, why: str) -> None:
     imported = interop.from_onnx(exported(Odd(how), floats(5, 3, 4)))
-    assert imported.layers
-    with pytest.raises(interop.Unsupported, match=f"no plain chain: .*{why}"):
+    names = ", ".join(imported.layers)
+    with pytest.raises(interop.Unsupported, match=f"no plain chain: .*({why})") as caught:
         imported.sequential()
+    assert caught.value.what.endswith(f"`layers` has its recurrent ones: {names}")
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("both", [False, True], ids=["one direction", "two directions"])
+def test_final_states_beside_the_output(kind: str, both: bool) -> None:
+    """As of `to_onnx`, and of an exported module alone: outputs that no chain has, left out."""
+    torch.manual_seed(0)
+    module = getattr(nn, kind)(3, 4, 2, batch_first=True, bidirectional=both)
+    x = floats(5, 7, 3)
+    ours = interop.to_onnx(interop.from_torch(module).model).SerializeToString()
+    for proto in (exported(module, x), ours):
+        imported = interop.from_onnx(proto)
+        theirs = onnx_models.by_runtime(proto, {"x": x.numpy()})[0]
+        # As in test_chain, of two layers.
+        limit = 2 * 7 * 2 * 30 * float(np.finfo(np.float32).eps)
+        assert np.abs(imported.sequential()(x.numpy()) - theirs).max() <= limit
+        assert any("no final states" in note for note in imported.notes)
+        assert not imported.others
+
+
+def test_shapes_are_those_of_a_chain() -> None:
+    """Not those of the file, which has time first."""
+    torch.manual_seed(0)
+    chain = interop.from_onnx(exported(Model(nn.LSTM(3, 4)), floats(7, 5, 3))).sequential()
+    for shape in ((5, 7, 4), (5, 7)):
+        for run in (chain, chain.stream(5)):
+            with pytest.raises(ValueError, match=r"takes \(B, T, 3\), got shape \(5, 7"):
+                run(np.zeros(shape, np.float32))

@@ -180,8 +180,8 @@ def test_activations(activation: Any, expected: float) -> None:
 BAD_CALLS: list[tuple[Any, dict[str, Any], str]] = [
     ("x", {}, "x must be numbers of shape (B, T, ...)"),
     (np.zeros(3), {}, "got float64 of shape (3,)"),
-    (np.zeros((2, 3)), {}, "LSTM takes (B, T, inputs), got shape (2, 3)"),
-    (np.zeros((2, 3, 4)), {}, "with I = 3, got (2, 3, 4)"),
+    (np.zeros((2, 3)), {}, "LSTM takes (B, T, 3), got shape (2, 3)"),
+    (np.zeros((2, 3, 4)), {}, "LSTM takes (B, T, 3), got shape (2, 3, 4)"),
     (X, {"lengths": [1]}, "lengths must be 2 integers"),
     (X, {"lengths": [1, 10]}, "lengths must be from 0 to 9"),
     (X, {"lengths": [1.0, 2.0]}, "lengths must be 2 integers"),

@@ -25,6 +25,7 @@ NEEDS = {
     "fastlstm.torch": "torch",
     "import onnxruntime": "onnxruntime",
     "onnx(": "onnx",
+    "dynamo=True": "onnxscript",
     "keras(": "h5py",
     "sklearn": "sklearn",
 }
