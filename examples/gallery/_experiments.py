@@ -46,7 +46,7 @@ def draw(page: Page, found: dict[str, list[Course]], task, title: str, paper: fl
         axes.annotate("mean of 1997", (paper, 1), xycoords=("data", "axes fraction"), rotation=90,
                       ha="right", va="top", color="#555555", fontsize=8)  # fmt: skip
     axes.set(yscale="log", xlabel="sequences seen", ylabel="mean absolute error", title=title)
-    axes.legend(fontsize=8, title="dot: solved", loc="lower left")
+    figure.legend(fontsize=8, title="dot: solved", loc="outside lower center", ncols=3)
     page.show(figure)
 
 

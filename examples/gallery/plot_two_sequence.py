@@ -136,7 +136,7 @@ for k, (name, found) in enumerate(courses.items()):
 axes.axhline(least, color="#777777", linewidth=0.8)
 axes.set(yscale="log", xlabel="sequences seen", ylabel="mean absolute error of 256 sequences")
 axes.set_title(f"{task.informative} steps to be remembered over {task.steps} of noise")
-axes.legend(fontsize=8, loc="lower left")
+figure.legend(fontsize=8, loc="outside lower center", ncols=3)
 page.show(figure)
 
 
