@@ -36,8 +36,8 @@ gallery-full: $(VENV)/demo build
 smoke: $(VENV)/test build
 	$(BIN)/python -m pytest -q -m "smoke and not deep"
 
-# Two processes share the tests: many wait, for a compiler or for a process that they started. PyTorch's
-# threads in one must not spin against those in the other.
+# Two processes share the tests, which are handed out one by one: many wait, for a compiler or for a process
+# that they started. PyTorch's threads in one must not spin against those in the other.
 test: $(VENV)/test build
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not deep"
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -14,17 +15,17 @@ HERE = Path(__file__).parent
 BUILD = HERE.parents[1] / "build" / "c-tests"
 PROGRAMS = ["vectors", "kernels_f32", "kernels_f64", "model"]
 
-# One process of a parallel run has them all: they build in one folder.
-pytestmark = [
-    pytest.mark.xdist_group("c"),
-    pytest.mark.skipif(not shutil.which("make"), reason="make is not here"),
-]
+pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
 
 
 def make(*arguments: str) -> str:
-    """What make says; an error if it fails."""
+    """What make says; an error if it fails. Processes of a parallel run build in one folder, and
+    so one after the other: what is being linked can't be run."""
     command = ["make", "-s", f"-j{os.cpu_count()}", "-C", str(HERE), *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout
     return done.stdout
 

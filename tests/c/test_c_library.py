@@ -23,11 +23,7 @@ INCLUDES = [f"-I{SOURCES / 'include'}", f"-I{SOURCES}"]
 FLAGS = ["-std=gnu11", "-O0", "-w", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
 CC = shutil.which("gcc") or shutil.which("cc")
 
-# One process of a parallel run has them all: they build in one folder.
-pytestmark = [
-    pytest.mark.xdist_group("c"),
-    pytest.mark.skipif(CC is None, reason="needs a C compiler"),
-]
+pytestmark = pytest.mark.skipif(CC is None, reason="needs a C compiler")
 
 
 def run(*command: str | Path) -> str:
