@@ -77,6 +77,17 @@ def begun(model: Any, *data: Any) -> Any:
     return model.set_params(learning_rate=rate, max_iter=epochs)
 
 
+def check_course(kind: Any, options: dict[str, Any], X: Any, y: np.ndarray, loss: Any) -> None:
+    """The estimator's losses are those of PyTorch from its first weights, and they fall."""
+    first = begun(kind(**options), X, y)
+    expected = course(
+        first, lambda epoch: fitting.parts_of(X, y, None, 8, [first._seed, 2, epoch]), loss
+    )
+    found = kind(**options).fit(X, y).loss_curve_
+    np.testing.assert_allclose(found, expected, rtol=TOLERANCE)
+    assert found[-1] < found[0]
+
+
 @pytest.mark.parametrize("ragged", [False, True], ids=["even", "ragged"])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("pooling", ["last", "mean"])
@@ -84,30 +95,14 @@ def test_classifier(ragged: bool, cell: str, pooling: str) -> None:
     X = sequences(ragged)
     y = np.array([int(row[:, 0].sum() > 0) + int(row[-1, 1] > 0) for row in X])
     options = COMMON | {"cell": cell, "pooling": pooling, "bidirectional": pooling == "mean"}
-    first = begun(LSTMClassifier(**options), X, y)
-    expected = course(
-        first,
-        lambda epoch: fitting.parts_of(X, y, None, 8, [first._seed, 2, epoch]),
-        torch.nn.functional.cross_entropy,
-    )
-    found = LSTMClassifier(**options).fit(X, y).loss_curve_
-    np.testing.assert_allclose(found, expected, rtol=TOLERANCE)
-    assert found[-1] < found[0]
+    check_course(LSTMClassifier, options, X, y, torch.nn.functional.cross_entropy)
 
 
 @pytest.mark.parametrize("ragged", [False, True], ids=["even", "ragged"])
 def test_regressor(ragged: bool) -> None:
     X = sequences(ragged)
     y = np.array([[row[:, 0].mean(), row[-1, 1]] for row in X])
-    first = begun(LSTMRegressor(**COMMON), X, y)
-    expected = course(
-        first,
-        lambda epoch: fitting.parts_of(X, y, None, 8, [first._seed, 2, epoch]),
-        torch.nn.functional.mse_loss,
-    )
-    found = LSTMRegressor(**COMMON).fit(X, y).loss_curve_
-    np.testing.assert_allclose(found, expected, rtol=TOLERANCE)
-    assert found[-1] < found[0]
+    check_course(LSTMRegressor, COMMON, X, y, torch.nn.functional.mse_loss)
 
 
 def test_forecaster() -> None:
